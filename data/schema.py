@@ -1,0 +1,80 @@
+"""Schemas of what lies at rest, and the hashes that identify it.
+
+One place for column names, types and meanings; the data dictionary of the exports is rendered from these fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+DocumentKind = Literal["job", "resume"]
+KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
+TABLE_OF_KIND: dict[DocumentKind, str] = {"job": "jobs", "resume": "resumes"}
+
+
+def _field(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
+
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        _field("doc_id", pa.string(), "hash of source and source_id; stable across runs"),
+        _field("kind", pa.string(), "job or resume"),
+        _field("source", pa.string(), "name of the source that the document came from"),
+        _field("source_id", pa.string(), "the document's id within its source"),
+        _field("title", pa.string(), "cleaned title; may be empty"),
+        _field("text", pa.string(), "cleaned body"),
+        _field("content_sha256", pa.string(), "SHA-256 of the text that is encoded (title and body)"),
+        _field("metadata_sha256", pa.string(), "SHA-256 of metadata"),
+        _field("metadata", pa.string(), "all further columns of the source row, as one JSON object"),
+        _field("num_chars", pa.int64(), "characters of the text that is encoded"),
+        _field("duplicate_of", pa.string(), "doc_id of the first document with equal content", nullable=True),
+        _field("near_duplicate_of", pa.string(), "doc_id of a document with nearly equal content", nullable=True),
+    ]
+)
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        _field("source", pa.string(), "name of the source"),
+        _field("file", pa.string(), "file the row came from, relative to the source's path"),
+        _field("row", pa.int64(), "1-based number of the row (line, page document) in its file"),
+        _field("reason", pa.string(), "why it was rejected; one of a closed set of words"),
+        _field("detail", pa.string(), "what was found and what was expected"),
+        _field("excerpt", pa.string(), "the beginning of the raw row, made printable"),
+    ]
+)
+
+
+def document_id(source: str, source_id: str) -> str:
+    """Stable id of a document: 32 hex digits of SHA-256 over source and id."""
+    return sha256_json([source, source_id])[:32]
+
+
+def encoded_text(title: str, text: str) -> str:
+    """The text that is encoded for a document: its title on a line of its own, then its body."""
+    return f"{title}\n{text}" if title else text
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """SHA-256 over the canonical JSON form of ``value`` (sorted keys, no spaces), in hex."""
+    return sha256_text(canonical_json(value))
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def metadata_json(metadata: Mapping[str, object]) -> str:
+    """Metadata of a document in its stored form; values that JSON cannot hold become strings."""
+    return json.dumps(metadata, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)

@@ -1,0 +1,660 @@
+"""Snapshots: the immutable union of each source's latest documents of one kind.
+
+Belongs here: building a snapshot out of sources and of the previous snapshot, its layout, its manifest, reading it.
+Does not belong here: file formats (``sources``), what a good document is (``clean``), what is done with documents.
+
+Layout, below ``snapshots/<kind>/``::
+
+    <id>/documents/part-00000.parquet    DOCUMENT_SCHEMA; every part holds documents of one source
+    <id>/quarantine/part-00000.parquet   QUARANTINE_SCHEMA; likewise
+    <id>/manifest.json                   put last: without it the snapshot does not exist
+    latest.json                          {"id": …}: the only record that changes, by compare-and-swap
+
+The id is a hash of the content, so an unchanged source gives the snapshot that is already there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data.clean import CleanConfig, Document, NearDuplicateIndex, clean_row
+from data.errors import InputError, StoreError
+from data.schema import (
+    DOCUMENT_SCHEMA,
+    KINDS,
+    QUARANTINE_SCHEMA,
+    DocumentKind,
+    canonical_json,
+    encoded_text,
+    sha256_json,
+)
+from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows
+from data.store import Store
+
+SCHEMA_VERSION = 1
+PART_ROWS = 10_000
+PART_CHARS = 64_000_000
+"""A part is closed at this many characters too, so that long documents do not fill the memory."""
+
+_BATCH_ROWS = 1024
+_PROGRESS_ROWS = 1000
+
+
+class PartInfo(BaseModel):
+    """One Parquet file of a snapshot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(description="Path below the snapshot.")
+    source: str = Field(description="Source of all its rows.")
+    num_rows: int = Field(description="Rows in the file.")
+    size_bytes: int = Field(description="Size of the file.")
+    sha256: str = Field(description="SHA-256 of the file, in hex.")
+
+
+class SourceCounts(BaseModel):
+    """What became of the rows of one source; ``rows_in = rows_kept + rows_quarantined``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(description="Path that the source was read from.")
+    rows_in: int = Field(description="Rows that the source has.")
+    rows_kept: int = Field(description="Rows that became documents, duplicates among them.")
+    rows_quarantined: int = Field(description="Rows that were rejected.")
+    rows_duplicate: int = Field(description="Kept rows whose content an earlier document has.")
+    rows_near_duplicate: int = Field(description="Kept rows whose content is nearly that of an earlier document.")
+
+
+class TotalCounts(BaseModel):
+    """The counts of all sources together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows_in: int = 0
+    rows_kept: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+    rows_near_duplicate: int = 0
+
+
+class SnapshotManifest(BaseModel):
+    """What a snapshot holds and where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(description="Hash of the content.")
+    kind: DocumentKind = Field(description="Kind of all its documents.")
+    schema_version: int = Field(description="Version of the schemas of its files.")
+    created_at: str = Field(description="When it was built, ISO 8601, UTC.")
+    run_id: str = Field(description="Run that built it.")
+    parent: str | None = Field(description="Snapshot that the other sources' documents were taken from.")
+    clean: CleanConfig = Field(description="Settings that the listed sources were cleaned with.")
+    sources: dict[str, SourceCounts] = Field(description="Counts by name of the source.")
+    totals: TotalCounts = Field(description="Sums over the sources.")
+    num_documents: int = Field(description="Documents in all parts.")
+    documents: tuple[PartInfo, ...] = Field(description="Parts with documents, in order.")
+    quarantine: tuple[PartInfo, ...] = Field(description="Parts with rejected rows, in order.")
+
+
+class Snapshot:
+    """A snapshot opened for reading.
+
+    Attributes:
+        manifest: What it holds.
+    """
+
+    def __init__(self, store: Store, manifest: SnapshotManifest) -> None:
+        """Remember where the parts are; use :func:`open_snapshot` or :func:`latest_snapshot`."""
+        self.manifest = manifest
+        self._store = store
+
+    def batches(self, columns: list[str] | None = None, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Documents in order, at most 1,024 a batch.
+
+        Args:
+            columns: Columns wanted, in this order; None for all of :data:`data.schema.DOCUMENT_SCHEMA`.
+            source: Only documents of this source.
+
+        Raises:
+            InputError: A column is unknown.
+            StoreError: A part is gone or damaged.
+        """
+        schema = _select(DOCUMENT_SCHEMA, columns)
+        yield from self._read(self.manifest.documents, schema, source=source)
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """All documents in memory; see :meth:`batches`."""
+        return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
+
+    def quarantine_batches(self, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Rejected rows in order, at most 1,024 a batch; of one source only, when it is named."""
+        yield from self._read(self.manifest.quarantine, QUARANTINE_SCHEMA, source=source)
+
+    def quarantine(self, *, source: str | None = None) -> pa.Table:
+        """All rejected rows in memory, as :data:`data.schema.QUARANTINE_SCHEMA`."""
+        return pa.Table.from_batches(self.quarantine_batches(source=source), schema=QUARANTINE_SCHEMA)
+
+    def _read(self, parts: Sequence[PartInfo], schema: pa.Schema, *, source: str | None) -> Iterator[pa.RecordBatch]:
+        for part in parts:
+            if source is None or part.source == source:
+                yield from self._read_part(part, schema)
+
+    def _read_part(self, part: PartInfo, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        key = f"{_prefix(self.manifest.kind, self.manifest.id)}/{part.file}"
+        try:
+            # Writers put a checksum on every page: a flipped bit is found here, not in a search result.
+            with pq.ParquetFile(self._store.local_path(key), page_checksum_verification=True) as parquet:
+                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names):
+                    yield batch.select(schema.names)
+        except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can lead to
+            raise _damaged(key, str(error).splitlines()[0]) from error
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
+    """The latest snapshot of a kind; None when there is none yet.
+
+    Raises:
+        StoreError: It is damaged, or one of its parts is missing.
+    """
+    return _follow(store, kind, store.read(_latest_key(kind)))
+
+
+def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapshot:
+    """Open a snapshot by its id.
+
+    Raises:
+        InputError: There is no such snapshot.
+        StoreError: It is damaged, or one of its parts is missing.
+    """
+    content = store.read(f"{_prefix(kind, snapshot_id)}/manifest.json")
+    if content is None:
+        known = [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
+        raise InputError(
+            f"There is no {kind} snapshot '{snapshot_id}'; known are {', '.join(known[:10]) or 'none'}.",
+            hint="Use one of the known ids, or run l2v ingest.",
+        )
+    manifest = _parse_manifest(content, f"{_prefix(kind, snapshot_id)}/manifest.json")
+    for part in (*manifest.documents, *manifest.quarantine):
+        key = f"{_prefix(kind, snapshot_id)}/{part.file}"
+        path = store.local_path(key)
+        size = path.stat().st_size if path.is_file() else None
+        if size != part.size_bytes:
+            found = "nothing" if size is None else f"{size} bytes"
+            raise _damaged(key, f"found {found}, expected {part.size_bytes} bytes.")
+    return Snapshot(store, manifest)
+
+
+def _parse_manifest(content: bytes, key: str) -> SnapshotManifest:
+    try:
+        return SnapshotManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise _damaged(key, f"{error.error_count()} fault(s) in the manifest.") from error
+
+
+def _follow(store: Store, kind: DocumentKind, pointer: bytes | None) -> Snapshot | None:
+    if pointer is None:
+        return None
+    try:
+        snapshot_id = str(json.loads(pointer)["id"])
+        return open_snapshot(store, kind, snapshot_id)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(_latest_key(kind), 'expected {"id": …}.') from error
+    except InputError as error:  # the pointer names what is not there: no mistake of the caller
+        raise _damaged(_latest_key(kind), str(error)) from error
+
+
+def _damaged(key: str, reason: str) -> StoreError:
+    return StoreError(
+        f"{key} is damaged or gone: {reason}",
+        hint="Restore it from a backup; or remove the snapshot's folder and the latest.json beside it, and ingest "
+        "every source of that kind again.",
+    )
+
+
+def _select(schema: pa.Schema, columns: list[str] | None) -> pa.Schema:
+    if columns is None:
+        return schema
+    unknown = [name for name in columns if name not in schema.names]
+    if unknown:
+        raise InputError(
+            f"Documents have no column {', '.join(map(repr, unknown))}.",
+            hint=f"Columns are: {', '.join(schema.names)}.",
+        )
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _prefix(kind: DocumentKind, snapshot_id: str) -> str:
+    return f"snapshots/{kind}/{snapshot_id}"
+
+
+def _latest_key(kind: DocumentKind) -> str:
+    return f"snapshots/{kind}/latest.json"
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build_snapshot(
+    store: Store,
+    *,
+    kind: DocumentKind,
+    sources: Mapping[str, SourceConfig],
+    clean: CleanConfig,
+    run_id: str,
+    fence: Callable[[], None],
+    now: datetime,
+    on_progress: Callable[[int], None] | None = None,
+) -> Snapshot:
+    """Build the snapshot that follows the latest one, and make it the latest.
+
+    The listed sources are read and replace their former documents; the documents of all other sources are carried
+    over. Everything is built in a scratch directory; what was served before stays served until the last step.
+    Repeating an interrupted build completes it; repeating a finished one writes nothing.
+
+    Args:
+        store: Where snapshots live.
+        kind: Kind of the documents.
+        sources: Name of a source to where it is. Names order the documents: of two equal ones the first by name of
+            source, then by row, is the original.
+        clean: Limits, and how duplicates are looked for.
+        run_id: Run that builds, for the manifest.
+        fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
+        now: Time for the manifest; must know its time zone.
+        on_progress: Called with the number of rows read so far.
+
+    Returns:
+        The latest snapshot: the new one, or the former one when no document changed.
+
+    Raises:
+        InputError: A source cannot be read, or no document is left at all; nothing was changed.
+        StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
+        ConflictError: Another writer moved ``latest.json`` meanwhile.
+    """
+    _check_request(kind, sources, now)
+    pointer = store.read(_latest_key(kind))
+    previous = _follow(store, kind, pointer)
+    with _write_errors(kind), store.scratch() as scratch:
+        staged = _stage(
+            scratch / "staged", kind=kind, sources=sources, clean=clean, previous=previous, on_progress=on_progress
+        )
+        snapshot_id = staged.snapshot_id(kind, clean)
+        if previous is not None and previous.manifest.id == snapshot_id:
+            return previous
+        if store.read(f"{_prefix(kind, snapshot_id)}/manifest.json") is None:
+            staged.mark_near_duplicates(scratch / "marked", clean)
+            manifest = _make_manifest(
+                staged, snapshot_id=snapshot_id, kind=kind, clean=clean, run_id=run_id, now=now, parent=previous
+            )
+            _put(store, staged, manifest)
+    # Opened before it becomes the latest: a damaged snapshot must not be served.
+    snapshot = open_snapshot(store, kind, snapshot_id)
+    fence()
+    store.compare_and_swap(
+        _latest_key(kind), expected=pointer, content=canonical_json({"id": snapshot_id}).encode() + b"\n"
+    )
+    return snapshot
+
+
+def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now: datetime) -> None:
+    if kind not in KINDS:
+        raise InputError(f"'{kind}' is no kind of document; expected one of {', '.join(KINDS)}.")
+    if not sources:
+        raise InputError(
+            "No source was named; expected one or more.", hint="List sources in l2v.toml, or pass --source."
+        )
+    for name, config in sources.items():
+        if not name.strip():
+            raise InputError(f"The source at '{config.path}' has no name.", hint="Name it with --name.")
+        if config.kind != kind:
+            raise InputError(
+                f"Source '{name}' holds documents of kind '{config.kind}'; expected '{kind}'.",
+                hint="Ingest each kind by itself, or correct the kind of the source.",
+            )
+    if now.tzinfo is None:
+        raise InputError("The time of the snapshot has no time zone.", hint="Pass a time in UTC.")
+
+
+@contextlib.contextmanager
+def _write_errors(kind: DocumentKind) -> Iterator[None]:
+    """Turn a failed write, also inside of Arrow's writer, into one sentence with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).splitlines()[0]
+        raise StoreError(
+            f"Could not write the {kind} snapshot: {reason}.",
+            hint="The former snapshot is untouched. Free space or restore the permission, then run again.",
+        ) from error
+
+
+@dataclass
+class _Part:
+    path: Path
+    source: str
+    num_rows: int
+
+
+@dataclass
+class _Counts:
+    path: str
+    rows_in: int = 0
+    kept: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    near_duplicate: int = 0
+
+
+class _PartWriter:
+    """Writes rows into numbered Parquet files of bounded size.
+
+    Args:
+        directory: Where the files go.
+        schema: Columns; rows are tuples in their order.
+    """
+
+    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+        directory.mkdir(parents=True)
+        self.parts: list[_Part] = []
+        self._directory = directory
+        self._schema = schema
+        self._rows: list[tuple[Any, ...]] = []
+        self._num_chars = 0
+
+    def add(self, row: tuple[Any, ...], *, source: str, num_chars: int) -> None:
+        self._rows.append(row)
+        self._num_chars += num_chars
+        if len(self._rows) >= PART_ROWS or self._num_chars >= PART_CHARS:
+            self.close(source)
+
+    def close(self, source: str) -> None:
+        """Write what was collected; the next row starts a new part."""
+        if not self._rows:
+            return
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(column, item.type) for column, item in zip(columns, self._schema, strict=True)]
+        path = self._directory / f"part-{len(self.parts):05d}.parquet"
+        _write_parquet(pa.Table.from_arrays(arrays, schema=self._schema), path)
+        self.parts.append(_Part(path, source, len(self._rows)))
+        self._rows, self._num_chars = [], 0
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+@dataclass
+class _Staged:
+    """Documents and rejected rows on their way into a snapshot."""
+
+    documents: _PartWriter
+    rejected: _PartWriter
+    counts: dict[str, _Counts] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    document_parts: list[_Part] = field(default_factory=list)
+    # Two digests, because documents that are carried over come apart from their rejected neighbours.
+    document_digest: Any = field(default_factory=hashlib.sha256)
+    rejected_digest: Any = field(default_factory=hashlib.sha256)
+    _first_of_content: dict[bytes, bytes] = field(default_factory=dict)
+
+    def add_document(self, document: Document) -> None:
+        """Keep a document; mark it when an earlier one has the same content."""
+        counts = self.counts[document.source]
+        counts.kept += 1
+        # 16 bytes of a SHA-256: millions of keys fit into memory, and two contents never meet by chance.
+        own_id = bytes.fromhex(document.doc_id)
+        first = self._first_of_content.setdefault(bytes.fromhex(document.content_sha256[:32]), own_id)
+        duplicate_of = None if first == own_id else first.hex()
+        counts.duplicate += duplicate_of is not None
+        self.document_digest.update(
+            f"{document.doc_id} {document.content_sha256} {document.metadata_sha256}\n".encode()
+        )
+        row = tuple(getattr(document, name) for name in _DOCUMENT_COLUMNS[:-2])
+        size = document.num_chars + len(document.metadata)
+        self.documents.add((*row, duplicate_of, None), source=document.source, num_chars=size)
+
+    def add_rejected(self, source: str, row: RejectedRow) -> None:
+        """Keep a rejected row and its reason."""
+        self.counts[source].quarantined += 1
+        self.reasons[str(row.reason)] += 1
+        values = (source, row.file, row.row, str(row.reason), row.detail, row.excerpt)
+        # Names of files may hold bytes that are no UTF-8.
+        stored = tuple(_storable(value) if isinstance(value, str) else value for value in values)
+        self.rejected_digest.update(canonical_json(stored).encode() + b"\n")
+        self.rejected.add(stored, source=source, num_chars=len(row.excerpt))
+
+    def close_source(self, source: str) -> None:
+        """Finish the parts of a source and check that none of its rows was lost."""
+        self.documents.close(source)
+        self.rejected.close(source)
+        self.document_parts = self.documents.parts
+        counts = self.counts[source]
+        if counts.rows_in != counts.kept + counts.quarantined:
+            raise StoreError(
+                f"Source '{source}' has {counts.rows_in} rows, but {counts.kept} were kept and "
+                f"{counts.quarantined} quarantined: rows were lost or doubled.",
+                hint="Nothing was written. Please report this as a defect.",
+            )
+
+    def snapshot_id(self, kind: DocumentKind, clean: CleanConfig) -> str:
+        """Hash of all that determines the content; marks follow from the documents and the settings."""
+        marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
+        digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
+        return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, digests])[:16]
+
+    def mark_near_duplicates(self, directory: Path, clean: CleanConfig) -> None:
+        """Write the parts of the documents once more, with near duplicates marked over the union of all sources."""
+        if not clean.near_duplicates:
+            return
+        directory.mkdir(parents=True)
+        index = NearDuplicateIndex(clean.near_duplicate_threshold)
+        marked = []
+        for part in self.document_parts:
+            table = pq.read_table(part.path, schema=DOCUMENT_SCHEMA)
+            marks = _near_duplicates(table, index)
+            self.counts[part.source].near_duplicate += len(marks) - marks.null_count
+            column = table.schema.get_field_index("near_duplicate_of")
+            table = table.set_column(column, DOCUMENT_SCHEMA.field("near_duplicate_of"), marks)
+            path = directory / part.path.name
+            _write_parquet(table, path)
+            part.path.unlink()
+            marked.append(_Part(path, part.source, part.num_rows))
+        self.document_parts = marked
+
+
+_DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _near_duplicates(table: pa.Table, index: NearDuplicateIndex) -> pa.Array:
+    marks: list[str | None] = []
+    for batch in table.select(["doc_id", "title", "text", "duplicate_of"]).to_batches(max_chunksize=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            is_first = row["duplicate_of"] is None  # an exact duplicate points to its first already
+            marks.append(index.add(row["doc_id"], encoded_text(row["title"], row["text"])) if is_first else None)
+    return pa.array(marks, pa.string())
+
+
+def _stage(
+    directory: Path,
+    *,
+    kind: DocumentKind,
+    sources: Mapping[str, SourceConfig],
+    clean: CleanConfig,
+    previous: Snapshot | None,
+    on_progress: Callable[[int], None] | None,
+) -> _Staged:
+    """Gather documents and rejected rows of all sources, listed and carried over, in the order of their names."""
+    staged = _Staged(
+        documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA),
+        rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
+    )
+    progress = _Progress(on_progress)
+    former = previous.manifest.sources if previous is not None else {}
+    for name in sorted({*sources, *former}):
+        if name in sources:
+            staged.counts[name] = _Counts(sources[name].path)
+            _stage_source(staged, name, config=sources[name], clean=clean, progress=progress)
+        elif previous is not None:
+            staged.counts[name] = _Counts(former[name].path, rows_in=former[name].rows_in)
+            _stage_former(staged, name, previous=previous)
+        staged.close_source(name)
+    progress.finish()
+    if not any(counts.kept for counts in staged.counts.values()):
+        raise _nothing_kept(kind, staged)
+    return staged
+
+
+def _stage_source(staged: _Staged, name: str, *, config: SourceConfig, clean: CleanConfig, progress: _Progress) -> None:
+    counts = staged.counts[name]
+    seen: dict[bytes, bytes] = {}
+    for row in read_rows(config):
+        counts.rows_in += 1
+        progress.step()
+        result = clean_row(row, source=name, config=config, clean=clean) if isinstance(row, RawRow) else row
+        if isinstance(result, Document) and isinstance(row, RawRow):
+            result = _check_repeated(result, row, seen)
+        if isinstance(result, Document):
+            staged.add_document(result)
+        else:
+            staged.add_rejected(name, result)
+
+
+def _check_repeated(document: Document, row: RawRow, seen: dict[bytes, bytes]) -> Document | RejectedRow:
+    """Reject a document whose id an earlier row of the same source has: the first one is kept."""
+    content = bytes.fromhex(document.content_sha256[:32]) + bytes.fromhex(document.metadata_sha256[:32])
+    first = seen.setdefault(bytes.fromhex(document.doc_id), content)
+    if first is content:
+        return document
+    shown = f"id '{document.source_id[:100]}' came before"
+    if first == content:
+        reason, detail = RejectReason.REPEATED_ROW, f"{shown}, in an equal row"
+    else:
+        part = "text" if first[:16] != content[:16] else "metadata"
+        reason, detail = RejectReason.DUPLICATE_ID, f"{shown}, with other {part}; expected an id of its own"
+    return RejectedRow(row.file, row.row, reason, detail, document.title[:100] or document.text[:100])
+
+
+def _stage_former(staged: _Staged, name: str, *, previous: Snapshot) -> None:
+    for batch in previous.batches(source=name):
+        for values in batch.to_pylist():
+            staged.add_document(Document(**values))
+    for batch in previous.quarantine_batches(source=name):
+        for values in batch.to_pylist():
+            values["reason"] = RejectReason(values["reason"])
+            staged.add_rejected(values.pop("source"), RejectedRow(**values))
+
+
+def _nothing_kept(kind: DocumentKind, staged: _Staged) -> InputError:
+    rows_in = sum(counts.rows_in for counts in staged.counts.values())
+    names = ", ".join(f"'{name}'" for name in islice(staged.counts, 5))
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in staged.reasons.most_common(3))
+    return InputError(
+        f"None of the {rows_in} rows of {names} became a {kind} document; reasons: {reasons or 'there are no rows'}.",
+        hint="Check the path, and that id_field, title_field and text_field name the right fields.",
+    )
+
+
+class _Progress:
+    def __init__(self, report: Callable[[int], None] | None) -> None:
+        self._report = report
+        self._num_rows = 0
+
+    def step(self) -> None:
+        self._num_rows += 1
+        if self._num_rows % _PROGRESS_ROWS == 0:
+            self.finish()
+
+    def finish(self) -> None:
+        if self._report is not None:
+            self._report(self._num_rows)
+
+
+# --- committing -------------------------------------------------------------------------------------------------------
+
+
+def _make_manifest(
+    staged: _Staged,
+    *,
+    snapshot_id: str,
+    kind: DocumentKind,
+    clean: CleanConfig,
+    run_id: str,
+    now: datetime,
+    parent: Snapshot | None,
+) -> SnapshotManifest:
+    sources = {
+        name: SourceCounts(
+            path=counts.path,
+            rows_in=counts.rows_in,
+            rows_kept=counts.kept,
+            rows_quarantined=counts.quarantined,
+            rows_duplicate=counts.duplicate,
+            rows_near_duplicate=counts.near_duplicate,
+        )
+        for name, counts in staged.counts.items()
+    }
+    totals = TotalCounts(
+        **{name: sum(getattr(counts, name) for counts in sources.values()) for name in TotalCounts.model_fields}
+    )
+    return SnapshotManifest(
+        id=snapshot_id,
+        kind=kind,
+        schema_version=SCHEMA_VERSION,
+        created_at=now.astimezone(UTC).isoformat(),
+        run_id=run_id,
+        parent=parent.manifest.id if parent is not None else None,
+        clean=clean,
+        sources=sources,
+        totals=totals,
+        num_documents=totals.rows_kept,
+        documents=tuple(_describe("documents", part) for part in staged.document_parts),
+        quarantine=tuple(_describe("quarantine", part) for part in staged.rejected.parts),
+    )
+
+
+def _describe(folder: str, part: _Part) -> PartInfo:
+    return PartInfo(
+        file=f"{folder}/{part.path.name}",
+        source=part.source,
+        num_rows=part.num_rows,
+        size_bytes=part.path.stat().st_size,
+        sha256=_sha256_file(part.path),
+    )
+
+
+def _sha256_file(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _put(store: Store, staged: _Staged, manifest: SnapshotManifest) -> None:
+    """Put all parts, then the manifest that makes them a snapshot."""
+    prefix = _prefix(manifest.kind, manifest.id)
+    parts = [*staged.document_parts, *staged.rejected.parts]
+    for part, info in zip(parts, (*manifest.documents, *manifest.quarantine), strict=True):
+        key = f"{prefix}/{info.file}"
+        stored = store.local_path(key)
+        # An interrupted build left its part, which may have been written by another version of the Parquet library.
+        if stored.is_file() and _sha256_file(stored) != info.sha256:
+            store.delete(key)
+        store.put_if_absent(key, part.path)
+    store.put_if_absent(f"{prefix}/manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")

@@ -1,0 +1,466 @@
+"""The ``l2v`` command line: arguments in, a flow or an interactive call, a table or one JSON object out.
+
+Exit codes: 0 done; 1 the run failed; 2 the caller's mistake, nothing changed; 3 refused to protect what is served.
+With ``--json`` stdout holds exactly one JSON object, errors included; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+import data.errors
+import llm2vec_core.errors
+from flows.request import PROFILES_DIR, Profile, RunRequest
+from tasks.settings import SettingsError
+
+app = typer.Typer(
+    name="l2v",
+    help="Turn a decoder-only language model into a text encoder, and keep jobs and resumes embedded and matched.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+generations_app = typer.Typer(help="What was embedded, and what is served.", no_args_is_help=True)
+app.add_typer(generations_app, name="generations")
+
+_CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)
+_PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
+
+ProfileOption = Annotated[Profile, typer.Option("--profile", help="Named settings that everything is laid over.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Your l2v.toml; ./l2v.toml when there is one.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
+
+
+@app.command()
+def nightly(
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole chain: ingest, train, evaluate, embed, match, export."""
+    request = _request(profile, config, set_)
+    _prepare_prefect(request)
+    from flows.nightly import night_rows
+    from flows.nightly import nightly as nightly_flow
+
+    report = nightly_flow(request)
+    if as_json:
+        _print_json(report.summary())
+        return
+    rows = [(stage, what, f"{seconds:,.1f}") for stage, what, seconds in night_rows(report)]
+    _print_table(f"Night {report.run_id}: {report.seconds:,.1f} s", ["stage", "what it did", "seconds"], rows)
+    made = [
+        ("serving", f"{report.embedded.generation} (checkpoint {report.embedded.checkpoint[:12]})"),
+        ("report", report.report_path),
+        ("exports", report.exported.path),
+        ("home", str(request.settings().home_dir)),
+    ]
+    _print_table("What was made, and where", ["", ""], made)
+
+
+@app.command()
+def ingest(
+    kind: KindOption,
+    source: Annotated[str, typer.Option("--source", help="File, folder or glob; or bundled:sample.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the source; its file or folder name else.")
+    ] = None,
+    id_field: Annotated[str, typer.Option("--id-field", help="Field that holds the id.")] = "id",
+    title_field: Annotated[str, typer.Option("--title-field", help="Field that holds the title.")] = "title",
+    text_field: Annotated[
+        str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
+    ] = None,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read one source; its documents replace those of its former ingest."""
+    request = _request(profile, config, set_)
+    _prepare_prefect(request)
+    from data.sources import SourceConfig
+    from flows.ingest import ingest as ingest_flow
+
+    read = SourceConfig(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
+    source_name = name or Path(source).stem.replace(":", "-") or "source"
+    (report,) = ingest_flow(request, kind=kind, sources={source_name: read})
+    result = report.model_dump(exclude={"kind", "seconds"})
+    _show(result, as_json=as_json, title=report.sentence())
+
+
+@app.command()
+def train(
+    stage: Annotated[Literal["mntp", "simcse", "all"], typer.Option("--stage", help="Training stages to run.")] = "all",
+    base_model: Annotated[str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.")] = None,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the recipe on the newest snapshots; a killed run goes on from its last save."""
+    overrides: dict[str, Any] = {}
+    if stage != "all":
+        overrides["train.stages"] = [stage]
+    if base_model is not None:
+        overrides["train.base_model"] = base_model
+    request = _request(profile, config, set_, overrides)
+    _prepare_prefect(request)
+    from flows.train import train as train_flow
+
+    report = train_flow(request, newest=True)
+    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+
+
+@app.command()
+def embed(
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode what changed and serve it."""
+    request = _request(profile, config, set_)
+    _prepare_prefect(request)
+    from flows.embed import embed as embed_flow
+    from tasks.checkpoints import find_checkpoint
+    from tasks.search import served
+
+    store = request.settings().store()
+    fingerprint = find_checkpoint(store, checkpoint).fingerprint if checkpoint else served(store).checkpoint
+    report = embed_flow(fingerprint, request, full=full)
+    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    table: Annotated[Literal["jobs", "resumes"], typer.Option("--in", help="Where to look.")] = "jobs",
+    mode: Annotated[
+        Literal["hybrid", "dense", "lexical"], typer.Option("--mode", help="Which legs to use.")
+    ] = "hybrid",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of documents.")] = 10,
+    where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each leg said.")] = False,
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search what is served."""
+    from tasks.search import search as search_served
+
+    settings = _request(profile, config, set_).settings()
+    kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
+    hits = search_served(settings, text, kind=kind, mode=mode, limit=limit, where=where, checkpoint=checkpoint)
+    if as_json:
+        _print_json({"hits": hits})
+        return
+    columns = ["rank", "title", "source_id", "score"]
+    if explain:
+        columns += ["dense_score", "dense_rank", "lexical_score", "lexical_rank", "matched_terms"]
+    _print_table(f"{len(hits)} {table}", columns, [[_cell(hit[column]) for column in columns] for hit in hits])
+
+
+@app.command()
+def match(
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank resumes for every job, and jobs for every resume."""
+    request = _request(profile, config, set_)
+    _prepare_prefect(request)
+    from flows.match import match as match_flow
+
+    report = match_flow(request)
+    path = request.settings().store().local_path(f"matches/{report.match}")
+    _show({**report.model_dump(), "path": str(path)}, as_json=as_json, title=report.sentence())
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25; NAME+hybrid. May be repeated."),
+    ] = None,
+    tasks_dir: Annotated[Path | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders.")] = None,
+    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score encoders side by side and write the report."""
+    overrides: dict[str, Any] = {}
+    if tasks_dir is not None:
+        overrides = {
+            "evaluate.tasks_dir": str(tasks_dir),
+            "evaluate.tasks": tasks,
+            "evaluate.skip_missing_tasks_dir": False,
+            "evaluate.sample_table": False,
+            "evaluate.max_items": None,
+        }
+    elif tasks:
+        overrides = {"evaluate.tasks": tasks}
+    request = _request(profile, config, set_, overrides)
+    _prepare_prefect(request)
+    from flows.evaluate import evaluate as evaluate_flow
+    from tasks.evaluate import report_file
+
+    report = evaluate_flow(request, checkpoints=checkpoint or None)
+    path = str(report_file(request.settings().store(), report.report, "html"))
+    if as_json:
+        _print_json({"systems": report.systems, "report": path, "reason": report.reason})
+        return
+    rows = [
+        (system["name"], name, f"{score['main_score']:.2f}", f"{score['seconds']:,.1f}")
+        for system in report.systems
+        for name, score in system["tasks"].items()  # type: ignore[attr-defined]
+    ]
+    _print_table(f"Report: {path}", ["system", "task", "main score", "seconds"], rows)
+
+
+@app.command()
+def export(
+    to: Annotated[Path | None, typer.Option("--to", help="Directory; exports/ of the home directory else.")] = None,
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish documents, matches and evaluation results as Parquet."""
+    request = _request(profile, config, set_, {"export.to": str(to.resolve())} if to else {})
+    _prepare_prefect(request)
+    from flows.export import export as export_flow
+
+    report = export_flow(request)
+    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+
+
+@app.command()
+def status(
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is served, how old it is, and what the last night did."""
+    from tasks.status import status as read_status
+
+    state = read_status(_request(profile, config, set_).settings())
+    if as_json:
+        _print_json(state)
+        return
+    pointer: Any = state["served"]
+    last: Any = state["last_run"] or {}
+    rows = [("home", state["home"])]
+    if pointer is None:
+        rows.append(("served", "nothing yet: run `l2v nightly`"))
+    else:
+        rows += [
+            ("generation", pointer["generation"]),
+            ("checkpoint", pointer["checkpoint"][:12]),
+            ("served since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
+        ]
+    rows.append(("last night", last.get("run_id", "none")))
+    if "error" in last:
+        rows.append(("it failed", last["error"]))
+    elif last:
+        rows.append(("encoded", f"{last['encoded_documents']:,} documents; {last['training_steps']} training steps"))
+        rows.append(("report", last["report"]))
+    _print_table("Status", ["", ""], rows)
+
+
+@generations_app.command("list")
+def list_generations(
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List generations, oldest first."""
+    from tasks.status import generations
+
+    found = generations(_request(profile, config, set_).settings())
+    if as_json:
+        _print_json({"generations": found})
+        return
+    rows = [
+        (each["generation"], str(each["checkpoint"])[:12], each["created_at"], "served" if each["served"] else "")
+        for each in found
+    ]
+    _print_table("Generations", ["generation", "checkpoint", "created", ""], rows)
+
+
+@generations_app.command("promote")
+def promote_generation(
+    generation: Annotated[str, typer.Argument(help="Name of the generation.")],
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a generation as it was served last."""
+    from tasks.serve import promote
+
+    pointer = promote(_request(profile, config, set_).settings(), generation)
+    _show(pointer.model_dump(mode="json"), as_json=as_json, title=f"Serving {pointer.generation}")
+
+
+@generations_app.command("rollback")
+def rollback_generation(
+    profile: ProfileOption = "demo",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve what was served before."""
+    from tasks.serve import rollback
+
+    pointer = rollback(_request(profile, config, set_).settings())
+    _show(pointer.model_dump(mode="json"), as_json=as_json, title=f"Serving {pointer.generation}")
+
+
+def main() -> None:
+    """Entry point of ``l2v``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code."""
+    as_json = "--json" in arguments
+    _configure_logging()
+    try:
+        result = app(arguments, standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.Abort:
+        return _fail("Interrupted.", "", code=1, as_json=as_json)
+    except click.ClickException as error:
+        return _fail(error.format_message(), "`l2v --help` lists commands and options.", code=2, as_json=as_json)
+    except _CALLERS_MISTAKES as error:
+        return _fail(str(error), error.hint, code=2, as_json=as_json)
+    except data.errors.RefusedError as error:
+        return _fail(str(error), error.hint, code=3, as_json=as_json)
+    except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
+        return _fail(str(error), error.hint, code=1, as_json=as_json)
+    except KeyboardInterrupt:
+        return _fail(
+            "Interrupted.", "Run the same command again: it goes on where it stopped.", code=1, as_json=as_json
+        )
+    except Exception as error:
+        logging.getLogger(__name__).debug("unexpected", exc_info=True)
+        hint = "Set L2V_DEBUG=1 for the traceback; please report it as a bug."
+        return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
+    return result if isinstance(result, int) else 0
+
+
+def _request(
+    profile: Profile, config: Path | None, pairs: list[str] | None, overrides: dict[str, Any] | None = None
+) -> RunRequest:
+    """The request of a command; settings are validated at once, before anything else happens."""
+    chosen: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise SettingsError(f"'{pair}' is no setting.", hint="Write --set key=value, as in train.mntp.steps=100.")
+        chosen[key.strip()] = value.strip()
+    path = config or (Path("l2v.toml") if Path("l2v.toml").is_file() else None)
+    request = RunRequest(
+        profile=profile,
+        config=str(path.resolve()) if path else None,
+        overrides={**chosen, **(overrides or {})},
+    )
+    request.settings()
+    return request
+
+
+def _prepare_prefect(request: RunRequest) -> None:
+    """Environment of the embedded server, set before prefect is imported; what the user set stands."""
+    if "PREFECT_API_URL" not in os.environ:
+        embedded = request.settings().store().local_path("prefect")
+        embedded.mkdir(exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(embedded))
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _configure_logging() -> None:
+    """Our packages at INFO on stderr; libraries only when something is wrong."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False)
+    level = logging.DEBUG if os.environ.get("L2V_DEBUG") else logging.INFO
+    for name in _PACKAGES:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
+
+
+def _fail(message: str, hint: str, *, code: int, as_json: bool) -> int:
+    if as_json:
+        _print_json({"error": message, "hint": hint})
+    sys.stderr.write(f"l2v: {message}{' ' + hint if hint else ''}\n")
+    return code
+
+
+def _show(result: dict[str, Any], *, as_json: bool, title: str) -> None:
+    if as_json:
+        _print_json(result)
+    else:
+        _print_table(title, ["", ""], [(name, _cell(value)) for name, value in result.items()])
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(result, default=str) + "\n")
+
+
+def _print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN401 - rows of cells
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("seconds", "main score", "rank") else "left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value[:6])
+    return "" if value is None else str(value)
+
+
+__all__ = ["PROFILES_DIR", "app", "main", "run"]

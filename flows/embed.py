@@ -1,0 +1,51 @@
+"""Snapshots and a checkpoint to served tables."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow
+
+from flows.request import RunRequest
+from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
+from tasks.refs import EmbedReport
+from tasks.writing import new_run_id, writer_lease
+
+
+@flow(name="embed")
+def embed(
+    fingerprint: str,
+    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    full: bool = False,
+) -> EmbedReport:
+    """Encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer.
+
+    Args:
+        fingerprint: Checkpoint to encode with.
+        request: Settings of the run.
+        full: Encode everything again.
+    """
+    started = time.monotonic()
+    settings = request.settings()
+    store = settings.store()
+    run_id = new_run_id()
+    with writer_lease(store, run_id=run_id, parent=request.parent_run) as owner:
+        snapshots = latest_snapshots(store)
+        plans = plan_shards(settings, fingerprint, snapshots, full=full)
+        shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
+        tables = [
+            update_table(settings, fingerprint, kind, snapshot_id, lease_owner=owner)
+            for kind, snapshot_id in snapshots.items()
+        ]
+        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run_id, lease_owner=owner)
+    return EmbedReport(
+        generation=generation,
+        checkpoint=fingerprint,
+        encoded_documents=sum(shard.documents for shard in shards),
+        encoded_tokens=sum(shard.tokens for shard in shards),
+        truncated_documents=sum(shard.truncated for shard in shards),
+        documents={table.kind: table.documents for table in tables},
+        upserted={table.kind: table.upserted for table in tables},
+        removed={table.kind: table.removed for table in tables},
+        seconds=time.monotonic() - started,
+    )

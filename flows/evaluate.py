@@ -1,0 +1,32 @@
+"""Encoders to scores, a decision, and a report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.request import RunRequest
+from tasks.evaluate import evaluate_named, evaluate_recipe
+from tasks.refs import CheckpointRef, EvaluateReport
+from tasks.train import build_base
+from tasks.writing import new_run_id, writer_lease
+
+
+@flow(name="evaluate")
+def evaluate(
+    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    checkpoints: list[str] | None = None,
+    trained: CheckpointRef | None = None,
+) -> EvaluateReport:
+    """Score encoders side by side.
+
+    Args:
+        request: Settings of the run.
+        checkpoints: Encoders by name: fingerprints, directories, model names, ``bm25``.
+        trained: Without names: the recipe's encoder, which is set beside its untrained base.
+    """
+    settings = request.settings()
+    run_id = new_run_id()
+    with writer_lease(settings.store(), run_id=run_id, parent=request.parent_run):
+        if checkpoints:
+            return evaluate_named(settings, checkpoints, run_id=run_id)
+        return evaluate_recipe(settings, base=build_base(settings), trained=trained, run_id=run_id)

@@ -1,0 +1,34 @@
+"""Sources to snapshots."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from data.schema import KINDS, DocumentKind
+from data.sources import SourceConfig
+from flows.request import RunRequest
+from tasks.ingest import ingest_kind
+from tasks.refs import IngestReport
+from tasks.writing import new_run_id, writer_lease
+
+
+@flow(name="ingest", log_prints=False)
+def ingest(
+    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    kind: DocumentKind | None = None,
+    sources: dict[str, SourceConfig] | None = None,
+) -> list[IngestReport]:
+    """Read sources and make the snapshots that follow.
+
+    Args:
+        request: Settings of the run.
+        kind: Only documents of this kind; both when not given.
+        sources: Read these instead of the configured ones.
+    """
+    settings = request.settings()
+    run_id = new_run_id()
+    with writer_lease(settings.store(), run_id=run_id, parent=request.parent_run) as owner:
+        return [
+            ingest_kind(settings, each, run_id=run_id, lease_owner=owner, sources=sources)
+            for each in ([kind] if kind else KINDS)
+        ]

@@ -1,0 +1,157 @@
+"""The whole chain: ingest, train, evaluate, embed, match, export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from prefect import flow
+from pydantic import BaseModel
+
+from flows.embed import embed
+from flows.evaluate import evaluate
+from flows.export import export
+from flows.ingest import ingest
+from flows.match import match
+from flows.request import RunRequest
+from flows.train import train
+from tasks.artifacts import publish_markdown
+from tasks.evaluate import report_file
+from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
+from tasks.runs import keep_summary, peak_rss_bytes
+from tasks.settings import Settings
+from tasks.writing import new_run_id, writer_lease
+
+logger = logging.getLogger(__name__)
+
+_Stage = TypeVar("_Stage", bound=StageReport)
+
+
+class NightlyReport(BaseModel):
+    """What a night did."""
+
+    run_id: str
+    ingested: list[IngestReport]
+    trained: TrainReport
+    evaluated: EvaluateReport
+    embedded: EmbedReport
+    matched: MatchReport
+    exported: ExportReport
+    report_path: str
+    seconds: float
+
+    def summary(self) -> dict[str, object]:
+        """The contract of ``l2v nightly --json``."""
+        return {
+            "run_id": self.run_id,
+            "stages": {
+                "ingest": {
+                    "seconds": sum(report.seconds for report in self.ingested),
+                    **{report.kind: report.model_dump(exclude={"kind", "seconds"}) for report in self.ingested},
+                },
+                "train": self.trained.model_dump(),
+                "evaluate": self.evaluated.model_dump(exclude={"systems"}),
+                "embed": self.embedded.model_dump(),
+                "match": self.matched.model_dump(),
+                "export": self.exported.model_dump(),
+            },
+            "seconds": self.seconds,
+            "encoded_documents": self.embedded.encoded_documents,
+            "training_steps": self.trained.steps,
+            "served_generation": self.embedded.generation,
+            "served_checkpoint": self.embedded.checkpoint,
+            "report": self.report_path,
+            "exports": self.exported.path,
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
+
+@flow(name="nightly", flow_run_name="nightly {request.profile}")
+def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 - frozen
+    """Ingest, train, evaluate, embed, match, export; a failed stage stops the rest and leaves what is served.
+
+    Args:
+        request: Settings of the run.
+    """
+    started = time.monotonic()
+    settings = request.settings()
+    store = settings.store()
+    run_id = request.parent_run or new_run_id()
+    with writer_lease(store, run_id=run_id, parent=request.parent_run) as owner, _ledger(settings, run_id):
+        stage = request.of_parent(owner)
+        ingested = [_told("ingest", report) for report in ingest(stage)]
+        trained = _told("train", train(stage, newest=False))
+        evaluated = _told("evaluate", evaluate(stage, trained=trained.checkpoint))
+        embedded = _told("embed", embed(evaluated.served, stage))
+        matched = _told("match", match(stage))
+        exported = _told("export", export(stage))
+        report = NightlyReport(
+            run_id=run_id,
+            ingested=ingested,
+            trained=trained,
+            evaluated=evaluated,
+            embedded=embedded,
+            matched=matched,
+            exported=exported,
+            report_path=str(report_file(store, evaluated.report, "html")),
+            seconds=time.monotonic() - started,
+        )
+        keep_summary(store, run_id, report.summary())
+    _publish(settings, report)
+    return report
+
+
+def _told(stage: str, report: _Stage) -> _Stage:
+    """Log what a stage did, and hand its report on."""
+    logger.info("%-8s %s (%.1f s)", stage, report.sentence(), report.seconds)
+    return report
+
+
+@contextmanager
+def _ledger(settings: Settings, run_id: str) -> Iterator[None]:
+    """Record a night that fails; one that succeeds records itself."""
+    try:
+        yield
+    except Exception as error:
+        keep_summary(settings.store(), run_id, {"run_id": run_id, "error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+def _publish(settings: Settings, report: NightlyReport) -> None:
+    """Artifacts of the night: what it did, and the evaluation."""
+    publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
+    evaluation = report_file(settings.store(), report.evaluated.report, "md").read_text()
+    page = f"[The full report]({report.report_path}) with plots is a file on the worker.\n\n{evaluation}"
+    publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
+
+
+def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
+    """Stage, what it did, seconds: the table that ends a night."""
+    ingested = "; ".join(each.sentence() for each in report.ingested)
+    stages = {
+        "train": report.trained,
+        "evaluate": report.evaluated,
+        "embed": report.embedded,
+        "match": report.matched,
+        "export": report.exported,
+    }
+    return [
+        ("ingest", ingested, sum(each.seconds for each in report.ingested)),
+        *((name, stage.sentence(), stage.seconds) for name, stage in stages.items()),
+    ]
+
+
+def render_night(report: NightlyReport) -> str:
+    """The night as Markdown."""
+    lines = [f"# Night {report.run_id}", "", "| stage | what it did | seconds |", "| --- | --- | ---: |"]
+    lines += [f"| {stage} | {what} | {seconds:.1f} |" for stage, what, seconds in night_rows(report)]
+    lines += [
+        "",
+        f"- serving checkpoint `{report.embedded.checkpoint[:12]}`, generation `{report.embedded.generation}`",
+        f"- report: `{report.report_path}`",
+        f"- exports: `{report.exported.path}`",
+    ]
+    return "\n".join(lines) + "\n"

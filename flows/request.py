@@ -1,0 +1,39 @@
+"""What every flow is asked with: a profile, a configuration file, overrides. The form of a deployment's run page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.settings import Settings, load_settings
+
+PROFILES_DIR = Path(__file__).parent / "profiles"
+
+Profile = Literal["tiny", "demo", "full"]
+
+
+class RunRequest(BaseModel):
+    """Which settings a run takes, and which run it belongs to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Profile = Field("demo", description="named settings that everything else is laid over")
+    config: str | None = Field(None, description="path of an l2v.toml on the worker")
+    overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
+    parent_run: str | None = Field(None, description="run that holds the lease; left empty for a run of its own")
+
+    def settings(self) -> Settings:
+        """The settings, from the files and the environment of this process."""
+        return load_settings(
+            PROFILES_DIR / f"{self.profile}.toml",
+            config=Path(self.config) if self.config else None,
+            environment=os.environ,
+            overrides=self.overrides,
+        )
+
+    def of_parent(self, run_id: str) -> RunRequest:
+        """The same request, for a stage of the run ``run_id``."""
+        return self.model_copy(update={"parent_run": run_id})

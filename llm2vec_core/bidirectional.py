@@ -1,0 +1,110 @@
+"""The bidirectional switch of a decoder, and the probe that proves it.
+
+transformers 5 honours ``config.is_causal = False`` in all its well-behaved decoders, so there are no per-architecture
+classes here. Every failure of such a switch is silent, therefore each load path ends with :func:`require_attention`,
+which measures what the loaded model really does.
+
+Source: BehnamGhader et al. 2024, LLM2Vec, section 2.1; huggingface/transformers#43705 for the flag.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from llm2vec_core.errors import BaseModelError
+from llm2vec_core.modes import Attention
+
+# transformers calls the dropout on attention weights by one of these names.
+_ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop")
+_PROBE_LENGTH = 6
+_PROBE_POSITION = 3
+
+
+def attention_overrides(attention: Attention) -> dict[str, bool]:
+    """Configuration keys that state the attention.
+
+    Both names are written: vLLM and transformers read ``is_causal``, text-embeddings-inference reads
+    ``use_bidirectional_attention`` for most decoders.
+    """
+    return {"is_causal": attention == "causal", "use_bidirectional_attention": attention == "bidirectional"}
+
+
+def stated_attention(config: Any) -> Attention:  # noqa: ANN401 - PretrainedConfig, which ships no types
+    """The attention that a model's configuration asks for; decoders are causal unless they say otherwise."""
+    return "bidirectional" if getattr(config, "is_causal", True) is False else "causal"
+
+
+def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]:  # noqa: ANN401
+    """Configuration keys that set the dropout on attention weights to ``dropout``.
+
+    Raises:
+        BaseModelError: The architecture has no such dropout, so SimCSE would see two equal views.
+    """
+    names = [name for name in _ATTENTION_DROPOUT_NAMES if hasattr(config, name)]
+    if not names:
+        raise BaseModelError(
+            f"A {config.model_type} model has no attention dropout in its configuration "
+            f"(expected one of {', '.join(_ATTENTION_DROPOUT_NAMES)}), which SimCSE needs for two different views.",
+            hint="Choose another base model, or train without the SimCSE stage.",
+        )
+    return dict.fromkeys(names, dropout)
+
+
+@torch.inference_mode()
+def measured_attention(model: nn.Module) -> Attention:
+    """What the model does: does a later neighbour change an earlier hidden state?
+
+    The neighbour, not the last token, is changed: a sliding window may rightly hide a far one.
+
+    Args:
+        model: A transformer without head; its forward takes ``input_ids`` and returns ``last_hidden_state``.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocab_size, (1, _PROBE_LENGTH), generator=generator)
+    changed = tokens.clone()
+    changed[0, _PROBE_POSITION] = (changed[0, _PROBE_POSITION] + 1) % vocab_size
+    earlier = slice(0, _PROBE_POSITION)
+    # One token after the other, never as one batch: padding and batching must not be able to hide the difference.
+    before, after = (
+        model(input_ids=ids.to(device), attention_mask=torch.ones_like(ids).to(device)).last_hidden_state[:, earlier]
+        for ids in (tokens, changed)
+    )
+    model.train(was_training)
+    moved = (before - after).abs().max() > 1e-4 * before.abs().max()
+    return "bidirectional" if bool(moved) else "causal"
+
+
+def switch_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
+    """Make a loaded transformer attend as asked, and state it in its configuration.
+
+    Set on the loaded model: keys that a ``config.json`` does not have yet are dropped or refused while loading.
+
+    Raises:
+        BaseModelError: The architecture ignores the switch.
+    """
+    for key, value in attention_overrides(attention).items():
+        setattr(model.config, key, value)
+    require_attention(model, attention, name=name)
+
+
+def require_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
+    """Refuse a model whose attention is not the one asked for.
+
+    Raises:
+        BaseModelError: The architecture ignores the switch; the message names it.
+    """
+    measured = measured_attention(model)
+    if measured != attention:
+        model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        raise BaseModelError(
+            f"{name} ({model_type}) was asked for {attention} attention, but its hidden states show {measured} "
+            f"attention: this architecture ignores `is_causal`.",
+            hint="Use an architecture that honours the switch: Llama, Mistral, Qwen, Gemma, GPT-2, OPT, Phi.",
+        )

@@ -1,0 +1,173 @@
+"""Our systems as mteb models.
+
+Importing this module imports mteb and torch, which is slow: it is imported where a system is scored, not before.
+Belongs here: mteb's protocols over an encoder, BM25 and their fusion. Does not belong here: metrics (mteb's),
+tokenizing and BM25 (``lexical``), fusion (``fusion``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from mteb.models.model_meta import ModelMeta
+from mteb.similarity_functions import cos_sim, pairwise_cos_sim
+
+from llm2vec_core.errors import CoreError
+from llm2vec_core.evaluation.systems import System, TextEncoder
+from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+from llm2vec_core.lexical import LexicalIndex
+
+HYBRID_CANDIDATES = 100
+"""Documents that each leg of a hybrid search brings to the fusion."""
+
+_NO_DOCUMENT = "(no document matched)"
+
+
+class EncodeOnce:
+    """Encodes each distinct text once per prompt, for as long as it lives (one task).
+
+    Attributes:
+        encoder: What encodes.
+        num_texts: Distinct texts and prompts encoded so far.
+    """
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        """Start with nothing encoded."""
+        self.encoder = encoder
+        self._vectors: dict[tuple[str | None, str], np.ndarray] = {}
+
+    @property
+    def num_texts(self) -> int:
+        """Distinct texts and prompts encoded so far."""
+        return len(self._vectors)
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
+        """Vectors of texts, in their order; only texts not seen before reach the encoder, in one call.
+
+        Raises:
+            CoreError: If the encoder returns vectors that are not finite: no score could be trusted.
+        """
+        new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._vectors]
+        if new:
+            vectors = np.asarray(self.encoder.encode(new, prompt=prompt), dtype=np.float32)
+            if not np.isfinite(vectors).all():
+                raise CoreError(
+                    f"The encoder {self.encoder.fingerprint} returned vectors with NaN or infinity in them.",
+                    hint="Look at the training that made it; the loss may have diverged.",
+                )
+            self._vectors.update(zip(((prompt, text) for text in new), vectors, strict=True))
+        if not texts:
+            return np.empty((0, self.encoder.embedding_dim), dtype=np.float32)
+        return np.stack([self._vectors[prompt, text] for text in texts])
+
+
+class DenseModel:
+    """An encoder behind mteb's ``EncoderProtocol``; similarity is the cosine."""
+
+    def __init__(self, system: System, encode_once: EncodeOnce) -> None:
+        """Wrap the encoder of a dense system."""
+        self.mteb_model_meta = _model_meta(system)
+        self._encode_once = encode_once
+
+    def encode(
+        self,
+        inputs: Iterable[dict[str, list[str]]],
+        **kwargs: Any,  # noqa: ANN401 (task, split and prompt type, which our encoders do not need)
+    ) -> Float32[np.ndarray, "num_texts dim"]:
+        """Vectors of the ``text`` of mteb's batches."""
+        return self._encode_once.encode([text for batch in inputs for text in batch["text"]])
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:  # noqa: ANN401 (mteb: numpy or torch)
+        """Cosine of every vector with every other."""
+        return cos_sim(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:  # noqa: ANN401 (as above)
+        """Cosine of the pairs."""
+        return pairwise_cos_sim(embeddings1, embeddings2)
+
+
+class RankingModel:
+    """BM25, alone or fused with an encoder, behind mteb's ``SearchProtocol``.
+
+    A document without a word of the query is not retrieved by BM25; among given candidates (reranking) every document
+    is ranked, and those without a match come last.
+    """
+
+    def __init__(self, system: System, encode_once: EncodeOnce | None) -> None:
+        """Rank by words, and by vectors too where there is an encoder."""
+        self.mteb_model_meta = _model_meta(system)
+        self._encode_once = encode_once
+        self._ids: list[str] = []
+        self._lexical = LexicalIndex([])
+        self._vectors: np.ndarray | None = None
+
+    def index(self, corpus: Any, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
+        """Count the words of a corpus, and encode it where there is an encoder."""
+        self._ids = list(corpus["id"])
+        # title and text as mteb joins them for encoders (_corpus_to_dict), so that all systems read the same
+        texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
+        self._lexical = LexicalIndex(texts)
+        self._vectors = _normalise(self._encode_once.encode(texts)) if self._encode_once else None
+
+    def search(
+        self,
+        queries: Any,  # noqa: ANN401 (mteb's signature)
+        *,
+        top_k: int,
+        top_ranked: dict[str, list[str]] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> dict[str, dict[str, float]]:
+        """Score documents for queries: all, or the given candidates of each."""
+        positions = {identity: position for position, identity in enumerate(self._ids)}
+        texts = list(queries["text"])
+        vectors = _normalise(self._encode_once.encode(texts)) if self._encode_once else None
+        results = {}
+        for number, (query_id, text) in enumerate(zip(queries["id"], texts, strict=True)):
+            among = None if top_ranked is None else np.array([positions[identity] for identity in top_ranked[query_id]])
+            ranked = self._rank(text, None if vectors is None else vectors[number], among=among, limit=top_k)
+            # trec_eval leaves out a query without results instead of counting it as zero: name a document that is none
+            results[query_id] = {self._ids[position]: score for position, score in ranked} or {_NO_DOCUMENT: 0.0}
+        return results
+
+    def _rank(
+        self, query: str, vector: np.ndarray | None, *, among: np.ndarray | None, limit: int
+    ) -> list[tuple[int, float]]:
+        """Positions in the corpus with their scores, best first."""
+        scores = self._lexical.scores(query)
+        if vector is None or self._vectors is None:
+            lexical = _best(scores, among=among, limit=limit, threshold=0.0 if among is None else None)
+            return [(position, float(scores[position])) for position in lexical]
+        dense = _best(self._vectors @ vector, among=among, limit=HYBRID_CANDIDATES)
+        lexical = _best(scores, among=among, limit=HYBRID_CANDIDATES, threshold=0.0)
+        return reciprocal_rank_fusion([dense, lexical])[:limit]
+
+
+def build_mteb_model(system: System, encode_once: EncodeOnce | None) -> DenseModel | RankingModel:
+    """The mteb model of a system; ``encode_once`` wraps its encoder, if it has one."""
+    if system.mode == "dense" and encode_once is not None:
+        return DenseModel(system, encode_once)
+    return RankingModel(system, encode_once)
+
+
+def _model_meta(system: System) -> ModelMeta:
+    """The description of a model for mteb. Name and revision are the fingerprint: mteb keys results by them."""
+    identity = system.fingerprint
+    return ModelMeta.create_empty(overwrites={"name": f"llm2vec-pipelines/{identity}", "revision": identity})
+
+
+def _normalise(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length one; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    normalised: np.ndarray = vectors / np.where(lengths > 0, lengths, 1.0).astype(vectors.dtype)
+    return normalised
+
+
+def _best(scores: np.ndarray, *, among: np.ndarray | None, limit: int, threshold: float | None = None) -> list[int]:
+    """Positions of the best scores, all or among some, above a threshold if there is one."""
+    pool = np.arange(len(scores)) if among is None else among
+    best = pool[top_k(scores[pool], limit)]
+    return [int(position) for position in best if threshold is None or scores[position] > threshold]

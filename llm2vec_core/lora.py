@@ -1,0 +1,46 @@
+"""LoRA adapters on a decoder's linear layers, through peft.
+
+Source: Hu et al. 2021, LoRA; LLM2Vec's settings: rank 16, alpha 32, dropout 0.05 on all linear layers of a block.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LoraSettings(BaseModel):
+    """LoRA of one training stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(16, ge=1, description="rank of the update matrices")
+    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the input of the update, in training")
+    targets: str | list[str] = Field(
+        "all-linear", description="module names, or 'all-linear': every linear layer but the output layer"
+    )
+
+
+def lora_config(settings: LoraSettings) -> Any:  # noqa: ANN401 - peft ships no types
+    """Our settings as a peft ``LoraConfig``."""
+    import torch.distributed.tensor  # noqa: F401 - peft looks it up without importing it
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+        bias="none",
+    )
+
+
+def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
+    """``model`` with the saved adapter merged into its weights, in fp32 (merging in bf16 changes vectors)."""
+    import torch
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()

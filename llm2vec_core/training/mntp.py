@@ -1,0 +1,233 @@
+"""Masked next token prediction (MNTP): teach a decoder to use its new bidirectional attention.
+
+Tokens are masked as in BERT, but the token at position i is predicted from the hidden state at position i - 1, which is
+what a decoder's output layer was trained to do. Only the positions that are scored go through ``lm_head``: with a
+vocabulary of 128k the full logits of one 32 x 512 batch take 8 GB.
+
+Source: LLM2Vec section 2.1 and appendix D.1 (rank 16, mask probability 0.2 with BERT's 80/10/10, mask token "_").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from peft import PeftModel
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+from llm2vec_core.bidirectional import switch_attention
+from llm2vec_core.errors import BaseModelError
+from llm2vec_core.lora import lora_config
+from llm2vec_core.training.loop import (
+    example_order,
+    micro_batches,
+    require_examples,
+    run_trainer,
+    trainer_arguments,
+)
+from llm2vec_core.training.settings import MaskPolicy, MntpSettings, OnStep, StageCurve
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100
+"""Label of a position that is not scored; the convention of torch's cross entropy."""
+
+_BLANK = "_"
+
+
+class MntpModel(PeftModel):  # type: ignore[misc]
+    """A causal language model with LoRA whose forward pass is the MNTP loss.
+
+    A ``PeftModel``, so that the trainer saves and restores the adapter alone, and so that the loss is part of the
+    forward pass, as data-parallel training needs it.
+    """
+
+    def forward(
+        self,
+        input_ids: Int64[Tensor, "batch seq"],
+        attention_mask: Int64[Tensor, "batch seq"],
+        labels: Int64[Tensor, "batch seq"],
+        **_: Any,  # noqa: ANN401 - what the trainer adds
+    ) -> dict[str, Tensor]:
+        """Mean cross entropy of the masked tokens.
+
+        Args:
+            input_ids: Tokens, some of them masked.
+            attention_mask: 1 for tokens, 0 for padding.
+            labels: The original token where it is to be predicted, :data:`IGNORED` elsewhere.
+        """
+        causal_model = self.get_base_model()
+        hidden_states = causal_model.base_model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+        # label_shift: token i is scored from position i - 1.
+        targets = labels[:, 1:]
+        scored = targets != IGNORED
+        logits = causal_model.get_output_embeddings()(hidden_states[:, :-1][scored])
+        return {"loss": functional.cross_entropy(logits.float(), targets[scored])}
+
+
+class MaskedChunks(Dataset[dict[str, Tensor]]):
+    """Chunks with their masks, in the order of training.
+
+    The mask of the i-th draw depends on the seed and i alone: a resumed run masks as an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        chunks: Sequence[Int64[Tensor, " chunk"]],
+        order: Sequence[int],
+        *,
+        settings: MntpSettings,
+        mask_token_id: int,
+        vocab_size: int,
+    ) -> None:
+        """Keep chunks and order; masks are drawn when an item is read."""
+        self._chunks = chunks
+        self._order = order
+        self._settings = settings
+        self._mask_token_id = mask_token_id
+        self._vocab_size = vocab_size
+
+    def __len__(self) -> int:
+        """Number of draws: steps times batch size."""
+        return len(self._order)
+
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        """Masked chunk of a draw with its labels."""
+        generator = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + draw)
+        input_ids, labels = mask_tokens(
+            self._chunks[self._order[draw]],
+            mask_probability=self._settings.mask_probability,
+            mask_policy=self._settings.mask_policy,
+            mask_token_id=self._mask_token_id,
+            vocab_size=self._vocab_size,
+            generator=generator,
+        )
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": labels}
+
+
+def mask_tokens(
+    tokens: Int64[Tensor, " seq"],
+    *,
+    mask_probability: float,
+    mask_policy: MaskPolicy,
+    mask_token_id: int,
+    vocab_size: int,
+    generator: torch.Generator,
+) -> tuple[Int64[Tensor, " seq"], Int64[Tensor, " seq"]]:
+    """Mask tokens of one chunk.
+
+    The first token is never masked: no position stands before it to predict it from. At least one other token is.
+
+    Returns:
+        Masked tokens, and labels that are :data:`IGNORED` where nothing is to be predicted.
+    """
+    chosen = torch.rand(tokens.shape, generator=generator) < mask_probability
+    chosen[0] = False
+    if not chosen.any():
+        chosen[int(torch.randint(1, len(tokens), (1,), generator=generator))] = True
+    labels = torch.where(chosen, tokens, IGNORED)
+    fate = torch.rand(tokens.shape, generator=generator)
+    random_tokens = torch.randint(vocab_size, tokens.shape, generator=generator)
+    masked = torch.where(chosen, mask_token_id, tokens)
+    if mask_policy == "bert":
+        masked = torch.where(chosen & (fate >= 0.8), random_tokens, masked)
+        masked = torch.where(chosen & (fate >= 0.9), tokens, masked)
+    return masked, labels
+
+
+def mask_token_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers ship no types
+    """The tokenizer's own mask token, or the blank ``_`` that LLM2Vec uses where there is none.
+
+    Raises:
+        BaseModelError: The tokenizer has neither.
+    """
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    blank = tokenizer.encode(_BLANK, add_special_tokens=False)
+    if not blank:
+        raise BaseModelError("The tokenizer has no mask token and no token for '_'.", hint="Add a mask token to it.")
+    return int(blank[-1])
+
+
+def pack_chunks(texts: Iterable[str], tokenizer: Any, *, chunk_tokens: int) -> list[Int64[Tensor, " chunk"]]:  # noqa: ANN401
+    """Tokens of all texts, one after the other, cut into chunks of equal length; the rest at the end is left out."""
+    stream: list[int] = []
+    for ids in tokenizer(list(texts), verbose=False)["input_ids"]:
+        stream.extend(ids)
+        if tokenizer.eos_token_id is not None and (not ids or ids[-1] != tokenizer.eos_token_id):
+            stream.append(tokenizer.eos_token_id)
+    whole = len(stream) - len(stream) % chunk_tokens
+    return list(torch.tensor(stream[:whole], dtype=torch.long).view(-1, chunk_tokens))
+
+
+def train_mntp(
+    base: Path,
+    texts: Sequence[str],
+    *,
+    settings: MntpSettings,
+    work_dir: Path,
+    name: str,
+    on_step: OnStep | None = None,
+) -> tuple[Path, StageCurve]:
+    """Train the MNTP stage and merge its adapter.
+
+    Args:
+        base: Directory of a decoder with its output layer and tokenizer.
+        texts: Training texts.
+        settings: Settings of the stage.
+        work_dir: Holds the saves; a second call continues from them.
+        name: Base model's name, for messages.
+        on_step: Called after every update.
+
+    Returns:
+        Directory of the merged decoder (bidirectional, stated in its configuration), and the curve.
+
+    Raises:
+        BaseModelError: The architecture ignores the bidirectional switch.
+        TrainingError: Too little text, or a loss that is not finite.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    # fp32 weights with LoRA; bf16 is the trainer's autocast.
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    switch_attention(model.base_model, "bidirectional", name=name)
+    chunks = pack_chunks(texts, tokenizer, chunk_tokens=settings.chunk_tokens)
+    require_examples(chunks, needed=settings.batch_size, stage="mntp", unit=f"chunks of {settings.chunk_tokens} tokens")
+    order = example_order(
+        len(chunks), num_draws=settings.steps * settings.batch_size, batch_size=settings.batch_size, seed=settings.seed
+    )
+    micro_batch_size, grad_accum_steps = micro_batches(settings)
+    torch.manual_seed(settings.seed)  # LoRA's initial weights
+    trainer = Trainer(
+        model=MntpModel(model, lora_config(settings.lora)),
+        args=TrainingArguments(
+            **trainer_arguments(settings, output_dir=work_dir / "saves"),
+            per_device_train_batch_size=micro_batch_size,
+            gradient_accumulation_steps=grad_accum_steps,
+            train_sampling_strategy="sequential",
+            remove_unused_columns=False,
+            label_names=["labels"],
+        ),
+        train_dataset=MaskedChunks(
+            chunks,
+            order,
+            settings=settings,
+            mask_token_id=mask_token_id(tokenizer),
+            vocab_size=model.get_input_embeddings().weight.shape[0],
+        ),
+    )
+    curve = run_trainer(
+        trainer, stage="mntp", tokens_per_step=settings.batch_size * settings.chunk_tokens, on_step=on_step
+    )
+    merged = trainer.model.merge_and_unload()
+    merged.save_pretrained(work_dir / "merged")
+    tokenizer.save_pretrained(work_dir / "merged")
+    return work_dir / "merged", curve

@@ -1,0 +1,112 @@
+"""Running a recipe: the resumable chain of stages from a base model to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from llm2vec_core.base_models import fetch_base_model
+from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
+from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog
+
+_DONE = "curve.json"
+
+
+class TrainedEncoder(BaseModel):
+    """What :func:`train_encoder` made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    record: CheckpointRecord
+    curves: list[StageCurve]
+    steps_run: int
+
+
+def train_encoder(
+    recipe: Recipe,
+    texts: Sequence[str],
+    *,
+    recipe_key: str,
+    work_dir: Path,
+    cache_dir: Path,
+    on_step: OnStep | None = None,
+) -> TrainedEncoder:
+    """Run the stages of a recipe and write ``work_dir/checkpoint``.
+
+    Killed in the middle, the next call continues: finished stages are kept, a begun one goes on from its last save.
+
+    Args:
+        recipe: What to do.
+        texts: Training texts, the same for every call with this key.
+        recipe_key: Key of the recipe, recorded in the checkpoint.
+        work_dir: Keeps the state between calls; the caller removes it when the checkpoint is stored.
+        cache_dir: Where converted base models are kept.
+        on_step: Called after every update.
+
+    Raises:
+        BaseModelError: The base model cannot be found, or ignores the bidirectional switch.
+        TrainingError: Too little text, or a loss that is not finite.
+    """
+    backbone = fetch_base_model(recipe.base_model, cache_dir=cache_dir)
+    curves: list[StageCurve] = []
+    steps_run = 0
+
+    def counted(step: StepLog) -> None:
+        nonlocal steps_run
+        steps_run += 1
+        if on_step is not None:
+            on_step(step)
+
+    for stage in recipe.stages:
+        backbone, curve = _run_stage(stage, recipe, backbone, texts, work_dir=work_dir / stage, on_step=counted)
+        curves.append(curve)
+    target = work_dir / "checkpoint"
+    shutil.rmtree(target, ignore_errors=True)
+    record = write_checkpoint(
+        target,
+        backbone=backbone,
+        base_model=recipe.base_model,
+        attention="bidirectional",
+        pooling_mode=recipe.pooling_mode,
+        max_tokens=recipe.max_tokens,
+        stages=recipe.stages,
+        recipe_key=recipe_key,
+    )
+    (target / CURVES_NAME).write_text(json.dumps([curve.model_dump(mode="json") for curve in curves], indent=2))
+    return TrainedEncoder(record=record, curves=curves, steps_run=steps_run)
+
+
+def _run_stage(
+    stage: Stage, recipe: Recipe, base: Path, texts: Sequence[str], *, work_dir: Path, on_step: OnStep
+) -> tuple[Path, StageCurve]:
+    """Run one stage, or read what it left when it is done already."""
+    done = work_dir / _DONE
+    if done.is_file():
+        return work_dir / "merged", StageCurve.model_validate_json(done.read_text())
+    work_dir.mkdir(parents=True, exist_ok=True)
+    if stage == "mntp":
+        from llm2vec_core.training.mntp import train_mntp
+
+        merged, curve = train_mntp(
+            base, texts, settings=recipe.mntp, work_dir=work_dir, name=recipe.base_model, on_step=on_step
+        )
+    else:
+        from llm2vec_core.training.simcse import train_simcse
+
+        merged, curve = train_simcse(
+            base,
+            texts,
+            settings=recipe.simcse,
+            pooling_mode=recipe.pooling_mode,
+            work_dir=work_dir,
+            name=recipe.base_model,
+            on_step=on_step,
+        )
+    temporary = done.with_suffix(".tmp")
+    temporary.write_text(curve.model_dump_json())
+    temporary.rename(done)
+    return merged, curve

@@ -1,0 +1,131 @@
+"""Settings and records of training: what a recipe says, and what a stage tells about itself.
+
+Free of torch, so that a night with nothing to train never loads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llm2vec_core.lora import LoraSettings
+from llm2vec_core.modes import PoolingMode
+
+Stage = Literal["mntp", "simcse"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+MaskPolicy = Literal["bert", "all_mask"]
+
+
+class StageSettings(BaseModel):
+    """Settings that every stage has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1, description="optimizer updates")
+    batch_size: int = Field(ge=1, description="texts (or chunks) of one optimizer update")
+    micro_batch_size: int = Field(ge=1, description="texts (or chunks) of one forward pass; bounds the memory")
+    learning_rate: float = Field(gt=0, description="highest learning rate; falls linearly to zero")
+    warmup_steps: int = Field(0, ge=0, description="updates until the highest learning rate is reached")
+    save_steps: int = Field(50, ge=1, description="updates between two saves that a killed run continues from")
+    seed: int = Field(42, description="seed of order, masks and dropout")
+    bf16: bool = Field(False, description="mixed precision on processors that have it")
+    gradient_checkpointing: bool = Field(False, description="recompute activations instead of keeping them")
+    lora: LoraSettings = LoraSettings()
+
+
+class StepLog(BaseModel):
+    """One optimizer update."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: Stage
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+
+class StageCurve(BaseModel):
+    """What a stage did, from its first to its last step (over all runs that it took)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: Stage
+    num_steps: int
+    tokens: int
+    seconds: float
+    losses: list[float]
+    learning_rates: list[float]
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens trained on per second of the steps of this run."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+OnStep = Callable[[StepLog], None]
+
+
+class MntpSettings(StageSettings):
+    """Settings of the MNTP stage; the defaults are the paper's, for models of one billion parameters and more."""
+
+    steps: int = 1000
+    batch_size: int = 32
+    micro_batch_size: int = 8
+    learning_rate: float = 5e-5
+    chunk_tokens: int = Field(512, ge=8, description="texts are joined and cut into chunks of this many tokens")
+    mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that are to be predicted")
+    mask_policy: MaskPolicy = Field(
+        "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
+    )
+
+
+class SimcseSettings(StageSettings):
+    """Settings of the SimCSE stage; the defaults are the paper's, for models of one billion parameters and more."""
+
+    steps: int = 1000
+    batch_size: int = 128
+    micro_batch_size: int = 32
+    learning_rate: float = 3e-5
+    max_tokens: int = Field(128, ge=8, description="longer sentences are cut here")
+    min_words: int = Field(4, ge=1, description="shorter sentences are left out")
+    simcse_dropout: float = Field(0.3, gt=0, lt=1, description="dropout on attention weights, the noise of the views")
+    temperature: float = Field(0.05, gt=0, description="cosines are divided by it")
+
+
+class Recipe(BaseModel):
+    """How an encoder is made.
+
+    Its key names everything that decides the result: base model, stages, their settings, and the pinned training
+    snapshots. Equal keys mean equal encoders, so a night trains only when there is no checkpoint of its key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_model: str = Field("bundled:smollm2-135m", description="bundled name, directory, or hub name of a decoder")
+    stages: tuple[Stage, ...] = Field(STAGES, description="training stages, in order")
+    pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
+    max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
+    max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
+    mntp: MntpSettings = MntpSettings()
+    simcse: SimcseSettings = SimcseSettings()
+
+    def settings_key(self) -> str:
+        """Hash of everything but the training texts; settings of stages that do not run do not count."""
+        skipped: set[str] = {stage for stage in STAGES if stage not in self.stages}
+        return _hash(self.model_dump(mode="json", exclude=skipped))
+
+    def key(self, training_snapshots: dict[str, str]) -> str:
+        """``recipe_key``: hash of the recipe and the snapshots it is trained on."""
+        return _hash({"recipe": self.settings_key(), "snapshots": training_snapshots})
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""Checkpoints in the store: kept under their fingerprint, found by fingerprint, path or name.
+
+Never imports prefect: ``l2v search`` needs an encoder, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from data.schema import sha256_json
+from data.store import Store, put_directory
+from llm2vec_core.checkpoint import CURVES_NAME, RECORD_NAME, CheckpointRecord, read_record, write_checkpoint
+from llm2vec_core.modes import EncoderName, parse_encoder_name
+from llm2vec_core.training.settings import StageCurve
+from tasks.refs import CheckpointRef
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoder import Encoder
+
+_MIN_PREFIX = 6
+
+
+def base_models_dir(store: Store) -> Path:
+    """Where converted base models are kept."""
+    return store.local_path("base_models")
+
+
+def checkpoint_dir(store: Store, fingerprint: str) -> Path:
+    """Directory of a stored checkpoint."""
+    return store.local_path(f"checkpoints/{fingerprint}")
+
+
+def store_checkpoint(store: Store, directory: Path, *, fence: Callable[[], None] | None = None) -> CheckpointRef:
+    """Move a finished checkpoint directory into the store; its record is put last."""
+    record = read_record(directory)
+    if fence is not None:
+        fence()
+    put_directory(store, f"checkpoints/{record.fingerprint}", directory, last=RECORD_NAME)
+    return _ref(record)
+
+
+def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
+    """Records of all complete checkpoints of the store."""
+    keys = [key for key in store.list("checkpoints") if key.endswith(f"/{RECORD_NAME}")]
+    return [read_record(store.local_path(key).parent) for key in keys]
+
+
+def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
+    """A stored checkpoint by its fingerprint, or the beginning of it.
+
+    Raises:
+        InputError: None, or more than one, has such a fingerprint.
+    """
+    found = [record for record in stored_checkpoints(store) if record.fingerprint.startswith(fingerprint)]
+    if len(found) != 1 or len(fingerprint) < _MIN_PREFIX:
+        known = ", ".join(f"{record.fingerprint[:12]} ({record.label})" for record in stored_checkpoints(store))
+        state = f"{len(found)} checkpoints of this store" if found else "No checkpoint of this store"
+        raise InputError(f"{state} has the fingerprint '{fingerprint}'.", hint=f"Checkpoints: {known or 'none yet'}.")
+    return _ref(found[0])
+
+
+def build_untrained(settings: Settings, name: EncoderName) -> CheckpointRef:
+    """The checkpoint of an untrained base model; built once and found again by its name and settings."""
+    from llm2vec_core.base_models import fetch_base_model
+
+    store = settings.store()
+    key = f"untrained/{sha256_json([str(name), settings.train.max_tokens])[:32]}.json"
+    known = store.read(key)
+    if known is not None:
+        return CheckpointRef.model_validate_json(known)
+    with store.scratch() as scratch:
+        write_checkpoint(
+            scratch / "checkpoint",
+            backbone=fetch_base_model(name.base_model, cache_dir=base_models_dir(store)),
+            base_model=name.base_model,
+            attention=name.attention,
+            pooling_mode=name.pooling_mode,
+            max_tokens=settings.train.max_tokens,
+        )
+        ref = store_checkpoint(store, scratch / "checkpoint")
+    store.put_if_absent(key, ref.model_dump_json().encode())
+    return ref
+
+
+def resolve_encoder(settings: Settings, name: str) -> tuple[str, Path]:
+    """Label and directory of an encoder given as fingerprint, directory, or model name with modes.
+
+    Raises:
+        InputError: There is no such encoder.
+    """
+    from llm2vec_core.base_models import fetch_base_model
+
+    store = settings.store()
+    if Path(name).is_dir() and (Path(name) / "modules.json").is_file():
+        return Path(name).name, Path(name)
+    if all(character in "0123456789abcdef" for character in name) and len(name) >= _MIN_PREFIX:
+        ref = find_checkpoint(store, name)
+        return ref.label, checkpoint_dir(store, ref.fingerprint)
+    encoder_name = parse_encoder_name(name)
+    base = fetch_base_model(encoder_name.base_model, cache_dir=base_models_dir(store))
+    if (base / "modules.json").is_file():  # an encoder already, such as MiniLM: its own pooling stands
+        return encoder_name.base_model.rsplit(":", 1)[-1], base
+    ref = build_untrained(settings, encoder_name)
+    return ref.label, checkpoint_dir(store, ref.fingerprint)
+
+
+def read_curves(store: Store, fingerprint: str) -> list[StageCurve]:
+    """Loss curves of a checkpoint; none for an untrained one."""
+    path = checkpoint_dir(store, fingerprint) / CURVES_NAME
+    if not path.is_file():
+        return []
+    return [StageCurve.model_validate(curve) for curve in json.loads(path.read_text())]
+
+
+@functools.lru_cache(maxsize=2)
+def load_encoder(directory: Path, token_budget: int) -> Encoder:
+    """Load an encoder once per process; the last two stay."""
+    from llm2vec_core.encoder import Encoder
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return Encoder.load(directory, token_budget=token_budget)
+
+
+def _ref(record: CheckpointRecord) -> CheckpointRef:
+    return CheckpointRef(fingerprint=record.fingerprint, label=record.label, trained=bool(record.stages))

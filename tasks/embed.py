@@ -1,0 +1,214 @@
+"""Embedding: encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+
+from data.errors import InputError
+from data.generations import Generation, create_generation, promote, sync_table, verify_generation
+from data.schema import KINDS, DocumentKind, encoded_text
+from data.shards import encoded_contents, write_shard
+from data.snapshot import Snapshot, latest_snapshot, open_snapshot
+from data.store import Store
+from llm2vec_core.checkpoint import read_record
+from tasks.artifacts import progress
+from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.policies import STORAGE
+from tasks.settings import Settings
+from tasks.writing import lease_of, utc_now
+
+
+class ShardPlan(BaseModel):
+    """Documents whose contents one shard will hold: a run of a snapshot's documents without a vector."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DocumentKind
+    snapshot: str
+    contents: list[str]
+
+
+class ShardReport(BaseModel):
+    """What encoding one shard took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: int
+    tokens: int
+    padded_tokens: int
+    truncated: int
+
+
+class TableReport(BaseModel):
+    """What bringing one table up to date did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DocumentKind
+    version: int
+    documents: int
+    upserted: int
+    removed: int
+
+
+@task(task_run_name="plan stale documents", cache_policy=NO_CACHE, **STORAGE)
+def plan_shards(
+    settings: Settings, fingerprint: str, snapshots: dict[DocumentKind, str], *, full: bool = False
+) -> list[ShardPlan]:
+    """Contents of the snapshots that have no vector of this checkpoint, in shards of bounded size.
+
+    Args:
+        settings: Settings of the run.
+        fingerprint: Checkpoint to encode with.
+        snapshots: Snapshot of each kind.
+        full: Plan everything, whether it has a vector or not.
+    """
+    store = settings.store()
+    plans: list[ShardPlan] = []
+    for kind, snapshot_id in snapshots.items():
+        encode_key = settings.encode.encode_key(kind)
+        done = set() if full else encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key)
+        stale: list[str] = []
+        for batch in open_snapshot(store, kind, snapshot_id).batches(["content_sha256"]):
+            for content in batch.column(0).to_pylist():
+                if content not in done:
+                    done.add(content)  # of equal contents only the first is encoded
+                    stale.append(content)
+        size = settings.encode.shard_size
+        plans += [
+            ShardPlan(kind=kind, snapshot=snapshot_id, contents=stale[start : start + size])
+            for start in range(0, len(stale), size)
+        ]
+    return plans
+
+
+@task(task_run_name="encode {plan.kind} shard", cache_policy=NO_CACHE, **STORAGE)
+def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> ShardReport:
+    """Encode the documents of one planned shard and write it.
+
+    Raises:
+        StoreError: The shard cannot be written; encoding it again is the only loss.
+    """
+    store = settings.store()
+    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
+    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), set(plan.contents))
+    with progress(f"encode {plan.kind}s", len(texts)) as advance:
+        encoding = encoder.encode_counted(
+            list(texts.values()),
+            prompt=settings.encode.prompts.get(plan.kind),
+            normalize=True,
+            on_progress=lambda count: advance(count),
+        )
+    write_shard(
+        store,
+        list(texts),
+        encoding.vectors,
+        fingerprint=fingerprint,
+        encode_key=settings.encode.encode_key(plan.kind),
+    )
+    return ShardReport(
+        documents=len(texts),
+        tokens=encoding.num_tokens,
+        padded_tokens=encoding.num_padded_tokens,
+        truncated=encoding.num_truncated,
+    )
+
+
+@task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)
+def update_table(
+    settings: Settings, fingerprint: str, kind: DocumentKind, snapshot_id: str, *, lease_owner: str
+) -> TableReport:
+    """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
+    store = settings.store()
+    lease_of(store, lease_owner).check()
+    generation = _generation(settings, fingerprint)
+    snapshot = open_snapshot(store, kind, snapshot_id)
+    change = sync_table(store, generation, snapshot)
+    return TableReport(
+        kind=kind,
+        version=change.version,
+        documents=snapshot.manifest.num_documents,
+        upserted=change.upserted,
+        removed=change.removed,
+    )
+
+
+@task(task_run_name="verify and promote", cache_policy=NO_CACHE, **STORAGE)
+def promote_tables(
+    settings: Settings,
+    fingerprint: str,
+    snapshots: dict[DocumentKind, str],
+    tables: list[TableReport],
+    *,
+    run_id: str,
+    lease_owner: str,
+) -> str:
+    """Pass the generation gate, then serve the tables.
+
+    Returns:
+        Name of the served generation.
+
+    Raises:
+        RefusedError: The tables are not what they should be; the pointer stays.
+        FencedError: Another run took over; the pointer stays.
+    """
+    store = settings.store()
+    generation = _generation(settings, fingerprint)
+    versions = {table.kind: table.version for table in tables}
+    opened = {kind: open_snapshot(store, kind, snapshot_id) for kind, snapshot_id in snapshots.items()}
+    verify_generation(store, generation, opened, versions)
+    pointer = promote(
+        store,
+        generation,
+        versions=versions,
+        snapshots=snapshots,
+        lease=lease_of(store, lease_owner),
+        run_id=run_id,
+        now=utc_now(),
+    )
+    return pointer.generation
+
+
+def latest_snapshots(store: Store) -> dict[DocumentKind, str]:
+    """Id of the latest snapshot of each kind.
+
+    Raises:
+        InputError: A kind was never ingested.
+    """
+    snapshots: dict[DocumentKind, str] = {}
+    for kind in KINDS:
+        snapshot = latest_snapshot(store, kind)
+        if snapshot is None:
+            raise InputError(f"No {kind} was ever ingested.", hint=f"Run `l2v ingest --kind {kind} --source PATH`.")
+        snapshots[kind] = snapshot.manifest.id
+    return snapshots
+
+
+def _generation(settings: Settings, fingerprint: str) -> Generation:
+    store = settings.store()
+    return create_generation(
+        store,
+        fingerprint=fingerprint,
+        encode_keys={kind: settings.encode.encode_key(kind) for kind in KINDS},
+        embedding_dim=read_record(checkpoint_dir(store, fingerprint)).embedding_dim,
+        now=utc_now(),
+    )
+
+
+def _texts_of(snapshot: Snapshot, contents: set[str]) -> dict[str, str]:
+    """Text of each content."""
+    texts: dict[str, str] = {}
+    for batch in snapshot.batches(["content_sha256", "title", "text"]):
+        for row in _rows(batch):
+            if row["content_sha256"] in contents:
+                texts.setdefault(row["content_sha256"], encoded_text(row["title"], row["text"]))
+    return texts
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, str]]:
+    yield from batch.to_pylist()

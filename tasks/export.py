@@ -1,0 +1,92 @@
+"""Export: documents, matches and evaluation results of the served state, for analysts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.export import publish_export
+from data.matches import MATCH_SCHEMA, latest_match_files
+from data.schema import DOCUMENT_SCHEMA, KINDS
+from data.snapshot import open_snapshot
+from data.store import LocalStore, Store
+from tasks.policies import STORAGE
+from tasks.refs import ExportReport
+from tasks.search import served
+from tasks.settings import Settings
+from tasks.writing import lease_of, utc_now
+
+# Texts of resumes are a person's own words; analysts get what describes a document, not the document.
+_EXPORTED = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
+
+EVALUATION_SCHEMA = pa.schema(
+    [
+        pa.field("system", pa.string(), nullable=False, metadata={"description": "name of what was scored"}),
+        pa.field("fingerprint", pa.string(), nullable=False, metadata={"description": "identity of what was scored"}),
+        pa.field("task", pa.string(), nullable=False, metadata={"description": "evaluation task"}),
+        pa.field("type", pa.string(), nullable=False, metadata={"description": "MTEB category of the task"}),
+        pa.field("metric", pa.string(), nullable=False, metadata={"description": "name of the metric"}),
+        pa.field("is_main_score", pa.bool_(), nullable=False, metadata={"description": "the task's main metric"}),
+        pa.field("value", pa.float64(), nullable=False, metadata={"description": "score, 0 to 100"}),
+    ]
+)
+
+
+@task(task_run_name="export", cache_policy=NO_CACHE, **STORAGE)
+def export_all(settings: Settings, *, run_id: str, lease_owner: str) -> ExportReport:
+    """Publish documents, matches and evaluation results as Parquet."""
+    started = time.monotonic()
+    store = settings.store()
+    pointer = served(store)
+    target: Store = LocalStore(Path(settings.export.to)) if settings.export.to else store
+    prefix = "" if settings.export.to else "exports/"
+    lease_of(store, lease_owner).check()
+    snapshots = [open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS]
+    documents = (
+        pa.Table.from_batches([batch]) for snapshot in snapshots for batch in snapshot.batches(_EXPORTED.names)
+    )
+    key, rows, files = publish_export(
+        target,
+        {"documents": documents, "matches": _matches(store), "evaluation": _evaluation(store)},
+        {"documents": _EXPORTED, "matches": MATCH_SCHEMA, "evaluation": EVALUATION_SCHEMA},
+        run_id=run_id,
+        day=utc_now().date(),
+        prefix=prefix,
+    )
+    return ExportReport(path=str(target.local_path(key)), files=files, rows=rows, seconds=time.monotonic() - started)
+
+
+def _matches(store: Store) -> Iterator[pa.Table]:
+    for path in latest_match_files(store):
+        table = pq.ParquetFile(path).read()  # the partition's column is added below, not guessed from the path
+        direction = path.parent.name.removeprefix("direction=")
+        yield table.add_column(0, MATCH_SCHEMA.field("direction"), pa.array([direction] * len(table), pa.string()))
+
+
+def _evaluation(store: Store) -> Iterator[pa.Table]:
+    raw = store.read("reports/latest.json")
+    if raw is None:
+        return
+    report = json.loads(store.read(f"reports/{json.loads(raw)['report']}/report.json") or b"{}")
+    rows = [
+        {
+            "system": system["name"],
+            "fingerprint": score["system_fingerprint"],
+            "task": score["task"],
+            "type": score["type"],
+            "metric": metric,
+            "is_main_score": metric == score["main_score_name"],
+            "value": value,
+        }
+        for system in report.get("systems", [])
+        for score in system["scores"]
+        for metric, value in score["metrics"].items()
+    ]
+    yield pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)

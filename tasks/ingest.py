@@ -1,0 +1,68 @@
+"""Ingest: sources to a snapshot of one kind."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.errors import InputError
+from data.schema import DocumentKind
+from data.snapshot import build_snapshot
+from data.sources import SourceConfig
+from tasks.policies import STORAGE
+from tasks.refs import IngestReport
+from tasks.settings import Settings
+from tasks.writing import lease_of, utc_now
+
+
+@task(task_run_name="ingest {kind}s", cache_policy=NO_CACHE, **STORAGE)
+def ingest_kind(
+    settings: Settings,
+    kind: DocumentKind,
+    *,
+    run_id: str,
+    lease_owner: str,
+    sources: dict[str, SourceConfig] | None = None,
+) -> IngestReport:
+    """Read the sources of a kind and make the snapshot that follows.
+
+    Args:
+        settings: Settings of the run.
+        kind: Kind of the documents.
+        run_id: Run that ingests.
+        lease_owner: Run that holds the lease.
+        sources: What to read; the settings' sources of the kind when not given.
+
+    Raises:
+        InputError: A source cannot be read; nothing was changed.
+    """
+    started = time.monotonic()
+    store = settings.store()
+    chosen = settings.sources_of(kind) if sources is None else sources
+    if not chosen:
+        raise InputError(
+            f"No source of kind '{kind}' is configured.",
+            hint=f'Add [sources.NAME] with kind = "{kind}" and path to l2v.toml, or run `l2v ingest --kind {kind}`.',
+        )
+    snapshot = build_snapshot(
+        store,
+        kind=kind,
+        sources=chosen,
+        clean=settings.clean,
+        run_id=run_id,
+        fence=lease_of(store, lease_owner).check,
+        now=utc_now(),
+    )
+    counts = [snapshot.manifest.sources[name] for name in chosen]
+    return IngestReport(
+        kind=kind,
+        snapshot=snapshot.manifest.id,
+        rows_in=sum(count.rows_in for count in counts),
+        rows_kept=sum(count.rows_kept for count in counts),
+        rows_quarantined=sum(count.rows_quarantined for count in counts),
+        rows_duplicate=sum(count.rows_duplicate for count in counts),
+        rows_near_duplicate=sum(count.rows_near_duplicate for count in counts),
+        seconds=time.monotonic() - started,
+    )

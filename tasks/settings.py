@@ -1,0 +1,190 @@
+"""Settings of a run, composed of the sections that each room defines beside what it configures.
+
+The order is: profile < ``l2v.toml`` < ``L2V_*`` environment < ``--set``; nothing else. The same object is validated
+once, passed to every task, and stored with the run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data.clean import CleanConfig
+from data.schema import DocumentKind, sha256_json
+from data.sources import SourceConfig
+from data.store import LocalStore, Store
+from llm2vec_core.training.settings import Recipe
+
+ENVIRONMENT_PREFIX = "L2V_"
+
+# A user's own sources take the place of the profile's: the bundled sample must not mix with them.
+_REPLACED_SECTIONS = ("sources",)
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the message lists every fault.
+
+    Attributes:
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep the hint beside the message."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncodeSettings(_Section):
+    """How documents are encoded."""
+
+    token_budget: int = Field(4096, ge=64, description="padded tokens of one forward pass, at most")
+    shard_size: int = Field(2000, ge=1, description="documents of one shard: the unit of work and of resuming")
+    prompts: dict[DocumentKind, str] = Field({}, description="text put before every document of a kind")
+
+    def encode_key(self, kind: DocumentKind) -> str:
+        """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
+        return sha256_json({"prompt": self.prompts.get(kind, ""), "precision": "float32", "normalize": True})
+
+
+class MatchSettings(_Section):
+    """How jobs and resumes are matched."""
+
+    top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
+    candidates: int = Field(100, ge=1, description="documents that each leg brings to the fusion")
+    rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
+    block_rows: int = Field(1024, ge=1, description="queries of one matrix product; bounds the memory")
+
+
+class EvaluateSettings(_Section):
+    """What encoders are judged on."""
+
+    sample_table: bool = Field(True, description="score the 100-job test table of the bundled sample")
+    tasks_dir: str | None = Field(None, description="folder of evaluation task folders")
+    tasks: list[str] | None = Field(None, description="names of the tasks in tasks_dir to run; all when not given")
+    skip_missing_tasks_dir: bool = Field(False, description="do without tasks_dir when it is not there")
+    max_items: int | None = Field(None, ge=10, description="seeded subset of each task of tasks_dir")
+    base_pooling: Literal["mean", "weighted_mean", "last"] = Field(
+        "weighted_mean", description="pooling of the untrained causal base that the trained encoder is set beside"
+    )
+    min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
+
+
+class ExportSettings(_Section):
+    """Where analysts' Parquet goes."""
+
+    to: str | None = Field(None, description="directory; `exports/` of the home directory when not given")
+
+
+class Settings(_Section):
+    """All settings of a run."""
+
+    home: str = Field("var", description="directory of everything at rest")
+    sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
+    clean: CleanConfig = CleanConfig()
+    train: Recipe = Recipe()
+    encode: EncodeSettings = EncodeSettings()
+    match: MatchSettings = MatchSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    export: ExportSettings = ExportSettings()
+
+    @property
+    def home_dir(self) -> Path:
+        """Home directory, absolute."""
+        return Path(self.home).expanduser().resolve()
+
+    def store(self) -> Store:
+        """The store of the home directory."""
+        return LocalStore(self.home_dir)
+
+    def sources_of(self, kind: DocumentKind) -> dict[str, SourceConfig]:
+        """Sources of one kind."""
+        return {name: source for name, source in self.sources.items() if source.kind == kind}
+
+
+def load_settings(
+    profile: Path,
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge the layers and validate the result.
+
+    Args:
+        profile: Profile file, the lowest layer.
+        config: The user's ``l2v.toml``.
+        environment: Variables; those named ``L2V_…`` count: ``L2V_TRAIN__MNTP__STEPS`` is ``train.mntp.steps``.
+        overrides: ``train.mntp.steps`` to value; the highest layer. Values given as strings are read as TOML.
+
+    Raises:
+        SettingsError: A file that cannot be read, an unknown key, a value of the wrong type: all faults at once.
+    """
+    merged = _read_toml(profile)
+    if config is not None:
+        layer = _read_toml(config)
+        for section in _REPLACED_SECTIONS:
+            if section in layer:
+                merged.pop(section, None)
+        merged = _merge(merged, layer)
+    for name, value in (environment or {}).items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            merged = _merge(merged, _nested(path, _parse_value(value)))
+    for key, value in (overrides or {}).items():
+        merged = _merge(merged, _nested(key.split("."), _parse_value(value)))
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {_fault_message(fault)}" for fault in error.errors()
+        )
+        raise SettingsError(
+            f"These settings cannot be used: {faults}.", hint="`docs/configuration.md` lists all keys."
+        ) from error
+
+
+def _fault_message(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    return "unknown key" if fault["type"] == "extra_forbidden" else f"{fault['msg']} (found {fault['input']!r})"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"There is no file {path}.", hint="Pass --config with the path of your l2v.toml."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}", hint="Mend the file.") from error
+
+
+def _parse_value(value: Any) -> Any:  # noqa: ANN401 - a value of any setting
+    """A string in TOML's form as its value (``3``, ``true``, ``["a"]``), any other as itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
+    for part in reversed(path):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both_tables else value
+    return merged

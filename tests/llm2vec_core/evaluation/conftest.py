@@ -1,0 +1,140 @@
+"""Tiny task folders of all seven types, and a deterministic encoder without a model."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WORDS = [
+    "nurse",
+    "chef",
+    "driver",
+    "teacher",
+    "python",
+    "cloud",
+    "garden",
+    "night",
+    "ward",
+    "school",
+    "truck",
+    "kitchen",
+]
+
+
+class HashEncoder:
+    """A text is the sum of random vectors of its words: texts that share words are close."""
+
+    def __init__(self, fingerprint: str = "hash-1", dim: int = 32) -> None:
+        self.fingerprint = fingerprint
+        self.embedding_dim = dim
+        self.encoded: list[str] = []
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> np.ndarray:
+        self.encoded += texts
+        return np.stack([self._vector(text) for text in texts]).astype(np.float32)
+
+    def _vector(self, text: str) -> np.ndarray:
+        total = np.full(self.embedding_dim, 1e-3)
+        for word in text.lower().split():
+            seed = int.from_bytes(hashlib.sha256(f"{self.fingerprint} {word}".encode()).digest()[:8], "big")
+            total += np.random.default_rng(seed).standard_normal(self.embedding_dim)
+        return total
+
+
+@pytest.fixture
+def encoder() -> HashEncoder:
+    return HashEncoder()
+
+
+@pytest.fixture
+def make_encoder() -> type[HashEncoder]:
+    return HashEncoder
+
+
+def _write(path: Path, rows: Sequence[object]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _pairs() -> list[tuple[str, str, int]]:
+    same = [(f"the {word} works here", f"here works the {word}", 1) for word in WORDS]
+    other = [(f"the {a} works here", f"some {b} left yesterday", 0) for a, b in itertools.pairwise(WORDS)]
+    return same + other
+
+
+def _retrieval(folder: Path) -> None:
+    _write(folder / "corpus.jsonl", [{"_id": f"d{n}", "title": word, "text": "wanted"} for n, word in enumerate(WORDS)])
+    _write(folder / "queries.jsonl", [{"_id": f"q{n}", "text": word} for n, word in enumerate(WORDS)])
+    lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\td{n}\t1" for n in range(len(WORDS)))]
+    (folder / "qrels.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _sts(folder: Path) -> None:
+    rows = [{"sentence1": a, "sentence2": b, "score": 4.5 * same + 0.1} for a, b, same in _pairs()]
+    _write(folder / "pairs.jsonl", rows)
+
+
+def _pair_classification(folder: Path) -> None:
+    _write(folder / "pairs.jsonl", [{"sentence1": a, "sentence2": b, "label": same} for a, b, same in _pairs()])
+
+
+def _classification(folder: Path) -> None:
+    for split, filler in (("train", "a"), ("test", "the")):
+        rows = [{"text": f"{filler} {word} {n}", "label": word} for word in WORDS[:2] for n in range(10)]
+        _write(folder / f"{split}.jsonl", rows)
+
+
+def _clustering(folder: Path) -> None:
+    rows = [{"text": f"{word} {word} {n}", "label": word} for word in WORDS[:3] for n in range(10)]
+    _write(folder / "items.jsonl", rows)
+
+
+def _reranking(folder: Path) -> None:
+    rows = [
+        {"query": f"{a} wanted", "positive": [f"{a} at work"], "negative": [f"{b} at rest", f"{b} at home"]}
+        for a, b in zip(WORDS, WORDS[3:], strict=False)
+    ]
+    _write(folder / "samples.jsonl", rows)
+
+
+def _summarization(folder: Path) -> None:
+    rows = [
+        {
+            "text": f"a long text about a {a}",
+            "human_summaries": [f"the {a} works {b}"],
+            "machine_summaries": [f"the {a} works {b}", f"the {a} works", "nothing of the kind"],
+            "relevance": [1.0, 0.6, 0.0],
+        }
+        for a, b in itertools.pairwise(WORDS)
+    ]
+    _write(folder / "samples.jsonl", rows)
+
+
+BUILDERS = {
+    "Retrieval": (_retrieval, "ndcg_at_10"),
+    "Reranking": (_reranking, "map_at_1000"),
+    "Clustering": (_clustering, "v_measure"),
+    "PairClassification": (_pair_classification, "max_ap"),
+    "Classification": (_classification, "accuracy"),
+    "STS": (_sts, "cosine_spearman"),
+    "Summarization": (_summarization, "cosine_spearman"),
+}
+
+
+@pytest.fixture
+def make_task(tmp_path: Path) -> Callable[..., Path]:
+    """Write the folder of a type; keyword arguments replace keys of task.json."""
+
+    def make(task_type: str, **header: str) -> Path:
+        build, main_score = BUILDERS[task_type]
+        folder = tmp_path / "tasks" / f"Tiny{task_type}"
+        folder.mkdir(parents=True)
+        build(folder)
+        content = {"name": folder.name, "type": task_type, "main_score": main_score, "language": "eng-Latn"} | header
+        (folder / "task.json").write_text(json.dumps(content))
+        return folder
+
+    return make

@@ -1,0 +1,163 @@
+"""The chain on the tiny model: it learns, it resumes, and what it writes is an encoder."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from llm2vec_core.encoder import Encoder
+from llm2vec_core.errors import BaseModelError, TrainingError
+from llm2vec_core.lora import LoraSettings
+from llm2vec_core.training.loop import example_order, resumable_save
+from llm2vec_core.training.recipe import train_encoder
+from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
+from llm2vec_core.training.simcse import split_sentences
+
+WORDS = [
+    "nurses",
+    "care",
+    "for",
+    "patients",
+    "in",
+    "wards",
+    "while",
+    "developers",
+    "write",
+    "software",
+    "and",
+    "deploy",
+    "cloud",
+    "systems",
+    "every",
+    "night",
+]
+TEXTS = [f"{' '.join(np.roll(WORDS, k)[: 6 + k % 7])}. {' '.join(np.roll(WORDS, -k)[:8])}." for k in range(40)]
+
+
+@pytest.fixture
+def recipe(tiny_base) -> Recipe:
+    shared = {"learning_rate": 2e-3, "save_steps": 2, "lora": LoraSettings(rank=4)}
+    return Recipe(
+        base_model=str(tiny_base),
+        max_tokens=64,
+        mntp=MntpSettings(steps=6, batch_size=8, micro_batch_size=4, chunk_tokens=32, **shared),
+        simcse=SimcseSettings(steps=6, batch_size=8, micro_batch_size=4, max_tokens=48, **shared),
+    )
+
+
+def train(recipe, work_dir, on_step=None):
+    return train_encoder(
+        recipe, TEXTS, recipe_key="k", work_dir=work_dir, cache_dir=work_dir / "cache", on_step=on_step
+    )
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the code under test sees it."""
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_path):
+    whole = train(recipe, tmp_path / "whole")
+    for stage, last_step in [("mntp", 5), ("simcse", 3)]:
+
+        def kill(step, stage=stage, last_step=last_step):
+            if (step.stage, step.step) == (stage, last_step):
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(recipe, tmp_path / "resumed", kill)
+    resumed = train(recipe, tmp_path / "resumed")
+    assert resumed.steps_run == 4, "simcse goes on from its save at step 2, mntp is done"
+    assert resumed.record.fingerprint == whole.record.fingerprint
+    assert [curve.losses for curve in resumed.curves] == [curve.losses for curve in whole.curves]
+
+
+def test_a_save_cut_short_is_passed_over(tmp_path):
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    assert resumable_save(tmp_path) == tmp_path / "checkpoint-2"
+    assert not (tmp_path / "checkpoint-4").exists()
+
+
+def test_training_changes_the_encoder_and_is_recorded(recipe, tmp_path):
+    trained = train(recipe, tmp_path)
+    record = trained.record
+    assert (record.attention, record.pooling_mode, record.stages) == ("bidirectional", "mean", ("mntp", "simcse"))
+    curves = json.loads((tmp_path / "checkpoint" / "training.json").read_text())
+    assert [curve["stage"] for curve in curves] == ["mntp", "simcse"]
+    assert all(len(curve["losses"]) == 6 for curve in curves)
+    untrained = train(recipe.model_copy(update={"stages": ()}), tmp_path / "untrained").record
+    assert untrained.fingerprint != record.fingerprint
+    vectors = Encoder.load(tmp_path / "checkpoint").encode(["nurse", "developer"])
+    assert np.isfinite(vectors).all()
+
+
+def test_mntp_lowers_its_loss(recipe, tmp_path):
+    longer = recipe.model_copy(
+        update={"stages": ("mntp",), "mntp": recipe.mntp.model_copy(update={"steps": 60, "learning_rate": 1e-2})}
+    )
+    losses = train(longer, tmp_path).curves[0].losses
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+def test_simcse_views_differ_in_training_and_agree_in_evaluation(tiny_base, recipe):
+    from llm2vec_core.bidirectional import attention_overrides
+    from llm2vec_core.training.simcse import _noisy_encoder
+
+    bidirectional = tiny_base.parent / "bidirectional"
+    if not bidirectional.exists():
+        shutil.copytree(tiny_base, bidirectional)
+        config = json.loads((bidirectional / "config.json").read_text())
+        (bidirectional / "config.json").write_text(json.dumps(config | attention_overrides("bidirectional")))
+    model = _noisy_encoder(bidirectional, settings=recipe.simcse, pooling_mode="mean", name="tiny")
+    features = model.preprocess(["nurses care for patients"] * 2)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        noisy = model.train()(dict(features))["sentence_embedding"]
+        quiet = model.eval()(dict(features))["sentence_embedding"]
+    assert (noisy[0] - noisy[1]).abs().max() > 1e-3
+    assert torch.equal(quiet[0], quiet[1])
+
+
+def test_too_little_text_is_an_error_that_counts(recipe, tmp_path):
+    with pytest.raises(TrainingError, match="1 chunks"):
+        train_encoder(recipe, ["abc" * 12], recipe_key="k", work_dir=tmp_path, cache_dir=tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
+    hot = recipe.mntp.model_copy(update={"learning_rate": 1e38, "steps": 4})
+    with pytest.raises(TrainingError, match="loss of mntp"):
+        train(recipe.model_copy(update={"mntp": hot}), tmp_path)
+
+
+def test_an_unknown_base_model_names_the_known_ones(recipe, tmp_path):
+    with pytest.raises(BaseModelError, match="bundled:nothing") as caught:
+        train(recipe.model_copy(update={"base_model": "bundled:nothing"}), tmp_path)
+    assert "bundled:smollm2-135m" in caught.value.hint
+
+
+def test_the_key_of_a_recipe_follows_what_decides_the_result(recipe):
+    pinned = {"job": "a", "resume": "b"}
+    assert recipe.key(pinned) == recipe.model_copy().key(dict(reversed(pinned.items())))
+    assert recipe.key(pinned) != recipe.key({"job": "a", "resume": "c"})
+    hotter = recipe.model_copy(update={"simcse": recipe.simcse.model_copy(update={"temperature": 0.1})})
+    assert hotter.settings_key() != recipe.settings_key()
+    only_mntp = {"stages": ("mntp",)}
+    assert hotter.model_copy(update=only_mntp).settings_key() == recipe.model_copy(update=only_mntp).settings_key()
+
+
+def test_no_example_meets_itself_in_a_batch():
+    order = example_order(10, num_draws=40, batch_size=4, seed=1)
+    assert all(len(set(order[start : start + 4])) == 4 for start in range(0, 40, 4))
+    assert len(set(order)) == 10
+
+
+def test_split_sentences_keeps_each_once():
+    texts = ["Cares for all patients. Cares for all patients.\nShort one", "Writes code for C++; tests the code too"]
+    assert split_sentences(texts, min_words=4) == [
+        "Cares for all patients.",
+        "Writes code for C++;",
+        "tests the code too",
+    ]
