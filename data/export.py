@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.schema import canonical_json
-from data.store import Store, put_directory
+from data.store import Store, put_directory, storage_errors
 
 EXPORT_VERSION = 1
 """Version of the exported schemas; raised with every change that a reader would notice."""
 
 _ROWS_PER_FILE = 100_000
+_SUCCESS = "_SUCCESS"
 
 
 def publish_export(
@@ -42,30 +43,52 @@ def publish_export(
         prefix: Put before every key, such as ``exports/``.
 
     Returns:
-        Key of the export, rows of each kind, number of files.
+        Key of the export, rows of each kind, number of files. An export that this run published before stays as it
+        is, whatever the tables hold now.
+
+    Raises:
+        StoreError: Writing failed; the latest export is the former one.
     """
     root = f"{prefix}v{EXPORT_VERSION}/{run_id}"
+    if store.read(f"{root}/{_SUCCESS}") is None:
+        _put_export(store, root, tables, schemas, run_id=run_id, day=day)
+    manifest = json.loads(store.read(f"{root}/manifest.json") or b"")
+    key = f"{prefix}latest.json"
+    content = canonical_json({"export": root.removeprefix(prefix), **manifest}).encode()
+    current = store.read(key)
+    if current != content:
+        store.compare_and_swap(key, expected=current, content=content)
+    num_files = sum(name.endswith(".parquet") for name in store.list(root))
+    return root, manifest["rows"], num_files
+
+
+def _put_export(
+    store: Store,
+    root: str,
+    tables: Mapping[str, Iterable[pa.Table]],
+    schemas: Mapping[str, pa.Schema],
+    *,
+    run_id: str,
+    day: date,
+) -> None:
     rows: dict[str, int] = {}
-    num_files = 0
     with store.scratch() as scratch:
         directory = scratch / "export"
         for kind, parts in tables.items():
             folder = directory / f"date={day.isoformat()}" / f"kind={kind}"
-            folder.mkdir(parents=True)
             rows[kind] = 0
             for number, part in enumerate(_whole_parts(parts, schemas[kind])):
-                pq.write_table(part, folder / f"part-{number:05d}.parquet", compression="zstd")
+                with storage_errors("write the export"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    pq.write_table(part, folder / f"part-{number:05d}.parquet", compression="zstd")
                 rows[kind] += len(part)
-                num_files += 1
-        (directory / "data_dictionary.md").write_text(render_dictionary(schemas))
         manifest = {"version": EXPORT_VERSION, "run_id": run_id, "date": day.isoformat(), "rows": rows}
-        (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        (directory / "_SUCCESS").touch()
-        put_directory(store, root, directory, last="_SUCCESS")
-    key = f"{prefix}latest.json"
-    content = canonical_json({"export": root.removeprefix(prefix), **manifest}).encode()
-    store.compare_and_swap(key, expected=store.read(key), content=content)
-    return root, rows, num_files
+        with storage_errors("write the export"):
+            (directory / "data_dictionary.md").write_text(render_dictionary(schemas), encoding="utf-8")
+            (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (directory / _SUCCESS).touch()
+        store.delete(root)  # parts of an interrupted try, which may be of another day
+        put_directory(store, root, directory, last=_SUCCESS)
 
 
 def render_dictionary(schemas: Mapping[str, pa.Schema]) -> str:

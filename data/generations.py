@@ -2,30 +2,37 @@
 
 A generation holds the vectors of exactly one checkpoint under one set of encode settings, in the tables ``jobs`` and
 ``resumes``. The pointer names a generation and pins a version of both tables; it is the only thing that readers follow.
-It moves by compare-and-swap under the writer's lease, after :func:`verify_generation`.
+It moves by compare-and-swap under the writer's lease, after :func:`verify_generation`. Every pointer that was replaced
+lies in ``pointers/``, written before its successor: a crash loses no state that one could want back.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.errors import FencedError, InputError, RefusedError, StoreError
-from data.lance import create_table, generation_key, open_table
+from data.lance import LanceTable, create_table, generation_key, open_table
 from data.lease import Lease
-from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, sha256_json
+from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, sha256_json
 from data.shards import read_vectors
 from data.snapshot import Snapshot
 from data.store import Store
 
+logger = logging.getLogger(__name__)
+
 POINTER_KEY = "current.json"
 _RECORD_NAME = "generation.json"
 _ROWS_PER_MERGE = 5000
+# The text is in content_sha256, the metadata in metadata_sha256.
+_NOT_HASHED = frozenset({"text", "metadata"})
+_HASHED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("row_sha256", pa.string(), nullable=False))
 
 
 class Generation(BaseModel):
@@ -41,7 +48,11 @@ class Generation(BaseModel):
 
 
 class Pointer(BaseModel):
-    """What is served."""
+    """What is served.
+
+    Attributes:
+        restores: Sequence of the earlier pointer that a rollback went back to; None: no rollback.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +65,12 @@ class Pointer(BaseModel):
     fencing_epoch: int
     run_id: str
     promoted_at: datetime
+    restores: int | None = None
+
+    @property
+    def origin(self) -> int:
+        """Place of this state in the history: that of what a rollback went back to, else its own."""
+        return self.sequence if self.restores is None else self.restores
 
     def version_of(self, kind: DocumentKind) -> int:
         """Pinned version of a kind's table."""
@@ -104,27 +121,32 @@ def sync_table(store: Store, generation: Generation, snapshot: Snapshot) -> Tabl
     """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
 
     Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
-    it is dropped. Every content of the snapshot must have its vector in a shard.
+    it is dropped. An unchanged snapshot gives the version that is pinned already. Every content of the snapshot must
+    have its vector in a shard.
 
     Raises:
-        StoreError: A vector is missing.
+        StoreError: A vector is missing; or reading or writing failed.
     """
     kind = snapshot.manifest.kind
     table = create_table(store, generation=generation.generation, kind=kind, embedding_dim=generation.embedding_dim)
-    pointer = read_pointer(store)
-    if pointer is not None and pointer.generation == generation.generation:
-        pinned = pointer.version_of(kind)
-        if table.version != pinned:
-            table.restore(pinned)
-    documents = _with_row_hash(snapshot.table())
-    present = table.read(["doc_id", "row_sha256"])
-    known = set(zip(present["doc_id"].to_pylist(), present["row_sha256"].to_pylist(), strict=True))
-    wanted = zip(documents["doc_id"].to_pylist(), documents["row_sha256"].to_pylist(), strict=True)
-    changed = documents.filter(pa.array([row not in known for row in wanted], pa.bool_()))
-    removed = sorted(set(present["doc_id"].to_pylist()) - set(documents["doc_id"].to_pylist()))
-    upserted = table.upsert(_rows_with_vectors(store, generation, kind, changed))
-    table.delete(removed)
-    return TableChange(version=table.version, upserted=upserted, removed=len(removed))
+    base = _pinned_table(store, generation, kind) or table
+    present = _row_hashes_of(base)
+    unseen = set(present)
+    changed = []
+    for batch in snapshot.batches():
+        rows = _with_row_hash(batch)
+        ids, hashes = rows["doc_id"].to_pylist(), rows["row_sha256"].to_pylist()
+        unseen.difference_update(ids)
+        is_changed = [present.get(doc_id) != row_hash for doc_id, row_hash in zip(ids, hashes, strict=True)]
+        changed.append(rows.filter(pa.array(is_changed, pa.bool_())))
+    documents = pa.Table.from_batches(changed, schema=_HASHED_SCHEMA)
+    if not len(documents) and not unseen:
+        return TableChange(version=base.version, upserted=0, removed=0)
+    if table.version != base.version:
+        table.restore(base.version)
+    upserted = table.upsert(_rows_with_vectors(store, generation, kind, documents))
+    table.delete(sorted(unseen))
+    return TableChange(version=table.version, upserted=upserted, removed=len(unseen))
 
 
 def verify_generation(
@@ -140,15 +162,16 @@ def verify_generation(
     """
     for kind, snapshot in snapshots.items():
         table = open_table(store, generation=generation.generation, kind=kind, version=versions[kind])
-        rows = table.read(["doc_id", "content_sha256", "checkpoint"])
-        documents = snapshot.table(columns=["doc_id", "content_sha256"])
-        found = set(zip(rows["doc_id"].to_pylist(), rows["content_sha256"].to_pylist(), strict=True))
-        expected = set(zip(documents["doc_id"].to_pylist(), documents["content_sha256"].to_pylist(), strict=True))
+        columns = ["doc_id", "content_sha256", "metadata_sha256"]
+        rows = table.read([*columns, "checkpoint"])
+        documents = snapshot.table(columns)
+        found = set(zip(*(rows[column].to_pylist() for column in columns), strict=True))
+        expected = set(zip(*(documents[column].to_pylist() for column in columns), strict=True))
         name = TABLE_OF_KIND[kind]
         if len(rows) != len(documents) or found != expected:
             raise RefusedError(
-                f"Table '{name}' has {len(rows)} rows, {len(found ^ expected)} of them unlike the "
-                f"{len(documents)} documents of snapshot {snapshot.manifest.id[:12]}.",
+                f"Table '{name}' has {len(rows)} rows, snapshot {snapshot.manifest.id[:12]} has {len(documents)} "
+                f"documents: {len(expected - found)} of these are missing, {len(found - expected)} rows are none.",
                 hint="The served state is unchanged. Run `l2v embed` again.",
             )
         strangers = set(rows["checkpoint"].to_pylist()) - {generation.checkpoint}
@@ -161,9 +184,12 @@ def verify_generation(
 
 
 def read_pointer(store: Store) -> Pointer | None:
-    """What is served, or None before the first promotion."""
-    raw = store.read(POINTER_KEY)
-    return None if raw is None else Pointer.model_validate_json(raw)
+    """What is served, or None before the first promotion.
+
+    Raises:
+        StoreError: The record is damaged.
+    """
+    return _parse_pointer(store.read(POINTER_KEY))
 
 
 def promote(
@@ -175,15 +201,26 @@ def promote(
     lease: Lease,
     run_id: str,
     now: datetime,
+    restores: int | None = None,
 ) -> Pointer:
     """Serve a generation at the given versions. A pointer that says so already stays as it is.
+
+    Args:
+        store: Where the pointer is.
+        generation: What to serve.
+        versions: Version of each kind's table.
+        snapshots: Snapshot that each table equals.
+        lease: Lease of this writer.
+        run_id: Run that promotes.
+        now: Time for the pointer.
+        restores: Set by :func:`rollback`; see :class:`Pointer`.
 
     Raises:
         FencedError: This writer lost its lease.
         ConflictError: Another writer moved the pointer in between.
     """
     raw = store.read(POINTER_KEY)
-    current = None if raw is None else Pointer.model_validate_json(raw)
+    current = _parse_pointer(raw)
     pointer = Pointer(
         sequence=1 if current is None else current.sequence + 1,
         generation=generation.generation,
@@ -194,7 +231,9 @@ def promote(
         fencing_epoch=lease.epoch,
         run_id=run_id,
         promoted_at=now,
+        restores=restores,
     )
+    lease.check()
     if current is not None:
         if _served(current) == _served(pointer):
             return current
@@ -203,21 +242,20 @@ def promote(
                 f"The pointer was moved under epoch {current.fencing_epoch}, this writer's is {lease.epoch}.",
                 hint="Another run took over; nothing was changed.",
             )
-    lease.check()
+        store.put_if_absent(_history_key(current.sequence), current.model_dump_json().encode())
     store.compare_and_swap(POINTER_KEY, expected=raw, content=pointer.model_dump_json().encode())
-    store.put_if_absent(_history_key(pointer.sequence), pointer.model_dump_json().encode())
     return pointer
 
 
 def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
-    """Serve a generation as it was served last, by name.
+    """Serve a generation as it was served last, by name; one that is being served stays as it is.
 
     Raises:
         InputError: There is no such generation, or it was never served.
     """
-    for former in _history(store):
-        if former.generation == name:
-            return _serve_again(store, former, lease=lease, run_id=run_id, now=now)
+    for pointer in _history(store):
+        if pointer.generation == name:
+            return _serve_again(store, pointer, lease=lease, run_id=run_id, now=now, restores=None)
     known = ", ".join(found.generation for found in list_generations(store)) or "none"
     raise InputError(f"No generation '{name}' was ever served.", hint=f"Generations: {known}.")
 
@@ -225,17 +263,23 @@ def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, no
 def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
     """Serve what was served before the current state.
 
+    A second rollback goes one state further back, not forth again to what was just given up: whoever rolls back
+    twice does not trust either. :func:`promote_generation` and the next night go forth.
+
     Raises:
         InputError: There is no former state.
+        StoreError: The former state's tables are gone.
     """
     current = read_pointer(store)
     for former in _history(store):
-        if current is not None and former.sequence < current.sequence and _served(former) != _served(current):
-            return _serve_again(store, former, lease=lease, run_id=run_id, now=now)
+        if current is not None and former.sequence < current.origin and _served(former) != _served(current):
+            return _serve_again(store, former, lease=lease, run_id=run_id, now=now, restores=former.origin)
     raise InputError("Nothing was served before the current state.", hint="See `l2v generations list`.")
 
 
-def _serve_again(store: Store, former: Pointer, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
+def _serve_again(
+    store: Store, former: Pointer, *, lease: Lease, run_id: str, now: datetime, restores: int | None
+) -> Pointer:
     versions: dict[DocumentKind, int] = {kind: former.version_of(kind) for kind in KINDS}
     for kind, version in versions.items():
         open_table(store, generation=former.generation, kind=kind, version=version)  # it must still be readable
@@ -247,6 +291,7 @@ def _serve_again(store: Store, former: Pointer, *, lease: Lease, run_id: str, no
         lease=lease,
         run_id=run_id,
         now=now,
+        restores=restores,
     )
 
 
@@ -255,11 +300,25 @@ def _served(pointer: Pointer) -> tuple[str, int, int]:
 
 
 def _history(store: Store) -> Iterator[Pointer]:
-    """Pointers of the past, newest first."""
+    """The current pointer and those before it, newest first."""
+    current = read_pointer(store)
+    if current is None:
+        return
+    yield current
     for key in sorted(store.list("pointers"), reverse=True):
-        raw = store.read(key)
-        if raw is not None:
-            yield Pointer.model_validate_json(raw)
+        former = _parse_pointer(store.read(key), key)
+        if former is not None and former.sequence < current.sequence:
+            yield former
+
+
+def _parse_pointer(raw: bytes | None, key: str = POINTER_KEY) -> Pointer | None:
+    try:
+        return None if raw is None else Pointer.model_validate_json(raw)
+    except ValidationError as error:
+        raise StoreError(
+            f"{key} is damaged: {error.error_count()} fault(s).",
+            hint="Restore it from a backup, or from the newest file in pointers/.",
+        ) from error
 
 
 def _history_key(sequence: int) -> str:
@@ -273,11 +332,28 @@ def _read_generation(store: Store, name: str) -> Generation:
     return Generation.model_validate_json(raw)
 
 
-def _with_row_hash(documents: pa.Table) -> pa.Table:
+def _pinned_table(store: Store, generation: Generation, kind: DocumentKind) -> LanceTable | None:
+    """The table as it is served; None when the generation is not."""
+    pointer = read_pointer(store)
+    if pointer is None or pointer.generation != generation.generation:
+        return None
+    try:
+        return open_table(store, generation=generation.generation, kind=kind, version=pointer.version_of(kind))
+    except StoreError as error:  # somebody removed it: building it anew is what repairs it
+        logger.warning("%s It is built anew.", error)
+        return None
+
+
+def _row_hashes_of(table: LanceTable) -> dict[str, str]:
+    rows = table.read(["doc_id", "row_sha256"])
+    return dict(zip(rows["doc_id"].to_pylist(), rows["row_sha256"].to_pylist(), strict=True))
+
+
+def _with_row_hash(documents: pa.RecordBatch) -> pa.RecordBatch:
     """Documents with the hash of everything that their row shows, so that any change of it is seen."""
-    names = [name for name in documents.column_names if name != "text"]  # the text is in content_sha256
-    rows = documents.select(names).to_pylist()
-    return documents.append_column("row_sha256", pa.array([sha256_json(row) for row in rows], pa.string()))
+    rows = documents.select([name for name in documents.schema.names if name not in _NOT_HASHED]).to_pylist()
+    hashes = pa.array([sha256_json(row) for row in rows], pa.string())
+    return pa.RecordBatch.from_arrays([*documents.columns, hashes], schema=_HASHED_SCHEMA)
 
 
 def _rows_with_vectors(

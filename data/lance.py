@@ -6,19 +6,21 @@ invisible to readers until the pointer names its version (``generations``).
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreError, VectorSpaceError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store import Store
 
 _MAX_IDS_PER_DELETE = 1000
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
 def table_schema(embedding_dim: int) -> pa.Schema:
@@ -59,9 +61,9 @@ class LanceTable:
 
         Raises:
             InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
         """
-        query = self._table.search()
-        return self._run(query, columns, where)
+        return self._run(self._table.search(), columns, where)
 
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
@@ -72,7 +74,14 @@ class LanceTable:
 
         Raises:
             InputError: The filter cannot be read or names an unknown column.
+            VectorSpaceError: The vector has another length than those of the table.
+            StoreError: A file of the table is gone or damaged.
         """
+        if len(vector) != self.embedding_dim:
+            raise VectorSpaceError(
+                f"The query's vector has {len(vector)} numbers, those of the table have {self.embedding_dim}.",
+                hint="Encode the query with the checkpoint that made the table.",
+            )
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
         found = self._run(query, [*columns, "_distance"], where)
         scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
@@ -81,20 +90,26 @@ class LanceTable:
     def upsert(self, rows: Iterable[pa.Table]) -> int:
         """Insert new documents and replace changed ones; unchanged ones are left alone.
 
+        Every part is committed as a table version of its own, even if it changes nothing.
+
         Args:
             rows: Parts with distinct ``doc_id``, in :func:`table_schema`.
 
         Returns:
             Number of rows written.
+
+        Raises:
+            StoreError: Writing failed; parts before are committed.
         """
         written = 0
         for part in rows:
-            result = (
+            merge = (
                 self._table.merge_insert("doc_id")
                 .when_matched_update_all(where="target.row_sha256 != source.row_sha256")
                 .when_not_matched_insert_all()
-                .execute(part)
             )
+            with _table_errors(f"write to table '{self._table.name}'"):
+                result = merge.execute(part)
             written += int(result.num_inserted_rows + result.num_updated_rows)
         return written
 
@@ -102,33 +117,46 @@ class LanceTable:
         """Remove documents by id."""
         for start in range(0, len(doc_ids), _MAX_IDS_PER_DELETE):
             quoted = ", ".join(f"'{doc_id}'" for doc_id in doc_ids[start : start + _MAX_IDS_PER_DELETE])
-            self._table.delete(f"doc_id IN ({quoted})")
+            with _table_errors(f"remove rows from table '{self._table.name}'"):
+                self._table.delete(f"doc_id IN ({quoted})")
 
     def restore(self, version: int) -> None:
         """Make ``version`` the newest one again: what was committed after it was never served."""
-        self._table.checkout(version)
-        self._table.restore()
+        with _table_errors(f"restore version {version} of table '{self._table.name}'"):
+            self._table.checkout(version)
+            self._table.restore()
 
-    @staticmethod
-    def _run(query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
-        if where:
+    def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
+        if where is not None:
+            if ";" in _QUOTED.sub("", where):  # what follows it would be left out silently
+                raise _unusable(where, "it holds more than one statement")
             query = query.where(where, prefilter=True)
         try:
-            return query.select(list(columns)).to_arrow()
-        except ValueError as error:
-            if not where:
+            with _table_errors(f"read table '{self._table.name}'"):
+                return query.select(list(columns)).to_arrow()
+        except (ValueError, StoreError) as error:
+            is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
+            if where is None or not is_filter:
                 raise
-            reason = re.split(r", (?=/|src|rust)", str(error))[0].split("\n")[0]
-            raise InputError(
-                f"The filter {where!r} cannot be used: {reason}",
-                hint="Write it as SQL over columns of the table, for example \"source = 'nhs'\".",
-            ) from error
+            raise _unusable(where, _reason(error)) from error
 
 
 def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding_dim: int) -> LanceTable:
-    """Create the table of a kind in a generation, or open it when it is there."""
-    database = lancedb.connect(store.local_path(generation_key(generation)))
-    return LanceTable(database.create_table(TABLE_OF_KIND[kind], schema=table_schema(embedding_dim), exist_ok=True))
+    """Create the table of a kind in a generation, or open it when it is there.
+
+    Raises:
+        StoreError: It cannot be made, or is there with vectors of another length.
+    """
+    name = TABLE_OF_KIND[kind]
+    with _table_errors(f"create table '{name}' of generation {generation}"):
+        database = lancedb.connect(store.local_path(generation_key(generation)))
+        try:
+            return LanceTable(database.create_table(name, schema=table_schema(embedding_dim), exist_ok=True))
+        except ValueError as error:
+            raise StoreError(
+                f"Table '{name}' of generation {generation} has other columns than it should: {_reason(error)}",
+                hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
+            ) from error
 
 
 def open_table(store: Store, *, generation: str, kind: DocumentKind, version: int | None = None) -> LanceTable:
@@ -138,8 +166,11 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
         StoreError: There is no such table or version.
     """
     name = TABLE_OF_KIND[kind]
+    path = store.local_path(generation_key(generation))
     try:
-        table = lancedb.connect(store.local_path(generation_key(generation))).open_table(name)
+        if not path.is_dir():  # connecting would make it
+            raise FileNotFoundError(path)
+        table = lancedb.connect(path).open_table(name)
         if version is not None:
             table.checkout(version)
     except (ValueError, RuntimeError, OSError) as error:
@@ -154,3 +185,27 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
 def generation_key(generation: str) -> str:
     """Where a generation lies in the store."""
     return f"lance/{generation}"
+
+
+def _unusable(where: str, reason: str) -> InputError:
+    return InputError(
+        f"The filter {where!r} cannot be used: {reason}",
+        hint="Write it as SQL over columns of the table, for example \"source = 'nhs'\".",
+    )
+
+
+@contextlib.contextmanager
+def _table_errors(action: str) -> Iterator[None]:
+    """Turn what Lance says about the disk into one sentence with a remedy."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise StoreError(
+            f"Could not {action}: {_reason(error)}",
+            hint="What is served stays as it is. Free space or restore the files, then run again.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the place in Lance's own sources."""
+    return re.split(r", (?=/|src|rust)", str(error))[0].split("\n")[0]

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 
 from data.errors import ConflictError, FencedError, LeaseHeldError, StoreError
 from data.store import Store
@@ -44,6 +44,11 @@ class LeaseRecord:
     host: str
     pid: int
 
+    @property
+    def is_released(self) -> bool:
+        """Whether its owner gave it back."""
+        return self.expires_at == 0
+
 
 class Lease:
     """A held lease.
@@ -63,14 +68,15 @@ class Lease:
         """Make sure that this writer may still commit.
 
         Raises:
-            FencedError: Another writer took over.
+            FencedError: Another writer took over, or the lease was released.
         """
-        current = _read(self._store)
-        if current is None or (current.owner, current.epoch) != (self.owner, self.epoch):
-            successor = "nobody" if current is None else f"{current.owner} (epoch {current.epoch})"
+        current = _parse(self._store.read(LEASE_KEY))
+        if current is None or (current.owner, current.epoch) != (self.owner, self.epoch) or current.is_released:
+            held = current is not None and not current.is_released
+            successor = f"{current.owner} (epoch {current.epoch})" if current is not None and held else "nobody"
             raise FencedError(
                 f"Run {self.owner} (epoch {self.epoch}) lost the lease; it is now held by {successor}.",
-                hint="Nothing was committed. The other run goes on; start this one again when it is done.",
+                hint="Nothing was committed. Start this run again when no other one is writing.",
             )
 
 
@@ -99,8 +105,8 @@ def adopt_lease(store: Store, *, owner: str) -> Lease:
     Raises:
         FencedError: The parent no longer holds it.
     """
-    current = _read(store)
-    if current is None or current.owner != owner or current.expires_at == 0:
+    current = _parse(store.read(LEASE_KEY))
+    if current is None or current.owner != owner or current.is_released:
         raise FencedError(f"Run {owner} holds no lease of this store.", hint="Start the parent run again.")
     return Lease(store, current)
 
@@ -130,26 +136,29 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
 
 def _renew(store: Store, record: LeaseRecord, ttl_s: float, stop: threading.Event) -> None:
     while not stop.wait(ttl_s / 4):
-        raw = store.read(LEASE_KEY)
-        current = _parse(raw)
-        if current is None or current.epoch != record.epoch:
-            logger.error("run %s lost its lease", record.owner)
-            return
-        renewed = LeaseRecord(**{**asdict(record), "expires_at": time.time() + ttl_s})
         try:
-            store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(renewed))
-        except StoreError as error:
+            if not _replace(store, record, expires_at=time.time() + ttl_s):
+                logger.error("run %s lost its lease", record.owner)
+                return
+        except StoreError as error:  # the next attempt may succeed before the time is over
             logger.warning("the lease could not be renewed: %s", error)
 
 
 def _release(store: Store, record: LeaseRecord) -> None:
+    try:
+        _replace(store, record, expires_at=0.0)  # the record stays, so that the next epoch is higher
+    except StoreError as error:  # what the run committed stands; the lease ends by itself
+        logger.warning("the lease could not be released: %s", error)
+
+
+def _replace(store: Store, record: LeaseRecord, *, expires_at: float) -> bool:
+    """Change when a lease ends; False when it is no longer held under that record."""
     raw = store.read(LEASE_KEY)
     current = _parse(raw)
-    if current is not None and current.epoch == record.epoch:
-        # The record stays, so that the next epoch is higher.
-        released = LeaseRecord(**{**asdict(record), "expires_at": 0.0})
-        with contextlib.suppress(ConflictError):  # taken over in this instant: nothing of ours to release
-            store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(released))
+    if current is None or (current.owner, current.epoch) != (record.owner, record.epoch):
+        return False
+    store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(replace(record, expires_at=expires_at)))
+    return True
 
 
 def _is_alive(record: LeaseRecord) -> bool:
@@ -168,12 +177,14 @@ def _process_exists(pid: int) -> bool:
     return True
 
 
-def _read(store: Store) -> LeaseRecord | None:
-    return _parse(store.read(LEASE_KEY))
-
-
 def _parse(raw: bytes | None) -> LeaseRecord | None:
-    return None if raw is None else LeaseRecord(**json.loads(raw))
+    try:
+        return None if raw is None else LeaseRecord(**json.loads(raw))
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"{LEASE_KEY} is damaged; expected {', '.join(field.name for field in fields(LeaseRecord))}.",
+            hint="Restore it from a backup: its epoch must not fall behind that of the last commit.",
+        ) from error
 
 
 def _dump(record: LeaseRecord) -> bytes:

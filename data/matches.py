@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from data.generations import Pointer
 from data.schema import canonical_json, sha256_json
-from data.store import Store, put_directory
+from data.store import Store, put_directory, storage_errors
 
 Direction = Literal["resumes_for_job", "jobs_for_resume"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -28,6 +28,8 @@ def _field(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = Fals
     return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
 
 
+_WORDS = pa.list_(pa.field("element", pa.string()))  # named as Parquet names it: what is written is what is read
+
 MATCH_SCHEMA = pa.schema(
     [
         _field("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
@@ -39,7 +41,7 @@ MATCH_SCHEMA = pa.schema(
         _field("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
         _field("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
         _field("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
-        _field("matched_terms", pa.list_(pa.string()), "words that both share, the weightiest first"),
+        _field("matched_terms", _WORDS, "words that both share, the weightiest first"),
         _field("checkpoint", pa.string(), "fingerprint of the encoder"),
         _field("run_id", pa.string(), "run that matched"),
     ]
@@ -65,27 +67,46 @@ def write_matches(
     Args:
         store: Where to.
         match: Their :func:`match_id`.
-        parts: Tables in :data:`MATCH_SCHEMA`, each of one direction.
+        parts: Tables in :data:`MATCH_SCHEMA`, each of one direction. Not taken from when the matches are there.
         manifest: What to record beside the number of rows.
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:
         Number of rows.
+
+    Raises:
+        StoreError: Writing failed; the latest matches are the former ones.
     """
+    known = read_manifest(store, match)
+    if known is None:
+        known = _put_matches(store, match, parts, manifest=manifest, fence=fence)
+    make_latest(store, match)
+    return int(str(known["rows"]))
+
+
+def _put_matches(
+    store: Store, match: str, parts: Iterable[pa.Table], *, manifest: dict[str, object], fence: Callable[[], None]
+) -> dict[str, object]:
     rows = 0
     with store.scratch() as scratch:
         directory = scratch / "matches"
         for number, part in enumerate(parts):
-            folder = directory / f"direction={part['direction'][0].as_py()}"
-            folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(part.drop_columns(["direction"]), folder / f"part-{number:05d}.parquet", compression="zstd")
             rows += len(part)
-        directory.mkdir(exist_ok=True)
-        (directory / _MANIFEST).write_text(canonical_json({**manifest, "rows": rows}))
+            if len(part):
+                with storage_errors("write the matches"):
+                    folder = directory / f"direction={part['direction'][0].as_py()}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    path = folder / f"part-{number:05d}.parquet"
+                    pq.write_table(part.drop_columns(["direction"]), path, compression="zstd")
+        written = {**manifest, "rows": rows}
+        with storage_errors("write the matches"):
+            directory.mkdir(exist_ok=True)
+            (directory / _MANIFEST).write_text(canonical_json(written), encoding="utf-8")
         fence()
-        put_directory(store, f"matches/{match}", directory, last=_MANIFEST)
-    make_latest(store, match)
-    return rows
+        key = f"matches/{match}"
+        store.delete(key)  # parts of an interrupted run, which may have been cut otherwise
+        put_directory(store, key, directory, last=_MANIFEST)
+    return written
 
 
 def make_latest(store: Store, match: str) -> None:

@@ -18,6 +18,8 @@ from data.errors import StoreError
 from data.schema import sha256_json
 from data.store import Store
 
+_LENGTH_TOLERANCE = 1e-3
+
 
 def embed_key(content_sha256: str, *, fingerprint: str, encode_key: str) -> str:
     """Identity of a vector: content, checkpoint, and the settings that decide what the checkpoint makes of it."""
@@ -60,11 +62,11 @@ def write_shard(
     Raises:
         StoreError: A vector is not finite or has no length, which no text can have.
     """
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.allclose(lengths, 1, atol=1e-3):
-        bad = int(np.argmin(np.abs(np.nan_to_num(lengths) - 1) < 1e-3))
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE))  # written so that NaN is bad
+    if len(bad):
         raise StoreError(
-            f"The vector of content {contents[bad][:12]} has length {lengths[bad]}, expected 1.",
+            f"The vector of content {contents[bad[0]][:12]} has length {lengths[bad[0]]:.4g}, expected 1.",
             hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; it was not used further.",
         )
     keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
@@ -79,7 +81,7 @@ def write_shard(
         }
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     store.put_if_absent(_shard_key(fingerprint, shard_id), buffer.getvalue())
     return shard_id
 
@@ -121,8 +123,14 @@ def _shard_keys(store: Store, fingerprint: str) -> Iterator[str]:
 
 def _read(store: Store, key: str, *, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(store.local_path(key), columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(store.local_path(key), page_checksum_verification=True) as parquet:
+            table = parquet.read(columns).select(columns)
+        for field, column in zip(table.schema, table.columns, strict=True):
+            expected = pa.types.is_fixed_size_list if field.name == "vector" else pa.types.is_string
+            if column.null_count or not expected(field.type):
+                raise ValueError(f"column {field.name} holds other values than were written.")
+        return table
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged file can lead to
         raise StoreError(
             f"Shard {key} cannot be read: {str(error).splitlines()[0]}",
             hint="Remove the file; its documents are encoded again by the next `l2v embed`.",

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.clean import CleanConfig, Document, NearDuplicateIndex, clean_row
+from data.clean import CleanConfig, Document, clean_row
 from data.errors import InputError, StoreError
 from data.schema import (
     DOCUMENT_SCHEMA,
@@ -43,6 +43,9 @@ from data.schema import (
 )
 from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows
 from data.store import Store
+
+if TYPE_CHECKING:
+    from data.near_duplicates import NearDuplicateIndex
 
 SCHEMA_VERSION = 1
 PART_ROWS = 10_000
@@ -462,6 +465,8 @@ class _Staged:
         if not clean.near_duplicates:
             return
         directory.mkdir(parents=True)
+        from data.near_duplicates import NearDuplicateIndex
+
         index = NearDuplicateIndex(clean.near_duplicate_threshold)
         marked = []
         for part in self.document_parts:

@@ -16,7 +16,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from data.errors import ConflictError, InputError, StoreError
 
@@ -30,7 +30,7 @@ class Store(Protocol):
         """Store ``content`` (bytes, or a finished local file, which is moved) unless the key exists.
 
         Returns:
-            True when this call stored it, False when the key already held something.
+            True when this call stored it, False when the key already held something; a file then stays where it is.
         """
         ...
 
@@ -47,7 +47,7 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """All keys below ``prefix``, sorted."""
+        """All keys below ``prefix``, in the order of their text."""
         ...
 
     def delete(self, prefix: str) -> None:
@@ -66,6 +66,8 @@ class Store(Protocol):
 class LocalStore:
     """A store in a local directory: temporary name, fsync, link or rename; flock around a swap.
 
+    What is under construction lies in ``tmp/``; what a killed process left there is of no use to anybody.
+
     Args:
         root: Directory of the store; created when missing.
     """
@@ -73,37 +75,37 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         """Resolve the root, so that a later change of directory changes nothing."""
         self.root = root.expanduser().resolve()
-        with _storage_errors(f"create the store at {self.root}"):
+        with storage_errors(f"create the store at {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """See :meth:`Store.put_if_absent`."""
         target = self._path(key)
-        if target.exists():
-            return False
-        with _storage_errors(f"write {key}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, Path):
-                _sync(content)
-                temporary = content
-            else:
-                temporary = self._temporary(target)
-                _write_synced(temporary, content)
-            try:
-                os.link(temporary, target)  # unlike rename, link refuses to replace
-            except FileExistsError:
+        with storage_errors(f"write {key}"):
+            if target.exists():
                 return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync(target.parent)
-        return True
+            _make_directory(target.parent)
+            with self._temporary() as temporary:
+                if isinstance(content, bytes):
+                    _write_synced(temporary, content)
+                    return _link(temporary, target)
+                # Moved before it is linked: whatever is written to its old path later cannot change what is stored.
+                shutil.move(content, temporary)
+                stored = False
+                try:
+                    _sync(temporary)
+                    stored = _link(temporary, target)
+                finally:
+                    if not stored:
+                        shutil.move(temporary, content)
+                return stored
 
     def compare_and_swap(self, key: str, *, expected: bytes | None, content: bytes) -> None:
         """See :meth:`Store.compare_and_swap`."""
         target = self._path(key)
-        with _storage_errors(f"swap {key}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock(), _unlinked_on_error(self._temporary(target)) as temporary:
+        with storage_errors(f"swap {key}"):
+            _make_directory(target.parent)
+            with self._lock(), self._temporary() as temporary:
                 found = self.read(key)
                 if found != expected:
                     raise ConflictError(
@@ -116,30 +118,27 @@ class LocalStore:
 
     def read(self, key: str) -> bytes | None:
         """See :meth:`Store.read`."""
-        with _storage_errors(f"read {key}"):
+        with storage_errors(f"read {key}"):
             try:
                 return self._path(key).read_bytes()
             except FileNotFoundError:
                 return None
 
-    def open(self, key: str) -> BinaryIO:
-        """Open the content under ``key`` for reading."""
-        with _storage_errors(f"open {key}"):
-            return self._path(key).open("rb")
-
     def list(self, prefix: str) -> Iterator[str]:
         """See :meth:`Store.list`."""
         top = self._path(prefix)
-        for path in sorted(top.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                yield path.relative_to(self.root).as_posix()
+        with storage_errors(f"list {prefix}"):
+            paths = [path for path in top.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        yield from sorted(path.relative_to(self.root).as_posix() for path in paths)
 
     def delete(self, prefix: str) -> None:
         """See :meth:`Store.delete`."""
         path = self._path(prefix)
-        with _storage_errors(f"delete {prefix}"):
+        with storage_errors(f"delete {prefix}"):
             if path.is_dir():
-                shutil.rmtree(path)
+                with self._temporary() as doomed:  # one step for readers, however long the removal takes
+                    path.rename(doomed)
+                    shutil.rmtree(doomed)
             else:
                 path.unlink(missing_ok=True)
 
@@ -151,7 +150,7 @@ class LocalStore:
     def scratch(self) -> Iterator[Path]:
         """See :meth:`Store.scratch`."""
         path = self.root / _SCRATCH / secrets.token_hex(8)
-        with _storage_errors("make a scratch directory"):
+        with storage_errors("make a scratch directory"):
             path.mkdir(parents=True)
         try:
             yield path
@@ -160,12 +159,19 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or ".." in parts:
+        if not parts or key.startswith("/") or ".." in parts or "\0" in key:
             raise InputError(f"'{key}' is no key of a store: expected a relative path without '..'.")
         return self.root.joinpath(*parts)
 
-    def _temporary(self, target: Path) -> Path:
-        return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        path = self.root / _SCRATCH / secrets.token_hex(8)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            yield path
+        finally:
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -177,15 +183,19 @@ class LocalStore:
 def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None:
     """Put all files of ``directory`` under ``key``, the file named ``last`` (its commit record) at the end.
 
-    A directory that is already there completely stays as it is; parts of an interrupted put are completed.
+    What has its commit record stays as it is. An interrupted put is completed by a repeat with the same directory; a
+    caller that may come back with other files deletes the ``key`` of an interrupted put first.
     """
+    if store.read(f"{key}/{last}") is not None:
+        return
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-    for path in sorted(files, key=lambda path: path.relative_to(directory).as_posix() == last):
+    assert directory / last in files, f"{directory} has no {last}"
+    for path in sorted(files, key=lambda path: path == directory / last):
         store.put_if_absent(f"{key}/{path.relative_to(directory).as_posix()}", path)
 
 
 @contextlib.contextmanager
-def _storage_errors(action: str) -> Iterator[None]:
+def storage_errors(action: str) -> Iterator[None]:
     """Turn what the operating system says into one sentence with a remedy."""
     try:
         yield
@@ -197,23 +207,34 @@ def _storage_errors(action: str) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _unlinked_on_error(temporary: Path) -> Iterator[Path]:
+def _make_directory(path: Path) -> None:
+    """Make a directory and its parents, each of which outlives a power cut."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync(path.parent)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a finished file its name, unless that is taken: link refuses to replace, rename does not."""
     try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    try:
+        _sync(target.parent)
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _write_synced(path: Path, content: bytes) -> None:
-    try:
-        with path.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    with path.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def _sync(path: Path) -> None:

@@ -10,14 +10,15 @@ import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from typer.exceptions import TyperException
 
 import data.errors
 import llm2vec_core.errors
@@ -356,12 +357,13 @@ def run(arguments: list[str]) -> int:
     _configure_logging()
     try:
         result = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return done.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _fail("Interrupted.", "", code=1, as_json=as_json)
-    except click.ClickException as error:
-        return _fail(error.format_message(), "`l2v --help` lists commands and options.", code=2, as_json=as_json)
+    except TyperException as error:
+        message = error.format_message().replace("Value error, ", "")
+        return _fail(message, "`l2v --help` lists commands and options.", code=2, as_json=as_json)
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
@@ -412,19 +414,27 @@ def _prepare_prefect(request: RunRequest) -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",  # libraries' own bars; ours are rich
     }.items():
         os.environ.setdefault(name, value)
 
 
 def _configure_logging() -> None:
     """Our packages at INFO on stderr; libraries only when something is wrong."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False)
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     level = logging.DEBUG if os.environ.get("L2V_DEBUG") else logging.INFO
     for name in _PACKAGES:
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.handlers = [handler]
         logger.propagate = False
+    if not os.environ.get("L2V_DEBUG"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
 
 

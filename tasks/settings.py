@@ -146,9 +146,22 @@ def load_settings(
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc'])}: {_fault_message(fault)}" for fault in error.errors()
         )
-        raise SettingsError(
-            f"These settings cannot be used: {faults}.", hint="`docs/configuration.md` lists all keys."
-        ) from error
+        unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
+        raise SettingsError(f"These settings cannot be used: {faults}.", hint=_known_keys(unknown)) from error
+
+
+def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
+    """The keys that there are where an unknown one was found."""
+    hints = []
+    for *path, _ in unknown:
+        section: Any = Settings
+        for part in path:
+            field = getattr(section, "model_fields", {}).get(part)
+            section = field.annotation if field is not None else None
+        fields = getattr(section, "model_fields", None)
+        if fields:
+            hints.append(f"Keys of {'.'.join(map(str, path)) or 'the settings'}: {', '.join(fields)}.")
+    return " ".join(dict.fromkeys(hints)) or "README.md shows an l2v.toml."
 
 
 def _fault_message(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

@@ -11,13 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -90,11 +95,9 @@ def train_simcse(
             batch_sampler=_in_given_order,
         ),
         train_dataset=Dataset.from_dict({"anchor": drawn, "positive": drawn}),
-        # GradCache: the whole batch gives the negatives, a micro batch at a time goes through the model.
-        loss=CachedMultipleNegativesRankingLoss(
-            model, scale=1 / settings.temperature, mini_batch_size=min(settings.micro_batch_size, settings.batch_size)
-        ),
+        loss=_in_batch_negatives(model, settings),
     )
+    trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
     lengths = [
         len(ids) for ids in model.tokenizer(sentences, truncation=True, max_length=settings.max_tokens)["input_ids"]
     ]
@@ -107,6 +110,17 @@ def train_simcse(
     merged.save_pretrained(work_dir / "merged")
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(work_dir / "merged")
     return work_dir / "merged", curve
+
+
+def _in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings) -> Any:  # noqa: ANN401 - an untyped module
+    """The contrastive loss over the whole batch.
+
+    A batch that does not fit goes through the model in micro batches (GradCache), at the price of a second forward.
+    """
+    scale = 1 / settings.temperature
+    if settings.micro_batch_size >= settings.batch_size:
+        return MultipleNegativesRankingLoss(model, scale=scale)
+    return CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=settings.micro_batch_size)
 
 
 def _noisy_encoder(

@@ -7,7 +7,8 @@ from datasketch import MinHash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.clean import CleanConfig, Document, NearDuplicateIndex, clean_row, clean_text, minhash
+from data.clean import CleanConfig, Document, clean_row, clean_text
+from data.near_duplicates import NearDuplicateIndex, minhash
 from data.schema import DOCUMENT_SCHEMA, document_id, sha256_text
 from data.sources import RawRow, RejectedRow, SourceConfig
 

@@ -1,0 +1,74 @@
+"""Small snapshots and made-up vectors for the tests of the storage side."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from data.clean import CleanConfig
+from data.shards import encoded_contents, write_shard
+from data.snapshot import build_snapshot
+from data.sources import SourceConfig
+from data.store import LocalStore
+
+DIM = 8
+
+
+class Rooms:
+    """What the tests of the storage side need from its neighbours: snapshots, and vectors without a model."""
+
+    dim = DIM
+    now = datetime(2026, 3, 1, 2, tzinfo=UTC)
+    encode_keys = MappingProxyType({"job": "job: ", "resume": "resume: "})
+
+    @staticmethod
+    def snapshot(store, kind, documents):
+        """Snapshot of ``documents``: source id to text, or to (text, further column)."""
+        path = store.root.with_name(f"{store.root.name}-{kind}.jsonl")
+        rows = []
+        for source_id, value in documents.items():
+            text, city = value if isinstance(value, tuple) else (value, "Oslo")
+            rows.append(json.dumps({"id": source_id, "title": "T", "text": text, "city": city}))
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return build_snapshot(
+            store,
+            kind=kind,
+            sources={"board": SourceConfig(kind=kind, path=str(path))},
+            clean=CleanConfig(),
+            run_id="run",
+            fence=lambda: None,
+            now=Rooms.now,
+        )
+
+    @staticmethod
+    def vector(content, fingerprint):
+        """The vector that ``fingerprint`` makes of ``content``."""
+        seed = int.from_bytes(hashlib.sha256(f"{content} {fingerprint}".encode()).digest()[:8])
+        vector = np.random.default_rng(seed).normal(size=DIM)
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+    @staticmethod
+    def encode(store, snapshot, fingerprint, *, shard_size=3):
+        """Write shards for what has no vector yet."""
+        key = Rooms.encode_keys[snapshot.manifest.kind]
+        done = encoded_contents(store, fingerprint=fingerprint, encode_key=key)
+        contents = list(dict.fromkeys(snapshot.table(["content_sha256"])["content_sha256"].to_pylist()))
+        stale = [content for content in contents if content not in done]
+        for start in range(0, len(stale), shard_size):
+            part = stale[start : start + shard_size]
+            vectors = np.stack([Rooms.vector(content, fingerprint) for content in part])
+            write_shard(store, part, vectors, fingerprint=fingerprint, encode_key=key)
+        return len(stale)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "var")
+
+
+@pytest.fixture(scope="session")
+def rooms():
+    return Rooms

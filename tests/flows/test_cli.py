@@ -1,0 +1,151 @@
+"""The command line: exit codes, one JSON object, one clear sentence."""
+
+import json
+
+import pytest
+
+from data.lease import hold_lease
+from data.store import LocalStore
+from flows.cli import run
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(capsys, *arguments: str) -> tuple[int, dict, str]:
+    code = run([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    return code, json.loads(out) if out else {}, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nightly", "--profile", "grand"], "grand"),
+        (["nightly", "--set", "train.mntp.stepz=3"], "train.mntp.stepz"),
+        (["nightly", "--set", "just words"], "just words"),
+        (["nightly", "--config", "absent.toml"], "absent.toml"),
+        (["search", "nurse"], "Nothing is served"),
+        (["search", "  "], "empty"),
+        (["generations", "promote", "nothing"], "nothing"),
+        (["generations", "rollback"], "Nothing was served"),
+        (["unknown-command"], "unknown-command"),
+        (["ingest", "--kind", "poem", "--source", "x"], "poem"),
+    ],
+)
+def test_a_caller_s_mistake_is_exit_2_one_json_object_and_one_sentence(capsys, tmp_path, arguments, named):
+    code, result, err = call(capsys, *arguments)
+    assert code == 2
+    assert set(result) == {"error", "hint"}
+    assert named in result["error"]
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "var" / "current.json").exists()
+
+
+def test_a_held_lease_is_exit_3(capsys, tmp_path):
+    with hold_lease(LocalStore(tmp_path / "var"), owner="other-run"):
+        code, result, _ = call(capsys, "generations", "rollback")
+    assert code == 3
+    assert "other-run" in result["error"]
+
+
+def test_status_of_an_empty_home(capsys, tmp_path):
+    code, result, _ = call(capsys, "status")
+    assert code == 0
+    assert result["served"] is None
+    assert result["home"] == str(tmp_path / "var")
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in ("nightly", "ingest", "train", "embed", "search", "match", "evaluate", "export", "status"):
+        assert command in shown
+
+
+class TestOnASmallNight:
+    """Commands over what a night left."""
+
+    def test_ingest_reports_rows_and_loses_none(self, capsys, small_night):
+        extra = small_night.folder / "more.jsonl"
+        extra.write_text('{"id": 1, "text": "Welds pipes."}\n{"id": 2}\nnot json\n')
+        code, result, _ = call(
+            capsys,
+            *("ingest", "--kind", "job", "--source", str(extra), "--config", str(small_night.config)),
+        )
+        assert code == 0
+        assert (result["rows_in"], result["rows_kept"], result["rows_quarantined"]) == (3, 1, 2)
+        assert result["rows_duplicate"] == 0
+        assert result["snapshot"]
+
+    def test_a_file_that_cannot_be_read_changes_nothing(self, capsys, small_night):
+        broken = small_night.folder / "broken.parquet"
+        broken.write_bytes(b"PAR1 and then the disk was full")
+        code, result, _ = call(
+            capsys,
+            *("ingest", "--kind", "job", "--source", str(broken), "--config", str(small_night.config)),
+        )
+        assert code == 2
+        assert "broken.parquet" in result["error"]
+        assert not list((small_night.home / "snapshots").rglob("*"))
+
+    def test_search_status_rollback(self, capsys, served_night):
+        config = ("--config", str(served_night.config), "--profile", "tiny")
+        code, night, _ = call(capsys, "nightly", *config)
+        assert code == 0
+        for key in ("run_id", "stages", "served_generation", "served_checkpoint", "report", "exports"):
+            assert night[key]
+        assert (night["encoded_documents"], night["training_steps"]) == (0, 0)
+        assert night["peak_rss_bytes"] > 0
+
+        code, found, _ = call(capsys, "search", "C++ developer", "--in", "jobs", "--explain", *config)
+        assert (code, found["hits"][0]["source_id"]) == (0, "j3")
+        assert "c++" in found["hits"][0]["matched_terms"]
+        code, found, _ = call(capsys, "search", "nurse", "--where", "source_id = 'j1'", *config)
+        assert [hit["source_id"] for hit in found["hits"]] == ["j1"]
+        for where in ("salary > 3", "doc_id = '' OR; DROP TABLE jobs"):
+            code, error, _ = call(capsys, "search", "nurse", "--where", where, *config)
+            assert (code, "error" in error) == (2, True)
+
+        code, state, _ = call(capsys, "status", *config)
+        assert state["served"]["generation"] == night["served_generation"]
+        code, error, _ = call(capsys, "generations", "rollback", *config)
+        assert code == 2
+
+    def test_a_query_of_another_checkpoint_is_refused_with_both_names(self, capsys, first_night):
+        night, report = first_night
+        served = report.embedded.checkpoint
+        (other,) = {path.name for path in (night.home / "checkpoints").iterdir()} - {served}
+        code, error, _ = call(
+            capsys,
+            *("search", "nurse", "--checkpoint", other, "--config", str(night.config), "--profile", "tiny"),
+        )
+        assert code == 2
+        assert served[:12] in error["error"]
+        assert other[:12] in error["error"]
+
+    def test_a_checkpoint_with_a_file_missing_is_named_and_nothing_changes(self, capsys, served_night):
+        config = ("--config", str(served_night.config), "--profile", "tiny")
+        before = (served_night.home / "current.json").read_bytes()
+        for checkpoint in (served_night.home / "checkpoints").iterdir():
+            (checkpoint / "model.safetensors").unlink()
+        code, error, _ = call(capsys, "search", "nurse", *config)
+        assert code == 2
+        assert "model.safetensors is missing" in error["error"]
+        assert (served_night.home / "current.json").read_bytes() == before
+
+    def test_evaluate_by_name_reports_every_task(self, capsys, served_night):
+        code, result, _ = call(
+            capsys,
+            *("evaluate", "--checkpoint", "bm25", "--checkpoint", f"{served_night.base_model}+causal+mean"),
+            *("--config", str(served_night.config), "--profile", "tiny"),
+        )
+        assert code == 0
+        assert result["systems"][0]["name"] == "BM25"
+        for system in result["systems"]:
+            score = system["tasks"]["SmallRetrieval"]
+            assert 0 <= score["main_score"] <= 100
+            assert set(score) == {"main_score", "ci_low", "ci_high", "seconds"}

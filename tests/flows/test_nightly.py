@@ -1,0 +1,150 @@
+"""Whole nights on the tiny model: what is done once is not done again, and a bad night leaves what is served."""
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from prefect.client.orchestration import get_client
+
+from data.errors import LeaseHeldError, StoreError
+from data.generations import read_pointer
+from data.lease import hold_lease
+from data.store import LocalStore
+from flows.nightly import nightly
+from llm2vec_core.errors import CoreError
+from tasks.search import search
+from tasks.status import status
+
+
+def test_three_nights(small_night, monkeypatch):
+    """First everything is done, then nothing, then exactly what changed."""
+    first = nightly(small_night.request).summary()
+    assert (first["encoded_documents"], first["training_steps"]) == (12, 4)
+    assert first["stages"]["ingest"]["job"]["rows_in"] == 6
+    pointer = read_pointer(LocalStore(small_night.home))
+    assert pointer.checkpoint == first["served_checkpoint"]
+    assert status(small_night.request.settings())["last_run"]["run_id"] == first["run_id"]
+
+    def no_model(*_):
+        raise AssertionError("a night with nothing new loaded a model")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.embed.load_encoder", no_model)
+        patched.setattr("tasks.evaluate.load_encoder", no_model)
+        second = nightly(small_night.request).summary()
+    assert (second["encoded_documents"], second["training_steps"]) == (0, 0)
+    assert second["stages"]["match"]["reused"]
+    assert second["report"] == first["report"]
+    assert read_pointer(LocalStore(small_night.home)) == pointer, "nothing changed, so nothing was promoted"
+
+    jobs = small_night.read(small_night.jobs)
+    jobs["j0"]["description"] += " Now also Azure."
+    del jobs["j5"]
+    small_night.write(small_night.jobs, jobs)
+    third = nightly(small_night.request).summary()
+    assert (third["encoded_documents"], third["training_steps"]) == (1, 0)
+    assert third["stages"]["embed"]["upserted"] == {"job": 1, "resume": 0}
+    assert third["stages"]["embed"]["removed"] == {"job": 1, "resume": 0}
+    settings = small_night.request.settings()
+    hits = search(settings, "Azure", kind="job", mode="lexical")
+    assert [hit["source_id"] for hit in hits] == ["j0"]
+    assert {hit["source_id"] for hit in search(settings, "nurse", kind="job", mode="dense")} == set(jobs)
+
+
+def change_a_job(night):
+    jobs = night.read(night.jobs)
+    jobs["j1"]["description"] += " Night shifts."
+    night.write(night.jobs, jobs)
+
+
+@pytest.mark.parametrize(
+    ("stage", "failure"),
+    [
+        ("tasks.ingest.build_snapshot", StoreError("Could not write: No space left on device.")),
+        ("tasks.embed.write_shard", StoreError("Could not write: No space left on device.")),
+        ("tasks.embed.verify_generation", CoreError("gate")),
+        ("tasks.embed.promote", RuntimeError("killed")),
+    ],
+)
+def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_night, monkeypatch, stage, failure):
+    before = read_pointer(LocalStore(served_night.home))
+    change_a_job(served_night)
+
+    def fail(*_, **__):
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, fail)
+        for task in ("ingest_kind", "encode_shard", "promote_tables"):  # no waiting for retries in a test
+            module = "tasks.ingest" if task == "ingest_kind" else "tasks.embed"
+            patched.setattr(f"{module}.{task}.retries", 0)
+        with pytest.raises(type(failure)):
+            nightly(served_night.request)
+    assert read_pointer(LocalStore(served_night.home)) == before
+    hits = search(served_night.request.settings(), "night shifts", kind="job", mode="lexical")
+    assert all("shifts" not in hit["matched_terms"] for hit in hits)
+    assert "error" in status(served_night.request.settings())["last_run"]
+
+    healed = nightly(served_night.request)
+    assert read_pointer(LocalStore(served_night.home)).sequence == before.sequence + 1
+    hits = search(served_night.request.settings(), "night shifts", kind="job", mode="lexical")
+    assert hits[0]["source_id"] == "j1"
+    assert healed.embedded.documents == {"job": 6, "resume": 6}
+
+
+def test_a_night_leaves_while_another_one_writes(served_night):
+    with (
+        hold_lease(LocalStore(served_night.home), owner="other-run"),
+        pytest.raises(LeaseHeldError, match="other-run"),
+    ):
+        nightly(served_night.request)
+
+
+def test_matches_cover_every_document_both_ways(first_night):
+    night, report = first_night
+    match = night.home / "matches" / report.matched.match
+    rows = ds.dataset(match, format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
+    directions = Counter(rows["direction"].to_pylist())
+    assert directions == {"resumes_for_job": 6 * 3, "jobs_for_resume": 6 * 3}
+    by_job = rows.filter(ds.field("direction") == "resumes_for_job")
+    assert set(Counter(by_job["job_id"].to_pylist()).values()) == {3}
+    assert set(by_job["rank"].to_pylist()) == {1, 2, 3}
+
+
+def test_an_export_is_whole_and_says_what_it_holds(first_night):
+    night, report = first_night
+    folder = night.home / "exports"
+    latest = folder / json.loads((folder / "latest.json").read_text())["export"]
+    assert str(latest) == report.exported.path
+    assert (latest / "_SUCCESS").exists()
+    dictionary = (latest / "data_dictionary.md").read_text()
+    for kind, count in report.exported.rows.items():
+        (file,) = latest.glob(f"date=*/kind={kind}/*.parquet")
+        table = pq.ParquetFile(file).read()
+        assert len(table) == count
+        assert all(f"| {name} |" in dictionary for name in table.column_names)
+        assert "text" not in table.column_names
+
+
+def test_the_night_is_told_in_artifacts(first_night):
+    async def pages() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        async with get_client() as client:
+            for artifact in await client.read_artifacts():
+                found.setdefault(artifact.key, []).append(artifact.data)
+        return found
+
+    found = asyncio.run(pages())
+    assert any(first_night[1].run_id in page for page in found["nightly"])
+    assert any(first_night[1].report_path in page and "BM25" in page for page in found["evaluation"])
+
+
+def test_the_report_is_one_page_with_every_system(first_night):
+    page = Path(first_night[1].report_path).read_text()
+    for system in ("BM25", "base, untrained", "LLM2Vec, trained", "hybrid"):
+        assert system in page
+    assert f"serves {first_night[1].evaluated.reason[:4]}" in page or first_night[1].evaluated.reason[:20] in page
