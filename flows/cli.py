@@ -179,10 +179,15 @@ def search(
     if as_json:
         _print_json({"hits": hits})
         return
-    columns = ["rank", "title", "source_id", "score"]
-    if explain:
-        columns += ["dense_score", "dense_rank", "lexical_score", "lexical_rank", "matched_terms"]
-    _print_table(f"{len(hits)} {table}", columns, [[_cell(hit[column]) for column in columns] for hit in hits])
+    columns = ["rank", "title", "id", "score"] + (["dense", "lexical", "matched terms"] if explain else [])
+    rows = [
+        [
+            *(_cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
+            *([_leg(hit, "dense"), _leg(hit, "lexical"), _cell(hit["matched_terms"])] if explain else []),
+        ]
+        for hit in hits
+    ]
+    _print_table(f"{len(hits)} {table}", columns, rows)
 
 
 @app.command()
@@ -413,8 +418,6 @@ def _prepare_prefect(request: RunRequest) -> None:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
         "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TQDM_DISABLE": "1",  # libraries' own bars; ours are rich
     }.items():
         os.environ.setdefault(name, value)
 
@@ -433,6 +436,8 @@ def _configure_logging() -> None:
         logger.setLevel(level)
         logger.handlers = [handler]
         logger.propagate = False
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; ours are rich
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked after a tokenizer was used
     if not os.environ.get("L2V_DEBUG"):
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
@@ -463,6 +468,12 @@ def _print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: AN
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table)
+
+
+def _leg(hit: dict[str, Any], leg: str) -> str:
+    """What a leg said of a hit: its score and, behind #, its rank."""
+    score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
+    return "" if rank is None else f"{score:.2f} #{rank}"
 
 
 def _cell(value: object) -> str:

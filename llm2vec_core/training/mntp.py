@@ -54,7 +54,7 @@ class MntpModel(PeftModel):  # type: ignore[misc]
         input_ids: Int64[Tensor, "batch seq"],
         attention_mask: Int64[Tensor, "batch seq"],
         labels: Int64[Tensor, "batch seq"],
-        **_: Any,  # noqa: ANN401 - what the trainer adds
+        num_items_in_batch: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
         """Mean cross entropy of the masked tokens.
 
@@ -62,6 +62,8 @@ class MntpModel(PeftModel):  # type: ignore[misc]
             input_ids: Tokens, some of them masked.
             attention_mask: 1 for tokens, 0 for padding.
             labels: The original token where it is to be predicted, :data:`IGNORED` elsewhere.
+            num_items_in_batch: Masked tokens of the whole update, of which this may be one micro batch; the trainer
+                adds up what the micro batches return. Without it, the mean is over this batch.
         """
         causal_model = self.get_base_model()
         hidden_states = causal_model.base_model(
@@ -71,7 +73,8 @@ class MntpModel(PeftModel):  # type: ignore[misc]
         targets = labels[:, 1:]
         scored = targets != IGNORED
         logits = causal_model.get_output_embeddings()(hidden_states[:, :-1][scored])
-        return {"loss": functional.cross_entropy(logits.float(), targets[scored])}
+        total = functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
+        return {"loss": total / (num_items_in_batch if num_items_in_batch is not None else scored.sum())}
 
 
 class MaskedChunks(Dataset[dict[str, Tensor]]):

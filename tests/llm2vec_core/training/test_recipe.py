@@ -94,6 +94,18 @@ def test_training_changes_the_encoder_and_is_recorded(recipe, tmp_path):
     assert np.isfinite(vectors).all()
 
 
+def test_micro_batches_change_nothing_but_the_memory(recipe, tmp_path):
+    """Without dropout, two micro batches of four learn what one of eight learns, stage by stage."""
+    quiet = LoraSettings(rank=4, dropout=0.0)
+    curves = []
+    for micro_batch_size in (4, 8):
+        mntp = recipe.mntp.model_copy(update={"micro_batch_size": micro_batch_size, "lora": quiet})
+        variant = recipe.model_copy(update={"stages": ("mntp",), "mntp": mntp})
+        curves.append(train(variant, tmp_path / str(micro_batch_size)).curves[0].losses)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    assert curves[0][0] < 2 * np.log(258), "the loss of a whole update is a mean, not a sum over its micro batches"
+
+
 def test_mntp_lowers_its_loss(recipe, tmp_path):
     longer = recipe.model_copy(
         update={"stages": ("mntp",), "mntp": recipe.mntp.model_copy(update={"steps": 60, "learning_rate": 1e-2})}
