@@ -117,12 +117,18 @@ def list_generations(store: Store) -> list[Generation]:
     return sorted((_read_generation(store, name) for name in names), key=lambda found: found.created_at)
 
 
-def sync_table(store: Store, generation: Generation, snapshot: Snapshot) -> TableChange:
+def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewrite: bool = False) -> TableChange:
     """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
 
     Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
     it is dropped. An unchanged snapshot gives the version that is pinned already. Every content of the snapshot must
     have its vector in a shard.
+
+    Args:
+        store: Where shards and tables are.
+        generation: What to bring up to date.
+        snapshot: What its table of the snapshot's kind shall hold.
+        rewrite: Replace rows that look unchanged, too: their vectors were made anew.
 
     Raises:
         StoreError: A vector is missing; or reading or writing failed.
@@ -137,14 +143,14 @@ def sync_table(store: Store, generation: Generation, snapshot: Snapshot) -> Tabl
         rows = _with_row_hash(batch)
         ids, hashes = rows["doc_id"].to_pylist(), rows["row_sha256"].to_pylist()
         unseen.difference_update(ids)
-        is_changed = [present.get(doc_id) != row_hash for doc_id, row_hash in zip(ids, hashes, strict=True)]
+        is_changed = [rewrite or present.get(doc_id) != row_hash for doc_id, row_hash in zip(ids, hashes, strict=True)]
         changed.append(rows.filter(pa.array(is_changed, pa.bool_())))
     documents = pa.Table.from_batches(changed, schema=_HASHED_SCHEMA)
     if not len(documents) and not unseen:
         return TableChange(version=base.version, upserted=0, removed=0)
     if table.version != base.version:
         table.restore(base.version)
-    upserted = table.upsert(_rows_with_vectors(store, generation, kind, documents))
+    upserted = table.upsert(_rows_with_vectors(store, generation, kind, documents), rewrite=rewrite)
     table.delete(sorted(unseen))
     return TableChange(version=table.version, upserted=upserted, removed=len(unseen))
 

@@ -87,13 +87,14 @@ class LanceTable:
         scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
         return found.drop_columns(["_distance"]).append_column("score", scores)
 
-    def upsert(self, rows: Iterable[pa.Table]) -> int:
+    def upsert(self, rows: Iterable[pa.Table], *, rewrite: bool = False) -> int:
         """Insert new documents and replace changed ones; unchanged ones are left alone.
 
         Every part is committed as a table version of its own, even if it changes nothing.
 
         Args:
             rows: Parts with distinct ``doc_id``, in :func:`table_schema`.
+            rewrite: Replace unchanged ones, too.
 
         Returns:
             Number of rows written.
@@ -101,11 +102,12 @@ class LanceTable:
         Raises:
             StoreError: Writing failed; parts before are committed.
         """
+        only_changed = None if rewrite else "target.row_sha256 != source.row_sha256"
         written = 0
         for part in rows:
             merge = (
                 self._table.merge_insert("doc_id")
-                .when_matched_update_all(where="target.row_sha256 != source.row_sha256")
+                .when_matched_update_all(where=only_changed)
                 .when_not_matched_insert_all()
             )
             with _table_errors(f"write to table '{self._table.name}'"):

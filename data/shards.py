@@ -39,6 +39,11 @@ def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> set[
     return contents
 
 
+def drop_shards(store: Store, *, fingerprint: str) -> None:
+    """Forget every vector of a checkpoint, so that its documents are encoded again."""
+    store.delete(f"shards/{fingerprint}")
+
+
 def write_shard(
     store: Store,
     contents: Sequence[str],

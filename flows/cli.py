@@ -439,6 +439,7 @@ def _configure_logging() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; ours are rich
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked after a tokenizer was used
     if not os.environ.get("L2V_DEBUG"):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
 

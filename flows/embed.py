@@ -34,7 +34,7 @@ def embed(
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
         shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
         tables = [
-            update_table(settings, fingerprint, kind, snapshot_id, lease_owner=owner)
+            update_table(settings, fingerprint, kind, snapshot_id, lease_owner=owner, rewrite=full)
             for kind, snapshot_id in snapshots.items()
         ]
         generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run_id, lease_owner=owner)

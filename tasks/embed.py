@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from data.errors import InputError
 from data.generations import Generation, create_generation, promote, sync_table, verify_generation
 from data.schema import KINDS, DocumentKind, encoded_text
-from data.shards import encoded_contents, write_shard
+from data.shards import drop_shards, encoded_contents, write_shard
 from data.snapshot import Snapshot, latest_snapshot, open_snapshot
 from data.store import Store
 from llm2vec_core.checkpoint import read_record
@@ -66,13 +66,15 @@ def plan_shards(
         settings: Settings of the run.
         fingerprint: Checkpoint to encode with.
         snapshots: Snapshot of each kind.
-        full: Plan everything, whether it has a vector or not.
+        full: Forget the vectors that there are, and plan everything.
     """
     store = settings.store()
+    if full:
+        drop_shards(store, fingerprint=fingerprint)
     plans: list[ShardPlan] = []
     for kind, snapshot_id in snapshots.items():
         encode_key = settings.encode.encode_key(kind)
-        done = set() if full else encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key)
+        done = encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key)
         stale: list[str] = []
         for batch in open_snapshot(store, kind, snapshot_id).batches(["content_sha256"]):
             for content in batch.column(0).to_pylist():
@@ -121,14 +123,20 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
 
 @task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)
 def update_table(
-    settings: Settings, fingerprint: str, kind: DocumentKind, snapshot_id: str, *, lease_owner: str
+    settings: Settings,
+    fingerprint: str,
+    kind: DocumentKind,
+    snapshot_id: str,
+    *,
+    lease_owner: str,
+    rewrite: bool = False,
 ) -> TableReport:
     """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
     store = settings.store()
     lease_of(store, lease_owner).check()
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
-    change = sync_table(store, generation, snapshot)
+    change = sync_table(store, generation, snapshot, rewrite=rewrite)
     return TableReport(
         kind=kind,
         version=change.version,

@@ -115,6 +115,32 @@ class TestOnASmallNight:
         code, error, _ = call(capsys, "generations", "rollback", *config)
         assert code == 2
 
+    def test_embed_full_makes_every_vector_anew(self, capsys, served_night):
+        config = ("--config", str(served_night.config), "--profile", "tiny")
+        code, unchanged, _ = call(capsys, "embed", *config)
+        assert (code, unchanged["encoded_documents"], unchanged["upserted"]) == (0, 0, {"job": 0, "resume": 0})
+        code, full, _ = call(capsys, "embed", "--full", *config)
+        assert (code, full["encoded_documents"], full["upserted"]) == (0, 12, {"job": 6, "resume": 6})
+        _, state, _ = call(capsys, "status", *config)
+        assert state["served"]["sequence"] == 2
+
+    def test_a_base_model_that_ignores_the_switch_is_named(self, capsys, served_night):
+        from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+        base = served_night.folder / "state-space-model"
+        size = {"vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2}
+        MambaForCausalLM(MambaConfig(**size, eos_token_id=1, bos_token_id=1, pad_token_id=0)).save_pretrained(base)
+        AutoTokenizer.from_pretrained(served_night.base_model).save_pretrained(base)
+        before = (served_night.home / "current.json").read_bytes()
+        code, error, _ = call(
+            capsys,
+            *("train", "--base-model", str(base), "--config", str(served_night.config), "--profile", "tiny"),
+        )
+        assert code == 2
+        assert "mamba" in error["error"]
+        assert "ignores" in error["error"]
+        assert (served_night.home / "current.json").read_bytes() == before
+
     def test_a_query_of_another_checkpoint_is_refused_with_both_names(self, capsys, first_night):
         night, report = first_night
         served = report.embedded.checkpoint
