@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.generations import Pointer
-from data.schema import canonical_json, sha256_json
+from data.schema import canonical_json, column, sha256_json
 from data.store import Store, put_directory, storage_errors
 
 Direction = Literal["resumes_for_job", "jobs_for_resume"]
@@ -24,26 +24,22 @@ _LATEST_KEY = "matches/latest.json"
 _MANIFEST = "manifest.json"
 
 
-def _field(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
-
-
 _WORDS = pa.list_(pa.field("element", pa.string()))  # named as Parquet names it: what is written is what is read
 
 MATCH_SCHEMA = pa.schema(
     [
-        _field("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
-        _field("job_id", pa.string(), "doc_id of the job"),
-        _field("resume_id", pa.string(), "doc_id of the resume"),
-        _field("rank", pa.int32(), "place in the ranking of its direction, the first being 1"),
-        _field("score", pa.float32(), "fused score (reciprocal rank fusion) that the rank comes from"),
-        _field("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
-        _field("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
-        _field("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
-        _field("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
-        _field("matched_terms", _WORDS, "words that both share, the weightiest first"),
-        _field("checkpoint", pa.string(), "fingerprint of the encoder"),
-        _field("run_id", pa.string(), "run that matched"),
+        column("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
+        column("job_id", pa.string(), "doc_id of the job"),
+        column("resume_id", pa.string(), "doc_id of the resume"),
+        column("rank", pa.int32(), "place in the ranking of its direction, the first being 1"),
+        column("score", pa.float32(), "fused score (reciprocal rank fusion) that the rank comes from"),
+        column("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
+        column("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
+        column("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
+        column("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
+        column("matched_terms", _WORDS, "words that both share, the weightiest first"),
+        column("checkpoint", pa.string(), "fingerprint of the encoder"),
+        column("run_id", pa.string(), "run that matched"),
     ]
 )
 

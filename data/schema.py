@@ -17,35 +17,36 @@ KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 TABLE_OF_KIND: dict[DocumentKind, str] = {"job": "jobs", "resume": "resumes"}
 
 
-def _field(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
+def column(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
+    """A column with its meaning, which the data dictionary of the exports shows."""
     return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
 
 
 DOCUMENT_SCHEMA = pa.schema(
     [
-        _field("doc_id", pa.string(), "hash of source and source_id; stable across runs"),
-        _field("kind", pa.string(), "job or resume"),
-        _field("source", pa.string(), "name of the source that the document came from"),
-        _field("source_id", pa.string(), "the document's id within its source"),
-        _field("title", pa.string(), "cleaned title; may be empty"),
-        _field("text", pa.string(), "cleaned body"),
-        _field("content_sha256", pa.string(), "SHA-256 of the text that is encoded (title and body)"),
-        _field("metadata_sha256", pa.string(), "SHA-256 of metadata"),
-        _field("metadata", pa.string(), "all further columns of the source row, as one JSON object"),
-        _field("num_chars", pa.int64(), "characters of the text that is encoded"),
-        _field("duplicate_of", pa.string(), "doc_id of the first document with equal content", nullable=True),
-        _field("near_duplicate_of", pa.string(), "doc_id of a document with nearly equal content", nullable=True),
+        column("doc_id", pa.string(), "hash of source and source_id; stable across runs"),
+        column("kind", pa.string(), "job or resume"),
+        column("source", pa.string(), "name of the source that the document came from"),
+        column("source_id", pa.string(), "the document's id within its source"),
+        column("title", pa.string(), "cleaned title; may be empty"),
+        column("text", pa.string(), "cleaned body"),
+        column("content_sha256", pa.string(), "SHA-256 of the text that is encoded (title and body)"),
+        column("metadata_sha256", pa.string(), "SHA-256 of metadata"),
+        column("metadata", pa.string(), "all further columns of the source row, as one JSON object"),
+        column("num_chars", pa.int64(), "characters of the text that is encoded"),
+        column("duplicate_of", pa.string(), "doc_id of the first document with equal content", nullable=True),
+        column("near_duplicate_of", pa.string(), "doc_id of a document with nearly equal content", nullable=True),
     ]
 )
 
 QUARANTINE_SCHEMA = pa.schema(
     [
-        _field("source", pa.string(), "name of the source"),
-        _field("file", pa.string(), "file the row came from, relative to the source's path"),
-        _field("row", pa.int64(), "1-based number of the row (line, page document) in its file"),
-        _field("reason", pa.string(), "why it was rejected; one of a closed set of words"),
-        _field("detail", pa.string(), "what was found and what was expected"),
-        _field("excerpt", pa.string(), "the beginning of the raw row, made printable"),
+        column("source", pa.string(), "name of the source"),
+        column("file", pa.string(), "file the row came from, relative to the source's path"),
+        column("row", pa.int64(), "1-based number of the row (line, page document) in its file"),
+        column("reason", pa.string(), "why it was rejected; one of a closed set of words"),
+        column("detail", pa.string(), "what was found and what was expected"),
+        column("excerpt", pa.string(), "the beginning of the raw row, made printable"),
     ]
 )
 

@@ -6,13 +6,17 @@ With ``--json`` stdout holds exactly one JSON object, errors included; progress 
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
+import re
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
@@ -22,7 +26,7 @@ from typer.exceptions import TyperException
 
 import data.errors
 import llm2vec_core.errors
-from flows.request import PROFILES_DIR, Profile, RunRequest
+from flows.request import Profile, RunRequest
 from tasks.settings import SettingsError
 
 app = typer.Typer(
@@ -49,21 +53,69 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
 
 
-@app.command()
-def nightly(
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True)
+class _Call:
+    """The options that every command takes."""
+
+    profile: ProfileOption = "demo"
+    config: ConfigOption = None
+    set_: SetOption = None
+    as_json: JsonOption = False
+
+    def request(self, overrides: dict[str, Any] | None = None) -> RunRequest:
+        """The request of this call; settings are validated at once, before anything else happens."""
+        chosen: dict[str, Any] = {}
+        for pair in self.set_ or []:
+            key, separator, value = pair.partition("=")
+            if not separator:
+                raise SettingsError(
+                    f"'{pair}' is no setting.", hint="Write --set key=value, as in train.mntp.steps=100."
+                )
+            chosen[key.strip()] = value.strip()
+        path = self.config or (Path("l2v.toml") if Path("l2v.toml").is_file() else None)
+        request = RunRequest(
+            profile=self.profile,
+            config=str(path.resolve()) if path else None,
+            overrides={**chosen, **(overrides or {})},
+        )
+        request.settings()
+        return request
+
+
+def _command(application: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: its own options, then those of :class:`_Call`, which it gets as ``call``."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def command(**options: Any) -> None:  # noqa: ANN401 - whatever the command declares
+            call = _Call(**{field.name: options.pop(field.name) for field in fields(_Call)})
+            function(call, **options)
+
+        hints = get_type_hints(function, include_extras=True) | get_type_hints(_Call, include_extras=True)
+        _, *own = inspect.signature(function).parameters.values()
+        shared = inspect.signature(_Call).parameters.values()
+        parameters = [
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in (*own, *shared)
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        application.command(name)(command)
+        return function
+
+    return register
+
+
+@_command(app)
+def nightly(call: _Call) -> None:
     """Run the whole chain: ingest, train, evaluate, embed, match, export."""
-    request = _request(profile, config, set_)
+    request = call.request()
     _prepare_prefect(request)
     from flows.nightly import night_rows
     from flows.nightly import nightly as nightly_flow
 
     report = nightly_flow(request)
-    if as_json:
+    if call.as_json:
         _print_json(report.summary())
         return
     rows = [(stage, what, f"{seconds:,.1f}") for stage, what, seconds in night_rows(report)]
@@ -77,8 +129,9 @@ def nightly(
     _print_table("What was made, and where", ["", ""], made)
 
 
-@app.command()
+@_command(app)
 def ingest(
+    call: _Call,
     kind: KindOption,
     source: Annotated[str, typer.Option("--source", help="File, folder or glob; or bundled:sample.")],
     name: Annotated[
@@ -89,32 +142,25 @@ def ingest(
     text_field: Annotated[
         str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
     ] = None,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Read one source; its documents replace those of its former ingest."""
-    request = _request(profile, config, set_)
+    request = call.request()
     _prepare_prefect(request)
     from data.sources import SourceConfig
     from flows.ingest import ingest as ingest_flow
 
     read = SourceConfig(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
-    source_name = name or Path(source).stem.replace(":", "-") or "source"
+    source_name = name or re.sub(r"\W+", "-", Path(source).stem).strip("-") or "source"
     (report,) = ingest_flow(request, kind=kind, sources={source_name: read})
     result = report.model_dump(exclude={"kind", "seconds"})
-    _show(result, as_json=as_json, title=report.sentence())
+    _show(result, as_json=call.as_json, title=report.sentence())
 
 
-@app.command()
+@_command(app)
 def train(
+    call: _Call,
     stage: Annotated[Literal["mntp", "simcse", "all"], typer.Option("--stage", help="Training stages to run.")] = "all",
     base_model: Annotated[str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.")] = None,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Train the recipe on the newest snapshots; a killed run goes on from its last save."""
     overrides: dict[str, Any] = {}
@@ -122,27 +168,24 @@ def train(
         overrides["train.stages"] = [stage]
     if base_model is not None:
         overrides["train.base_model"] = base_model
-    request = _request(profile, config, set_, overrides)
+    request = call.request(overrides)
     _prepare_prefect(request)
     from flows.train import train as train_flow
 
     report = train_flow(request, newest=True)
-    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 
-@app.command()
+@_command(app)
 def embed(
+    call: _Call,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Encode what changed and serve it."""
-    request = _request(profile, config, set_)
+    request = call.request()
     _prepare_prefect(request)
     from flows.embed import embed as embed_flow
     from tasks.checkpoints import find_checkpoint
@@ -151,11 +194,12 @@ def embed(
     store = request.settings().store()
     fingerprint = find_checkpoint(store, checkpoint).fingerprint if checkpoint else served(store).checkpoint
     report = embed_flow(fingerprint, request, full=full)
-    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 
-@app.command()
+@_command(app)
 def search(
+    call: _Call,
     text: Annotated[str, typer.Argument(help="What to look for.")],
     table: Annotated[Literal["jobs", "resumes"], typer.Option("--in", help="Where to look.")] = "jobs",
     mode: Annotated[
@@ -165,18 +209,14 @@ def search(
     where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each leg said.")] = False,
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Search what is served."""
     from tasks.search import search as search_served
 
-    settings = _request(profile, config, set_).settings()
+    settings = call.request().settings()
     kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
     hits = search_served(settings, text, kind=kind, mode=mode, limit=limit, where=where, checkpoint=checkpoint)
-    if as_json:
+    if call.as_json:
         _print_json({"hits": hits})
         return
     columns = ["rank", "title", "id", "score"] + (["dense", "lexical", "matched terms"] if explain else [])
@@ -190,35 +230,27 @@ def search(
     _print_table(f"{len(hits)} {table}", columns, rows)
 
 
-@app.command()
-def match(
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_command(app)
+def match(call: _Call) -> None:
     """Rank resumes for every job, and jobs for every resume."""
-    request = _request(profile, config, set_)
+    request = call.request()
     _prepare_prefect(request)
     from flows.match import match as match_flow
 
     report = match_flow(request)
     path = request.settings().store().local_path(f"matches/{report.match}")
-    _show({**report.model_dump(), "path": str(path)}, as_json=as_json, title=report.sentence())
+    _show({**report.model_dump(), "path": str(path)}, as_json=call.as_json, title=report.sentence())
 
 
-@app.command()
+@_command(app)
 def evaluate(
+    call: _Call,
     checkpoint: Annotated[
         list[str] | None,
         typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25; NAME+hybrid. May be repeated."),
     ] = None,
     tasks_dir: Annotated[Path | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders.")] = None,
     tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Score encoders side by side and write the report."""
     overrides: dict[str, Any] = {}
@@ -232,14 +264,14 @@ def evaluate(
         }
     elif tasks:
         overrides = {"evaluate.tasks": tasks}
-    request = _request(profile, config, set_, overrides)
+    request = call.request(overrides)
     _prepare_prefect(request)
     from flows.evaluate import evaluate as evaluate_flow
     from tasks.evaluate import report_file
 
     report = evaluate_flow(request, checkpoints=checkpoint or None)
     path = str(report_file(request.settings().store(), report.report, "html"))
-    if as_json:
+    if call.as_json:
         _print_json({"systems": report.systems, "report": path, "reason": report.reason})
         return
     rows = [
@@ -250,35 +282,27 @@ def evaluate(
     _print_table(f"Report: {path}", ["system", "task", "main score", "seconds"], rows)
 
 
-@app.command()
+@_command(app)
 def export(
+    call: _Call,
     to: Annotated[Path | None, typer.Option("--to", help="Directory; exports/ of the home directory else.")] = None,
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Publish documents, matches and evaluation results as Parquet."""
-    request = _request(profile, config, set_, {"export.to": str(to.resolve())} if to else {})
+    request = call.request({"export.to": str(to.resolve())} if to else {})
     _prepare_prefect(request)
     from flows.export import export as export_flow
 
     report = export_flow(request)
-    _show(report.model_dump(), as_json=as_json, title=report.sentence())
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 
-@app.command()
-def status(
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_command(app)
+def status(call: _Call) -> None:
     """Show what is served, how old it is, and what the last night did."""
     from tasks.status import status as read_status
 
-    state = read_status(_request(profile, config, set_).settings())
-    if as_json:
+    state = read_status(call.request().settings())
+    if call.as_json:
         _print_json(state)
         return
     pointer: Any = state["served"]
@@ -301,18 +325,13 @@ def status(
     _print_table("Status", ["", ""], rows)
 
 
-@generations_app.command("list")
-def list_generations(
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_command(generations_app, "list")
+def list_generations(call: _Call) -> None:
     """List generations, oldest first."""
     from tasks.status import generations
 
-    found = generations(_request(profile, config, set_).settings())
-    if as_json:
+    found = generations(call.request().settings())
+    if call.as_json:
         _print_json({"generations": found})
         return
     rows = [
@@ -322,33 +341,25 @@ def list_generations(
     _print_table("Generations", ["generation", "checkpoint", "created", ""], rows)
 
 
-@generations_app.command("promote")
+@_command(generations_app, "promote")
 def promote_generation(
+    call: _Call,
     generation: Annotated[str, typer.Argument(help="Name of the generation.")],
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Serve a generation as it was served last."""
     from tasks.serve import promote
 
-    pointer = promote(_request(profile, config, set_).settings(), generation)
-    _show(pointer.model_dump(mode="json"), as_json=as_json, title=f"Serving {pointer.generation}")
+    pointer = promote(call.request().settings(), generation)
+    _show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")
 
 
-@generations_app.command("rollback")
-def rollback_generation(
-    profile: ProfileOption = "demo",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_command(generations_app, "rollback")
+def rollback_generation(call: _Call) -> None:
     """Serve what was served before."""
     from tasks.serve import rollback
 
-    pointer = rollback(_request(profile, config, set_).settings())
-    _show(pointer.model_dump(mode="json"), as_json=as_json, title=f"Serving {pointer.generation}")
+    pointer = rollback(call.request().settings())
+    _show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")
 
 
 def main() -> None:
@@ -384,26 +395,6 @@ def run(arguments: list[str]) -> int:
         hint = "Set L2V_DEBUG=1 for the traceback; please report it as a bug."
         return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
     return result if isinstance(result, int) else 0
-
-
-def _request(
-    profile: Profile, config: Path | None, pairs: list[str] | None, overrides: dict[str, Any] | None = None
-) -> RunRequest:
-    """The request of a command; settings are validated at once, before anything else happens."""
-    chosen: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise SettingsError(f"'{pair}' is no setting.", hint="Write --set key=value, as in train.mntp.steps=100.")
-        chosen[key.strip()] = value.strip()
-    path = config or (Path("l2v.toml") if Path("l2v.toml").is_file() else None)
-    request = RunRequest(
-        profile=profile,
-        config=str(path.resolve()) if path else None,
-        overrides={**chosen, **(overrides or {})},
-    )
-    request.settings()
-    return request
 
 
 def _prepare_prefect(request: RunRequest) -> None:
@@ -483,6 +474,3 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(each) for each in value[:6])
     return "" if value is None else str(value)
-
-
-__all__ = ["PROFILES_DIR", "app", "main", "run"]

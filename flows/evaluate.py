@@ -7,7 +7,7 @@ from prefect import flow
 from flows.request import RunRequest
 from tasks.evaluate import evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
-from tasks.train import build_base
+from tasks.train import build_base, find_trained
 from tasks.writing import new_run_id, writer_lease
 
 
@@ -22,11 +22,12 @@ def evaluate(
     Args:
         request: Settings of the run.
         checkpoints: Encoders by name: fingerprints, directories, model names, ``bm25``.
-        trained: Without names: the recipe's encoder, which is set beside its untrained base.
+        trained: Without names: the encoder to set beside its untrained base; the recipe's when not given.
     """
     settings = request.settings()
     run_id = new_run_id()
     with writer_lease(settings.store(), run_id=run_id, parent=request.parent_run):
         if checkpoints:
             return evaluate_named(settings, checkpoints, run_id=run_id)
-        return evaluate_recipe(settings, base=build_base(settings), trained=trained, run_id=run_id)
+        chosen = trained or find_trained(settings)
+        return evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run_id)

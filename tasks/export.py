@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data.export import publish_export
 from data.matches import MATCH_SCHEMA, latest_match_files
-from data.schema import DOCUMENT_SCHEMA, KINDS
+from data.schema import DOCUMENT_SCHEMA, KINDS, column
 from data.snapshot import open_snapshot
 from data.store import LocalStore, Store
 from tasks.policies import STORAGE
@@ -28,13 +28,13 @@ _EXPORTED = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text
 
 EVALUATION_SCHEMA = pa.schema(
     [
-        pa.field("system", pa.string(), nullable=False, metadata={"description": "name of what was scored"}),
-        pa.field("fingerprint", pa.string(), nullable=False, metadata={"description": "identity of what was scored"}),
-        pa.field("task", pa.string(), nullable=False, metadata={"description": "evaluation task"}),
-        pa.field("type", pa.string(), nullable=False, metadata={"description": "MTEB category of the task"}),
-        pa.field("metric", pa.string(), nullable=False, metadata={"description": "name of the metric"}),
-        pa.field("is_main_score", pa.bool_(), nullable=False, metadata={"description": "the task's main metric"}),
-        pa.field("value", pa.float64(), nullable=False, metadata={"description": "score, 0 to 100"}),
+        column("system", pa.string(), "name of what was scored"),
+        column("fingerprint", pa.string(), "identity of what was scored"),
+        column("task", pa.string(), "evaluation task"),
+        column("type", pa.string(), "MTEB category of the task"),
+        column("metric", pa.string(), "name of the metric"),
+        column("is_main_score", pa.bool_(), "whether it is the task's main metric"),
+        column("value", pa.float64(), "score; 0 to 100, correlations from -100"),
     ]
 )
 

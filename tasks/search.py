@@ -83,7 +83,9 @@ def served(store: Store) -> Pointer:
     """
     pointer = read_pointer(store)
     if pointer is None:
-        raise InputError("Nothing is served yet.", hint="Run `l2v nightly`, or `l2v ingest` and `l2v embed`, first.")
+        raise InputError(
+            "Nothing is served yet.", hint="Run `l2v nightly`, or `l2v ingest` and `l2v embed --checkpoint ID`, first."
+        )
     return pointer
 
 

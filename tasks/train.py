@@ -50,6 +50,14 @@ def pin_snapshots(settings: Settings, *, newest: bool) -> dict[str, str]:
     return latest
 
 
+def find_trained(settings: Settings) -> CheckpointRef | None:
+    """The checkpoint that the recipe made, if it was ever trained to the end."""
+    store = settings.store()
+    pinned = store.read(_pin_key(settings.train))
+    record = store.read(_record_key(settings.train.key(_parse_pin(pinned)))) if pinned is not None else None
+    return None if record is None else CheckpointRef.model_validate_json(record)
+
+
 @task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)
 def train_recipe(settings: Settings, snapshots: dict[str, str], *, lease_owner: str) -> TrainReport:
     """Run the recipe on the pinned snapshots, or find its checkpoint.
@@ -63,7 +71,7 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, lease_owner: 
     started = time.monotonic()
     store, recipe = settings.store(), settings.train
     recipe_key = recipe.key(snapshots)
-    record_key = f"recipes/{recipe_key}.json"
+    record_key = _record_key(recipe_key)
     known = store.read(record_key)
     if known is not None:
         ref = find_checkpoint(store, CheckpointRef.model_validate_json(known).fingerprint)
@@ -132,6 +140,10 @@ def _pin(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> None:
 
 def _parse_pin(content: bytes) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in content.decode().splitlines())
+
+
+def _record_key(recipe_key: str) -> str:
+    return f"recipes/{recipe_key}.json"
 
 
 def _pin_key(recipe: Recipe) -> str:

@@ -163,6 +163,13 @@ class TestOnASmallNight:
         assert "model.safetensors is missing" in error["error"]
         assert (served_night.home / "current.json").read_bytes() == before
 
+    def test_evaluate_without_names_sets_the_recipe_s_encoder_beside_its_base(self, capsys, served_night):
+        code, result, _ = call(capsys, "evaluate", "--config", str(served_night.config), "--profile", "tiny")
+        assert code == 0
+        names = [system["name"] for system in result["systems"]]
+        assert names == ["BM25", "base, untrained", "LLM2Vec, trained", "hybrid"]
+        assert result["reason"]
+
     def test_evaluate_by_name_reports_every_task(self, capsys, served_night):
         code, result, _ = call(
             capsys,
