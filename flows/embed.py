@@ -9,7 +9,7 @@ from prefect import flow
 from flows.request import RunRequest
 from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
 from tasks.refs import EmbedReport
-from tasks.writing import new_run_id, writer_lease
+from tasks.writing import writing_run
 
 
 @flow(name="embed")
@@ -28,16 +28,15 @@ def embed(
     started = time.monotonic()
     settings = request.settings()
     store = settings.store()
-    run_id = new_run_id()
-    with writer_lease(store, run_id=run_id, parent=request.parent_run) as owner:
+    with writing_run(store, parent=request.parent_run) as run_id:
         snapshots = latest_snapshots(store)
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
         shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
         tables = [
-            update_table(settings, fingerprint, kind, snapshot_id, lease_owner=owner, rewrite=full)
+            update_table(settings, fingerprint, kind, snapshot_id, run_id=run_id, rewrite=full)
             for kind, snapshot_id in snapshots.items()
         ]
-        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run_id, lease_owner=owner)
+        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run_id)
     return EmbedReport(
         generation=generation,
         checkpoint=fingerprint,

@@ -8,7 +8,7 @@ from flows.request import RunRequest
 from tasks.evaluate import evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.train import build_base, find_trained
-from tasks.writing import new_run_id, writer_lease
+from tasks.writing import writing_run
 
 
 @flow(name="evaluate")
@@ -25,8 +25,7 @@ def evaluate(
         trained: Without names: the encoder to set beside its untrained base; the recipe's when not given.
     """
     settings = request.settings()
-    run_id = new_run_id()
-    with writer_lease(settings.store(), run_id=run_id, parent=request.parent_run):
+    with writing_run(settings.store(), parent=request.parent_run) as run_id:
         if checkpoints:
             return evaluate_named(settings, checkpoints, run_id=run_id)
         chosen = trained or find_trained(settings)

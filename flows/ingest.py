@@ -9,7 +9,7 @@ from data.sources import SourceConfig
 from flows.request import RunRequest
 from tasks.ingest import ingest_kind
 from tasks.refs import IngestReport
-from tasks.writing import new_run_id, writer_lease
+from tasks.writing import writing_run
 
 
 @flow(name="ingest", log_prints=False)
@@ -26,9 +26,5 @@ def ingest(
         sources: Read these instead of the configured ones.
     """
     settings = request.settings()
-    run_id = new_run_id()
-    with writer_lease(settings.store(), run_id=run_id, parent=request.parent_run) as owner:
-        return [
-            ingest_kind(settings, each, run_id=run_id, lease_owner=owner, sources=sources)
-            for each in ([kind] if kind else KINDS)
-        ]
+    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+        return [ingest_kind(settings, each, run_id=run_id, sources=sources) for each in ([kind] if kind else KINDS)]

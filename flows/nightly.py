@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from prefect import flow
 from pydantic import BaseModel
 
+from data.errors import StoreError
+from data.store import Store
 from flows.embed import embed
 from flows.evaluate import evaluate
 from flows.export import export
@@ -23,7 +25,7 @@ from tasks.evaluate import report_file
 from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
 from tasks.runs import keep_summary, peak_rss_bytes
 from tasks.settings import Settings
-from tasks.writing import new_run_id, writer_lease
+from tasks.writing import writing_run
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +81,8 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
     started = time.monotonic()
     settings = request.settings()
     store = settings.store()
-    run_id = request.parent_run or new_run_id()
-    with writer_lease(store, run_id=run_id, parent=request.parent_run) as owner, _ledger(settings, run_id):
-        stage = request.of_parent(owner)
+    with writing_run(store, parent=request.parent_run) as run_id, _ledger(store, run_id):
+        stage = request.of_parent(run_id)
         ingested = [_told("ingest", report) for report in ingest(stage)]
         trained = _told("train", train(stage, newest=False))
         evaluated = _told("evaluate", evaluate(stage, trained=trained.checkpoint))
@@ -111,12 +112,13 @@ def _told(stage: str, report: _Stage) -> _Stage:
 
 
 @contextmanager
-def _ledger(settings: Settings, run_id: str) -> Iterator[None]:
+def _ledger(store: Store, run_id: str) -> Iterator[None]:
     """Record a night that fails; one that succeeds records itself."""
     try:
         yield
     except Exception as error:
-        keep_summary(settings.store(), run_id, {"run_id": run_id, "error": f"{type(error).__name__}: {error}"})
+        with suppress(StoreError):  # a full disk must not hide what went wrong
+            keep_summary(store, run_id, {"run_id": run_id, "error": f"{type(error).__name__}: {error}"})
         raise
 
 

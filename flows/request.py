@@ -23,7 +23,7 @@ class RunRequest(BaseModel):
     profile: Profile = Field("demo", description="named settings that everything else is laid over")
     config: str | None = Field(None, description="path of an l2v.toml on the worker")
     overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
-    parent_run: str | None = Field(None, description="run that holds the lease; left empty for a run of its own")
+    parent_run: str | None = Field(None, description="run that this is a stage of; left empty otherwise")
 
     def settings(self) -> Settings:
         """The settings, from the files and the environment of this process."""

@@ -7,7 +7,7 @@ from prefect import flow
 from flows.request import RunRequest
 from tasks.refs import TrainReport
 from tasks.train import pin_snapshots, train_recipe
-from tasks.writing import new_run_id, writer_lease
+from tasks.writing import writing_run
 
 
 @flow(name="train")
@@ -22,6 +22,6 @@ def train(
         newest: Train on the newest snapshots. Otherwise on those that the recipe was trained on before, if it was.
     """
     settings = request.settings()
-    with writer_lease(settings.store(), run_id=new_run_id(), parent=request.parent_run) as owner:
+    with writing_run(settings.store(), parent=request.parent_run) as run_id:
         snapshots = pin_snapshots(settings, newest=newest)
-        return train_recipe(settings, snapshots, lease_owner=owner)
+        return train_recipe(settings, snapshots, run_id=run_id)

@@ -128,12 +128,12 @@ def update_table(
     kind: DocumentKind,
     snapshot_id: str,
     *,
-    lease_owner: str,
+    run_id: str,
     rewrite: bool = False,
 ) -> TableReport:
     """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
     store = settings.store()
-    lease_of(store, lease_owner).check()
+    lease_of(store, run_id).check()
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
     change = sync_table(store, generation, snapshot, rewrite=rewrite)
@@ -154,7 +154,6 @@ def promote_tables(
     tables: list[TableReport],
     *,
     run_id: str,
-    lease_owner: str,
 ) -> str:
     """Pass the generation gate, then serve the tables.
 
@@ -175,7 +174,7 @@ def promote_tables(
         generation,
         versions=versions,
         snapshots=snapshots,
-        lease=lease_of(store, lease_owner),
+        lease=lease_of(store, run_id),
         run_id=run_id,
         now=utc_now(),
     )

@@ -40,14 +40,14 @@ EVALUATION_SCHEMA = pa.schema(
 
 
 @task(task_run_name="export", cache_policy=NO_CACHE, **STORAGE)
-def export_all(settings: Settings, *, run_id: str, lease_owner: str) -> ExportReport:
+def export_all(settings: Settings, *, run_id: str) -> ExportReport:
     """Publish documents, matches and evaluation results as Parquet."""
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
     target: Store = LocalStore(Path(settings.export.to)) if settings.export.to else store
     prefix = "" if settings.export.to else "exports/"
-    lease_of(store, lease_owner).check()
+    lease_of(store, run_id).check()
     snapshots = [open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS]
     documents = (
         pa.Table.from_batches([batch]) for snapshot in snapshots for batch in snapshot.batches(_EXPORTED.names)

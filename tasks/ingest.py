@@ -23,7 +23,6 @@ def ingest_kind(
     kind: DocumentKind,
     *,
     run_id: str,
-    lease_owner: str,
     sources: dict[str, SourceConfig] | None = None,
 ) -> IngestReport:
     """Read the sources of a kind and make the snapshot that follows.
@@ -31,8 +30,7 @@ def ingest_kind(
     Args:
         settings: Settings of the run.
         kind: Kind of the documents.
-        run_id: Run that ingests.
-        lease_owner: Run that holds the lease.
+        run_id: Run that ingests, and holds the lease.
         sources: What to read; the settings' sources of the kind when not given.
 
     Raises:
@@ -52,7 +50,7 @@ def ingest_kind(
         sources=chosen,
         clean=settings.clean,
         run_id=run_id,
-        fence=lease_of(store, lease_owner).check,
+        fence=lease_of(store, run_id).check,
         now=utc_now(),
     )
     counts = [snapshot.manifest.sources[name] for name in chosen]

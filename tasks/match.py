@@ -29,7 +29,7 @@ from tasks.writing import lease_of
 
 
 @task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
-def match_all(settings: Settings, *, run_id: str, lease_owner: str) -> MatchReport:
+def match_all(settings: Settings, *, run_id: str) -> MatchReport:
     """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing."""
     started = time.monotonic()
     store = settings.store()
@@ -38,7 +38,7 @@ def match_all(settings: Settings, *, run_id: str, lease_owner: str) -> MatchRepo
     match = match_id(pointer, settings.match.model_dump(exclude={"block_rows"}))
     known = read_manifest(store, match)
     if known is not None:
-        lease_of(store, lease_owner).check()
+        lease_of(store, run_id).check()
         make_latest(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     sides = {"job": _Side(store, pointer, "job"), "resume": _Side(store, pointer, "resume")}
@@ -49,7 +49,7 @@ def match_all(settings: Settings, *, run_id: str, lease_owner: str) -> MatchRepo
             for direction in DIRECTIONS
             for part in _match_direction(direction, sides, pointer, settings.match, run_id=run_id, advance=advance)
         )
-        rows = write_matches(store, match, parts, manifest=manifest, fence=lease_of(store, lease_owner).check)
+        rows = write_matches(store, match, parts, manifest=manifest, fence=lease_of(store, run_id).check)
     return MatchReport(
         match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started
     )

@@ -59,7 +59,7 @@ def find_trained(settings: Settings) -> CheckpointRef | None:
 
 
 @task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)
-def train_recipe(settings: Settings, snapshots: dict[str, str], *, lease_owner: str) -> TrainReport:
+def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) -> TrainReport:
     """Run the recipe on the pinned snapshots, or find its checkpoint.
 
     Killed in the middle, the next call continues from the last save.
@@ -79,7 +79,7 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, lease_owner: 
 
     from llm2vec_core.training.recipe import train_encoder
 
-    lease = lease_of(store, lease_owner)
+    lease = lease_of(store, run_id)
     lease.check()
     _pin(store, recipe, snapshots)  # before the first step: a killed run continues on what it began with
     work_dir = store.local_path(f"training/{recipe_key[:32]}")

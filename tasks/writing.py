@@ -22,11 +22,15 @@ def utc_now() -> datetime:
 
 
 @contextlib.contextmanager
-def writer_lease(store: Store, *, run_id: str, parent: str | None) -> Iterator[str]:
-    """Hold the store's lease for a run, unless its parent run holds it.
+def writing_run(store: Store, *, parent: str | None) -> Iterator[str]:
+    """A run that writes: it holds the store's lease, or is a stage of a run that does.
+
+    Args:
+        store: What is written to.
+        parent: Run that this is a stage of, if it is.
 
     Yields:
-        Owner of the lease: what the run's tasks pass to :func:`lease_of`.
+        Id of the run, under which the lease is held: what its tasks pass to :func:`lease_of`.
 
     Raises:
         LeaseHeldError: Another living writer is at work.
@@ -34,10 +38,11 @@ def writer_lease(store: Store, *, run_id: str, parent: str | None) -> Iterator[s
     if parent is not None:
         yield parent
         return
+    run_id = new_run_id()
     with hold_lease(store, owner=run_id):
         yield run_id
 
 
-def lease_of(store: Store, owner: str) -> Lease:
-    """The lease that a flow holds under ``owner``, for the commits of its tasks."""
-    return adopt_lease(store, owner=owner)
+def lease_of(store: Store, run_id: str) -> Lease:
+    """The lease that a run holds, for the commits of its tasks."""
+    return adopt_lease(store, owner=run_id)

@@ -25,6 +25,7 @@ def test_three_nights(small_night, monkeypatch):
     first = nightly(small_night.request).summary()
     assert (first["encoded_documents"], first["training_steps"]) == (12, 4)
     assert first["stages"]["ingest"]["job"]["rows_in"] == 6
+    assert first["run_id"] in first["exports"], "all that a night makes bears its id"
     pointer = read_pointer(LocalStore(small_night.home))
     assert pointer.checkpoint == first["served_checkpoint"]
     assert status(small_night.request.settings())["last_run"]["run_id"] == first["run_id"]
@@ -147,4 +148,4 @@ def test_the_report_is_one_page_with_every_system(first_night):
     page = Path(first_night[1].report_path).read_text()
     for system in ("BM25", "base, untrained", "LLM2Vec, trained", "hybrid"):
         assert system in page
-    assert f"serves {first_night[1].evaluated.reason[:4]}" in page or first_night[1].evaluated.reason[:20] in page
+    assert first_night[1].evaluated.reason in page
