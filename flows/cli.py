@@ -392,7 +392,7 @@ def run(arguments: list[str]) -> int:
         )
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
-        hint = "Set L2V_DEBUG=1 for the traceback; please report it as a bug."
+        hint = "Set LLM2VEC_DEBUG=1 for the traceback; please report it as a bug."
         return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
     return result if isinstance(result, int) else 0
 
@@ -421,7 +421,7 @@ def _configure_logging() -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    level = logging.DEBUG if os.environ.get("L2V_DEBUG") else logging.INFO
+    level = logging.DEBUG if os.environ.get("LLM2VEC_DEBUG") else logging.INFO
     for name in _PACKAGES:
         logger = logging.getLogger(name)
         logger.setLevel(level)
@@ -429,7 +429,7 @@ def _configure_logging() -> None:
         logger.propagate = False
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; ours are rich
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked after a tokenizer was used
-    if not os.environ.get("L2V_DEBUG"):
+    if not os.environ.get("LLM2VEC_DEBUG"):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already

@@ -1,5 +1,6 @@
 """prefect.yaml: every entrypoint loads, every parameter set is one that its flow accepts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def test_the_night_is_scheduled_in_a_time_zone():
     (schedule,) = DEPLOYMENTS["nightly"]["schedules"]
     assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]).timezone == "Europe/London"
     assert schedule["active"]
+
+
+def test_no_variable_of_the_deployments_is_taken_for_a_setting():
+    """Variables named L2V_… are settings, and an unknown one stops every run."""
+    assert not re.findall(r"\$\{?L2V_\w*", (ROOT / "prefect.yaml").read_text())
 
 
 def test_an_unknown_parameter_is_refused(monkeypatch):
