@@ -27,6 +27,7 @@ from typer.exceptions import TyperException
 import data.errors
 import llm2vec_core.errors
 from flows.request import Profile, RunRequest
+from tasks.console import STDERR
 from tasks.settings import SettingsError
 
 app = typer.Typer(
@@ -416,8 +417,8 @@ def _prepare_prefect(request: RunRequest) -> None:
 def _configure_logging() -> None:
     """Our packages at INFO on stderr; libraries only when something is wrong."""
     handler: logging.Handler
-    if sys.stderr.isatty():
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
+    if STDERR.is_terminal:
+        handler = RichHandler(console=STDERR, show_path=False)
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -11,8 +10,9 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tasks.console import STDERR
 
 _SECONDS_BETWEEN_UPDATES = 5.0
 
@@ -33,8 +33,8 @@ def progress(description: str, total: int) -> Iterator[Advance]:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            console=STDERR,
+            disable=not STDERR.is_terminal,
             transient=True,
         )
         stack.enter_context(bar)
