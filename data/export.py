@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ def publish_export(
     *,
     run_id: str,
     day: date,
+    fence: Callable[[], None],
     prefix: str = "",
 ) -> tuple[str, dict[str, int], int]:
     """Write and publish one export.
@@ -40,6 +41,7 @@ def publish_export(
         schemas: Kind of rows to its schema; a field's metadata says what it means.
         run_id: Run that exports.
         day: Partition.
+        fence: Called before the export becomes the latest; raises when this writer lost its lease.
         prefix: Put before every key, such as ``exports/``.
 
     Returns:
@@ -57,6 +59,7 @@ def publish_export(
     content = canonical_json({"export": root.removeprefix(prefix), **manifest}).encode()
     current = store.read(key)
     if current != content:
+        fence()
         store.compare_and_swap(key, expected=current, content=content)
     num_files = sum(name.endswith(".parquet") for name in store.list(root))
     return root, manifest["rows"], num_files

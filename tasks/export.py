@@ -47,7 +47,6 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
     pointer = served(store)
     target: Store = LocalStore(Path(settings.export.to)) if settings.export.to else store
     prefix = "" if settings.export.to else "exports/"
-    lease_of(store, run_id).check()
     snapshots = [open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS]
     documents = (
         pa.Table.from_batches([batch]) for snapshot in snapshots for batch in snapshot.batches(_EXPORTED.names)
@@ -58,6 +57,7 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
         {"documents": _EXPORTED, "matches": MATCH_SCHEMA, "evaluation": EVALUATION_SCHEMA},
         run_id=run_id,
         day=utc_now().date(),
+        fence=lease_of(store, run_id).check,
         prefix=prefix,
     )
     return ExportReport(path=str(target.local_path(key)), files=files, rows=rows, seconds=time.monotonic() - started)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import export as module
-from data.errors import StoreError
+from data.errors import FencedError, StoreError
 from data.export import EXPORT_VERSION, publish_export, render_dictionary
 from data.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA
@@ -28,9 +28,9 @@ def part(*sizes):
     return pa.table({"name": [f"n{size}" for size in sizes], "size": list(sizes)})
 
 
-def publish(store, *parts, run_id="run-1", day=DAY, prefix="exports/"):
+def publish(store, *parts, run_id="run-1", day=DAY, prefix="exports/", fence=lambda: None):
     tables = {"things": iter(parts), "matches": iter(())}
-    return publish_export(store, tables, SCHEMAS, run_id=run_id, day=day, prefix=prefix)
+    return publish_export(store, tables, SCHEMAS, run_id=run_id, day=day, prefix=prefix, fence=fence)
 
 
 def sizes(store, prefix="exports/"):
@@ -150,6 +150,17 @@ def test_what_a_run_published_stays_as_it_is(store):
     before = {key: store.read(key) for key in store.list("exports")}
     assert publish(store, part(3), day=date(2026, 3, 2)) == first
     assert {key: store.read(key) for key in store.list("exports")} == before
+
+
+def test_a_writer_that_lost_its_lease_publishes_nothing(store):
+    publish(store, part(1), run_id="run-1")
+
+    def fence():
+        raise FencedError("another run took over")
+
+    with pytest.raises(FencedError):
+        publish(store, part(1, 2), run_id="run-2", fence=fence)
+    assert sizes(store) == [1]
 
 
 def test_former_exports_stay(store):
