@@ -61,14 +61,6 @@ class TrainReport(StageReport):
         return f"{self.steps:,} steps on {self.tokens:,} tokens; checkpoint {self.checkpoint.fingerprint[:12]}"
 
 
-class SystemRef(_Ref):
-    """A system to evaluate: a way to search, and the checkpoint it searches with."""
-
-    name: str
-    mode: str
-    checkpoint: str | None = None
-
-
 class EvaluateReport(StageReport):
     """Outcome of the evaluation stage."""
 
