@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -72,3 +73,32 @@ def store(tmp_path):
 @pytest.fixture(scope="session")
 def rooms():
     return Rooms
+
+
+class Crash(BaseException):
+    """A process that is killed: no handler may swallow it."""
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """``with killed_at(store, step)``: the process dies in place of the step-th put or swap."""
+
+    @contextmanager
+    def killed(store, step):
+        steps = iter(range(100))
+
+        def crashing(method):
+            def call(*args, **kwargs):
+                if next(steps) == step:
+                    raise Crash
+                return method(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("put_if_absent", "compare_and_swap"):
+                patch.setattr(store, name, crashing(getattr(store, name)))
+            with pytest.raises(Crash):
+                yield
+
+    return killed

@@ -114,31 +114,12 @@ def test_success_comes_last_and_latest_after_it(store, monkeypatch):
     assert len(put) == num_files + 4
 
 
-class Crash(BaseException):
-    """A process that is killed: no handler may swallow it."""
-
-
 @pytest.mark.parametrize("step", range(6))
-def test_a_killed_export_leaves_latest_on_the_former_one_and_a_repeat_completes_it(store, monkeypatch, step):
+def test_a_killed_export_leaves_latest_on_the_former_one_and_a_repeat_completes_it(store, killed_at, step):
     publish(store, part(7))
-    steps = iter(range(10))
-
-    def crashing(method):
-        def call(*args, **kwargs):
-            if next(steps) == step:
-                raise Crash
-            return method(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            store, "put_if_absent", crashing(store.put_if_absent)
-        )  # dictionary, two files, manifest, success …
-        patch.setattr(store, "compare_and_swap", crashing(store.compare_and_swap))  # … latest
-        with pytest.raises(Crash):
-            # The first try was before midnight, and had other parts.
-            publish(store, part(1), run_id="run-2", day=date(2026, 2, 28) if step < 5 else DAY)
+    with killed_at(store, step):
+        # The first try was before midnight, and had other parts.
+        publish(store, part(1), run_id="run-2", day=date(2026, 2, 28) if step < 5 else DAY)
     assert sizes(store) == [7]
     assert (store.read(f"exports/v{EXPORT_VERSION}/run-2/_SUCCESS") is None) == (step < 5)
     publish(store, part(1), run_id="run-2")

@@ -115,30 +115,13 @@ def test_a_full_disk_leaves_the_former_matches(store, monkeypatch, target):
     assert list(store.list("tmp")) == []
 
 
-class Crash(BaseException):
-    """A process that is killed: no handler may swallow it."""
-
-
 @pytest.mark.parametrize("step", range(5))
 def test_a_killed_run_leaves_the_former_matches_and_a_repeat_that_is_cut_otherwise_doubles_nothing(
-    store, monkeypatch, step
+    store, killed_at, step
 ):
     write(store, "m", FIRST(9))
-    steps = iter(range(10))
-
-    def crashing(method):
-        def call(*args, **kwargs):
-            if next(steps) == step:
-                raise Crash
-            return method(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "put_if_absent", crashing(store.put_if_absent))  # three parts, manifest …
-        patch.setattr(store, "compare_and_swap", crashing(store.compare_and_swap))  # … latest
-        with pytest.raises(Crash):
-            write(store, "n", FIRST(1), FIRST(2), SECOND(1))
+    with killed_at(store, step):
+        write(store, "n", FIRST(1), FIRST(2), SECOND(1))
     assert found(store) == [(DIRECTIONS[0], "j9")]
     assert (read_manifest(store, "n") is None) == (step < 4)
     assert write(store, "n", FIRST(1, 2), SECOND(1)) == 3

@@ -306,31 +306,16 @@ def test_a_disk_that_fills_up_inside_of_arrows_writer_is_reported(store, tmp_pat
     assert state(store) == {}
 
 
-class Crash(BaseException):
-    """A process that is killed: no handler may swallow it."""
-
-
 @pytest.mark.parametrize("step", range(5))
-def test_a_crash_at_any_put_leaves_the_former_snapshot_and_a_repeat_completes(store, tmp_path, monkeypatch, step):
+def test_a_crash_at_any_put_leaves_the_former_snapshot_and_a_repeat_completes(
+    store, tmp_path, monkeypatch, killed_at, step
+):
     path = write(tmp_path / "a.jsonl", [posting(1)])
     first = build(store, board=path)
     monkeypatch.setattr(module, "PART_ROWS", 1)
     write(path, [posting(2), posting(3), b"no"])
-    steps = iter(range(100))
-
-    def crashing(method):
-        def call(*args, **kwargs):
-            if next(steps) == step:
-                raise Crash
-            return method(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "put_if_absent", crashing(store.put_if_absent))  # two parts, quarantine, manifest …
-        patch.setattr(store, "compare_and_swap", crashing(store.compare_and_swap))  # … pointer
-        with pytest.raises(Crash):
-            build(store, board=path)
+    with killed_at(store, step):
+        build(store, board=path)
     assert latest_snapshot(store, "job").manifest == first.manifest
     assert ids(build(store, board=path)) == ["2", "3"]
     assert ids(latest_snapshot(store, "job")) == ["2", "3"]
