@@ -7,6 +7,7 @@
     │   ├── VectorSpaceError  query and table were encoded by different checkpoints
     │   └── SamplePackageError  a package with facts of the bundled sample is not installed
     ├── RefusedError          a guard defended the served state
+    │   ├── GateRefusedError  a new encoder is worse than the one that is served
     │   ├── LeaseHeldError    another writer is at work
     │   └── FencedError       this writer lost its lease; its commit was refused
     └── StoreError            the store failed (disk full, permission lost, damaged file)
@@ -41,6 +42,10 @@ class VectorSpaceError(InputError):
 
 class RefusedError(DataError):
     """A guard refused the step to protect what is served."""
+
+
+class GateRefusedError(RefusedError):
+    """The evaluation found a new encoder worse than the one it would replace."""
 
 
 class LeaseHeldError(RefusedError):

@@ -1,8 +1,7 @@
 """The bundled sample: postings, resumes and judged test jobs, so that everything runs before a company brings its own.
 
-Belongs here: reading the sample, and writing its test jobs as an evaluation task. Does not belong here: how the
-committed files are made (``sample_resumes.py``), the ESCO facts (``sample_esco.py``), or any other source
-(``sources.py``).
+Belongs here: reading the sample. Does not belong here: its evaluation tasks (``sample_tasks.py``), how the committed
+files are made (``sample_resumes.py``), the ESCO facts (``sample_esco.py``), or any other source (``sources.py``).
 
 Data cards are in ``data/README.md``. Nothing of it describes a person.
 """
@@ -15,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 from data.sample_esco import Occupation, SamplePackageError, read_flat_occupations, read_occupations
@@ -26,13 +24,11 @@ from data.sample_resumes import (
     generate_resumes,
     generate_triples,
     read_phrases,
-    render_jsonl,
     write_samples,
 )
 
 __all__ = [
     "SAMPLE_DIR",
-    "TEST_JOB_TASK",
     "SamplePackageError",
     "TestJob",
     "generate_relevance",
@@ -44,10 +40,8 @@ __all__ = [
     "read_test_jobs",
     "read_train_triples",
     "write_samples",
-    "write_test_job_task",
 ]
 
-TEST_JOB_TASK = "JobResumeRetrieval"
 _MIN_JOB_WORDS, _MAX_JOB_WORDS = 40, 70
 _MAX_NAMED_SKILLS = 6
 
@@ -149,42 +143,6 @@ def read_test_jobs() -> list[TestJob]:
         )
         for row in _read_jsonl("test_jobs.jsonl")
     ]
-
-
-def write_test_job_task(folder: Path) -> Path:
-    """Write the test jobs as a retrieval task: job descriptions are queries, resumes are the corpus.
-
-    Args:
-        folder: Where task folders lie; the task gets a folder of its own in it.
-
-    Returns:
-        The folder of the task.
-    """
-    task = folder / TEST_JOB_TASK
-    task.mkdir(parents=True, exist_ok=True)
-    jobs = read_test_jobs()
-    corpus = [{"_id": row["id"], "title": row["title"], "text": row["text"]} for row in read_sample_resumes()]
-    queries = [{"_id": job.id, "text": f"{job.label}\n{job.description}"} for job in jobs]
-    qrels = [f"{job.id}\t{resume}\t{grade}\n" for job in jobs for resume, grade in job.relevance.items()]
-    description = {
-        "name": TEST_JOB_TASK,
-        "type": "Retrieval",
-        "main_score": "ndcg_at_10",
-        "language": "eng-Latn",
-        "licence": "Apache-2.0; resumes contain facts of ESCO (European Commission), CC BY 4.0",
-        "source": "100 hand-written job descriptions and generated resumes, written for this project",
-        "note": "Relevance by occupation (2 same, 1 same family) is weak supervision.",
-        "files": ["corpus", "qrels", "queries"],
-    }
-    texts = {
-        "corpus.jsonl": render_jsonl(corpus),
-        "queries.jsonl": render_jsonl(queries),
-        "qrels.tsv": "query-id\tcorpus-id\tscore\n" + "".join(qrels),
-        "task.json": f"{json.dumps(description, indent=2)}\n",
-    }
-    for name, text in texts.items():
-        (task / name).write_text(text, encoding="utf-8", newline="\n")
-    return task
 
 
 def _read_jsonl(name: str) -> list[dict[str, Any]]:

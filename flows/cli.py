@@ -41,6 +41,7 @@ generations_app = typer.Typer(help="What was embedded, and what is served.", no_
 app.add_typer(generations_app, name="generations")
 
 _CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)
+_REFUSED = 3
 _PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
 
 ProfileOption = Annotated[Profile, typer.Option("--profile", help="Named settings that everything is laid over.")]
@@ -118,6 +119,7 @@ def nightly(call: _Call) -> None:
     report = nightly_flow(request)
     if call.as_json:
         _print_json(report.summary())
+        _exit_refused(report.refusal)
         return
     rows = [(stage, what, f"{seconds:,.1f}") for stage, what, seconds in night_rows(report)]
     _print_table(f"Night {report.run_id}: {report.seconds:,.1f} s", ["stage", "what it did", "seconds"], rows)
@@ -127,7 +129,16 @@ def nightly(call: _Call) -> None:
         ("exports", report.exported.path),
         ("home", str(request.settings().home_dir)),
     ]
+    if report.refusal:
+        made.append(("refused", f"{report.refusal} The night went on with the served encoder."))
     _print_table("What was made, and where", ["", ""], made)
+    _exit_refused(report.refusal)
+
+
+def _exit_refused(refusal: str | None) -> None:
+    """Say with the exit code that a gate defended what is served, although the night went on."""
+    if refusal:
+        raise typer.Exit(_REFUSED)
 
 
 @_command(app)
@@ -248,39 +259,85 @@ def evaluate(
     call: _Call,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25; NAME+hybrid. May be repeated."),
+        typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25, with modes. May be repeated."),
     ] = None,
-    tasks_dir: Annotated[Path | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders.")] = None,
+    tasks_dir: Annotated[
+        list[Path] | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders; may be repeated.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", help="Benchmark of mteb, or llm2vec-15; may be repeated.")
+    ] = None,
     tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
+    max_items: Annotated[
+        int | None, typer.Option("--max-items", min=10, help="Seeded subset of each task of the folders.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Encoder that the first --checkpoint is judged against, or: served.")
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit 3 when it is worse in a category, beyond chance and margin.")
+    ] = False,
+    mteb_results: Annotated[
+        Path | None, typer.Option("--mteb-results", help="Write the results there in mteb's own format.")
+    ] = None,
 ) -> None:
     """Score encoders side by side and write the report."""
-    overrides: dict[str, Any] = {}
-    if tasks_dir is not None:
-        overrides = {
-            "evaluate.tasks_dir": str(tasks_dir),
-            "evaluate.tasks": tasks,
-            "evaluate.skip_missing_tasks_dir": False,
-            "evaluate.sample_table": False,
-            "evaluate.max_items": None,
-        }
-    elif tasks:
-        overrides = {"evaluate.tasks": tasks}
-    request = call.request(overrides)
+    request = call.request(_evaluation_overrides(tasks_dir, benchmark, tasks, max_items))
     _prepare_prefect(request)
     from flows.evaluate import evaluate as evaluate_flow
-    from tasks.evaluate import report_file
+    from tasks.reports import report_file
 
-    report = evaluate_flow(request, checkpoints=checkpoint or None)
+    report = evaluate_flow(
+        request,
+        checkpoints=checkpoint or None,
+        against=against,
+        gate=gate,
+        mteb_results=str(mteb_results.resolve()) if mteb_results else None,
+    )
     path = str(report_file(request.settings().store(), report.report, "html"))
     if call.as_json:
-        _print_json({"systems": report.systems, "report": path, "reason": report.reason})
+        findings = {"reason": report.reason, "findings": report.findings, "refused": report.refused}
+        counts = {"computed": report.computed, "reused": report.reused, "seconds": report.seconds}
+        _print_json({"systems": report.systems, "report": path, **findings, **counts})
         return
     rows = [
-        (system["name"], name, f"{score['main_score']:.2f}", f"{score['seconds']:,.1f}")
+        (system["name"], name, f"{score['main_score']:.2f}", _interval(score), f"{score['seconds']:,.1f}")
         for system in report.systems
         for name, score in system["tasks"].items()  # type: ignore[attr-defined]
     ]
-    _print_table(f"Report: {path}", ["system", "task", "main score", "seconds"], rows)
+    _print_table(f"Report: {path}", ["system", "task", "main score", "95 % interval", "seconds"], rows)
+    for sentence in (report.reason, *report.findings):
+        if sentence:
+            Console().print(sentence)
+
+
+def _evaluation_overrides(
+    tasks_dirs: list[Path] | None, benchmarks: list[str] | None, tasks: list[str] | None, max_items: int | None
+) -> dict[str, Any]:
+    """Settings that the options of an evaluation ask for; where tasks are named by place, only those places count."""
+    from data.sample_tasks import SAMPLE_TASKS
+
+    overrides: dict[str, Any] = {}
+    if tasks_dirs or benchmarks:
+        overrides = {
+            "evaluate.tasks_dirs": [str(folder) for folder in tasks_dirs or ()],
+            "evaluate.benchmarks": benchmarks or [],
+            "evaluate.skip_missing_tasks_dirs": False,
+            "evaluate.sample_tasks": [],
+            "evaluate.tasks": None,
+            "evaluate.max_items": None,
+        }
+    if tasks:
+        overrides["evaluate.tasks"] = tasks
+        overrides["evaluate.skip_missing_tasks_dirs"] = False
+        overrides["evaluate.sample_tasks"] = [name for name in tasks if name in SAMPLE_TASKS]
+    if max_items is not None:
+        overrides["evaluate.max_items"] = max_items
+    return overrides
+
+
+def _interval(score: dict[str, Any]) -> str:
+    return "" if score["ci_low"] is None else f"{score['ci_low']:.1f} to {score['ci_high']:.1f}"
 
 
 @_command(app)
@@ -384,7 +441,7 @@ def run(arguments: list[str]) -> int:
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
-        return _fail(str(error), error.hint, code=3, as_json=as_json)
+        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json)
     except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
@@ -457,7 +514,9 @@ def _print_json(result: dict[str, Any]) -> None:
 def _print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN401 - rows of cells
     table = Table(title=title, title_justify="left", show_header=any(columns))
     for column in columns:
-        table.add_column(column, justify="right" if column in ("seconds", "main score", "rank") else "left")
+        table.add_column(
+            column, justify="right" if column in ("seconds", "main score", "95 % interval", "rank") else "left"
+        )
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table)

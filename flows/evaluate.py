@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 
+from data.errors import GateRefusedError, InputError
 from flows.request import RunRequest
-from tasks.evaluate import evaluate_named, evaluate_recipe
+from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
+from tasks.reports import report_file
 from tasks.train import build_base, find_trained
 from tasks.writing import writing_run
 
@@ -16,6 +18,9 @@ def evaluate(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     checkpoints: list[str] | None = None,
     trained: CheckpointRef | None = None,
+    against: str | None = None,
+    gate: bool = False,
+    mteb_results: str | None = None,
 ) -> EvaluateReport:
     """Score encoders side by side.
 
@@ -23,10 +28,29 @@ def evaluate(
         request: Settings of the run.
         checkpoints: Encoders by name: fingerprints, directories, model names, ``bm25``.
         trained: Without names: the encoder to set beside its untrained base; the recipe's when not given.
+        against: Encoder by name that the first of ``checkpoints`` is judged against; ``served`` is the served one.
+        gate: Fail when it is worse in any category, beyond chance and by more than ``evaluate.gate_margin``.
+        mteb_results: Directory for the results of ``checkpoints`` in mteb's own format.
+
+    Raises:
+        InputError: ``against`` or ``gate`` without a candidate.
+        GateRefusedError: The gate refused the candidate; the report is kept.
     """
     settings = request.settings()
+    if (against or gate) and not checkpoints:
+        raise InputError("There is no candidate to compare.", hint="Name it: --checkpoint ID --against ID.")
     with writing_run(settings.store(), parent=request.parent_run) as run_id:
-        if checkpoints:
-            return evaluate_named(settings, checkpoints, run_id=run_id)
-        chosen = trained or find_trained(settings)
-        return evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run_id)
+        if not checkpoints:
+            chosen = trained or find_trained(settings)
+            return evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run_id)
+        report = evaluate_named(
+            settings,
+            checkpoints,
+            run_id=run_id,
+            against=against or (SERVED if gate else None),
+            mteb_results=mteb_results,
+        )
+    if gate and report.refused:
+        path = report_file(settings.store(), report.report, "html")
+        raise GateRefusedError(f"{report.reason} {' '.join(report.findings)}", hint=f"The report: {path}")
+    return report

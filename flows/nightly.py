@@ -21,8 +21,8 @@ from flows.match import match
 from flows.request import RunRequest
 from flows.train import train
 from tasks.artifacts import publish_markdown
-from tasks.evaluate import report_file
 from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
+from tasks.reports import report_file
 from tasks.runs import keep_summary, peak_rss_bytes
 from tasks.settings import Settings
 from tasks.writing import writing_run
@@ -67,8 +67,14 @@ class NightlyReport(BaseModel):
             "served_checkpoint": self.embedded.checkpoint,
             "report": self.report_path,
             "exports": self.exported.path,
+            "refused": self.refusal,
             "peak_rss_bytes": peak_rss_bytes(),
         }
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the gate kept the served encoder, if it did; the night went on with that one."""
+        return self.evaluated.reason if self.evaluated.refused else None
 
 
 @flow(name="nightly", flow_run_name="nightly {request.profile}")

@@ -17,8 +17,6 @@ from torch import nn
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.modes import Attention
 
-# transformers calls the dropout on attention weights by one of these names.
-_ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop")
 _PROBE_LENGTH = 6
 _PROBE_POSITION = 3
 
@@ -37,20 +35,17 @@ def stated_attention(config: Any) -> Attention:  # noqa: ANN401 - PretrainedConf
     return "bidirectional" if getattr(config, "is_causal", True) is False else "causal"
 
 
-def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]:  # noqa: ANN401
-    """Configuration keys that set the dropout on attention weights to ``dropout``.
+def saved_attention(model: nn.Module, *, name: str) -> Attention:
+    """The attention of a loaded transformer: what its configuration states, proved; else what it shows.
 
     Raises:
-        BaseModelError: The architecture has no such dropout, so SimCSE would see two equal views.
+        BaseModelError: The configuration states an attention that the model does not show.
     """
-    names = [name for name in _ATTENTION_DROPOUT_NAMES if hasattr(config, name)]
-    if not names:
-        raise BaseModelError(
-            f"A {config.model_type} model has no attention dropout in its configuration "
-            f"(expected one of {', '.join(_ATTENTION_DROPOUT_NAMES)}), which SimCSE needs for two different views.",
-            hint="Choose another base model, or train without the SimCSE stage.",
-        )
-    return dict.fromkeys(names, dropout)
+    if not hasattr(model.config, "is_causal"):
+        return measured_attention(model)
+    stated = stated_attention(model.config)
+    require_attention(model, stated, name=name)
+    return stated
 
 
 @torch.inference_mode()
@@ -87,8 +82,11 @@ def switch_attention(model: nn.Module, attention: Attention, *, name: str) -> No
     Set on the loaded model: keys that a ``config.json`` does not have yet are dropped or refused while loading.
 
     Raises:
-        BaseModelError: The architecture ignores the switch.
+        BaseModelError: The architecture ignores the switch, or an encoder-only model was asked to be causal.
     """
+    # Some of them would follow the switch, but were never trained to read a text from the left alone.
+    if attention == "causal" and _unstated_attention(model) == "bidirectional":
+        raise _wrong_attention(model, attention, measured="bidirectional", name=name)
     for key, value in attention_overrides(attention).items():
         setattr(model.config, key, value)
     require_attention(model, attention, name=name)
@@ -102,9 +100,34 @@ def require_attention(model: nn.Module, attention: Attention, *, name: str) -> N
     """
     measured = measured_attention(model)
     if measured != attention:
-        model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-        raise BaseModelError(
-            f"{name} ({model_type}) was asked for {attention} attention, but its hidden states show {measured} "
-            f"attention: this architecture ignores `is_causal`.",
-            hint="Use an architecture that honours the switch: Llama, Mistral, Qwen, Gemma, GPT-2, OPT, Phi.",
+        raise _wrong_attention(model, attention, measured=measured, name=name)
+
+
+def _unstated_attention(model: nn.Module) -> Attention:
+    """What the model does while its configuration states nothing: its architecture's own attention."""
+    config = model.config
+    stated = {key: vars(config)[key] for key in attention_overrides("causal") if key in vars(config)}
+    for key in stated:
+        delattr(config, key)
+    try:
+        return measured_attention(model)
+    finally:
+        for key, value in stated.items():
+            setattr(config, key, value)
+
+
+def _wrong_attention(model: nn.Module, attention: Attention, *, measured: Attention, name: str) -> BaseModelError:
+    model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    cause, hint = (
+        (
+            "this architecture ignores `is_causal`",
+            "Use an architecture that honours the switch: Llama, Mistral, Qwen, Gemma, GPT-2, OPT, Phi.",
         )
+        if attention == "bidirectional"
+        else ("an encoder-only model cannot be made causal", "Leave 'causal' out, or take a decoder.")
+    )
+    return BaseModelError(
+        f"{name} ({model_type}) was asked for {attention} attention, but its hidden states show {measured} "
+        f"attention: {cause}.",
+        hint=hint,
+    )

@@ -33,9 +33,12 @@ class CheckpointRecord(BaseModel):
 
     Attributes:
         fingerprint: Identity of the encoder, 64 hex digits (see :func:`fingerprint`).
-        base_model: Name of the decoder it was made from.
+        base_model: Name of the base model it was made from.
         stages: Training stages it went through, in order; empty for an untrained base.
         max_tokens: Longer texts are cut here.
+        recipe_key: Key of the recipe that trained it; None for an untrained base.
+        recipe: Settings of that recipe, those of stages that did not run left out; None where it is not known.
+        training_snapshots: Ids of the snapshots it was trained on, by kind; None where they are not known.
         files: Size in bytes of every file of the encoder.
     """
 
@@ -49,14 +52,26 @@ class CheckpointRecord(BaseModel):
     max_tokens: int
     stages: tuple[str, ...] = ()
     recipe_key: str | None = None
+    recipe: dict[str, Any] | None = None
+    training_snapshots: dict[str, str] | None = None
     files: dict[str, int]
+
+    @property
+    def base_name(self) -> str:
+        """The base model without where it is from, such as ``smollm2-135m``."""
+        return self.base_model.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
     @property
     def label(self) -> str:
         """Readable name, such as ``smollm2-135m+causal+weighted_mean``."""
         trained = "+".join(self.stages)
-        base = self.base_model.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-        return "+".join(part for part in (base, self.attention, trained, self.pooling_mode) if part)
+        return "+".join(part for part in (self.base_name, self.attention, trained, self.pooling_mode) if part)
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Seed of each training stage, as far as the recipe is known."""
+        recipe = self.recipe or {}
+        return {stage: recipe[stage]["seed"] for stage in self.stages if stage in recipe}
 
 
 def write_checkpoint(
@@ -69,6 +84,8 @@ def write_checkpoint(
     max_tokens: int,
     stages: tuple[str, ...] = (),
     recipe_key: str | None = None,
+    recipe: dict[str, Any] | None = None,
+    training_snapshots: dict[str, str] | None = None,
 ) -> CheckpointRecord:
     """Write the encoder made of ``backbone`` and a pooling mode as a sentence-transformers directory.
 
@@ -76,11 +93,14 @@ def write_checkpoint(
         directory: Target; must not hold another checkpoint.
         backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
         base_model: Name to record.
-        attention: What the encoder shall do, whatever the backbone's configuration says.
+        attention: What the encoder shall do, whatever the backbone's configuration says; of an encoder-only backbone
+            (BERT) only bidirectional.
         pooling_mode: How hidden states become one vector.
         max_tokens: Longer texts are cut here.
         stages: Training stages behind the backbone.
         recipe_key: Key of the recipe that trained it.
+        recipe: Settings of that recipe, as JSON values.
+        training_snapshots: Ids of the snapshots it was trained on, by kind.
 
     Raises:
         BaseModelError: The architecture ignores the attention asked for.
@@ -88,13 +108,14 @@ def write_checkpoint(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
-    from llm2vec_core.bidirectional import switch_attention
+    from llm2vec_core.architectures import apply_attention, seeded_missing_weights
     from llm2vec_core.pooling import pooling_module
 
-    transformer = Transformer(
-        str(backbone), max_seq_length=max_tokens, model_kwargs={"dtype": "float32", "local_files_only": True}
-    )
-    switch_attention(transformer.model, attention, name=base_model)
+    with seeded_missing_weights():
+        transformer = Transformer(
+            str(backbone), max_seq_length=max_tokens, model_kwargs={"dtype": "float32", "local_files_only": True}
+        )
+    apply_attention(transformer.model, attention, name=base_model)
     hidden_size = transformer.get_embedding_dimension()
     model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])
     model.save_pretrained(str(directory), create_model_card=False)
@@ -107,6 +128,8 @@ def write_checkpoint(
         max_tokens=max_tokens,
         stages=stages,
         recipe_key=recipe_key,
+        recipe=recipe,
+        training_snapshots=training_snapshots,
         files={name: path.stat().st_size for name, path in _encoder_files(directory)},
     )
     (directory / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")

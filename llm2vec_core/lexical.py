@@ -95,6 +95,10 @@ class LexicalIndex:
                 total[indices] += count * weights
         return total.astype(np.float32)
 
+    def score(self, query: str, index: int) -> float:
+        """Score one text for a query: what :meth:`scores` gives at its position."""
+        return sum(self._contributions(query, index).values())
+
     def matched_terms(self, query: str, index: int) -> list[str]:
         """The words of the query that a text holds, the one that contributes most first.
 
@@ -105,6 +109,11 @@ class LexicalIndex:
         Returns:
             Distinct words; equal contributions are in the order of the query.
         """
+        contributions = self._contributions(query, index)
+        return sorted(contributions, key=lambda token: -contributions[token])
+
+    def _contributions(self, query: str, index: int) -> dict[str, float]:
+        """What each word of the query that the text holds adds to its score."""
         contributions = {}
         for token, count in Counter(tokenize(query)).items():
             if posting := self._postings.get(token):
@@ -112,7 +121,7 @@ class LexicalIndex:
                 at = int(np.searchsorted(indices, index))
                 if at < len(indices) and indices[at] == index:
                     contributions[token] = count * float(weights[at])
-        return sorted(contributions, key=lambda token: -contributions[token])
+        return contributions
 
 
 _Posting = tuple[np.ndarray, np.ndarray]  # ascending positions of texts, and the weight of the word in each

@@ -1,4 +1,4 @@
-"""LoRA adapters on a decoder's linear layers, through peft.
+"""LoRA adapters on a transformer's linear layers, through peft.
 
 Source: Hu et al. 2021, LoRA; LLM2Vec's settings: rank 16, alpha 32, dropout 0.05 on all linear layers of a block.
 """
@@ -24,8 +24,13 @@ class LoraSettings(BaseModel):
     )
 
 
-def lora_config(settings: LoraSettings) -> Any:  # noqa: ANN401 - peft ships no types
-    """Our settings as a peft ``LoraConfig``."""
+# BERT's pooler (for ALBERT a bare layer of that name): its output is used by none of our poolings, so an adapter there
+# would never be trained.
+_POOLER = r"(.*\.)?pooler(\..*)?"
+
+
+def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - peft and transformers ship no types
+    """Our settings as a peft ``LoraConfig`` for ``model``."""
     import torch.distributed.tensor  # noqa: F401 - peft looks it up without importing it
     from peft import LoraConfig
 
@@ -34,6 +39,8 @@ def lora_config(settings: LoraSettings) -> Any:  # noqa: ANN401 - peft ships no 
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
+        # Only where there is one: peft warns about an exclusion that meets nothing.
+        exclude_modules=_POOLER if hasattr(model, "pooler") else None,
         bias="none",
     )
 

@@ -1,8 +1,15 @@
-"""The closed sets that name an encoder (attention, pooling), and names such as ``bundled:smollm2-135m+causal+mean``."""
+"""The closed sets that name an encoder (attention, stages, pooling), and names such as ``minilm+mean+echo``.
+
+Belongs here: what a view of an encoder is, and its identity; free of torch. Does not belong here: applying a view
+(``encoder``), and what an encoder does where its name says nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from llm2vec_core.errors import InputError
@@ -10,46 +17,159 @@ from llm2vec_core.errors import InputError
 Attention = Literal["causal", "bidirectional"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 
-PoolingMode = Literal["mean", "weighted_mean", "last"]
+PoolingMode = Literal["mean", "weighted_mean", "last", "eos"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
+
+STAGES = ("mntp", "simcse", "supervised")
+"""Training stages that a name can ask for, in the order in which they are trained."""
+
+ECHO = "echo"
+HYBRID = "hybrid"
+
+# The order of the kinds is that of the canonical name.
+_MODES_BY_KIND: dict[str, tuple[str, ...]] = {
+    "attention": ATTENTIONS,
+    "stages": STAGES,
+    "pooling": POOLING_MODES,
+    "reading": (ECHO,),
+    "search": (HYBRID,),
+}
+_MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
+
+
+@dataclass(frozen=True)
+class EncoderView:
+    """How an encoder is read where that differs from how it was saved; falsy when it changes nothing.
+
+    Attributes:
+        attention: Replaces the attention of the saved encoder; None leaves it.
+        pooling_mode: Replaces the pooling of the saved encoder; None leaves it. ``last`` is the state of the last
+            token as the tokenizer makes the text; for ``eos`` the tokenizer's EOS token is put behind every text
+            first, unless the tokenizer does so itself.
+        echo: Whether the text is read twice and only the second copy pooled (see ``tokenizing``).
+    """
+
+    attention: Attention | None = None
+    pooling_mode: PoolingMode | None = None
+    echo: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether anything is read in another way than it was saved."""
+        return bool(self._modes())
+
+    def __str__(self) -> str:
+        """Canonical form, such as ``causal+eos+echo``; empty when nothing changes."""
+        return "+".join(self._modes())
+
+    def _modes(self) -> tuple[str, ...]:
+        return tuple(mode for mode in (self.attention, self.pooling_mode, ECHO if self.echo else None) if mode)
+
+    def changes(self, *, attention: Attention, pooling_mode: PoolingMode | None) -> EncoderView:
+        """The view without what a saved encoder already does.
+
+        Args:
+            attention: Attention of the saved encoder.
+            pooling_mode: Its pooling; None where it pools in a way that has no name here.
+        """
+        return EncoderView(
+            None if self.attention == attention else self.attention,
+            None if self.pooling_mode == pooling_mode else self.pooling_mode,
+            self.echo,
+        )
+
+
+def view_fingerprint(
+    fingerprint: str, view: EncoderView, *, attention: Attention, pooling_mode: PoolingMode | None
+) -> str:
+    """Identity of a saved encoder that is read through a view.
+
+    Args:
+        fingerprint: Identity of the saved encoder.
+        view: How it is read.
+        attention: Attention of the saved encoder.
+        pooling_mode: Its pooling; None where it pools in a way that has no name here.
+
+    Returns:
+        ``fingerprint`` itself when the view changes nothing, else a hash of 64 hex digits.
+    """
+    changes = view.changes(attention=attention, pooling_mode=pooling_mode)
+    return hashlib.sha256(f"{fingerprint}\n{changes}".encode()).hexdigest() if changes else fingerprint
 
 
 @dataclass(frozen=True)
 class EncoderName:
-    """An untrained encoder by name: a base model, and how it attends and pools.
+    """An encoder by name: where it comes from, and what differs from how it was saved.
 
     Attributes:
-        base_model: Bundled name, directory, or hub name.
-        attention: Causal, as decoders come, or bidirectional.
-        pooling_mode: Weighted mean by default: the best pooling of an untrained decoder (LLM2Vec, table 5).
+        source: Fingerprint, directory, bundled name or hub name.
+        view: How it is read.
+        stages: Training stages asked for, in training order; None when none are named.
+        hybrid: Whether its ranking is fused with that of BM25.
     """
 
-    base_model: str
-    attention: Attention = "causal"
-    pooling_mode: PoolingMode = "weighted_mean"
+    source: str
+    view: EncoderView = EncoderView()
+    stages: tuple[str, ...] | None = None
+    hybrid: bool = False
 
     def __str__(self) -> str:
-        """The name in the form that :func:`parse_encoder_name` reads."""
-        return f"{self.base_model}+{self.attention}+{self.pooling_mode}"
+        """Canonical name: :func:`parse_encoder_name` makes the same of it."""
+        modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
+        modes |= {ECHO} if self.view.echo else set()
+        modes |= {HYBRID} if self.hybrid else set()
+        return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
 
 
 def parse_encoder_name(name: str) -> EncoderName:
-    """Read ``BASE[+ATTENTION][+POOLING]``.
+    """Read ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+hybrid]``, the modes in any order.
+
+    A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
 
     Raises:
-        InputError: An unknown mode; the message lists the known ones.
+        InputError: No source, an unknown mode (the hint lists the known ones by kind), or a kind named twice.
     """
-    base_model, *modes = name.split("+")
-    attention: Attention = "causal"
-    pooling_mode: PoolingMode = "weighted_mean"
+    source, modes = _split_source(name)
+    if not source:
+        raise InputError(
+            f"The encoder name '{name}' has no source before its modes.",
+            hint="Name a fingerprint, a directory, a bundled model or a hub model first, such as "
+            "bundled:smollm2-135m+causal.",
+        )
     for mode in modes:
-        if mode in ATTENTIONS:
-            attention = mode
-        elif mode in POOLING_MODES:
-            pooling_mode = mode
-        else:
+        if mode not in _MODES:
+            raise InputError(f"'{mode}' in '{name}' is no mode of an encoder.", hint=_known_modes())
+    _refuse_repeats(name, modes)
+    return EncoderName(
+        source,
+        EncoderView(
+            next((mode for mode in ATTENTIONS if mode in modes), None),
+            next((mode for mode in POOLING_MODES if mode in modes), None),
+            ECHO in modes,
+        ),
+        tuple(stage for stage in STAGES if stage in modes) or None,
+        HYBRID in modes,
+    )
+
+
+def _split_source(name: str) -> tuple[str, list[str]]:
+    parts = name.split("+")
+    for length in range(len(parts), 1, -1):
+        beginning = "+".join(parts[:length])
+        if Path(beginning).expanduser().is_dir():
+            return beginning, parts[length:]
+    return parts[0], parts[1:]
+
+
+def _refuse_repeats(name: str, modes: Sequence[str]) -> None:
+    for kind, known in _MODES_BY_KIND.items():
+        named = [mode for mode in modes if mode in known]
+        # Stages follow each other, so an encoder can have several; everything else is one choice.
+        if len(named) > (len(set(named)) if kind == "stages" else 1):
             raise InputError(
-                f"'{mode}' in '{name}' is no mode of an encoder.",
-                hint=f"Attention: {', '.join(ATTENTIONS)}. Pooling: {', '.join(POOLING_MODES)}.",
+                f"'{name}' names its {kind} more than once: {', '.join(named)}.",
+                hint="Name each stage once, and of every other kind one mode.",
             )
-    return EncoderName(base_model, attention, pooling_mode)
+
+
+def _known_modes() -> str:
+    return " ".join(f"{kind.capitalize()}: {', '.join(modes)}." for kind, modes in _MODES_BY_KIND.items())

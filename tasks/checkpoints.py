@@ -1,4 +1,4 @@
-"""Checkpoints in the store: kept under their fingerprint, found by fingerprint, path or name.
+"""Checkpoints in the store: kept under their fingerprint, found by it or by what they were made of.
 
 Never imports prefect: ``l2v search`` needs an encoder, too.
 """
@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 from data.errors import InputError
 from data.schema import sha256_json
 from data.store import Store, put_directory
-from llm2vec_core.checkpoint import CURVES_NAME, RECORD_NAME, CheckpointRecord, read_record, write_checkpoint
-from llm2vec_core.modes import EncoderName, parse_encoder_name
+from llm2vec_core.checkpoint import (
+    CURVES_NAME,
+    RECORD_NAME,
+    CheckpointRecord,
+    read_record,
+    write_checkpoint,
+)
+from llm2vec_core.modes import Attention, EncoderView
 from llm2vec_core.training.settings import StageCurve
 from tasks.refs import CheckpointRef
 from tasks.settings import Settings
@@ -24,7 +30,8 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
 
-_MIN_PREFIX = 6
+MIN_PREFIX = 6
+"""Characters of a fingerprint that are enough to name a checkpoint."""
 
 
 def base_models_dir(store: Store) -> Path:
@@ -59,29 +66,36 @@ def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
         InputError: None, or more than one, has such a fingerprint.
     """
     found = [record for record in stored_checkpoints(store) if record.fingerprint.startswith(fingerprint)]
-    if len(found) != 1 or len(fingerprint) < _MIN_PREFIX:
+    if len(found) != 1 or len(fingerprint) < MIN_PREFIX:
         known = ", ".join(f"{record.fingerprint[:12]} ({record.label})" for record in stored_checkpoints(store))
         state = f"{len(found)} checkpoints of this store" if found else "No checkpoint of this store"
         raise InputError(f"{state} has the fingerprint '{fingerprint}'.", hint=f"Checkpoints: {known or 'none yet'}.")
     return _ref(found[0])
 
 
-def build_untrained(settings: Settings, name: EncoderName) -> CheckpointRef:
-    """The checkpoint of an untrained base model; built once and found again by its name and settings."""
-    from llm2vec_core.base_models import fetch_base_model
+def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
+    """The checkpoint of an untrained base model; built once and found again by its name and settings.
 
+    A decoder comes causal, with the pooling of the settings (weighted mean is best for an untrained one: LLM2Vec, table
+    5); an encoder-only model comes bidirectional, with mean pooling.
+    """
     store = settings.store()
-    key = f"untrained/{sha256_json([str(name), settings.train.max_tokens])[:32]}.json"
+    key = f"untrained/{sha256_json([base_model, settings.evaluate.base_pooling, settings.train.max_tokens])[:32]}.json"
     known = store.read(key)
     if known is not None:
         return CheckpointRef.model_validate_json(known)
+    from llm2vec_core.architectures import holds_encoder_only
+    from llm2vec_core.base_models import fetch_base_model
+
+    backbone = fetch_base_model(base_model, cache_dir=base_models_dir(store))
+    looks_both_ways = holds_encoder_only(backbone)
     with store.scratch() as scratch:
         write_checkpoint(
             scratch / "checkpoint",
-            backbone=fetch_base_model(name.base_model, cache_dir=base_models_dir(store)),
-            base_model=name.base_model,
-            attention=name.attention,
-            pooling_mode=name.pooling_mode,
+            backbone=backbone,
+            base_model=base_model,
+            attention="bidirectional" if looks_both_ways else "causal",
+            pooling_mode="mean" if looks_both_ways else settings.evaluate.base_pooling,
             max_tokens=settings.train.max_tokens,
         )
         ref = store_checkpoint(store, scratch / "checkpoint")
@@ -89,26 +103,28 @@ def build_untrained(settings: Settings, name: EncoderName) -> CheckpointRef:
     return ref
 
 
-def resolve_encoder(settings: Settings, name: str) -> tuple[str, Path]:
-    """Label and directory of an encoder given as fingerprint, directory, or model name with modes.
+def find_trained_checkpoint(
+    store: Store, base_model: str, *, attention: Attention, stages: tuple[str, ...]
+) -> CheckpointRef:
+    """The newest stored checkpoint that was made of a base model by some training stages.
 
     Raises:
-        InputError: There is no such encoder.
+        InputError: There is none; the message says how to train it.
     """
-    from llm2vec_core.base_models import fetch_base_model
-
-    store = settings.store()
-    if Path(name).is_dir() and (Path(name) / "modules.json").is_file():
-        return Path(name).name, Path(name)
-    if all(character in "0123456789abcdef" for character in name) and len(name) >= _MIN_PREFIX:
-        ref = find_checkpoint(store, name)
-        return ref.label, checkpoint_dir(store, ref.fingerprint)
-    encoder_name = parse_encoder_name(name)
-    base = fetch_base_model(encoder_name.base_model, cache_dir=base_models_dir(store))
-    if (base / "modules.json").is_file():  # an encoder already, such as MiniLM: its own pooling stands
-        return encoder_name.base_model.rsplit(":", 1)[-1], base
-    ref = build_untrained(settings, encoder_name)
-    return ref.label, checkpoint_dir(store, ref.fingerprint)
+    found = [
+        record
+        for record in stored_checkpoints(store)
+        if (record.base_model, record.stages, record.attention) == (base_model, stages, attention)
+    ]
+    if not found:
+        listed = ", ".join(f'"{stage}"' for stage in stages)
+        raise InputError(
+            f"No checkpoint of this store is {base_model}, {attention}, trained by {', '.join(stages)}.",
+            hint=f"Train it: l2v train --base-model {base_model} --set train.attention={attention} "
+            f"--set 'train.stages=[{listed}]'",
+        )
+    newest = max(found, key=lambda record: (checkpoint_dir(store, record.fingerprint) / RECORD_NAME).stat().st_mtime)
+    return _ref(newest)
 
 
 def read_curves(store: Store, fingerprint: str) -> list[StageCurve]:
@@ -120,12 +136,12 @@ def read_curves(store: Store, fingerprint: str) -> list[StageCurve]:
 
 
 @functools.lru_cache(maxsize=2)
-def load_encoder(directory: Path, token_budget: int) -> Encoder:
+def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
     """Load an encoder once per process; the last two stay."""
     from llm2vec_core.encoder import Encoder
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return Encoder.load(directory, token_budget=token_budget)
+    return Encoder.load(directory, token_budget=token_budget, view=view)
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

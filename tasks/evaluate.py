@@ -1,86 +1,40 @@
-"""Evaluation: score systems on tasks, keep every result, decide what is served, write the report.
+"""Evaluation: score systems on tasks, decide what is served, write the report.
 
-A result is kept under what decides it (system, content of the task, version of mteb), so that a night with nothing new
-computes nothing and loads no model.
+An outcome is kept under what decides it (``outcomes``), so that a night with nothing new computes nothing and loads no
+model, and a killed evaluation goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jaxtyping import Float32
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.errors import InputError
-from data.sample import write_test_job_task
-from data.schema import canonical_json, sha256_json
+from data.generations import read_pointer
+from data.sample_tasks import write_sample_tasks
 from data.store import Store
-from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record
-from llm2vec_core.evaluation.eval_tasks import EvalTask, discover_eval_tasks, load_eval_task
-from llm2vec_core.evaluation.gate import choose_encoder
-from llm2vec_core.evaluation.report import (
-    Decision,
-    EvaluationReport,
-    SystemReport,
-    plot_main_scores,
-    render_html,
-    render_markdown,
-)
-from llm2vec_core.evaluation.sentence import TaskScore, evaluate_task
-from llm2vec_core.evaluation.systems import System, SystemMode
-from tasks.artifacts import progress
-from tasks.checkpoints import checkpoint_dir, load_encoder, read_curves, resolve_encoder
+from llm2vec_core.evaluation.benchmarks import load_benchmark, require_data
+from llm2vec_core.evaluation.compare import ScoredSystem
+from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
+from llm2vec_core.evaluation.gate import choose_encoder, defend
+from llm2vec_core.evaluation.mteb_results import write_mteb_results
+from llm2vec_core.evaluation.report import Decision
+from llm2vec_core.evaluation.results import SystemReport
+from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, can_score
+from tasks.artifacts import Advance, progress
+from tasks.cards import write_model_card
+from tasks.checkpoints import checkpoint_dir, read_curves
+from tasks.encoders import resolve_ours
+from tasks.outcomes import OutcomeStore
 from tasks.refs import CheckpointRef, EvaluateReport
-from tasks.settings import Settings
-from tasks.writing import utc_now
-
-if TYPE_CHECKING:
-    import numpy as np
-
-LEXICAL_NAME = "bm25"
-_HYBRID_SUFFIX = "+hybrid"
-_LATEST_KEY = "reports/latest.json"
-
-
-class StoredEncoder:
-    """An encoder known by its directory: loaded when the first text comes, each text encoded once.
-
-    The vectors are kept while it lives, so that a dense and a hybrid system, or two tasks, share them.
-    """
-
-    def __init__(self, directory: Path, *, token_budget: int) -> None:
-        """Read what identifies the encoder; load nothing."""
-        self._directory = directory
-        self._token_budget = token_budget
-        self._vectors: dict[str, np.ndarray] = {}
-        has_record = (directory / RECORD_NAME).is_file()
-        self.fingerprint = read_record(directory).fingerprint if has_record else fingerprint(directory)
-
-    @property
-    def embedding_dim(self) -> int:
-        """Length of a vector."""
-        return load_encoder(self._directory, self._token_budget).embedding_dim
-
-    def encode(
-        self, texts: Sequence[str], *, prompt: str | None = None
-    ) -> Float32[np.ndarray, "num_texts embedding_dim"]:
-        """One vector a text, in the order of the texts."""
-        import numpy as np
-
-        full = [f"{prompt or ''}{text}" for text in texts]
-        new = [text for text in dict.fromkeys(full) if text not in self._vectors]
-        if new:
-            encoder = load_encoder(self._directory, self._token_budget)
-            self._vectors.update(zip(new, encoder.encode(new), strict=True))
-        return (
-            np.stack([self._vectors[text] for text in full]) if full else np.empty((0, self.embedding_dim), np.float32)
-        )
+from tasks.reports import build_report, keep_report
+from tasks.settings import EvaluateSettings, Settings
+from tasks.systems import NamedSystem, dense_system, hybrid_system, lexical_system, resolve_systems
 
 
 @task(task_run_name="evaluate", cache_policy=NO_CACHE)
@@ -89,201 +43,274 @@ def evaluate_recipe(
 ) -> EvaluateReport:
     """Set BM25, the untrained base, the trained encoder and hybrid search side by side; choose what is served.
 
+    Training must have helped: the trained encoder is preferred to its own base only with a higher mean. Whichever is
+    preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
+
     Args:
         settings: Settings of the run.
         base: The recipe's base model, untrained.
         trained: The recipe's encoder; None when the recipe has no stages.
         run_id: Run that evaluates.
     """
-    store = settings.store()
-    encoders = {
-        ref.fingerprint: StoredEncoder(
-            checkpoint_dir(store, ref.fingerprint), token_budget=settings.encode.token_budget
-        )
-        for ref in (base, trained)
-        if ref is not None
-    }
-    eval_tasks = _load_eval_tasks(settings)
-    scorer = _Scorer(store, total=len(eval_tasks) * (len(encoders) + 2))
-    with scorer:
-        lexical = scorer.score(System("BM25", "lexical"), eval_tasks, description="keyword search")
-        before = scorer.score(
-            System("base, untrained", "dense", encoders[base.fingerprint]), eval_tasks, description=base.label
-        )
+    started = time.monotonic()
+    store, margin = settings.store(), settings.evaluate.gate_margin
+    eval_tasks = load_tasks(settings)
+    decision: Decision | None = None
+    refused = False
+    with progress("evaluate", 4 * len(eval_tasks)) as advance:
+        scorer = _Scorer(settings, eval_tasks, advance)
+        lexical = scorer.score(lexical_system())
+        preferred = before = scorer.score_checkpoint(base.fingerprint, name="base, untrained")
         dense = [before]
-        decision: Decision | None = None
-        chosen = base
         if trained is not None:
-            after = scorer.score(
-                System("LLM2Vec, trained", "dense", encoders[trained.fingerprint]),
-                eval_tasks,
-                description=trained.label,
-            )
+            after = scorer.score_checkpoint(trained.fingerprint, name="LLM2Vec, trained")
             dense.append(after)
             decision = choose_encoder(
-                candidate=(after.name, after.scores),
-                incumbent=(before.name, before.scores),
+                candidate=(after.name, after.outcomes),
+                incumbent=(before.name, before.outcomes),
                 min_gain=settings.evaluate.min_gain,
+                margin=margin,
             )
-            chosen = trained if decision.served == after.name else base
-        hybrid = scorer.score(
-            System("hybrid", "hybrid", encoders[chosen.fingerprint]),
-            eval_tasks,
-            description=f"BM25 and {chosen.label}, fused",
-        )
-    systems = (lexical, *dense, hybrid)
-    notes = _notes(store, trained, decision)
-    curves = tuple(read_curves(store, trained.fingerprint)) if trained is not None else ()
-    report = EvaluationReport(
-        title="Evaluation",
-        created_at=utc_now(),
+            preferred = after if decision.served == after.name else before
+        served = read_pointer(store)
+        if served is not None and served.checkpoint not in {entry.fingerprint for entry in dense}:
+            incumbent = scorer.score_checkpoint(served.checkpoint, name="served until now")
+            dense.append(incumbent)
+            decision = defend(
+                candidate=(preferred.name, preferred.outcomes),
+                incumbent=(incumbent.name, incumbent.outcomes),
+                margin=margin,
+            )
+            refused = decision.served == incumbent.name
+            preferred = incumbent if refused else preferred
+        hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
+    entries = [lexical, *dense, hybrid]
+    report = build_report(
+        "Evaluation",
+        [entry.scored for entry in entries],
         run_id=run_id,
-        systems=systems,
         decision=decision,
-        training=curves,
-        notes=notes,
-        machine=_machine(),
+        training=read_curves(store, trained.fingerprint) if trained is not None else (),
+        notes=_notes(store, trained, decision),
     )
-    return scorer.finish(report, served=chosen.fingerprint)
+    for entry in dense:
+        write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
+    return EvaluateReport(
+        served=preferred.fingerprint,
+        reason=decision.reason if decision else "",
+        findings=list(decision.findings) if decision else [],
+        refused=refused,
+        report=keep_report(store, report),
+        systems=[_summary(entry) for entry in entries],
+        computed=scorer.outcomes.computed,
+        reused=scorer.outcomes.reused,
+        seconds=time.monotonic() - started,
+    )
 
 
 @task(task_run_name="evaluate {names}", cache_policy=NO_CACHE)
-def evaluate_named(settings: Settings, names: list[str], *, run_id: str) -> EvaluateReport:
-    """Score encoders by name side by side: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` fuses.
+def evaluate_named(
+    settings: Settings, names: list[str], *, run_id: str, against: str | None = None, mteb_results: str | None = None
+) -> EvaluateReport:
+    """Score systems by name side by side: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` fuses.
+
+    Args:
+        settings: Settings of the run.
+        names: Systems to score; with ``against``, the first is the candidate.
+        run_id: Run that evaluates.
+        against: Name of the encoder that the candidate must not be worse than; ``served`` is the one that is served.
+        mteb_results: Directory to write the results to in mteb's own format.
 
     Raises:
-        InputError: A name that leads to no encoder.
+        InputError: A name that leads to no encoder, or nothing is served.
     """
+    started = time.monotonic()
     store = settings.store()
-    encoders: dict[Path, StoredEncoder] = {}
-    systems: list[tuple[System, str]] = []
-    for name in dict.fromkeys(names):
-        if name == LEXICAL_NAME:
-            systems.append((System("BM25", "lexical"), "keyword search"))
-            continue
-        mode: SystemMode = "hybrid" if name.endswith(_HYBRID_SUFFIX) else "dense"
-        label, directory = resolve_encoder(settings, name.removesuffix(_HYBRID_SUFFIX))
-        encoder = encoders.setdefault(directory, StoredEncoder(directory, token_budget=settings.encode.token_budget))
-        systems.append((System(label if mode == "dense" else f"{label}{_HYBRID_SUFFIX}", mode, encoder), name))
-    eval_tasks = _load_eval_tasks(settings)
-    scorer = _Scorer(store, total=len(eval_tasks) * len(systems))
-    with scorer:
-        scored = tuple(scorer.score(system, eval_tasks, description=description) for system, description in systems)
-    report = EvaluationReport(
-        title="Evaluation", created_at=utc_now(), run_id=run_id, systems=scored, machine=_machine()
+    if against == SERVED:
+        against = _require_served(store)
+    systems = resolve_systems(settings, [*names, *([against] if against else [])])
+    eval_tasks = load_tasks(settings)
+    with progress("evaluate", len(systems) * len(eval_tasks)) as advance:
+        scorer = _Scorer(settings, eval_tasks, advance)
+        entries = [scorer.score(named) for named in systems]
+    decision: Decision | None = None
+    if against:
+        candidate, incumbent = entries[0], _entry_of(entries, resolve_systems(settings, [against])[0])
+        decision = defend(
+            candidate=(candidate.name, candidate.outcomes),
+            incumbent=(incumbent.name, incumbent.outcomes),
+            margin=settings.evaluate.gate_margin,
+        )
+    if mteb_results is not None:
+        _write_mteb_results(Path(mteb_results), entries)
+    report = build_report("Evaluation", [entry.scored for entry in entries], run_id=run_id, decision=decision)
+    return EvaluateReport(
+        served="",
+        reason=decision.reason if decision else "",
+        findings=list(decision.findings) if decision else [],
+        refused=decision is not None and decision.served != entries[0].name,
+        report=keep_report(store, report),
+        systems=[_summary(entry) for entry in entries],
+        computed=scorer.outcomes.computed,
+        reused=scorer.outcomes.reused,
+        seconds=time.monotonic() - started,
     )
-    return scorer.finish(report, served="")
 
 
-class _Scorer:
-    """Scores systems, reuses what was scored before, and counts both."""
+def load_tasks(settings: Settings) -> list[ScorableTask]:
+    """The tasks of the settings: the sample's, those of task folders, and those of benchmarks.
 
-    def __init__(self, store: Store, *, total: int) -> None:
-        self._store = store
-        self._progress = progress("evaluate", total)
-        self._started = time.monotonic()
-        self.computed = 0
-        self.reused = 0
-
-    def __enter__(self) -> None:
-        self._advance = self._progress.__enter__()
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.__exit__(*exception)  # type: ignore[arg-type]
-
-    def score(self, system: System, eval_tasks: Sequence[EvalTask], *, description: str) -> SystemReport:
-        """Scores of a system on the tasks that it can do."""
-        scores = []
-        for eval_task in eval_tasks:
-            if system.supports(eval_task.type):
-                scores.append(self._score(system, eval_task))
-            self._advance(1, note=f"{system.name}: {eval_task.name}")
-        return SystemReport(
-            name=system.name,
-            description=description,
-            fingerprint=system.fingerprint,
-            mode=system.mode,
-            scores=tuple(scores),
-        )
-
-    def finish(self, report: EvaluationReport, *, served: str) -> EvaluateReport:
-        """Keep the report, unless the same was kept before."""
-        name = _keep_report(self._store, report)
-        return EvaluateReport(
-            served=served,
-            reason=report.decision.reason if report.decision else "",
-            report=name,
-            systems=[
-                {
-                    "name": system.name,
-                    "fingerprint": system.fingerprint,
-                    "tasks": {
-                        score.task: {
-                            "main_score": score.main_score,
-                            "ci_low": score.ci_low,
-                            "ci_high": score.ci_high,
-                            "seconds": score.seconds,
-                        }
-                        for score in system.scores
-                    },
-                }
-                for system in report.systems
-            ],
-            computed=self.computed,
-            reused=self.reused,
-            seconds=time.monotonic() - self._started,
-        )
-
-    def _score(self, system: System, eval_task: EvalTask) -> TaskScore:
-        version = importlib.metadata.version("mteb")
-        key = f"evaluations/{system.fingerprint}/{sha256_json([eval_task.content_sha256, version])[:32]}.json"
-        known = self._store.read(key)
-        if known is not None:
-            self.reused += 1
-            return TaskScore.model_validate_json(known)
-        score = evaluate_task(system, eval_task)
-        self._store.put_if_absent(key, score.model_dump_json().encode())
-        self.computed += 1
-        return score
-
-
-def _load_eval_tasks(settings: Settings) -> list[EvalTask]:
+    Raises:
+        InputError: There is none, or an asked name is in none of these places.
+        EvalTaskError: A task folder that cannot be used, or the data of a benchmark is out of reach.
+    """
     chosen = settings.evaluate
-    eval_tasks = []
-    if chosen.sample_table:
-        with settings.store().scratch() as scratch:
-            eval_tasks.append(load_eval_task(write_test_job_task(scratch / "JobResumeRetrieval")))
-    folder = Path(chosen.tasks_dir).expanduser() if chosen.tasks_dir else None
-    if folder is not None and (folder.is_dir() or not chosen.skip_missing_tasks_dir):
-        eval_tasks += [
-            load_eval_task(path, max_items=chosen.max_items) for path in discover_eval_tasks(folder, chosen.tasks)
-        ]
-    if not eval_tasks:
-        raise InputError(
-            "There is no evaluation task to run.", hint="Set evaluate.sample_table = true, or pass --tasks-dir."
-        )
+    eval_tasks: list[ScorableTask] = []
+    with settings.store().scratch() as scratch:
+        folders = write_sample_tasks(scratch / "sample", _among(chosen.tasks, chosen.sample_tasks))
+        eval_tasks += [load_eval_task(folder) for folder in folders]
+    for tasks_dir in _task_dirs(chosen):
+        found = discover_eval_tasks(tasks_dir)
+        names = _among(chosen.tasks, [folder.name for folder in found])
+        eval_tasks += [load_eval_task(folder, max_items=chosen.max_items) for folder in found if folder.name in names]
+    for name in chosen.benchmarks:
+        benchmark = load_benchmark(name)
+        names = _among(chosen.tasks, [eval_task.name for eval_task in benchmark])
+        asked = [eval_task for eval_task in benchmark if eval_task.name in names]
+        require_data(name, asked)
+        eval_tasks += asked
+    _require_found(chosen, eval_tasks)
     return eval_tasks
 
 
-def _keep_report(store: Store, report: EvaluationReport) -> str:
-    """Keep a report under the hash of what it says; when it was written does not count."""
-    name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
-    if store.read(f"reports/{name}/report.json") is None:
-        for file, content in plot_main_scores(report).items():
-            store.put_if_absent(f"reports/{name}/{file}", content)
-        store.put_if_absent(f"reports/{name}/report.html", render_html(report).encode())
-        store.put_if_absent(f"reports/{name}/report.md", render_markdown(report).encode())
-        store.put_if_absent(f"reports/{name}/report.json", report.model_dump_json(indent=2).encode())
-    content = canonical_json({"report": name}).encode()
-    current = store.read(_LATEST_KEY)
-    if current != content:
-        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
-    return name
+SERVED = "served"
+"""Name of whatever encoder is served."""
+
+_SMALL_TRAINING = 1_000_000
+"""Tokens below which a report says how little that is."""
 
 
-def report_file(store: Store, report: str, suffix: str) -> Path:
-    """Path of a kept report as ``html``, ``md`` or ``json``."""
-    return store.local_path(f"reports/{report}/report.{suffix}")
+@dataclass(frozen=True)
+class _Entry:
+    """A system that was scored."""
+
+    named: NamedSystem
+    scored: ScoredSystem
+
+    @property
+    def name(self) -> str:
+        return self.named.system.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.named.system.fingerprint
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return self.scored.outcomes
+
+
+class _Scorer:
+    """Scores systems on the same tasks, and shows how far it is."""
+
+    def __init__(self, settings: Settings, eval_tasks: Sequence[ScorableTask], advance: Advance) -> None:
+        self.outcomes = OutcomeStore(settings.store())
+        self._settings = settings
+        self._eval_tasks = eval_tasks
+        self._advance = advance
+
+    def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
+        """Score a stored checkpoint, called by its role."""
+        encoder = resolve_ours(checkpoint_dir(self._settings.store(), fingerprint))
+        return self.score(dense_system(self._settings, encoder, name=name))
+
+    def score(self, named: NamedSystem) -> _Entry:
+        """Score a system on the tasks that it can do."""
+        system, outcomes = named.system, []
+        for eval_task in self._eval_tasks:
+            if can_score(system, eval_task):
+                outcomes.append(self.outcomes.find_or_compute(system, eval_task))
+            self._advance(1, note=f"{system.name}: {eval_task.name}")
+        report = SystemReport(
+            name=system.name,
+            description=named.description,
+            fingerprint=system.fingerprint,
+            mode=system.mode,
+            traits=system.traits,
+            scores=tuple(outcome.score for outcome in outcomes),
+        )
+        return _Entry(named, ScoredSystem(report, tuple(outcomes)))
+
+
+def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+    """The names that are asked for, of those there are; all of them when none are."""
+    return [name for name in there if asked is None or name in asked]
+
+
+def _task_dirs(chosen: EvaluateSettings) -> list[Path]:
+    folders = [Path(folder).expanduser() for folder in chosen.tasks_dirs]
+    return [folder for folder in folders if folder.is_dir() or not chosen.skip_missing_tasks_dirs]
+
+
+def _require_found(chosen: EvaluateSettings, eval_tasks: Sequence[ScorableTask]) -> None:
+    """Refuse a run without tasks, and names that no task has."""
+    found = [eval_task.name for eval_task in eval_tasks]
+    missing = [name for name in chosen.tasks or () if name not in found]
+    if missing and not chosen.skip_missing_tasks_dirs:
+        raise InputError(
+            f"No evaluation task {', '.join(map(repr, missing))} in the sample, the task folders or the benchmarks "
+            "of this run.",
+            hint=f"Found: {', '.join(found) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
+        )
+    if not eval_tasks:
+        raise InputError(
+            "There is no evaluation task to run.",
+            hint="Set evaluate.sample_tasks, or pass --tasks-dir or --benchmark.",
+        )
+
+
+def _require_served(store: Store) -> str:
+    pointer = read_pointer(store)
+    if pointer is None:
+        raise InputError("Nothing is served yet, so nothing can be compared with it.", hint="Run `l2v nightly` first.")
+    return pointer.checkpoint
+
+
+def _entry_of(entries: Sequence[_Entry], named: NamedSystem) -> _Entry:
+    wanted = (named.system.mode, named.system.fingerprint)
+    return next(entry for entry in entries if (entry.named.system.mode, entry.fingerprint) == wanted)
+
+
+def _summary(entry: _Entry) -> dict[str, object]:
+    """A system in the contract of ``l2v evaluate --json``."""
+    return {
+        "name": entry.name,
+        "fingerprint": entry.fingerprint,
+        "tasks": {
+            score.task: {
+                "main_score": score.main_score,
+                "ci_low": score.ci_low,
+                "ci_high": score.ci_high,
+                "seconds": score.seconds,
+            }
+            for score in entry.scored.report.scores
+        },
+    }
+
+
+def _write_mteb_results(folder: Path, entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        results = {
+            outcome.score.task: outcome.task_result for outcome in entry.outcomes if outcome.task_result is not None
+        }
+        if results:
+            write_mteb_results(
+                folder,
+                name=entry.name,
+                revision=entry.fingerprint,
+                task_results=results,
+                description=entry.named.description,
+            )
 
 
 def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | None) -> tuple[str, ...]:
@@ -294,7 +321,7 @@ def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | Non
     ]
     if trained is not None:
         tokens = sum(curve.tokens for curve in read_curves(store, trained.fingerprint))
-        if tokens < 1_000_000:
+        if tokens < _SMALL_TRAINING:
             notes.append(
                 f"The encoder was trained on {tokens:,} tokens; the paper's recipe uses about 50 million (16M for MNTP "
                 "and up to 33M for SimCSE). So short a run shows that every stage works. It often makes vectors worse "
@@ -303,8 +330,3 @@ def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | Non
     if decision is not None and decision.served == decision.incumbent:
         notes.append("Serving the base instead of a poorly trained encoder is the gate doing its work, not a failure.")
     return tuple(notes)
-
-
-def _machine() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "mteb")}
-    return {"processor": platform.machine(), "python": platform.python_version(), **versions}

@@ -62,10 +62,12 @@ class TrainReport(StageReport):
 
 
 class EvaluateReport(StageReport):
-    """Outcome of the evaluation stage."""
+    """Outcome of the evaluation stage; ``refused`` when the gate kept the served encoder."""
 
     served: str
     reason: str
+    findings: list[str]
+    refused: bool
     report: str
     systems: list[dict[str, object]]
     computed: int

@@ -9,14 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig
+from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
 from data.sources import SourceConfig
 from data.store import LocalStore, Store
+from llm2vec_core.modes import PoolingMode
 from llm2vec_core.training.settings import Recipe
 
 ENVIRONMENT_PREFIX = "L2V_"
@@ -66,15 +68,19 @@ class MatchSettings(_Section):
 class EvaluateSettings(_Section):
     """What encoders are judged on."""
 
-    sample_table: bool = Field(True, description="score the 100-job test table of the bundled sample")
-    tasks_dir: str | None = Field(None, description="folder of evaluation task folders")
-    tasks: list[str] | None = Field(None, description="names of the tasks in tasks_dir to run; all when not given")
-    skip_missing_tasks_dir: bool = Field(False, description="do without tasks_dir when it is not there")
-    max_items: int | None = Field(None, ge=10, description="seeded subset of each task of tasks_dir")
-    base_pooling: Literal["mean", "weighted_mean", "last"] = Field(
+    sample_tasks: list[str] = Field(
+        [TEST_JOB_TASK], description="tasks of the bundled sample: the 100-job table, skill pairs, occupation titles"
+    )
+    tasks_dirs: list[str] = Field([], description="folders of evaluation task folders, sentence- or word-level")
+    skip_missing_tasks_dirs: bool = Field(False, description="do without those of tasks_dirs that are not there")
+    benchmarks: list[str] = Field([], description="benchmarks of mteb by name, such as MTEB(eng, v2), or llm2vec-15")
+    tasks: list[str] | None = Field(None, description="names of the tasks to run; all that are found when not given")
+    max_items: int | None = Field(None, ge=10, description="seeded subset of each task of tasks_dirs")
+    base_pooling: PoolingMode = Field(
         "weighted_mean", description="pooling of the untrained causal base that the trained encoder is set beside"
     )
     min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
+    gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")
 
 
 class ExportSettings(_Section):

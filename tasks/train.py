@@ -17,9 +17,9 @@ from data.errors import InputError
 from data.schema import KINDS, encoded_text
 from data.snapshot import latest_snapshot, open_snapshot
 from data.store import Store
-from llm2vec_core.modes import EncoderName
 from llm2vec_core.training.settings import Recipe, StepLog
 from tasks.artifacts import progress
+from tasks.cards import write_model_card
 from tasks.checkpoints import base_models_dir, build_untrained, find_checkpoint, read_curves, store_checkpoint
 from tasks.policies import STORAGE
 from tasks.refs import CheckpointRef, TrainReport
@@ -96,9 +96,11 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) 
             recipe_key=recipe_key,
             work_dir=work_dir,
             cache_dir=base_models_dir(store),
+            training_snapshots=snapshots,
             on_step=on_step,
         )
     ref = store_checkpoint(store, work_dir / "checkpoint", fence=lease.check)
+    write_model_card(store, ref.fingerprint)
     store.put_if_absent(record_key, ref.model_dump_json().encode())
     shutil.rmtree(work_dir)
     return TrainReport(
@@ -113,7 +115,7 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) 
 @task(task_run_name="untrained base", cache_policy=NO_CACHE, **STORAGE)
 def build_base(settings: Settings) -> CheckpointRef:
     """The recipe's base model as it comes: causal, with its best pooling."""
-    return build_untrained(settings, EncoderName(settings.train.base_model, "causal", settings.evaluate.base_pooling))
+    return build_untrained(settings, settings.train.base_model)
 
 
 def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> list[str]:

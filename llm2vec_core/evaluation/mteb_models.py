@@ -7,7 +7,7 @@ tokenizing and BM25 (``lexical``), fusion (``fusion``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from mteb.models.model_meta import ModelMeta
 from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 
-from llm2vec_core.errors import CoreError
-from llm2vec_core.evaluation.systems import System, TextEncoder
+from llm2vec_core.evaluation.encode_once import EncodeOnce
+from llm2vec_core.evaluation.systems import System
 from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
 from llm2vec_core.lexical import LexicalIndex
 
@@ -27,51 +27,13 @@ HYBRID_CANDIDATES = 100
 _NO_DOCUMENT = "(no document matched)"
 
 
-class EncodeOnce:
-    """Encodes each distinct text once per prompt, for as long as it lives (one task).
-
-    Attributes:
-        encoder: What encodes.
-        num_texts: Distinct texts and prompts encoded so far.
-    """
-
-    def __init__(self, encoder: TextEncoder) -> None:
-        """Start with nothing encoded."""
-        self.encoder = encoder
-        self._vectors: dict[tuple[str | None, str], np.ndarray] = {}
-
-    @property
-    def num_texts(self) -> int:
-        """Distinct texts and prompts encoded so far."""
-        return len(self._vectors)
-
-    def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
-        """Vectors of texts, in their order; only texts not seen before reach the encoder, in one call.
-
-        Raises:
-            CoreError: If the encoder returns vectors that are not finite: no score could be trusted.
-        """
-        new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._vectors]
-        if new:
-            vectors = np.asarray(self.encoder.encode(new, prompt=prompt), dtype=np.float32)
-            if not np.isfinite(vectors).all():
-                raise CoreError(
-                    f"The encoder {self.encoder.fingerprint} returned vectors with NaN or infinity in them.",
-                    hint="Look at the training that made it; the loss may have diverged.",
-                )
-            self._vectors.update(zip(((prompt, text) for text in new), vectors, strict=True))
-        if not texts:
-            return np.empty((0, self.encoder.embedding_dim), dtype=np.float32)
-        return np.stack([self._vectors[prompt, text] for text in texts])
-
-
 class DenseModel:
     """An encoder behind mteb's ``EncoderProtocol``; similarity is the cosine."""
 
-    def __init__(self, system: System, encode_once: EncodeOnce) -> None:
+    def __init__(self, system: System, encoder: EncodeOnce) -> None:
         """Wrap the encoder of a dense system."""
         self.mteb_model_meta = _model_meta(system)
-        self._encode_once = encode_once
+        self._encoder = encoder
 
     def encode(
         self,
@@ -79,7 +41,7 @@ class DenseModel:
         **kwargs: Any,  # noqa: ANN401 (task, split and prompt type, which our encoders do not need)
     ) -> Float32[np.ndarray, "num_texts dim"]:
         """Vectors of the ``text`` of mteb's batches."""
-        return self._encode_once.encode([text for batch in inputs for text in batch["text"]])
+        return self._encoder.encode([text for batch in inputs for text in batch["text"]])
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:  # noqa: ANN401 (mteb: numpy or torch)
         """Cosine of every vector with every other."""
@@ -97,10 +59,10 @@ class RankingModel:
     is ranked, and those without a match come last.
     """
 
-    def __init__(self, system: System, encode_once: EncodeOnce | None) -> None:
+    def __init__(self, system: System) -> None:
         """Rank by words, and by vectors too where there is an encoder."""
         self.mteb_model_meta = _model_meta(system)
-        self._encode_once = encode_once
+        self._encoder = system.encoder
         self._ids: list[str] = []
         self._lexical = LexicalIndex([])
         self._vectors: np.ndarray | None = None
@@ -111,7 +73,7 @@ class RankingModel:
         # title and text as mteb joins them for encoders (_corpus_to_dict), so that all systems read the same
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
         self._lexical = LexicalIndex(texts)
-        self._vectors = _normalise(self._encode_once.encode(texts)) if self._encode_once else None
+        self._vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
 
     def search(
         self,
@@ -124,7 +86,7 @@ class RankingModel:
         """Score documents for queries: all, or the given candidates of each."""
         positions = {identity: position for position, identity in enumerate(self._ids)}
         texts = list(queries["text"])
-        vectors = _normalise(self._encode_once.encode(texts)) if self._encode_once else None
+        vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
         results = {}
         for number, (query_id, text) in enumerate(zip(queries["id"], texts, strict=True)):
             among = None if top_ranked is None else np.array([positions[identity] for identity in top_ranked[query_id]])
@@ -146,11 +108,11 @@ class RankingModel:
         return reciprocal_rank_fusion([dense, lexical])[:limit]
 
 
-def build_mteb_model(system: System, encode_once: EncodeOnce | None) -> DenseModel | RankingModel:
-    """The mteb model of a system; ``encode_once`` wraps its encoder, if it has one."""
-    if system.mode == "dense" and encode_once is not None:
-        return DenseModel(system, encode_once)
-    return RankingModel(system, encode_once)
+def build_mteb_model(system: System) -> DenseModel | RankingModel:
+    """The mteb model of a system."""
+    if system.mode == "dense" and system.encoder is not None:
+        return DenseModel(system, system.encoder)
+    return RankingModel(system)
 
 
 def _model_meta(system: System) -> ModelMeta:

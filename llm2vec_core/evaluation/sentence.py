@@ -1,120 +1,98 @@
-"""Scores of systems on sentence-level tasks, computed by mteb.
+"""One system on one sentence-level task, by mteb: its protocol, its metrics, and what each item scored.
 
-Belongs here: running one system on one task, quietly and offline, and the record of the result. Does not belong here:
-keeping results (the callers), comparing them (``report``), task folders (``eval_tasks``).
+Belongs here: running mteb, quietly and offline. Does not belong here: word-level tasks (``word``), BM25 on pairs
+(``lexical_pairs``), intervals and the record of a result (``scoring``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from llm2vec_core.evaluation.observations import Observations, score_all
+from llm2vec_core.evaluation.systems import System
 
-from llm2vec_core.errors import InputError
-from llm2vec_core.evaluation.eval_tasks import EvalTask, EvalTaskType
-from llm2vec_core.evaluation.systems import RANKING_TYPES, System
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+logger = logging.getLogger(__name__)
 
 _NOT_SCORES = ("nauc_", "_threshold", "_std", "main_score")
 """Parts of the names of mteb values that are no scores from 0 to 100: abstention curves, thresholds, deviations."""
 
+_ROUNDING = 2e-3
+"""mteb rounds the metrics of rankings to five decimals, on its scale from 0 to 1."""
 
-class TaskScore(BaseModel):
-    """How one system did on one task.
+
+@dataclass(frozen=True)
+class MtebRun:
+    """What mteb found.
 
     Attributes:
-        task: Name of the task.
-        type: Its MTEB category.
-        main_score_name: The metric that stands for the task.
-        main_score: Its value from 0 to 100; correlations can be below zero.
-        metrics: Every metric that mteb computed, on the same scale. Retrieval and reranking: ``ndcg_at_10``,
-            ``map_at_1000`` (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and their like.
-        ci_low: Lower end of the 95 % interval, once there is one.
-        ci_high: Upper end.
-        seconds: Wall time, encoding included.
-        num_items: Pairs, queries, test texts, items or samples scored.
-        num_texts: Distinct texts encoded; zero for a lexical system.
-        content_sha256: Identity of the task's content.
-        system_fingerprint: Identity of what was scored.
+        metrics: Every metric it computed, from 0 to 100; the mean over splits and languages where there are several.
+        observations: What each item scored, a split and language each; empty where that is not known.
+        task_result: mteb's own result, as JSON.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    task: str
-    type: EvalTaskType
-    main_score_name: str
-    main_score: float
     metrics: dict[str, float]
-    ci_low: float | None = None
-    ci_high: float | None = None
-    seconds: float
-    num_items: int
-    num_texts: int
-    content_sha256: str
-    system_fingerprint: str
+    observations: Sequence[Observations]
+    task_result: str
 
 
-def evaluate_task(system: System, eval_task: EvalTask) -> TaskScore:
-    """Score one system on one task with mteb's own protocol and metrics.
+def run_mteb(system: System, task: AbsTask) -> MtebRun:
+    """Run a system on a task with mteb's own protocol and metrics.
 
-    Nothing is read from or written to mteb's cache, and no network is used. Within the task each distinct text is
-    encoded once.
+    Nothing is read from or written to mteb's cache, and no network is used for a task whose data is loaded.
 
     Args:
-        system: What to score.
-        eval_task: What to score it on.
-
-    Returns:
-        The scores. A metric without a value (a correlation with constant predictions, as a collapsed encoder makes
-        them) is 0 if it is the main score and left out otherwise.
-
-    Raises:
-        InputError: If the system cannot do tasks of this type; ask ``system.supports(eval_task.type)`` first.
-        EvalTaskError: If the task asks for a main score that mteb does not compute for its type.
-        CoreError: If the encoder returns vectors that are not finite.
+        system: What to score; it must support tasks of this type.
+        task: mteb's task.
     """
-    if not system.supports(eval_task.type):
-        raise InputError(
-            f"The {system.mode} system {system.name!r} cannot do {eval_task.name}: "
-            f"{eval_task.type} asks for vectors, and {system.mode} search only ranks.",
-            hint=f"It can do: {', '.join(sorted(RANKING_TYPES))}.",
-        )
     import mteb
 
-    from llm2vec_core.evaluation.mteb_models import EncodeOnce, build_mteb_model
+    from llm2vec_core.evaluation.mteb_models import build_mteb_model
+    from llm2vec_core.evaluation.mteb_observations import CAUGHT, Recorder
 
-    encode_once = EncodeOnce(system.encoder) if system.encoder else None
-    start = time.perf_counter()
+    recorders = [Recorder(part) for part in parts_of(task)]
     with _quiet_progress():
         result = mteb.evaluate(
-            build_mteb_model(system, encode_once),
-            eval_task.mteb_task(),
+            build_mteb_model(system),
+            task,
             cache=None,  # keys results by model name: ours never meet another's
             overwrite_strategy="always",
+            prediction_folder=CAUGHT,
             co2_tracker=False,
             show_progress_bar=False,
             encode_kwargs={"batch_size": 1024, "show_progress_bar": False},  # our encoders batch by tokens themselves
         )
-    seconds = time.perf_counter() - start
-    (scores,) = result.task_results[0].scores["test"]
-    metrics = _percentages(scores)
-    return TaskScore(
-        task=eval_task.name,
-        type=eval_task.type,
-        main_score_name=eval_task.main_score,
-        main_score=metrics.get(eval_task.main_score, 0.0),
-        metrics=metrics,
-        seconds=seconds,
-        num_items=eval_task.num_items,
-        num_texts=encode_once.num_texts if encode_once else 0,
-        content_sha256=eval_task.content_sha256,
-        system_fingerprint=system.fingerprint,
-    )
+    (task_result,) = result.task_results
+    parts = [scores for split in task_result.scores.values() for scores in split]
+    metrics = _mean_of_parts([_percentages(part) for part in parts])
+    observations = [observed for recorder in recorders for observed in recorder.observations]
+    is_complete = len(observations) == sum(recorder.num_parts for recorder in recorders)
+    main_score = metrics.get(task.metadata.main_score)
+    if not is_complete or main_score is None or not _agree(observations, main_score):
+        logger.info("no intervals for %s: its %s is not known by item", task.metadata.name, task.metadata.main_score)
+        observations = []
+    return MtebRun(metrics, observations, task_result.model_dump_json())
+
+
+def parts_of(task: AbsTask) -> list[AbsTask]:
+    """The tasks that an aggregate stands for (CQADupstack is a dozen), or the task itself."""
+    tasks: list[AbsTask] | None = getattr(task.metadata, "tasks", None)
+    return [task] if tasks is None else list(tasks)
+
+
+def _agree(observations: Sequence[Observations], main_score: float) -> bool:
+    """Whether the items together score what mteb says: a metric that is computed otherwise gets no interval."""
+    mean = sum(score_all(observed) for observed in observations) / len(observations) if observations else math.nan
+    return abs(mean - main_score) <= _ROUNDING
 
 
 def _percentages(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -123,6 +101,13 @@ def _percentages(scores: Mapping[str, Any]) -> dict[str, float]:
         name: 100.0 * float(value)
         for name, value in scores.items()
         if isinstance(value, float) and math.isfinite(value) and not any(part in name for part in _NOT_SCORES)
+    }
+
+
+def _mean_of_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of the metrics that all splits and languages have."""
+    return {
+        name: sum(part[name] for part in parts) / len(parts) for name in parts[0] if all(name in part for part in parts)
     }
 
 

@@ -7,38 +7,46 @@ them (``mteb_models``), where encoders come from (``llm2vec_core.encoder``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
-from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import InputError
+from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
+from llm2vec_core.modes import Attention, PoolingMode
 
 SystemMode = Literal["dense", "lexical", "hybrid"]
 
 RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
-"""Types that a system without vectors can do: they ask for a ranking, the others for vectors."""
+"""Types that ask for a ranking: every system can do them."""
+
+PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
+"""Types that ask how close two texts are: BM25 can tell that, too (``lexical_pairs``)."""
 
 LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words1"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
 
 
-class TextEncoder(Protocol):
-    """Text to vectors. ``llm2vec_core.encoder.Encoder`` is one."""
+class SystemTraits(BaseModel):
+    """Where an encoder stands in the ablation of the paper (its tables 1 and 5).
 
-    @property
-    def fingerprint(self) -> str:
-        """Identity of weights, tokenizer and settings: equal fingerprints give equal vectors."""
+    Attributes:
+        base_model: Readable name of the model it was made from, such as ``smollm2-135m``.
+        attention: Causal or bidirectional.
+        stages: Training stages behind it, in order: ``mntp``, ``simcse``, ...; empty for an untrained base.
+        pooling_mode: How hidden states become one vector.
+        echo: Whether the text is read twice and only the second copy pooled.
+    """
 
-    @property
-    def embedding_dim(self) -> int:
-        """Length of a vector."""
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
-        """One vector a text, in the order of the texts."""
+    base_model: str
+    attention: Attention
+    stages: tuple[str, ...] = ()
+    pooling_mode: PoolingMode
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,13 @@ class System:
         name: How reports call it.
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both.
         encoder: Of ``dense`` and ``hybrid``; none for ``lexical``.
+        traits: Place of the encoder in the paper's ablation, where it has one.
     """
 
     name: str
     mode: SystemMode
-    encoder: TextEncoder | None = None
+    encoder: EncodeOnce | None = None
+    traits: SystemTraits | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -74,6 +84,13 @@ class System:
         both = f"{self.mode}\n{LEXICAL_FINGERPRINT}\n{self.encoder.fingerprint}"
         return hashlib.sha256(both.encode()).hexdigest()
 
+    @property
+    def label_shift(self) -> bool:
+        """Whether the labels of words are read from the token before: MNTP predicts a token from there."""
+        return self.traits is not None and "mntp" in self.traits.stages
+
     def supports(self, task_type: EvalTaskType) -> bool:
-        """Whether the system can do tasks of a type: without vectors of its own, only rankings."""
-        return self.mode == "dense" or task_type in RANKING_TYPES
+        """Whether the system can do tasks of a type: a dense one all, a hybrid one rankings, BM25 pairs as well."""
+        if self.mode == "dense" or task_type in RANKING_TYPES:
+            return True
+        return self.mode == "lexical" and task_type in PAIR_TYPES

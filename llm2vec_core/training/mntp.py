@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from llm2vec_core.architectures import holds_encoder_only
 from llm2vec_core.bidirectional import switch_attention
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.lora import lora_config
@@ -195,9 +196,15 @@ def train_mntp(
         Directory of the merged decoder (bidirectional, stated in its configuration), and the curve.
 
     Raises:
-        BaseModelError: The architecture ignores the bidirectional switch.
+        BaseModelError: The base model is encoder-only, or its architecture ignores the bidirectional switch.
         TrainingError: Too little text, or a loss that is not finite.
     """
+    if holds_encoder_only(base):
+        raise BaseModelError(
+            f"{name} is an encoder-only model: it looks both ways already, and has no output layer for the next token, "
+            "which mntp trains through.",
+            hint="Leave mntp out of train.stages, or choose a decoder as base model.",
+        )
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     # fp32 weights with LoRA; bf16 is the trainer's autocast.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
@@ -210,7 +217,7 @@ def train_mntp(
     micro_batch_size, grad_accum_steps = micro_batches(settings)
     torch.manual_seed(settings.seed)  # LoRA's initial weights
     trainer = Trainer(
-        model=MntpModel(model, lora_config(settings.lora)),
+        model=MntpModel(model, lora_config(settings.lora, model)),
         args=TrainingArguments(
             **trainer_arguments(settings, output_dir=work_dir / "saves"),
             per_device_train_batch_size=micro_batch_size,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from llm2vec_core.architectures import transformer_directory
 from llm2vec_core.base_models import fetch_base_model
 from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
 from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog
@@ -33,6 +34,7 @@ def train_encoder(
     recipe_key: str,
     work_dir: Path,
     cache_dir: Path,
+    training_snapshots: dict[str, str] | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedEncoder:
     """Run the stages of a recipe and write ``work_dir/checkpoint``.
@@ -45,13 +47,15 @@ def train_encoder(
         recipe_key: Key of the recipe, recorded in the checkpoint.
         work_dir: Keeps the state between calls; the caller removes it when the checkpoint is stored.
         cache_dir: Where converted base models are kept.
+        training_snapshots: Ids of the snapshots that the texts are from, by kind; recorded in the checkpoint.
         on_step: Called after every update.
 
     Raises:
-        BaseModelError: The base model cannot be found, or ignores the bidirectional switch.
+        BaseModelError: The base model cannot be found, ignores the switch to the recipe's attention, or is encoder-only
+            and the recipe has the stage mntp.
         TrainingError: Too little text, or a loss that is not finite.
     """
-    backbone = fetch_base_model(recipe.base_model, cache_dir=cache_dir)
+    backbone = transformer_directory(fetch_base_model(recipe.base_model, cache_dir=cache_dir))
     curves: list[StageCurve] = []
     steps_run = 0
 
@@ -70,11 +74,13 @@ def train_encoder(
         target,
         backbone=backbone,
         base_model=recipe.base_model,
-        attention="bidirectional",
+        attention=recipe.attention,
         pooling_mode=recipe.pooling_mode,
         max_tokens=recipe.max_tokens,
         stages=recipe.stages,
         recipe_key=recipe_key,
+        recipe=recipe.decisive_settings(),
+        training_snapshots=training_snapshots,
     )
     (target / CURVES_NAME).write_text(json.dumps([curve.model_dump(mode="json") for curve in curves], indent=2))
     return TrainedEncoder(record=record, curves=curves, steps_run=steps_run)
@@ -101,6 +107,7 @@ def _run_stage(
             base,
             texts,
             settings=recipe.simcse,
+            attention=recipe.attention,
             pooling_mode=recipe.pooling_mode,
             work_dir=work_dir,
             name=recipe.base_model,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm2vec_core.lora import LoraSettings
-from llm2vec_core.modes import PoolingMode
+from llm2vec_core.modes import Attention, PoolingMode
 
 Stage = Literal["mntp", "simcse"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -109,18 +109,46 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_model: str = Field("bundled:smollm2-135m", description="bundled name, directory, or hub name of a decoder")
+    base_model: str = Field(
+        "bundled:smollm2-135m",
+        description="bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT",
+    )
     stages: tuple[Stage, ...] = Field(STAGES, description="training stages, in order")
+    attention: Attention = Field(
+        "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is (no mntp)"
+    )
     pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
     max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
     max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()
 
+    @model_validator(mode="after")
+    def _modes_can_be_trained(self) -> Self:
+        if self.pooling_mode == "eos":
+            raise ValueError(
+                "pooling_mode 'eos' cannot be saved with an encoder, since nothing in it says that an EOS token is "
+                "added; train with 'last' or 'mean', and read the checkpoint as NAME+eos"
+            )
+        if self.attention == "causal" and "mntp" in self.stages:
+            raise ValueError(
+                "attention 'causal' does not go with the stage mntp, which predicts a token from both its sides; "
+                "leave mntp out of stages, or set attention to 'bidirectional'"
+            )
+        return self
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings as JSON values, without those of stages that do not run."""
+        skipped: set[str] = {stage for stage in STAGES if stage not in self.stages}
+        return self.model_dump(mode="json", exclude=skipped)
+
     def settings_key(self) -> str:
         """Hash of everything but the training texts; settings of stages that do not run do not count."""
-        skipped: set[str] = {stage for stage in STAGES if stage not in self.stages}
-        return _hash(self.model_dump(mode="json", exclude=skipped))
+        decisive = self.decisive_settings()
+        # Recipes did not always have an attention, and bidirectional was what they did: their keys stay what they were.
+        if self.attention == "bidirectional":
+            del decisive["attention"]
+        return _hash(decisive)
 
     def key(self, training_snapshots: dict[str, str]) -> str:
         """``recipe_key``: hash of the recipe and the snapshots it is trained on."""

@@ -1,7 +1,8 @@
 """Unsupervised SimCSE: a text and itself, seen through two dropout masks, are each other's positives.
 
 Trainer, loss and gradient cache are sentence-transformers'. Decoders ship without attention dropout, so it is set here;
-LoRA's dropout is the only other noise.
+LoRA's dropout is the only other noise. Encoder-only models bring dropouts of their own: the one on attention weights is
+set by the same setting, the others stay on.
 
 Source: Gao et al. 2021, SimCSE, equation 4 (temperature 0.05); LLM2Vec section 2.1 and appendix D.1.
 """
@@ -26,9 +27,9 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 from torch.utils.data import SequentialSampler
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from llm2vec_core.bidirectional import attention_dropout_overrides, require_attention
+from llm2vec_core.architectures import apply_attention, attention_dropout_overrides, seeded_missing_weights
 from llm2vec_core.lora import lora_config, merge_adapter
-from llm2vec_core.modes import PoolingMode
+from llm2vec_core.modes import Attention, PoolingMode
 from llm2vec_core.pooling import pooling_module
 from llm2vec_core.training.loop import (
     example_order,
@@ -52,6 +53,7 @@ def train_simcse(
     texts: Sequence[str],
     *,
     settings: SimcseSettings,
+    attention: Attention,
     pooling_mode: PoolingMode,
     work_dir: Path,
     name: str,
@@ -60,19 +62,20 @@ def train_simcse(
     """Train the SimCSE stage and merge its adapter.
 
     Args:
-        base: Directory of a decoder (its configuration states the attention) with its tokenizer.
+        base: Directory of a transformer with its tokenizer.
         texts: Training texts; their sentences are the examples.
         settings: Settings of the stage.
+        attention: Attention that the encoder will have.
         pooling_mode: Pooling that the encoder will have.
         work_dir: Holds the saves; a second call continues from them.
         name: Base model's name, for messages.
         on_step: Called after every update.
 
     Returns:
-        Directory of the merged decoder without output layer, and the curve.
+        Directory of the merged transformer without output layer, and the curve.
 
     Raises:
-        BaseModelError: The architecture ignores the bidirectional switch, or has no attention dropout.
+        BaseModelError: The architecture ignores the switch to the attention, or has no attention dropout.
         TrainingError: Too few sentences, or a loss that is not finite.
     """
     sentences = split_sentences(texts, min_words=settings.min_words)
@@ -84,9 +87,9 @@ def train_simcse(
         seed=settings.seed,
     )
     drawn = [sentences[index] for index in order]
-    model = _noisy_encoder(base, settings=settings, pooling_mode=pooling_mode, name=name)
+    model = _noisy_encoder(base, settings=settings, attention=attention, pooling_mode=pooling_mode, name=name)
     torch.manual_seed(settings.seed)  # LoRA's initial weights
-    model.add_adapter(lora_config(settings.lora))
+    model.add_adapter(lora_config(settings.lora, model[0].model))
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
@@ -104,9 +107,10 @@ def train_simcse(
     tokens_per_step = 2 * sum(lengths[index] for index in order) / settings.steps  # two views of each
     curve = run_trainer(trainer, stage="simcse", tokens_per_step=tokens_per_step, on_step=on_step)
     model.save_pretrained(str(work_dir / "adapter"), create_model_card=False)
-    merged = merge_adapter(
-        AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True), work_dir / "adapter"
-    )
+    with seeded_missing_weights():
+        plain = AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    apply_attention(plain, attention, name=name)
+    merged = merge_adapter(plain, work_dir / "adapter")
     merged.save_pretrained(work_dir / "merged")
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(work_dir / "merged")
     return work_dir / "merged", curve
@@ -124,7 +128,7 @@ def _in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings) ->
 
 
 def _noisy_encoder(
-    base: Path, *, settings: SimcseSettings, pooling_mode: PoolingMode, name: str
+    base: Path, *, settings: SimcseSettings, attention: Attention, pooling_mode: PoolingMode, name: str
 ) -> SentenceTransformer:
     """The encoder with dropout on its attention weights."""
     config = AutoConfig.from_pretrained(base, local_files_only=True)
@@ -134,7 +138,7 @@ def _noisy_encoder(
         model_kwargs={"dtype": torch.float32, "local_files_only": True},
         config_kwargs=attention_dropout_overrides(config, settings.simcse_dropout),
     )
-    require_attention(transformer.model, "bidirectional", name=name)
+    apply_attention(transformer.model, attention, name=name)
     pooling = pooling_module(pooling_mode, hidden_size=transformer.get_embedding_dimension())
     return SentenceTransformer(modules=[transformer, pooling])
 

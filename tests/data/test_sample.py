@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError
@@ -161,21 +160,6 @@ def test_nobody_can_be_reached_through_the_sample() -> None:
     texts += [str(value) for row in TRIPLES for key, value in row.items() if key != "occupation"]
     pattern = re.compile(r"\S+@\S+\.\w|https?:|www\.|\+?\d[\d ()-]{7,}\d")
     assert [text for text in texts if pattern.search(text)] == []
-
-
-def test_task_folder(tmp_path: Path) -> None:
-    folder = sample.write_test_job_task(tmp_path)
-    assert folder == tmp_path / "JobResumeRetrieval"
-    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-    assert (task["name"], task["type"], task["main_score"]) == ("JobResumeRetrieval", "Retrieval", "ndcg_at_10")
-    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
-    queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
-    header, *qrels = [line.split("\t") for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()]
-    assert header == ["query-id", "corpus-id", "score"]
-    assert {row["_id"] for row in corpus} == RESUME_IDS
-    assert {query for query, _, _ in qrels} == {row["_id"] for row in queries} == {job.id for job in TEST_JOBS}
-    assert {resume for _, resume, _ in qrels} <= RESUME_IDS
-    assert {score for _, _, score in qrels} == {"1", "2"}
 
 
 def test_keyword_search_solves_only_a_part() -> None:

@@ -87,8 +87,8 @@ batch_size = 4
 micro_batch_size = 4
 max_tokens = 32
 [evaluate]
-sample_table = false
-tasks_dir = "{self.folder / "tasks"}"
+sample_tasks = []
+tasks_dirs = ["{self.folder / "tasks"}"]
 [match]
 top_k = 3
 """

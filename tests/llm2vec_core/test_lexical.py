@@ -103,6 +103,25 @@ def test_a_match_always_scores_above_no_match(texts: list[str]) -> None:
     assert [score > 0 for score in scores.tolist()] == ["nurse" in text for text in texts]
 
 
+@given(
+    texts=st.lists(
+        st.sampled_from(["nurse", "nurse ward", "ward ward night", "", "chef", "T-SQL"]), min_size=1, max_size=8
+    ),
+    query=st.sampled_from(["nurse", "nurse nurse ward", "night chef sql", "gardener", ""]),
+)
+def test_the_score_of_one_text_is_its_score_among_all(texts: list[str], query: str) -> None:
+    index = LexicalIndex(texts)
+    scores = [index.score(query, position) for position in range(len(texts))]
+    assert scores == pytest.approx(index.scores(query).tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("query", ["python developer", "night nurse nurse", "surgery", "no such words whatsoever"])
+def test_the_score_of_one_text_equals_rank_bm25(query: str) -> None:
+    reference = BM25Okapi([tokenize(text) for text in TEXTS]).get_scores(tokenize(query))
+    index = LexicalIndex(TEXTS)
+    assert [index.score(query, position) for position in range(len(TEXTS))] == pytest.approx(reference, abs=1e-5)
+
+
 def test_matched_terms_are_ordered_by_contribution() -> None:
     index = LexicalIndex(TEXTS)
     assert index.matched_terms("a Python chef in Java", 3) == ["java", "python", "a"]  # rare before common

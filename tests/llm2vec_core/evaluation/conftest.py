@@ -1,13 +1,18 @@
-"""Tiny task folders of all seven types, and a deterministic encoder without a model."""
+"""Tiny task folders of all types, and a deterministic encoder without a model."""
 
 import hashlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from llm2vec_core.encoding import Encoding
+from llm2vec_core.evaluation.encode_once import EncodeOnce
+from llm2vec_core.evaluation.systems import System
 
 WORDS = [
     "nurse",
@@ -34,8 +39,17 @@ class HashEncoder:
         self.encoded: list[str] = []
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> np.ndarray:
+        return self.encode_counted(texts, prompt=prompt).vectors
+
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None) -> Encoding:
         self.encoded += texts
-        return np.stack([self._vector(text) for text in texts]).astype(np.float32)
+        vectors = np.stack([self._vector(text) for text in texts]).astype(np.float32)
+        num_tokens = sum(len(text.split()) for text in texts)
+        return Encoding(vectors, num_tokens=num_tokens, num_padded_tokens=num_tokens, num_truncated=0)
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False) -> np.ndarray:
+        read = [["", *words[:-1]] if label_shift else words for words in sentences]
+        return np.stack([self._vector(word) for words in read for word in words]).astype(np.float32)
 
     def _vector(self, text: str) -> np.ndarray:
         total = np.full(self.embedding_dim, 1e-3)
@@ -53,6 +67,17 @@ def encoder() -> HashEncoder:
 @pytest.fixture
 def make_encoder() -> type[HashEncoder]:
     return HashEncoder
+
+
+@pytest.fixture
+def make_system() -> Callable[..., System]:
+    """A system around any encoder: ``make_system("dense", encoder, name="…")``."""
+
+    def make(mode: str = "dense", encoder: Any = None, *, name: str = "system", **options: Any) -> System:
+        remembering = EncodeOnce(encoder.fingerprint, lambda: encoder) if encoder is not None else None
+        return System(name, mode, remembering, **options)
+
+    return make
 
 
 def _write(path: Path, rows: Sequence[object]) -> None:
@@ -113,6 +138,20 @@ def _summarization(folder: Path) -> None:
     _write(folder / "samples.jsonl", rows)
 
 
+def _token_classification(folder: Path) -> None:
+    """Who works where: a person is an entity of one word, a place one of two; the tag follows from the word."""
+    people, places = WORDS[:4], WORDS[8:]
+    for split, times in (("train", 4), ("test", 1)):
+        rows = [
+            {
+                "tokens": [person, "works", "at", article, place],
+                "tags": ["B-PER", "O", "O", "B-LOC", "I-LOC"],
+            }
+            for person, article, place in itertools.product(people * times, ("a", "the"), places)
+        ]
+        _write(folder / f"{split}.jsonl", rows)
+
+
 BUILDERS = {
     "Retrieval": (_retrieval, "ndcg_at_10"),
     "Reranking": (_reranking, "map_at_1000"),
@@ -121,6 +160,7 @@ BUILDERS = {
     "Classification": (_classification, "accuracy"),
     "STS": (_sts, "cosine_spearman"),
     "Summarization": (_summarization, "cosine_spearman"),
+    "TokenClassification": (_token_classification, "f1"),
 }
 
 

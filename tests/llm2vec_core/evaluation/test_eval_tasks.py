@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 
 from llm2vec_core.errors import EvalTaskError
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, discover_eval_tasks, load_eval_task
+from llm2vec_core.evaluation.eval_tasks import (
+    EVAL_TASK_TYPES,
+    OFFICIAL_NOTE,
+    WORD_TASK_TYPE,
+    discover_eval_tasks,
+    load_eval_task,
+)
 
 MakeTask = Callable[..., Path]
+
+ALL_TYPES = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
 
 FILES = {
     "Retrieval": ["corpus.jsonl", "queries.jsonl", "qrels.tsv"],
@@ -17,10 +25,11 @@ FILES = {
     "Classification": ["train.jsonl", "test.jsonl"],
     "STS": ["pairs.jsonl"],
     "Summarization": ["samples.jsonl"],
+    "TokenClassification": ["train.jsonl", "test.jsonl"],
 }
 
 
-@pytest.mark.parametrize("task_type", EVAL_TASK_TYPES)
+@pytest.mark.parametrize("task_type", ALL_TYPES)
 def test_every_type_loads_and_can_be_cut(make_task: MakeTask, task_type: str) -> None:
     folder = make_task(task_type)
     whole = load_eval_task(folder)
@@ -39,7 +48,40 @@ def test_a_cut_keeps_the_corpus_and_the_training_split(make_task: MakeTask) -> N
     assert len(load_eval_task(make_task("Classification"), max_items=3).tables["train"]) == 20
 
 
-@pytest.mark.parametrize("task_type", EVAL_TASK_TYPES)
+def test_a_cut_of_a_word_task_keeps_four_training_sentences_a_test_sentence(make_task: MakeTask) -> None:
+    folder = make_task("TokenClassification")
+    whole, cut = load_eval_task(folder), load_eval_task(folder, max_items=5)
+    assert (len(whole.tables["train"]), len(whole.tables["test"])) == (128, 32)
+    assert (len(cut.tables["train"]), len(cut.tables["test"])) == (20, 5)
+    assert all(row in whole.tables[stem] for stem in ("train", "test") for row in cut.tables[stem])
+
+
+def test_a_cut_of_the_training_sentences_alone_is_a_subset_too(make_task: MakeTask) -> None:
+    folder = make_task("TokenClassification", note=OFFICIAL_NOTE)
+    (folder / "test.jsonl").write_text("".join((folder / "test.jsonl").read_text().splitlines(keepends=True)[:10]))
+    whole, cut = load_eval_task(folder), load_eval_task(folder, max_items=20)
+    assert (len(cut.tables["train"]), cut.num_items) == (80, whole.num_items)
+    assert cut.content_sha256 != whole.content_sha256
+    assert (whole.is_official, cut.is_official) == (True, False)
+
+
+def test_a_tag_that_training_lacks_is_fine_for_words(make_task: MakeTask) -> None:
+    folder = make_task("TokenClassification")
+    with (folder / "test.jsonl").open("a") as stream:
+        stream.write('{"tokens": ["7"], "tags": ["B-NUM"]}\n')
+    assert load_eval_task(folder).num_items == 33
+
+
+def test_only_a_whole_task_that_says_so_is_official(make_task: MakeTask) -> None:
+    official = make_task("STS", note=OFFICIAL_NOTE)
+    assert load_eval_task(official).is_official
+    assert load_eval_task(official, max_items=10_000).is_official
+    assert not load_eval_task(official, max_items=5).is_official
+    assert not load_eval_task(make_task("Clustering")).is_official
+    assert not load_eval_task(make_task("Reranking", note=f"no {OFFICIAL_NOTE}")).is_official
+
+
+@pytest.mark.parametrize("task_type", ALL_TYPES)
 def test_every_file_counts_for_the_hash_and_none_may_be_missing(make_task: MakeTask, task_type: str) -> None:
     folder = make_task(task_type)
     before = load_eval_task(folder).content_sha256
@@ -88,6 +130,17 @@ def test_a_remark_in_the_header_does_not_count_for_the_hash(make_task: MakeTask)
             '{"text": "a", "human_summaries": ["b"], "machine_summaries": ["c", "d"], "relevance": [1]}',
             "2 machine summaries, 1 judgments",
         ),
+        ("TokenClassification", "test.jsonl", '{"tokens": ["a"]}', r"test\.jsonl, line 33 lacks tags"),
+        ("TokenClassification", "train.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}', "line 129 has 2 tokens and 1"),
+        (
+            "TokenClassification",
+            "train.jsonl",
+            '{"tokens": [], "tags": []}',
+            r"line 129: tokens is \[\], a list of one",
+        ),
+        ("TokenClassification", "test.jsonl", '{"tokens": ["a", " "], "tags": ["O", "O"]}', "line 33: tokens is"),
+        ("TokenClassification", "test.jsonl", '{"tokens": "ab", "tags": ["O", "O"]}', 'line 33: tokens is "ab"'),
+        ("TokenClassification", "test.jsonl", '{"tokens": ["a", "b"], "tags": ["O", 1]}', "line 33: tags is"),
     ],
 )
 def test_bad_lines_are_named(make_task: MakeTask, task_type: str, file: str, line: str, message: str) -> None:
@@ -110,7 +163,7 @@ def test_bad_headers_are_named(make_task: MakeTask, header: dict[str, object], m
 def test_unknown_type_lists_the_types(make_task: MakeTask) -> None:
     with pytest.raises(EvalTaskError) as caught:
         load_eval_task(make_task("STS", type="Haiku"))
-    assert all(task_type in caught.value.hint for task_type in EVAL_TASK_TYPES)
+    assert all(task_type in caught.value.hint for task_type in ALL_TYPES)
 
 
 def test_header_that_is_not_json_and_file_that_is_not_utf8(make_task: MakeTask) -> None:
@@ -128,6 +181,10 @@ def test_sets_that_cannot_tell_systems_apart_are_refused(make_task: MakeTask) ->
     (folder / "pairs.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "label": 1}\n' * 3)
     with pytest.raises(EvalTaskError, match="same label"):
         load_eval_task(folder)
+    words = make_task("TokenClassification")
+    (words / "train.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["O", "O"]}\n' * 3)
+    with pytest.raises(EvalTaskError, match="same tags"):
+        load_eval_task(words)
     (folder / "pairs.jsonl").write_text("\n")
     with pytest.raises(EvalTaskError, match="nothing to score"):
         load_eval_task(folder)

@@ -49,15 +49,14 @@ def test_a_token_is_scored_from_the_position_before_it(tiny_base):
     labels = torch.tensor([[IGNORED, IGNORED, 12, IGNORED]])
     with torch.no_grad():
         expected = functional.cross_entropy(causal_model(input_ids=tokens).logits[:, 1], torch.tensor([12]))
-        model = MntpModel(causal_model, lora_config(LoraSettings(rank=2))).eval()
+        model = MntpModel(causal_model, lora_config(LoraSettings(rank=2), causal_model)).eval()
         loss = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels)["loss"]
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_lora_leaves_the_output_layer_alone(tiny_base):
-    model = MntpModel(
-        AutoModelForCausalLM.from_pretrained(tiny_base, local_files_only=True), lora_config(LoraSettings())
-    )
+    causal_model = AutoModelForCausalLM.from_pretrained(tiny_base, local_files_only=True)
+    model = MntpModel(causal_model, lora_config(LoraSettings(), causal_model))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)

@@ -1,15 +1,18 @@
 """The chain on the tiny model: it learns, it resumes, and what it writes is an encoder."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from llm2vec_core.bidirectional import measured_attention
+from llm2vec_core.checkpoint import read_record
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, TrainingError
 from llm2vec_core.lora import LoraSettings
+from llm2vec_core.modes import ATTENTIONS
 from llm2vec_core.training.loop import example_order, resumable_save
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
@@ -47,9 +50,9 @@ def recipe(tiny_base) -> Recipe:
     )
 
 
-def train(recipe, work_dir, on_step=None):
+def train(recipe, work_dir, on_step=None, **options):
     return train_encoder(
-        recipe, TEXTS, recipe_key="k", work_dir=work_dir, cache_dir=work_dir / "cache", on_step=on_step
+        recipe, TEXTS, recipe_key="k", work_dir=work_dir, cache_dir=work_dir / "cache", on_step=on_step, **options
     )
 
 
@@ -94,6 +97,48 @@ def test_training_changes_the_encoder_and_is_recorded(recipe, tmp_path):
     assert np.isfinite(vectors).all()
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_simcse_alone_keeps_the_attention_asked_for(recipe, tmp_path, attention):
+    """The rows Uni + SimCSE and Bi + SimCSE: a fresh load shows what the recipe says, and the weights were trained."""
+    from sentence_transformers import SentenceTransformer
+
+    alone = recipe.model_copy(update={"stages": ("simcse",), "attention": attention})
+    trained = train(alone, tmp_path / "trained")
+    untrained = train(alone.model_copy(update={"stages": ()}), tmp_path / "untrained")
+    assert (trained.record.attention, trained.record.stages) == (attention, ("simcse",))
+    assert np.isfinite(trained.curves[0].losses).all()
+    assert trained.record.fingerprint != untrained.record.fingerprint
+    for directory in ("checkpoint", "simcse/merged"):
+        model = SentenceTransformer(str(tmp_path / "trained" / directory), local_files_only=True)
+        assert measured_attention(model[0].model) == attention
+    ours = Encoder.load(tmp_path / "trained" / "checkpoint").encode(TEXTS[:4])
+    theirs = SentenceTransformer(str(tmp_path / "trained" / "checkpoint"), local_files_only=True).encode(TEXTS[:4])
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_checkpoint_knows_how_it_was_trained(recipe, tmp_path):
+    alone = recipe.model_copy(update={"stages": ("simcse",)})
+    train(alone, tmp_path, training_snapshots={"job": "a1", "resume": "b2"})
+    record = read_record(tmp_path / "checkpoint")
+    assert Recipe.model_validate(record.recipe).key({}) == alone.key({})
+    assert record.recipe["simcse"]["learning_rate"] == 2e-3
+    assert "mntp" not in record.recipe, "a stage that did not run has no settings to tell about"
+    assert record.seeds == {"simcse": 42}
+    assert record.training_snapshots == {"job": "a1", "resume": "b2"}
+
+
+@pytest.mark.parametrize("modes", [{"attention": "causal"}, {"attention": "causal", "stages": ["mntp"]}])
+def test_mntp_under_causal_attention_is_refused(modes):
+    with pytest.raises(ValidationError, match="leave mntp out of stages"):
+        Recipe.model_validate(modes)
+    Recipe.model_validate({"attention": "causal", "stages": ["simcse"]})
+
+
+def test_a_pooling_that_cannot_be_saved_is_refused_before_training():
+    with pytest.raises(ValidationError, match="NAME\\+eos"):
+        Recipe.model_validate({"pooling_mode": "eos"})
+
+
 def test_micro_batches_change_nothing_but_the_memory(recipe, tmp_path):
     """Without dropout, two micro batches of four learn what one of eight learns, stage by stage."""
     quiet = LoraSettings(rank=4, dropout=0.0)
@@ -114,16 +159,12 @@ def test_mntp_lowers_its_loss(recipe, tmp_path):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
 
 
-def test_simcse_views_differ_in_training_and_agree_in_evaluation(tiny_base, recipe):
-    from llm2vec_core.bidirectional import attention_overrides
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_simcse_views_differ_in_training_and_agree_in_evaluation(tiny_base, recipe, attention):
     from llm2vec_core.training.simcse import _noisy_encoder
 
-    bidirectional = tiny_base.parent / "bidirectional"
-    if not bidirectional.exists():
-        shutil.copytree(tiny_base, bidirectional)
-        config = json.loads((bidirectional / "config.json").read_text())
-        (bidirectional / "config.json").write_text(json.dumps(config | attention_overrides("bidirectional")))
-    model = _noisy_encoder(bidirectional, settings=recipe.simcse, pooling_mode="mean", name="tiny")
+    model = _noisy_encoder(tiny_base, settings=recipe.simcse, attention=attention, pooling_mode="mean", name="tiny")
+    assert measured_attention(model[0].model) == attention
     features = model.preprocess(["nurses care for patients"] * 2)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -158,6 +199,19 @@ def test_the_key_of_a_recipe_follows_what_decides_the_result(recipe):
     assert hotter.settings_key() != recipe.settings_key()
     only_mntp = {"stages": ("mntp",)}
     assert hotter.model_copy(update=only_mntp).settings_key() == recipe.model_copy(update=only_mntp).settings_key()
+
+
+def test_keys_from_before_recipes_had_an_attention_are_still_found():
+    """Computed when a recipe could only be bidirectional; a new one would train everything again."""
+    known = {
+        Recipe(): "f9c765ff315e2991b79d50280c7284c3c0b53ed4d0d84298ef6a72e6b6c389d6",
+        Recipe(stages=("simcse",)): "112e37ebf81bee166aec1a40de4c66a9ea94e0100a72828be16a4ae4b6baa7f1",
+        Recipe(stages=()): "c4525d9614ff383f8ea6940e9d4a9d2b38dd8c96cc8ddd46c316134c16fbca8d",
+    }
+    for recipe, key in known.items():
+        assert recipe.settings_key() == key
+    assert Recipe().key({"job": "a"}) == "1de9ce56b81ac170a51729c9ac2e6163fd63b1b676cb033ce6e17483fec11eec"
+    assert Recipe(stages=("simcse",), attention="causal").settings_key() not in known.values()
 
 
 def test_no_example_meets_itself_in_a_batch():

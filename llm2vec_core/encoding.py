@@ -1,0 +1,28 @@
+"""What an encoder hands back: vectors and what they cost.
+
+Free of torch, so that whoever only passes vectors on never loads a model library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What one call of ``Encoder.encode_counted`` made and what it cost.
+
+    Attributes:
+        vectors: One row per text, in the order of the texts.
+        num_tokens: Tokens of the distinct texts that went through the model.
+        num_padded_tokens: The same with padding.
+        num_truncated: Distinct texts that were cut at the encoder's ``max_tokens``.
+    """
+
+    vectors: Float32[np.ndarray, "num_texts embedding_dim"]
+    num_tokens: int
+    num_padded_tokens: int
+    num_truncated: int

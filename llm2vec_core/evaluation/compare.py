@@ -1,0 +1,122 @@
+"""Systems side by side: averages, paired comparisons, and the spread over queries.
+
+Belongs here: what follows from the outcomes of several systems. Does not belong here: the statistics (``stats``), what
+is served (``gate``), pages (``report``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE
+from llm2vec_core.evaluation.results import Average, Comparison, Distribution, SystemReport
+from llm2vec_core.evaluation.scoring import Outcome
+from llm2vec_core.evaluation.stats import Estimate, compare_all, mean_estimate
+
+ALL = "all"
+"""Scope of every sentence-level task."""
+
+WORD = "word"
+"""Scope of every word-level task."""
+
+_QUANTILES = np.arange(0, 101, 5)
+
+
+@dataclass(frozen=True)
+class ScoredSystem:
+    """A system, its scores, and what intervals and comparisons are made from."""
+
+    report: SystemReport
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What follows from several systems on the same tasks.
+
+    Attributes:
+        averages: Of categories and of all tasks, for the systems that did all tasks of the scope.
+        comparisons: Every pair of systems, by task, by category and over all tasks.
+        distributions: Spread over queries, by task and system.
+    """
+
+    averages: tuple[Average, ...]
+    comparisons: tuple[Comparison, ...]
+    distributions: tuple[Distribution, ...]
+
+
+def compare_systems(systems: Sequence[ScoredSystem]) -> SideBySide:
+    """Set systems side by side."""
+    averages: list[Average] = []
+    comparisons: list[Comparison] = []
+    for scope, tasks in _scopes(systems).items():
+        found = {
+            system.report.name: mean_estimate([by_task[task] for task in tasks])
+            for system in systems
+            if all(task in (by_task := _by_task(system)) for task in tasks)
+        }
+        averages += [_average(name, scope, len(tasks), each) for name, each in found.items()]
+        comparisons += compare_all(scope, found)
+    for task, name in _task_names(systems).items():
+        done = {system.report.name: by_task[task] for system in systems if task in (by_task := _by_task(system))}
+        comparisons += compare_all(name, done)
+    distributions = [_distribution(system.report.name, outcome) for system in systems for outcome in system.outcomes]
+    return SideBySide(tuple(averages), tuple(comparisons), tuple(each for each in distributions if each is not None))
+
+
+def category_estimates(
+    outcomes: Sequence[Outcome], *, among: Mapping[str, object]
+) -> dict[str, tuple[list[str], Estimate]]:
+    """Mean of the outcomes of each category, over the tasks whose content is among some.
+
+    Returns:
+        Category to the names of its tasks and their mean.
+    """
+    grouped: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.score.content_sha256 in among:
+            grouped.setdefault(outcome.score.type, []).append(outcome)
+    return {
+        category: ([each.score.task for each in group], mean_estimate([each.estimate for each in group]))
+        for category, group in grouped.items()
+    }
+
+
+def _by_task(system: ScoredSystem) -> dict[str, Estimate]:
+    return {outcome.score.content_sha256: outcome.estimate for outcome in system.outcomes}
+
+
+def _task_names(systems: Sequence[ScoredSystem]) -> dict[str, str]:
+    """Content to name: results on different data are never set side by side, whatever they are called."""
+    return {outcome.score.content_sha256: outcome.score.task for system in systems for outcome in system.outcomes}
+
+
+def _scopes(systems: Sequence[ScoredSystem]) -> dict[str, list[str]]:
+    """Scope to the content of its tasks: the categories, all sentence-level tasks, all word-level ones."""
+    types = {outcome.score.content_sha256: outcome.score.type for system in systems for outcome in system.outcomes}
+    scopes: dict[str, list[str]] = {
+        **{category: [task for task, kind in types.items() if kind == category] for category in EVAL_TASK_TYPES},
+        ALL: [task for task, kind in types.items() if kind != WORD_TASK_TYPE],
+        WORD: [task for task, kind in types.items() if kind == WORD_TASK_TYPE],
+    }
+    return {scope: tasks for scope, tasks in scopes.items() if tasks}
+
+
+def _average(system: str, scope: str, num_tasks: int, found: Estimate) -> Average:
+    low, high = found.interval() or (None, None)
+    return Average(system=system, scope=scope, num_tasks=num_tasks, score=found.score, ci_low=low, ci_high=high)
+
+
+def _distribution(system: str, outcome: Outcome) -> Distribution | None:
+    if outcome.by_item is None:
+        return None
+    return Distribution(
+        task=outcome.score.task,
+        metric=outcome.score.main_score_name,
+        system=system,
+        quantiles=tuple(float(value) for value in np.percentile(outcome.by_item, _QUANTILES)),
+        share_zero=float(np.mean(outcome.by_item == 0)),
+    )

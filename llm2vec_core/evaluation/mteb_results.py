@@ -1,0 +1,113 @@
+"""Results in the folder layout of mteb, so that mteb's own tools read them beside those of other models.
+
+Belongs here: writing what mteb's ``ResultCache`` loads. Does not belong here: computing results (``sentence``), keeping
+our own records of them (the callers). Word-level tasks are not mteb's and have no such result.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm2vec_core.errors import InputError
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from mteb.results import TaskResult
+
+ORGANISATION = "llm2vec-pipelines"
+"""First part of the names of our models in mteb, which asks for ``organisation/name``."""
+
+_FILE_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
+
+
+def mteb_model_name(name: str) -> str:
+    """The name of a system in mteb, such as ``llm2vec-pipelines/smollm2-135m+causal+mean``.
+
+    Other characters than letters, digits and ``.+-`` become hyphens; underscores, too, because mteb's folders write a
+    slash as two of them.
+    """
+    return f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9.+-]+', '-', name).strip('-.') or 'unnamed'}"
+
+
+def write_mteb_results(
+    folder: Path,
+    *,
+    name: str,
+    revision: str,
+    task_results: Mapping[str, str],
+    description: str = "",
+    embed_dim: int | None = None,
+) -> list[Path]:
+    """Write the results of one system where ``mteb.ResultCache(folder)`` finds them.
+
+    The layout is ``results/<model>/<revision>/<task>.json`` with ``model_meta.json`` beside the tasks. mteb keys
+    results by name and revision together. Its tables show one revision of a name unless they are told
+    ``include_model_revision=True``: give systems that shall stand side by side in them different names.
+
+    Args:
+        folder: Root of the results; made where it is missing. Results of other systems in it stay.
+        name: Name of the system, such as a checkpoint's label; several systems may share it.
+        revision: Fingerprint of the system.
+        task_results: mteb's ``TaskResult`` as JSON, by name of the task.
+        description: What the system is; kept beside the results as ``description.txt``, since mteb has no place for it.
+        embed_dim: Length of a vector; none for a system without vectors.
+
+    Returns:
+        The files of the tasks, in the order given.
+
+    Raises:
+        InputError: If the revision or a task cannot name a file, or a result is not mteb's or is of another task.
+            Nothing is written then.
+    """
+    import mteb
+    from mteb.models.model_meta import ModelMeta
+
+    _require_file_name(revision, what="revision")
+    results = [_parse_result(task, text) for task, text in task_results.items()]
+    meta = ModelMeta.create_empty(
+        overwrites={"name": mteb_model_name(name), "revision": revision, "embed_dim": embed_dim}
+    )
+    cache = mteb.ResultCache(folder)
+    # not ResultCache.save_to_cache: it would claim today's package versions for results of an earlier day
+    paths = [cache.get_task_result_path(result.task_name, meta) for result in results]
+    if paths:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        _write_meta(paths[0].parent, meta, description=description)
+    for path, result in zip(paths, results, strict=True):
+        result.to_disk(path)
+    return paths
+
+
+def _require_file_name(name: str, *, what: str) -> None:
+    """Refuse what would name no file, or one outside of the folder."""
+    if not _FILE_NAME.fullmatch(name):
+        raise InputError(
+            f"The {what} {name!r} cannot name a file of results.",
+            hint="Expected: no slash, no control character, no dot in front.",
+        )
+
+
+def _parse_result(task: str, text: str) -> TaskResult:
+    """The result of a task as mteb reads it."""
+    from mteb.results import TaskResult
+    from pydantic import ValidationError
+
+    _require_file_name(task, what="task")
+    try:
+        result = TaskResult.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"The result of {task} is no TaskResult of mteb: {error}") from None
+    if result.task_name != task:
+        raise InputError(f"The result given for {task} is of the task {result.task_name}.")
+    return result
+
+
+def _write_meta(directory: Path, meta: ModelMeta, *, description: str) -> None:
+    """What the model is, as ``ResultCache.save_to_cache`` writes it, and its description."""
+    (directory / "model_meta.json").write_text(json.dumps(meta.to_dict(), default=str, indent=4), encoding="utf-8")
+    if description:
+        (directory / "description.txt").write_text(f"{description}\n", encoding="utf-8")

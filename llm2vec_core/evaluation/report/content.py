@@ -1,0 +1,67 @@
+"""What a report says, as one record that is stored beside its pages.
+
+Belongs here: the record itself. Does not belong here: what is read out of it (``standings``), how it looks (``pages``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from llm2vec_core.evaluation.results import Average, Comparison, Distribution, Record, SystemReport
+from llm2vec_core.training.settings import StageCurve
+
+JOB_TASK = "JobResumeRetrieval"
+"""The task of the poster's Table 1: which resumes fit a job description."""
+
+JOB_METRICS = {"nDCG@10": "ndcg_at_10", "MAP": "map_at_1000", "MRR@10": "mrr_at_10", "P@5": "precision_at_5"}
+"""Columns of the job table, and the mteb metrics behind them."""
+
+
+class Decision(Record):
+    """What is served from now on, and why.
+
+    Attributes:
+        served: Name of the system that is served.
+        reason: Why, as one plain sentence.
+        candidate: Name of the new system that was judged, if there was one.
+        incumbent: Name of the system served before, if there was one.
+        findings: How the gate saw it, one plain sentence a category.
+    """
+
+    served: str
+    reason: str
+    candidate: str | None = None
+    incumbent: str | None = None
+    findings: tuple[str, ...] = ()
+
+
+class EvaluationReport(Record):
+    """Everything a report says.
+
+    Attributes:
+        title: Heading of the page.
+        created_at: When, with its time zone.
+        run_id: The run that made it.
+        systems: What was compared, in the order of the columns; each name once.
+        averages: Means over tasks. A page prints these and computes none of its own.
+        comparisons: Pairs of systems, by task, category and over all.
+        distributions: How the scores spread over the queries of retrieval and reranking tasks.
+        decision: What is served, if the report decided something.
+        training: Curves of the stages behind the candidate.
+        notes: Paragraphs of plain text, such as what so little training can do.
+        machine: Hardware and versions, name to value.
+    """
+
+    title: str
+    created_at: datetime
+    run_id: str
+    systems: tuple[SystemReport, ...]
+    averages: tuple[Average, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    decision: Decision | None = None
+    training: tuple[StageCurve, ...] = ()
+    notes: tuple[str, ...] = ()
+    machine: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,203 @@
+"""What the tables and plots read out of a report: its tasks in order, who stands where, what was tested.
+
+Belongs here: selection and order. Does not belong here: how a value is printed (``tables``) or drawn (``plots``).
+Nothing is averaged here: means over tasks come with the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
+from llm2vec_core.evaluation.published import canonical_model
+from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.results import Average, Comparison, SystemReport, TaskScore
+from llm2vec_core.evaluation.systems import SystemTraits
+
+ALL_SCOPE = "all"
+WORD_SCOPE = "word"
+
+SHORT_NAMES: dict[str, str] = {
+    "Retrieval": "Retr.",
+    "Reranking": "Rerank.",
+    "Clustering": "Clust.",
+    "PairClassification": "PairClass.",
+    "Classification": "Class.",
+    "STS": "STS",
+    "Summarization": "Summ.",
+    ALL_SCOPE: "Avg",
+    WORD_SCOPE: "Words",
+}
+"""Names of the scopes as in the heads of the paper's Table 1."""
+
+POOLING_NAMES: dict[str, str] = {"eos": "EOS", "last": "EOS", "mean": "Mean", "weighted_mean": "W. mean"}
+"""Poolings as in the heads of the paper's Table 5. Pooling the last token shares the column of EOS pooling, which
+appends a token of its own."""
+
+_ENCODER_ONLY = frozenset({"BERT", "all-MiniLM-L6-v2"})
+"""Models that were made as encoders: they share the paper's first group."""
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------------
+
+
+def task_key(score: TaskScore) -> str:
+    """Identity of what was scored: results on different data never share a row, whatever their task is called."""
+    return f"{score.task} {score.content_sha256}"
+
+
+def tasks_by_category(report: EvaluationReport) -> dict[EvalTaskType, dict[str, TaskScore]]:
+    """One score of each task, by category in the order of the paper's Table 1; word-level tasks come last.
+
+    Returns:
+        Category to task key to the first system's score of it; categories without a task are left out.
+    """
+    found: dict[str, TaskScore] = {}
+    for system in report.systems:
+        for score in system.scores:
+            found.setdefault(task_key(score), score)
+    by_category = {
+        category: {key: score for key, score in found.items() if score.type == category}
+        for category in (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
+    }
+    return {category: tasks for category, tasks in by_category.items() if tasks}
+
+
+def sentence_tasks(report: EvaluationReport) -> dict[EvalTaskType, dict[str, TaskScore]]:
+    """The tasks of the seven categories."""
+    return {category: tasks for category, tasks in tasks_by_category(report).items() if category != WORD_TASK_TYPE}
+
+
+def scores_by_task(systems: Sequence[SystemReport]) -> list[dict[str, TaskScore]]:
+    """For each system its scores by task key."""
+    return [{task_key(score): score for score in system.scores} for system in systems]
+
+
+# --- averages and comparisons --------------------------------------------------------------------------------------
+
+
+def averages_of(report: EvaluationReport, scope: str) -> dict[str, Average]:
+    """Name of the system to its average of a scope, in the order of the systems."""
+    found = {average.system: average for average in report.averages if average.scope == scope}
+    return {system.name: found[system.name] for system in report.systems if system.name in found}
+
+
+def num_tasks(report: EvaluationReport, scope: str) -> int:
+    """Tasks behind the averages of a scope; zero where there are none."""
+    return max((average.num_tasks for average in report.averages if average.scope == scope), default=0)
+
+
+def category_scopes(report: EvaluationReport) -> tuple[str, ...]:
+    """The categories that have averages, in the order of Table 1."""
+    scopes = {average.scope for average in report.averages}
+    return tuple(category for category in EVAL_TASK_TYPES if category in scopes)
+
+
+def comparisons_by_scope(report: EvaluationReport) -> dict[str, list[Comparison]]:
+    """The comparisons of each scope: over all, the categories, the words, then task by task."""
+    order = (ALL_SCOPE, *EVAL_TASK_TYPES, WORD_SCOPE)
+    order += tuple(task.task for tasks in tasks_by_category(report).values() for task in tasks.values())
+    scopes = dict.fromkeys(comparison.scope for comparison in report.comparisons)
+    ranked = sorted(scopes, key=lambda scope: order.index(scope) if scope in order else len(order))
+    return {scope: [one for one in report.comparisons if one.scope == scope] for scope in ranked}
+
+
+def ties(report: EvaluationReport) -> frozenset[tuple[str, str, str]]:
+    """Scope and two systems, either way round, that were tested and could not be told apart."""
+    undecided = [comparison for comparison in report.comparisons if not comparison.is_significant]
+    return frozenset(
+        (one.scope, *pair) for one in undecided for pair in ((one.better, one.worse), (one.worse, one.better))
+    )
+
+
+def best_system(report: EvaluationReport, scope: str) -> str | None:
+    """Who has the highest average of a scope; None where fewer than two systems have one."""
+    averages = averages_of(report, scope)
+    return max(averages, key=lambda name: averages[name].score) if len(averages) > 1 else None
+
+
+# --- groups of systems ---------------------------------------------------------------------------------------------
+
+
+def system_groups(report: EvaluationReport) -> list[tuple[str, list[SystemReport]]]:
+    """Systems as the paper's Table 1 groups them.
+
+    Returns:
+        Title and systems: keyword and hybrid search, encoders by birth, then each base model in order of appearance.
+    """
+    titles = {"search": "Keyword and hybrid search", "encoder": "Encoder-only"}
+    groups: dict[str, list[SystemReport]] = {"search": [], "encoder": []}
+    for system in report.systems:
+        groups.setdefault(_group_key(system), []).append(system)
+    return [(titles.get(key, key.removeprefix("base ")), systems) for key, systems in groups.items() if systems]
+
+
+def _group_key(system: SystemReport) -> str:
+    if system.mode != "dense":
+        return "search"
+    if system.traits is None:
+        return "base Other encoders"
+    if canonical_model(system.traits.base_model) in _ENCODER_ONLY:
+        return "encoder"
+    return f"base {system.traits.base_model}"
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """A way of training with its averages over all tasks.
+
+    Attributes:
+        training: Attention and stages as in the paper's Table 5, such as ``Bi + MNTP``.
+        system: Name of the system where several share training and pooling, so that the rows can be told apart.
+        averages: By name of the pooling.
+    """
+
+    training: str
+    system: str
+    averages: dict[str, Average]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What attention, training and pooling do to one base model."""
+
+    base_model: str
+    rows: tuple[AblationRow, ...]
+
+
+_TRAINING_ORDER = ("Uni", "Bi", "Bi + MNTP", "Uni + SimCSE", "Bi + SimCSE", "Bi + MNTP + SimCSE")
+_STAGE_NAMES = {"mntp": "MNTP", "simcse": "SimCSE"}
+
+
+def ablations(report: EvaluationReport) -> tuple[Ablation, ...]:
+    """Table 5 and Figure 3 of the paper: one for each base model of which at least two variants were averaged."""
+    averages = averages_of(report, ALL_SCOPE)
+    by_base: dict[str, list[tuple[SystemTraits, Average]]] = {}
+    for system in report.systems:
+        if system.mode == "dense" and system.traits is not None and system.name in averages:
+            by_base.setdefault(system.traits.base_model, []).append((system.traits, averages[system.name]))
+    return tuple(
+        Ablation(base_model, _ablation_rows(found))
+        for base_model, found in by_base.items()
+        if len({traits.model_dump_json() for traits, _ in found}) > 1
+    )
+
+
+def _ablation_rows(found: Iterable[tuple[SystemTraits, Average]]) -> tuple[AblationRow, ...]:
+    """One row a training; systems with the same traits get further rows, marked with their names."""
+    rows: dict[tuple[str, str], dict[str, Average]] = {}
+    for traits, average in found:
+        training, pooling = training_name(traits), POOLING_NAMES[traits.pooling_mode]
+        is_taken = pooling in rows.get((training, ""), {})
+        rows.setdefault((training, average.system if is_taken else ""), {})[pooling] = average
+    known = [*_TRAINING_ORDER]
+    ordered = sorted(rows, key=lambda row: known.index(row[0]) if row[0] in known else len(known))
+    return tuple(AblationRow(training, system, rows[training, system]) for training, system in ordered)
+
+
+def training_name(traits: SystemTraits) -> str:
+    """Attention and training as in the rows of the paper's Table 5; echo is a row of its own."""
+    attention = "Uni" if traits.attention == "causal" else "Bi"
+    stages = [_STAGE_NAMES.get(stage, stage) for stage in traits.stages]
+    return " + ".join([attention, *stages]) + (", echo" if traits.echo else "")

@@ -1,0 +1,177 @@
+"""The nouns of an evaluation: scores with intervals, comparisons, and the systems that they belong to.
+
+Belongs here: records that are stored, compared and printed. Does not belong here: computing scores (``sentence``,
+``word``), intervals and tests (``statistics``), pages (``report``).
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llm2vec_core.evaluation.eval_tasks import EvalTaskType
+from llm2vec_core.evaluation.systems import SystemMode, SystemTraits
+
+
+class Record(BaseModel):
+    """Something that is stored as JSON and never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TaskScore(Record):
+    """How one system did on one task.
+
+    Attributes:
+        task: Name of the task.
+        type: Its category.
+        main_score_name: The metric that stands for the task.
+        main_score: Its value from 0 to 100; correlations can be below zero.
+        metrics: Every metric computed, on the same scale. Retrieval and reranking: ``ndcg_at_10``, ``map_at_1000``
+            (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and their like.
+        ci_low: Lower end of the 95 % bootstrap interval of the main score; none where the items are not known.
+        ci_high: Upper end.
+        seconds: Wall time, encoding included.
+        encode_seconds: The part of it that went into encoding.
+        num_items: Pairs, queries, test texts, items, samples or sentences scored.
+        num_texts: Distinct texts encoded for this task; texts that another task had encoded before do not count.
+        num_tokens: Their tokens.
+        content_sha256: Identity of the task's content.
+        system_fingerprint: Identity of what was scored.
+        is_official: Whether this is a task of MTEB, so that published figures compare.
+    """
+
+    task: str
+    type: EvalTaskType
+    main_score_name: str
+    main_score: float
+    metrics: dict[str, float]
+    ci_low: float | None = None
+    ci_high: float | None = None
+    seconds: float
+    encode_seconds: float = 0.0
+    num_items: int
+    num_texts: int
+    num_tokens: int = 0
+    content_sha256: str
+    system_fingerprint: str
+    is_official: bool = False
+
+
+class SystemReport(Record):
+    """One system and its scores.
+
+    Attributes:
+        name: Short; heads its column.
+        description: What it is, in a sentence.
+        fingerprint: Identity of what was scored.
+        mode: How it ranks.
+        traits: Its place in the ablation: base model, attention, training, pooling; none for BM25.
+        scores: One a task that it can do.
+    """
+
+    name: str
+    description: str = ""
+    fingerprint: str
+    mode: SystemMode
+    traits: SystemTraits | None = None
+    scores: tuple[TaskScore, ...]
+
+
+class Average(Record):
+    """Mean main score of a system over tasks, with its interval.
+
+    Attributes:
+        system: Name of the system.
+        scope: A category, or ``all`` for every sentence-level task, or ``word`` for every word-level one.
+        num_tasks: Tasks behind the mean; all systems of a scope did the same ones.
+    """
+
+    system: str
+    scope: str
+    num_tasks: int
+    score: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+class Comparison(Record):
+    """Two systems on the same items: is the difference more than chance?
+
+    Attributes:
+        scope: Name of the task, or a category, or ``all``.
+        better: Name of the system with the higher score.
+        worse: Name of the other.
+        difference: Points between them, zero or more.
+        ci_low: Lower end of the 95 % interval of the difference.
+        ci_high: Upper end.
+        p_value: Two-sided paired bootstrap test, Holm-corrected over the pairs of systems of this scope.
+        smallest_difference: Points that these items would show in four of five cases (80 % power, 5 % level).
+        is_significant: Whether the corrected p-value is below 0.05.
+    """
+
+    scope: str
+    better: str
+    worse: str
+    difference: float = Field(ge=0)
+    ci_low: float
+    ci_high: float
+    p_value: float = Field(ge=0, le=1)
+    smallest_difference: float
+    is_significant: bool
+
+    def sentence(self) -> str:
+        """The finding in plain words."""
+        interval = f"95 % interval {self.ci_low:.1f} to {self.ci_high:.1f}".replace("-", "−")
+        if self.is_significant:
+            return (
+                f"{self.better} and {self.worse} differ: {self.better} is {self.difference:.1f} points higher "
+                f"({interval}, p {_printed_p(self.p_value)})."
+            )
+        return (
+            f"This set can't tell {self.better} and {self.worse} apart: {self.difference:.1f} points ({interval}, "
+            f"p {_printed_p(self.p_value)}). It would show {self.smallest_difference:.1f} points and more."
+        )
+
+
+def _printed_p(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+class Distribution(Record):
+    """How a score spreads over the queries of a retrieval or reranking task.
+
+    Attributes:
+        task: Name of the task.
+        metric: What is measured for each query.
+        system: Name of the system.
+        quantiles: Its values at 0, 5, 10, ..., 100 % of the queries, from 0 to 100.
+        share_zero: Share of the queries that score zero.
+    """
+
+    task: str
+    metric: str
+    system: str
+    quantiles: tuple[float, ...]
+    share_zero: float
+
+
+class PublishedScore(Record):
+    """A figure that somebody published.
+
+    Attributes:
+        model: Name of the base model or encoder, such as ``LLaMA-2-7B`` or ``all-MiniLM-L6-v2``.
+        system: The row, such as ``Uni + w. Mean``, ``LLM2Vec`` or ``Bi + MNTP, mean``.
+        scope: Name of a task, a category, or ``all``.
+        score: The figure.
+        source: Where it stands.
+        other_score: What another source gives for the same figure, where it differs.
+        other_source: That source.
+    """
+
+    model: str
+    system: str
+    scope: str
+    score: float
+    source: str
+    other_score: float | None = None
+    other_source: str | None = None

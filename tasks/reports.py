@@ -1,0 +1,72 @@
+"""Evaluation reports at rest: made from outcomes, kept under the hash of what they say.
+
+Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.schema import canonical_json, sha256_json
+from data.store import Store
+from llm2vec_core.evaluation.compare import ScoredSystem, compare_systems
+from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, render_html, render_markdown
+from llm2vec_core.training.settings import StageCurve
+from tasks.writing import utc_now
+
+_LATEST_KEY = "reports/latest.json"
+
+
+def build_report(
+    title: str,
+    systems: Sequence[ScoredSystem],
+    *,
+    run_id: str,
+    decision: Decision | None = None,
+    training: Sequence[StageCurve] = (),
+    notes: Sequence[str] = (),
+) -> EvaluationReport:
+    """What a report says about systems that were scored on the same tasks."""
+    side_by_side = compare_systems(systems)
+    return EvaluationReport(
+        title=title,
+        created_at=utc_now(),
+        run_id=run_id,
+        systems=tuple(system.report for system in systems),
+        averages=side_by_side.averages,
+        comparisons=side_by_side.comparisons,
+        distributions=side_by_side.distributions,
+        decision=decision,
+        training=tuple(training),
+        notes=tuple(notes),
+        machine=_machine(),
+    )
+
+
+def keep_report(store: Store, report: EvaluationReport) -> str:
+    """Keep a report and name it the latest; what it says decides its id, not when it was written."""
+    name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
+    if store.read(f"reports/{name}/report.json") is None:
+        for file, content in plot_files(report).items():
+            store.put_if_absent(f"reports/{name}/{file}", content)
+        store.put_if_absent(f"reports/{name}/report.html", render_html(report).encode())
+        store.put_if_absent(f"reports/{name}/report.md", render_markdown(report).encode())
+        store.put_if_absent(f"reports/{name}/report.json", report.model_dump_json(indent=2).encode())
+    content = canonical_json({"report": name}).encode()
+    current = store.read(_LATEST_KEY)
+    if current != content:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
+    return name
+
+
+def report_file(store: Store, report: str, suffix: str) -> Path:
+    """Path of a kept report as ``html``, ``md`` or ``json``."""
+    return store.local_path(f"reports/{report}/report.{suffix}")
+
+
+def _machine() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "mteb")}
+    return {"processor": platform.machine(), "python": platform.python_version(), **versions}
