@@ -24,6 +24,7 @@ STAGES = ("mntp", "simcse", "supervised")
 """Training stages that a name can ask for, in the order in which they are trained."""
 
 ECHO = "echo"
+INSTRUCTED = "instructed"
 HYBRID = "hybrid"
 
 # The order of the kinds is that of the canonical name.
@@ -32,6 +33,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "stages": STAGES,
     "pooling": POOLING_MODES,
     "reading": (ECHO,),
+    "prompt": (INSTRUCTED,),
     "search": (HYBRID,),
 }
 _MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
@@ -104,24 +106,27 @@ class EncoderName:
         source: Fingerprint, directory, bundled name or hub name.
         view: How it is read.
         stages: Training stages asked for, in training order; None when none are named.
+        instructed: Whether the instruction of an evaluation task stands before its texts.
         hybrid: Whether its ranking is fused with that of BM25.
     """
 
     source: str
     view: EncoderView = EncoderView()
     stages: tuple[str, ...] | None = None
+    instructed: bool = False
     hybrid: bool = False
 
     def __str__(self) -> str:
         """Canonical name: :func:`parse_encoder_name` makes the same of it."""
         modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
         modes |= {ECHO} if self.view.echo else set()
+        modes |= {INSTRUCTED} if self.instructed else set()
         modes |= {HYBRID} if self.hybrid else set()
         return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
 
 
 def parse_encoder_name(name: str) -> EncoderName:
-    """Read ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+hybrid]``, the modes in any order.
+    """Read ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+instructed][+hybrid]``, the modes in any order.
 
     A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
 
@@ -147,7 +152,8 @@ def parse_encoder_name(name: str) -> EncoderName:
             ECHO in modes,
         ),
         tuple(stage for stage in STAGES if stage in modes) or None,
-        HYBRID in modes,
+        instructed=INSTRUCTED in modes,
+        hybrid=HYBRID in modes,
     )
 
 

@@ -6,7 +6,7 @@ Never imports prefect, and loads no model: an encoder is loaded when a task has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from llm2vec_core.evaluation.encode_once import EncodeOnce
@@ -40,11 +40,16 @@ def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | No
     return NamedSystem(System(name or encoder.title, "dense", remembering, encoder.traits), encoder.label)
 
 
+def instructed_system(dense: NamedSystem) -> NamedSystem:
+    """The same with the instruction of each task before its texts; the two share the vectors without one."""
+    system = replace(dense.system, name=f"{dense.system.name}, instructed", instructed=True)
+    return NamedSystem(system, f"{dense.description}, with the instruction of each task")
+
+
 def hybrid_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25; the two share their vectors."""
-    system = dense.system
-    title = name or f"{system.name}, hybrid"
-    return NamedSystem(System(title, "hybrid", system.encoder, system.traits), f"BM25 and {dense.description}")
+    system = replace(dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid")
+    return NamedSystem(system, f"BM25 and {dense.description}")
 
 
 def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
@@ -61,9 +66,9 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
             continue
         parsed = parse_encoder_name(name)
         encoder = resolve_encoder(settings, parsed)
-        if encoder.fingerprint not in dense:
-            dense[encoder.fingerprint] = dense_system(settings, encoder)
-        found = dense[encoder.fingerprint]
+        found = dense.setdefault(encoder.fingerprint, dense_system(settings, encoder))
+        if parsed.instructed:
+            found = instructed_system(found)
         systems.append(hybrid_system(found) if parsed.hybrid else found)
     return _distinct(systems)
 
@@ -75,14 +80,6 @@ def _distinct(systems: list[NamedSystem]) -> list[NamedSystem]:
     return [
         each
         if names.count(each.system.name) == 1
-        else NamedSystem(
-            System(
-                f"{each.system.name} ({each.system.fingerprint[:6]})",
-                each.system.mode,
-                each.system.encoder,
-                each.system.traits,
-            ),
-            each.description,
-        )
+        else replace(each, system=replace(each.system, name=f"{each.system.name} ({each.system.fingerprint[:6]})"))
         for each in once.values()
     ]

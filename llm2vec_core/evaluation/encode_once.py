@@ -29,7 +29,7 @@ class TextEncoder(Protocol):
     def embedding_dim(self) -> int:
         """Length of a vector."""
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None) -> Encoding:
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
         """One vector a text, in the order of the texts, and what it took."""
 
     def encode_words(
@@ -92,6 +92,10 @@ class EncodeOnce:
     def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
         """Vectors of texts, in their order; only texts not remembered reach the encoder, in one call.
 
+        Args:
+            texts: Any number of texts.
+            prompt: Put before every text; it is read, not pooled.
+
         Raises:
             CoreError: The encoder returned vectors that are not finite: no score could be trusted.
         """
@@ -101,7 +105,7 @@ class EncodeOnce:
         fresh: dict[str, Float32[np.ndarray, " dim"]] = {}
         if new:
             encoder, start = self._load(), time.perf_counter()
-            encoding = encoder.encode_counted(new, prompt=prompt)
+            encoding = encoder.encode_counted(new, prompt=prompt, pool_prompt=False)
             self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
             fresh = dict(zip(new, self._require_finite(encoding.vectors), strict=True))
             self._remember(prompt, fresh, size=encoding.vectors.nbytes)

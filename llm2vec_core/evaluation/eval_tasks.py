@@ -75,6 +75,7 @@ class EvalTask:
         num_items: Pairs, queries, test texts, items, samples or test sentences that are scored.
         is_official: Whether this is the whole of a task of MTEB, so that published figures compare: its ``note`` says
             so, and no subset was drawn.
+        instruction: What a text is asked for, in a sentence, for instructed systems; ``instruction`` in ``task.json``.
         tables: Rows by file stem (``pairs``, ``train``, ``corpus``, ...), checked.
     """
 
@@ -85,6 +86,7 @@ class EvalTask:
     content_sha256: str
     num_items: int
     is_official: bool
+    instruction: str | None
     tables: Mapping[str, Sequence[Row]] = field(repr=False)
 
     def mteb_task(self) -> AbsTask:
@@ -162,6 +164,7 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
         name=header["name"],
         type=header["type"],
         main_score=header["main_score"],
+        instruction=header.get("instruction"),
         language=header.get("language", "eng-Latn"),
         content_sha256=_content_sha256(folder, header, layout, subset=f"{max_items}/{seed}" if is_subset else "all"),
         num_items=len(tables[layout.items]),
@@ -188,7 +191,8 @@ def _read_header(folder: Path) -> Row:
         header = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise EvalTaskError(f"{path} is not JSON: {error}.", hint=LAYOUT_HINT) from None
-    require_keys(header, dict.fromkeys(("name", "type", "main_score"), Kind.TEXT), where=str(path))
+    needed = ("name", "type", "main_score", *(key for key in ("instruction",) if key in header))
+    require_keys(header, dict.fromkeys(needed, Kind.TEXT), where=str(path))
     known_types = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
     if header["type"] not in known_types:
         raise EvalTaskError(f"{path} is of type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}.")
@@ -198,7 +202,8 @@ def _read_header(folder: Path) -> Row:
 def _content_sha256(folder: Path, header: Row, layout: Layout, *, subset: str) -> str:
     """Hash what decides the scores: name, type and metric, every data file, and the subset."""
     digest = hashlib.sha256()
-    decisive = {key: header[key] for key in ("name", "type", "main_score")} | {"subset": subset}
+    decided_by = ("name", "type", "main_score", "instruction")
+    decisive = {"subset": subset} | {key: header[key] for key in decided_by if key in header}
     digest.update(json.dumps(decisive, sort_keys=True).encode())
     for name in sorted(layout.file_names):
         content = hashlib.sha256((folder / name).read_bytes()).hexdigest()

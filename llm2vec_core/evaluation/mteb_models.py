@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32
+from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.model_meta import ModelMeta
 from mteb.similarity_functions import cos_sim, pairwise_cos_sim
+from mteb.types import PromptType
 
 from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.systems import System
@@ -34,14 +36,19 @@ class DenseModel:
         """Wrap the encoder of a dense system."""
         self.mteb_model_meta = _model_meta(system)
         self._encoder = encoder
+        self._is_instructed = system.instructed
 
     def encode(
         self,
         inputs: Iterable[dict[str, list[str]]],
-        **kwargs: Any,  # noqa: ANN401 (task, split and prompt type, which our encoders do not need)
+        *,
+        task_metadata: TaskMetadata,
+        prompt_type: PromptType | None = None,
+        **kwargs: Any,  # noqa: ANN401 (split and subset, which our encoders do not need)
     ) -> Float32[np.ndarray, "num_texts dim"]:
         """Vectors of the ``text`` of mteb's batches."""
-        return self._encoder.encode([text for batch in inputs for text in batch["text"]])
+        prompt = _instruction(task_metadata, prompt_type) if self._is_instructed else None
+        return self._encoder.encode([text for batch in inputs for text in batch["text"]], prompt=prompt)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:  # noqa: ANN401 (mteb: numpy or torch)
         """Cosine of every vector with every other."""
@@ -63,6 +70,7 @@ class RankingModel:
         """Rank by words, and by vectors too where there is an encoder."""
         self.mteb_model_meta = _model_meta(system)
         self._encoder = system.encoder
+        self._is_instructed = system.instructed
         self._ids: list[str] = []
         self._lexical = LexicalIndex([])
         self._vectors: np.ndarray | None = None
@@ -79,6 +87,7 @@ class RankingModel:
         self,
         queries: Any,  # noqa: ANN401 (mteb's signature)
         *,
+        task_metadata: TaskMetadata,
         top_k: int,
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,  # noqa: ANN401
@@ -86,7 +95,8 @@ class RankingModel:
         """Score documents for queries: all, or the given candidates of each."""
         positions = {identity: position for position, identity in enumerate(self._ids)}
         texts = list(queries["text"])
-        vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
+        prompt = _instruction(task_metadata, PromptType.query) if self._is_instructed else None
+        vectors = _normalise(self._encoder.encode(texts, prompt=prompt)) if self._encoder else None
         results = {}
         for number, (query_id, text) in enumerate(zip(queries["id"], texts, strict=True)):
             among = None if top_ranked is None else np.array([positions[identity] for identity in top_ranked[query_id]])
@@ -113,6 +123,14 @@ def build_mteb_model(system: System) -> DenseModel | RankingModel:
     if system.mode == "dense" and system.encoder is not None:
         return DenseModel(system, system.encoder)
     return RankingModel(system)
+
+
+def _instruction(task: TaskMetadata, prompt_type: PromptType | None) -> str | None:
+    """What stands before a text of a task: its instruction and a space; nothing before the documents of a ranking."""
+    side = (prompt_type or PromptType.query).value
+    of_side = task.prompt if isinstance(task.prompt, dict) else {PromptType.query.value: task.prompt}
+    instruction = of_side.get(side)
+    return f"{instruction.strip()} " if instruction else None
 
 
 def _model_meta(system: System) -> ModelMeta:

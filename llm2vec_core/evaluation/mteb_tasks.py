@@ -180,6 +180,7 @@ def _metadata(eval_task: EvalTask) -> TaskMetadata:
         eval_splits=[SPLIT],
         eval_langs=[eval_task.language],
         main_score=eval_task.main_score,
+        prompt=eval_task.instruction,
     )
 
 

@@ -58,12 +58,15 @@ class System:
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both.
         encoder: Of ``dense`` and ``hybrid``; none for ``lexical``.
         traits: Place of the encoder in the paper's ablation, where it has one.
+        instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
+            ranked for them). It is read, not pooled, as in LLM2Vec.
     """
 
     name: str
     mode: SystemMode
     encoder: EncodeOnce | None = None
     traits: SystemTraits | None = None
+    instructed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -79,10 +82,12 @@ class System:
         """Identity of what decides the scores; two systems share it only if their mode and vectors are the same."""
         if self.encoder is None:
             return LEXICAL_FINGERPRINT
-        if self.mode == "dense":
-            return self.encoder.fingerprint
-        both = f"{self.mode}\n{LEXICAL_FINGERPRINT}\n{self.encoder.fingerprint}"
-        return hashlib.sha256(both.encode()).hexdigest()
+        parts = [self.encoder.fingerprint]
+        if self.mode == "hybrid":
+            parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
+        if self.instructed:
+            parts = ["instructed", *parts]
+        return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def label_shift(self) -> bool:

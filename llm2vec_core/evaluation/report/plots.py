@@ -173,7 +173,7 @@ def _main_scores(report: EvaluationReport) -> list[Plot]:
             if key in scores:
                 _draw_estimate(axes, scores[key], row)
         axes.margins(x=0.12)
-        axes.set_title(_plain(_shortened(example.task, 30)), loc="left", fontsize=8, color=ink)
+        axes.set_title(_plain(_shortened(example.task, 24)), loc="left", fontsize=8, color=ink)
 
     if not tasks:
         return []
@@ -212,7 +212,7 @@ def _distributions(report: EvaluationReport) -> list[Plot]:
                 _draw_spread(axes, found[*task, system], row, ink=ink)
         axes.set_xlim(-4, 124)
         axes.set_xticks([0, 50, 100])
-        axes.set_title(_plain(f"{_shortened(task[0], 26)}\n{task[1]}"), loc="left", fontsize=8, color=ink)
+        axes.set_title(_plain(f"{_shortened(task[0], 22)}\n{task[1]}"), loc="left", fontsize=8, color=ink)
 
     if not tasks or not systems:
         return []
@@ -290,7 +290,7 @@ def _radar(report: EvaluationReport) -> list[Plot]:
     scopes = category_scopes(report)
     averages = [averages_of(report, scope) for scope in scopes]
     complete = [system.name for system in report.systems if all(system.name in found for found in averages)]
-    if len(scopes) < 3 or not complete:
+    if len(scopes) < 3 or len(complete) < 2:  # a single line would compare nothing
         return []
     overall = averages_of(report, ALL_SCOPE)
     shown = sorted(complete, key=lambda name: -overall[name].score if name in overall else 0.0)[:_MAX_RADAR_SYSTEMS]

@@ -41,8 +41,8 @@ class HashEncoder:
     def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> np.ndarray:
         return self.encode_counted(texts, prompt=prompt).vectors
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None) -> Encoding:
-        self.encoded += texts
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+        self.encoded += [f"{prompt or ''}{text}" for text in texts]
         vectors = np.stack([self._vector(text) for text in texts]).astype(np.float32)
         num_tokens = sum(len(text.split()) for text in texts)
         return Encoding(vectors, num_tokens=num_tokens, num_padded_tokens=num_tokens, num_truncated=0)

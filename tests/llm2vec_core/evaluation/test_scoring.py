@@ -40,7 +40,7 @@ class Fixed:
         self.fingerprint = fingerprint
         self.embedding_dim = len(next(iter(self.vectors.values())))
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None) -> Encoding:
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
         return Encoding(np.stack([self.vectors[text] for text in texts]), 0, 0, 0)
 
 
@@ -84,6 +84,28 @@ def test_perfect_retrieval_scores_one_hundred(
         assert outcome.score.metrics[name] == pytest.approx(100), name
     assert outcome.score.metrics["precision_at_5"] == pytest.approx(20)
     assert outcome.by_item is not None and outcome.by_item.tolist() == [100.0] * 12
+
+
+@pytest.mark.parametrize(("task_type", "sides"), [("Retrieval", ["queries"]), ("STS", ["pairs"])])
+def test_an_instruction_stands_before_queries_and_never_before_documents(
+    make_task: MakeTask, make_system: MakeSystem, encoder: Any, task_type: str, sides: list[str]
+) -> None:
+    eval_task = load_eval_task(make_task(task_type, instruction="Find the place of work:"))
+    plain = evaluate_task(make_system("dense", encoder), eval_task)
+    assert not any(text.startswith("Find") for text in encoder.encoded)
+    encoder.encoded.clear()
+    system = make_system("dense", encoder, instructed=True)
+    outcome = evaluate_task(system, eval_task)
+    keys = ("text", "sentence1", "sentence2")
+    asked = {row[key] for side in sides for row in eval_task.tables[side] for key in keys if key in row}
+    instructed = {text for text in encoder.encoded if text.startswith("Find")}
+    assert instructed == {f"Find the place of work: {text}" for text in asked}
+    assert system.fingerprint != plain.score.system_fingerprint == encoder.fingerprint
+    assert make_system("hybrid", encoder, instructed=True).fingerprint not in (
+        system.fingerprint,
+        make_system("hybrid", encoder).fingerprint,
+    )
+    assert outcome.score.content_sha256 == eval_task.content_sha256
 
 
 def test_inverted_retrieval_scores_low(make_task: MakeTask, make_system: MakeSystem) -> None:
