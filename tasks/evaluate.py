@@ -292,6 +292,8 @@ def _summary(entry: _Entry) -> dict[str, object]:
                 "ci_low": score.ci_low,
                 "ci_high": score.ci_high,
                 "seconds": score.seconds,
+                "num_tokens": score.num_tokens,
+                "tokens_per_s": score.tokens_per_s,
             }
             for score in entry.scored.report.scores
         },

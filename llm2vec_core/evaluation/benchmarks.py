@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from llm2vec_core.errors import EvalTaskError, InputError
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, EvalTaskType
@@ -62,6 +62,7 @@ class BenchmarkTask:
             EvalTaskError: The data could not be loaded.
         """
         task = copy.deepcopy(self._task)  # mteb's tasks carry the state of their random numbers
+        task.metadata = copy.deepcopy(task.metadata)  # of the class, and the parts of an aggregate hang on it
         for part in parts_of(task):
             try:
                 part.load_data()
@@ -162,7 +163,7 @@ def _benchmark_task(task: AbsTask) -> BenchmarkTask:
         for part in parts
     ]
     decisive = json.dumps([task.metadata.name, task.metadata.main_score, identity])
-    (kind,) = [known for known in get_args(EvalTaskType) if known == task.metadata.type]
+    (kind,) = [known for known in EVAL_TASK_TYPES if known == task.metadata.type]
     return BenchmarkTask(
         name=task.metadata.name,
         type=kind,

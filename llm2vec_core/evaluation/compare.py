@@ -6,7 +6,7 @@ is served (``gate``), pages (``report``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +67,7 @@ def compare_systems(systems: Sequence[ScoredSystem]) -> SideBySide:
     return SideBySide(tuple(averages), tuple(comparisons), tuple(each for each in distributions if each is not None))
 
 
-def category_estimates(
-    outcomes: Sequence[Outcome], *, among: Mapping[str, object]
-) -> dict[str, tuple[list[str], Estimate]]:
+def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[str, tuple[list[str], Estimate]]:
     """Mean of the outcomes of each category, over the tasks whose content is among some.
 
     Returns:

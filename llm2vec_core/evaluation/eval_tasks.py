@@ -191,8 +191,9 @@ def _read_header(folder: Path) -> Row:
         header = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise EvalTaskError(f"{path} is not JSON: {error}.", hint=LAYOUT_HINT) from None
-    needed = ("name", "type", "main_score", *(key for key in ("instruction",) if key in header))
-    require_keys(header, dict.fromkeys(needed, Kind.TEXT), where=str(path))
+    require_keys(header, dict.fromkeys(("name", "type", "main_score"), Kind.TEXT), where=str(path))
+    if "instruction" in header:
+        require_keys(header, {"instruction": Kind.TEXT}, where=str(path))
     known_types = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
     if header["type"] not in known_types:
         raise EvalTaskError(f"{path} is of type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}.")

@@ -6,7 +6,7 @@ Does not belong here: computing scores (``scoring``), the statistics (``stats``)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from llm2vec_core.errors import InputError
@@ -66,8 +66,7 @@ def judge_categories(
     Raises:
         InputError: No task was scored for both.
     """
-    shared = {each.score.content_sha256: each for each in candidate}
-    shared = {each.score.content_sha256: each for each in incumbent if each.score.content_sha256 in shared}
+    shared = _shared_content(candidate, incumbent)
     if not shared:
         raise InputError(
             "The two encoders share no evaluation task, so neither can be preferred.",
@@ -104,7 +103,8 @@ def choose_encoder(
     """
     findings = judge_categories(candidate=candidate[1], incumbent=incumbent[1], margin=margin)
     tasks = sorted(task for finding in findings for task in finding.tasks)
-    means = [_mean(outcomes, tasks) for _, outcomes in (candidate, incumbent)]
+    shared = _shared_content(candidate[1], incumbent[1])
+    means = [_mean(outcomes, shared) for _, outcomes in (candidate, incumbent)]
     losses = [finding.category for finding in findings if finding.is_worse]
     is_better = means[0] > means[1] + min_gain
     served = candidate[0] if is_better and not losses else incumbent[0]
@@ -154,5 +154,10 @@ def defend(
     )
 
 
-def _mean(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> float:
-    return mean_estimate([each.estimate for each in outcomes if each.score.task in tasks]).score
+def _shared_content(candidate: Sequence[Outcome], incumbent: Sequence[Outcome]) -> set[str]:
+    """Identities of the tasks that both were scored on; equal names do not make equal tasks."""
+    return {each.score.content_sha256 for each in candidate} & {each.score.content_sha256 for each in incumbent}
+
+
+def _mean(outcomes: Sequence[Outcome], shared: Set[str]) -> float:
+    return mean_estimate([each.estimate for each in outcomes if each.score.content_sha256 in shared]).score

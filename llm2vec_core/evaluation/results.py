@@ -56,6 +56,11 @@ class TaskScore(Record):
     system_fingerprint: str
     is_official: bool = False
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens encoded per second of encoding; none where nothing was encoded."""
+        return self.num_tokens / self.encode_seconds if self.num_tokens and self.encode_seconds else None
+
 
 class SystemReport(Record):
     """One system and its scores.

@@ -11,6 +11,7 @@ import functools
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
     from llm2vec_core.evaluation.mteb_observations import CAUGHT, Recorder
 
     recorders = [Recorder(part) for part in parts_of(task)]
-    with _quiet_progress():
+    with _quiet_progress(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The task .* is superseded", category=UserWarning)
         result = mteb.evaluate(
             build_mteb_model(system),
             task,

@@ -112,8 +112,8 @@ def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]
     """
     known = {name: each for name, each in systems.items() if each.deviations is not None}
     pairs = []
-    for (first, one), (second, other) in itertools.combinations(known.items(), 2):
-        better, worse = (first, second) if one.score >= other.score else (second, first)
+    for first, second in itertools.combinations(known, 2):
+        better, worse = sorted((first, second), key=lambda name: (-known[name].score, name))
         pairs.append((better, worse, known[better] - known[worse]))
     p_values = holm([_two_sided(difference) for _, _, difference in pairs])
     return sorted(
