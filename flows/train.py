@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.request import RunRequest
 from tasks.refs import TrainReport
-from tasks.train import pin_snapshots, train_recipe
+from tasks.train import pin_training_data, train_recipe
 from tasks.writing import writing_run
 
 
@@ -19,9 +19,10 @@ def train(
 
     Args:
         request: Settings of the run.
-        newest: Train on the newest snapshots. Otherwise on those that the recipe was trained on before, if it was.
+        newest: Train on the newest snapshots and judgments. Otherwise on those that the recipe was trained on before,
+            if it was.
     """
     settings = request.settings()
     with writing_run(settings.store(), parent=request.parent_run) as run_id:
-        snapshots = pin_snapshots(settings, newest=newest)
-        return train_recipe(settings, snapshots, run_id=run_id)
+        pinned = pin_training_data(settings, newest=newest)
+        return train_recipe(settings, pinned, run_id=run_id)

@@ -1,4 +1,4 @@
-"""What differs between transformer architectures: which of them are encoders, and where their attention dropout is set.
+"""What differs between transformer architectures: what is no text model or an encoder, and names of their settings.
 
 A decoder is made bidirectional by a switch in its configuration; an encoder-only model (BERT, RoBERTa, MiniLM) looks
 both ways as it comes and has no such switch. Does not belong here: the switch and the probe (``bidirectional``), and
@@ -29,11 +29,77 @@ def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, wh
     That is so where transformers gives the architecture an output layer for masked words, and the configuration does
     not turn it into a decoder. (A causal output layer says nothing: BERT has one, too.) The answer is a statement about
     the configuration; :func:`apply_attention` measures what the loaded model does.
+
+    Raises:
+        BaseModelError: The model is neither that nor a decoder (see :func:`require_one_stack`).
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    is_decoder = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
-    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder
+    require_one_stack(config)
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+
+
+def require_one_stack(config: Any) -> None:  # noqa: ANN401
+    """Refuse a model that is more than one stack of layers over the tokens of a text.
+
+    Raises:
+        BaseModelError: An encoder-decoder (BART, T5), or a model for texts and images (Gemma 3 from 4B).
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise BaseModelError(
+            f"A {config.model_type} model is an encoder-decoder: its decoder reads the text a second time, with states "
+            "of the encoder, so it is neither a decoder that could be switched nor an encoder alone.",
+            hint="Choose a decoder (such as Llama) or an encoder-only model (such as BERT) as base model.",
+        )
+    if config.get_text_config() is not config:
+        raise BaseModelError(
+            f"A {config.model_type} model reads more than text: its language model "
+            f"({config.get_text_config().model_type}) is one part of several.",
+            hint="Save the language model on its own, and give that directory as base model.",
+        )
+
+
+def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # noqa: ANN401
+    """Refuse texts that are longer than a model's positions reach.
+
+    Args:
+        config: Configuration of the model.
+        num_tokens: Tokens of the longest text.
+        name: Base model's name, for messages.
+
+    Raises:
+        BaseModelError: Says how many positions the model has.
+    """
+    num_positions = getattr(config, "max_position_embeddings", None)
+    # Absent or -1 where positions have no end.
+    if num_positions is not None and 0 < num_positions < num_tokens:
+        raise BaseModelError(
+            f"{name} ({config.model_type}) has {num_positions} positions (max_position_embeddings), and texts of "
+            f"{num_tokens} tokens are asked for.",
+            hint=f"Set the tokens of a text (max_tokens, chunk_tokens) to {num_positions} at most.",
+        )
+
+
+def prepare_padding(tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers ship no types
+    """Make a decoder's tokenizer pad texts so that no vector depends on its batch.
+
+    Many decoders (GPT-2, LLaMA, Mistral) come without padding token; the token that ends a text takes its place, which
+    is never seen, since the attention mask hides it. Padding goes to the right: learned positions such as GPT-2's are
+    counted from the first column, so padding on the left would move a text to other positions.
+
+    Raises:
+        BaseModelError: The tokenizer has no padding token, and no other one to use.
+    """
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is not None:
+        return
+    substitute = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
+    if substitute is None:
+        raise BaseModelError(
+            "The tokenizer has no padding token, and no EOS, BOS or UNK token to use in its place.",
+            hint="Add a pad_token to the base model's tokenizer_config.json.",
+        )
+    tokenizer.pad_token = substitute
 
 
 def holds_encoder_only(directory: Path) -> bool:

@@ -103,18 +103,25 @@ def write_checkpoint(
         training_snapshots: Ids of the snapshots it was trained on, by kind.
 
     Raises:
-        BaseModelError: The architecture ignores the attention asked for.
+        BaseModelError: The architecture ignores the attention asked for, or its positions end before ``max_tokens``.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
-    from llm2vec_core.architectures import apply_attention, seeded_missing_weights
+    from llm2vec_core.architectures import (
+        apply_attention,
+        prepare_padding,
+        require_positions,
+        seeded_missing_weights,
+    )
     from llm2vec_core.pooling import pooling_module
 
     with seeded_missing_weights():
         transformer = Transformer(
             str(backbone), max_seq_length=max_tokens, model_kwargs={"dtype": "float32", "local_files_only": True}
         )
+    require_positions(transformer.model.config, max_tokens, name=base_model)
+    prepare_padding(transformer.tokenizer)
     apply_attention(transformer.model, attention, name=base_model)
     hidden_size = transformer.get_embedding_dimension()
     model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])

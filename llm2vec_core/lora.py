@@ -33,6 +33,7 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
     """Our settings as a peft ``LoraConfig`` for ``model``."""
     import torch.distributed.tensor  # noqa: F401 - peft looks it up without importing it
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
     return LoraConfig(
         r=settings.rank,
@@ -41,6 +42,8 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
         target_modules=settings.targets,
         # Only where there is one: peft warns about an exclusion that meets nothing.
         exclude_modules=_POOLER if hasattr(model, "pooler") else None,
+        # GPT-2's linear layers keep their weights transposed.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         bias="none",
     )
 

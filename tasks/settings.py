@@ -83,6 +83,15 @@ class EvaluateSettings(_Section):
     gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")
 
 
+class JudgmentSettings(_Section):
+    """What supervised training learns from."""
+
+    sources: list[str] = Field(
+        [], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles; for the supervised stage"
+    )
+    max_per_source: int = Field(100_000, ge=1, description="a seeded sample of each source of so many at most")
+
+
 class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
@@ -96,6 +105,7 @@ class Settings(_Section):
     sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
     clean: CleanConfig = CleanConfig()
     train: Recipe = Recipe()
+    judgments: JudgmentSettings = JudgmentSettings()
     encode: EncodeSettings = EncodeSettings()
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -1,11 +1,12 @@
-"""Training: pin the snapshots, run the recipe, keep the checkpoint.
+"""Training: pin what is trained on, run the recipe, keep the checkpoint.
 
-A recipe is trained once for the snapshots that were the latest then; a new night's documents do not train anything.
-``l2v train`` asks for the newest snapshots.
+A recipe is trained once for the snapshots and judgments that were the latest then; a new night's documents do not train
+anything. ``l2v train`` asks for the newest.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 
@@ -14,10 +15,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.errors import InputError
-from data.schema import KINDS, encoded_text
+from data.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
+from data.schema import KINDS, encoded_text, sha256_json
 from data.snapshot import latest_snapshot, open_snapshot
 from data.store import Store
-from llm2vec_core.training.settings import Recipe, StepLog
+from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple
 from tasks.artifacts import progress
 from tasks.cards import write_model_card
 from tasks.checkpoints import base_models_dir, build_untrained, find_checkpoint, read_curves, store_checkpoint
@@ -26,20 +28,23 @@ from tasks.refs import CheckpointRef, TrainReport
 from tasks.settings import Settings
 from tasks.writing import lease_of
 
+_JUDGMENTS = "judgments"
+"""Name of the judgments' identity beside the snapshots' ids."""
 
-@task(task_run_name="pin training snapshots", cache_policy=NO_CACHE, **STORAGE)
-def pin_snapshots(settings: Settings, *, newest: bool) -> dict[str, str]:
-    """Ids of the snapshots to train on, by kind.
+
+@task(task_run_name="pin training data", cache_policy=NO_CACHE, **STORAGE)
+def pin_training_data(settings: Settings, *, newest: bool) -> dict[str, str]:
+    """What to train on: ids of the snapshots by kind, and the identity of the judgments where there are any.
 
     Args:
         settings: Settings of the run.
-        newest: Take the latest snapshots, even if the recipe was trained before.
+        newest: Take the latest, even if the recipe was trained before.
 
     Raises:
-        InputError: Nothing was ingested yet.
+        InputError: Nothing was ingested yet, or judgments cannot be read.
     """
     store = settings.store()
-    pinned = store.read(_pin_key(settings.train))
+    pinned = store.read(_pin_key(settings))
     if pinned is not None and not newest:
         return _parse_pin(pinned)
     latest: dict[str, str] = {
@@ -47,30 +52,33 @@ def pin_snapshots(settings: Settings, *, newest: bool) -> dict[str, str]:
     }
     if not latest:
         raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
+    if _is_supervised(settings):
+        latest[_JUDGMENTS] = judgments_sha256(_judgments(settings))
     return latest
 
 
 def find_trained(settings: Settings) -> CheckpointRef | None:
     """The checkpoint that the recipe made, if it was ever trained to the end."""
     store = settings.store()
-    pinned = store.read(_pin_key(settings.train))
-    record = store.read(_record_key(settings.train.key(_parse_pin(pinned)))) if pinned is not None else None
+    pinned = store.read(_pin_key(settings))
+    record = store.read(_record_key(_recipe_key(settings, _parse_pin(pinned)))) if pinned is not None else None
     return None if record is None else CheckpointRef.model_validate_json(record)
 
 
 @task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)
-def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) -> TrainReport:
-    """Run the recipe on the pinned snapshots, or find its checkpoint.
+def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> TrainReport:
+    """Run the recipe on the pinned training data, or find its checkpoint.
 
     Killed in the middle, the next call continues from the last save.
 
     Raises:
+        InputError: The judgments are no longer those that were pinned.
         BaseModelError: The base model cannot be found, or ignores the bidirectional switch.
         TrainingError: Too little text, or a loss that is not finite.
     """
     started = time.monotonic()
     store, recipe = settings.store(), settings.train
-    recipe_key = recipe.key(snapshots)
+    recipe_key = _recipe_key(settings, pinned)
     record_key = _record_key(recipe_key)
     known = store.read(record_key)
     if known is not None:
@@ -79,9 +87,10 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) 
 
     from llm2vec_core.training.recipe import train_encoder
 
+    triples = _triples(settings, pinned)
     lease = lease_of(store, run_id)
     lease.check()
-    _pin(store, recipe, snapshots)  # before the first step: a killed run continues on what it began with
+    _pin(store, settings, pinned)  # before the first step: a killed run continues on what it began with
     work_dir = store.local_path(f"training/{recipe_key[:32]}")
     num_steps = sum(getattr(recipe, stage).steps for stage in recipe.stages)
     with progress(f"train {recipe.base_model}", num_steps) as advance:
@@ -92,11 +101,12 @@ def train_recipe(settings: Settings, snapshots: dict[str, str], *, run_id: str) 
 
         trained = train_encoder(
             recipe,
-            _training_texts(store, recipe, snapshots),
+            _training_texts(store, recipe, pinned),
             recipe_key=recipe_key,
             work_dir=work_dir,
             cache_dir=base_models_dir(store),
-            training_snapshots=snapshots,
+            training_snapshots={kind: pinned[kind] for kind in KINDS if kind in pinned},
+            triples=triples,
             on_step=on_step,
         )
     ref = store_checkpoint(store, work_dir / "checkpoint", fence=lease.check)
@@ -134,9 +144,42 @@ def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> 
     return [texts[index] for index in sorted(chosen)]
 
 
-def _pin(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> None:
-    key = _pin_key(recipe)
-    content = "\n".join(f"{kind} {snapshot}" for kind, snapshot in sorted(snapshots.items())).encode()
+def _is_supervised(settings: Settings) -> bool:
+    return "supervised" in settings.train.stages
+
+
+def _judgments(settings: Settings) -> list[Judgment]:
+    chosen = settings.judgments
+    if not chosen.sources:
+        raise InputError(
+            "The recipe has a supervised stage, and no judgments are named.",
+            hint="Set judgments.sources to JSONL files, bundled:sample or bundled:esco-titles.",
+        )
+    read = itertools.chain.from_iterable(read_judgments(source) for source in chosen.sources)
+    return sample_judgments(read, max_per_source=chosen.max_per_source, seed=settings.train.supervised.seed)
+
+
+def _triples(settings: Settings, pinned: dict[str, str]) -> list[TrainingTriple]:
+    """The pinned judgments as the core takes them."""
+    if not _is_supervised(settings):
+        return []
+    judgments = _judgments(settings)
+    if judgments_sha256(judgments) != pinned[_JUDGMENTS]:
+        raise InputError(
+            "The judgments are no longer those that this recipe was pinned to.",
+            hint="Restore them, or run `l2v train`, which takes the newest.",
+        )
+    return [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
+
+
+def _recipe_key(settings: Settings, pinned: dict[str, str]) -> str:
+    snapshots: dict[str, str] = {kind: pinned[kind] for kind in KINDS if kind in pinned}
+    return settings.train.key(snapshots, pinned.get(_JUDGMENTS))
+
+
+def _pin(store: Store, settings: Settings, pinned: dict[str, str]) -> None:
+    key = _pin_key(settings)
+    content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.items())).encode()
     store.compare_and_swap(key, expected=store.read(key), content=content)
 
 
@@ -148,5 +191,8 @@ def _record_key(recipe_key: str) -> str:
     return f"recipes/{recipe_key}.json"
 
 
-def _pin_key(recipe: Recipe) -> str:
-    return f"recipes/pinned/{recipe.settings_key()}.txt"
+def _pin_key(settings: Settings) -> str:
+    recipe = settings.train.settings_key()
+    if not _is_supervised(settings):
+        return f"recipes/pinned/{recipe}.txt"
+    return f"recipes/pinned/{sha256_json([recipe, settings.judgments.model_dump()])}.txt"

@@ -1,4 +1,7 @@
-"""What all stages share: arguments of the trainer, order of the examples, progress, and resuming from the last save."""
+"""What stages share: arguments of the trainer, order of the examples, progress, and resuming from the last save.
+
+Encoder, loss and merging of the two contrastive stages are here, too.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+)
 
+from llm2vec_core.architectures import (
+    apply_attention,
+    attention_dropout_overrides,
+    prepare_padding,
+    require_one_stack,
+    require_positions,
+    seeded_missing_weights,
+)
 from llm2vec_core.errors import TrainingError
+from llm2vec_core.lora import merge_adapter
+from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.pooling import pooling_module
 from llm2vec_core.training.settings import OnStep, Stage, StageCurve, StageSettings, StepLog
 
 logger = logging.getLogger(__name__)
@@ -144,6 +167,89 @@ def require_examples(examples: Sequence[object], *, needed: int, stage: str, uni
             f"{stage} found {len(examples)} {unit} to train on, and one update needs {needed}.",
             hint="Ingest more documents, or lower train.{stage}.batch_size.".replace("{stage}", stage),
         )
+
+
+def contrastive_encoder(
+    base: Path,
+    *,
+    attention: Attention,
+    pooling_mode: PoolingMode,
+    max_tokens: int,
+    name: str,
+    attention_dropout: float | None = None,
+) -> Any:  # noqa: ANN401 - SentenceTransformer, which ships no types
+    """The encoder that a contrastive stage trains: transformer in fp32, attention, pooling.
+
+    Args:
+        base: Directory of a transformer with its tokenizer.
+        attention: Attention that the encoder will have.
+        pooling_mode: Pooling that the encoder will have.
+        max_tokens: Longer texts are cut here.
+        name: Base model's name, for messages.
+        attention_dropout: Dropout on attention weights while training; the base model's own by default.
+
+    Raises:
+        BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
+            attention or has no dropout to set, or its positions do not reach as far as ``max_tokens``.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    require_one_stack(config)
+    require_positions(config, max_tokens, name=name)
+    transformer = Transformer(
+        str(base),
+        max_seq_length=max_tokens,
+        model_kwargs={"dtype": torch.float32, "local_files_only": True},
+        config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
+    )
+    prepare_padding(transformer.tokenizer)
+    apply_attention(transformer.model, attention, name=name)
+    pooling = pooling_module(pooling_mode, hidden_size=transformer.get_embedding_dimension())
+    return SentenceTransformer(modules=[transformer, pooling])
+
+
+def in_batch_negatives(model: Any, *, temperature: float, batch_size: int, micro_batch_size: int) -> Any:  # noqa: ANN401
+    """The contrastive loss over the whole batch: every text of another row is a negative.
+
+    A batch that does not fit goes through the model in micro batches (GradCache), at the price of a second forward.
+
+    Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
+
+    Args:
+        model: The ``SentenceTransformer`` to train.
+        temperature: Cosines are divided by it.
+        batch_size: Rows of one optimizer update.
+        micro_batch_size: Texts of one forward pass.
+    """
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+        MultipleNegativesRankingLoss,
+    )
+
+    scale = 1 / temperature
+    if micro_batch_size >= batch_size:
+        return MultipleNegativesRankingLoss(model, scale=scale)
+    return CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=micro_batch_size)
+
+
+def save_merged(model: Any, base: Path, *, attention: Attention, name: str, work_dir: Path) -> Path:  # noqa: ANN401
+    """Merge the adapter that a ``SentenceTransformer`` was trained with into a fresh load of its base.
+
+    Returns:
+        Directory of the merged transformer without output layer, with its tokenizer.
+    """
+    model.save_pretrained(str(work_dir / "adapter"), create_model_card=False)
+    with seeded_missing_weights():
+        plain = AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    apply_attention(plain, attention, name=name)
+    merged = merge_adapter(plain, work_dir / "adapter")
+    merged.save_pretrained(work_dir / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    prepare_padding(tokenizer)
+    tokenizer.save_pretrained(work_dir / "merged")
+    return work_dir / "merged"
 
 
 class _StepCallback(TrainerCallback):  # type: ignore[misc]

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from llm2vec_core.architectures import holds_encoder_only
+from llm2vec_core.architectures import holds_encoder_only, prepare_padding, require_positions
 from llm2vec_core.bidirectional import switch_attention
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.lora import lora_config
@@ -66,16 +66,42 @@ class MntpModel(PeftModel):  # type: ignore[misc]
             num_items_in_batch: Masked tokens of the whole update, of which this may be one micro batch; the trainer
                 adds up what the micro batches return. Without it, the mean is over this batch.
         """
-        causal_model = self.get_base_model()
-        hidden_states = causal_model.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
         # label_shift: token i is scored from position i - 1.
         targets = labels[:, 1:]
         scored = targets != IGNORED
-        logits = causal_model.get_output_embeddings()(hidden_states[:, :-1][scored])
+        logits = _scored_logits(self.get_base_model(), scored, input_ids=input_ids, attention_mask=attention_mask)
         total = functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
         return {"loss": total / (num_items_in_batch if num_items_in_batch is not None else scored.sum())}
+
+
+def _scored_logits(
+    causal_model: Any,  # noqa: ANN401 - a transformers model, which ships no types
+    scored: Bool[Tensor, "batch shorter"],
+    *,
+    input_ids: Int64[Tensor, "batch seq"],
+    attention_mask: Int64[Tensor, "batch seq"],
+) -> Float[Tensor, "num_scored vocab"]:
+    """Logits of some positions alone, by the model's own forward pass.
+
+    What enters the output layer is reduced on the way, and what the architecture does behind it (Gemma 2 caps its
+    logits, others scale them) stays its own business.
+
+    Args:
+        causal_model: Decoder with its output layer.
+        scored: Whether a position is wanted, for all positions but the last.
+        input_ids: Tokens.
+        attention_mask: 1 for tokens, 0 for padding.
+    """
+
+    def keep_scored(_head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:  # noqa: ANN401
+        return (inputs[0][:, :-1][scored].unsqueeze(0),)
+
+    hook = causal_model.get_output_embeddings().register_forward_pre_hook(keep_scored)
+    try:
+        logits: Tensor = causal_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits.squeeze(0)
 
 
 class MaskedChunks(Dataset[dict[str, Tensor]]):
@@ -196,7 +222,8 @@ def train_mntp(
         Directory of the merged decoder (bidirectional, stated in its configuration), and the curve.
 
     Raises:
-        BaseModelError: The base model is encoder-only, or its architecture ignores the bidirectional switch.
+        BaseModelError: The base model is no decoder, its architecture ignores the bidirectional switch, or a chunk is
+            longer than its positions reach.
         TrainingError: Too little text, or a loss that is not finite.
     """
     if holds_encoder_only(base):
@@ -205,7 +232,9 @@ def train_mntp(
             "which mntp trains through.",
             hint="Leave mntp out of train.stages, or choose a decoder as base model.",
         )
+    require_positions(AutoConfig.from_pretrained(base, local_files_only=True), settings.chunk_tokens, name=name)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    prepare_padding(tokenizer)
     # fp32 weights with LoRA; bf16 is the trainer's autocast.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     switch_attention(model.base_model, "bidirectional", name=name)

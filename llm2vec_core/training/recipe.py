@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.architectures import transformer_directory
 from llm2vec_core.base_models import fetch_base_model
 from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
-from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog
+from llm2vec_core.errors import TrainingError
+from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog, TrainingTriple
 
 _DONE = "curve.json"
 
@@ -34,6 +35,7 @@ def train_encoder(
     recipe_key: str,
     work_dir: Path,
     cache_dir: Path,
+    triples: Sequence[TrainingTriple] = (),
     training_snapshots: dict[str, str] | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedEncoder:
@@ -47,14 +49,21 @@ def train_encoder(
         recipe_key: Key of the recipe, recorded in the checkpoint.
         work_dir: Keeps the state between calls; the caller removes it when the checkpoint is stored.
         cache_dir: Where converted base models are kept.
+        triples: What the supervised stage learns from, the same for every call with this key.
         training_snapshots: Ids of the snapshots that the texts are from, by kind; recorded in the checkpoint.
         on_step: Called after every update.
 
     Raises:
         BaseModelError: The base model cannot be found, ignores the switch to the recipe's attention, or is encoder-only
             and the recipe has the stage mntp.
-        TrainingError: Too little text, or a loss that is not finite.
+        InputError: The supervised stage asks for more dimensions than the encoder has.
+        TrainingError: Too little text, no triples for the supervised stage, or a loss that is not finite.
     """
+    if "supervised" in recipe.stages and not triples:
+        raise TrainingError(
+            "The recipe has the stage supervised, and no triples came with it; at least one batch was expected.",
+            hint="Name sources of judgments, or leave supervised out of train.stages.",
+        )
     backbone = transformer_directory(fetch_base_model(recipe.base_model, cache_dir=cache_dir))
     curves: list[StageCurve] = []
     steps_run = 0
@@ -66,7 +75,9 @@ def train_encoder(
             on_step(step)
 
     for stage in recipe.stages:
-        backbone, curve = _run_stage(stage, recipe, backbone, texts, work_dir=work_dir / stage, on_step=counted)
+        backbone, curve = _run_stage(
+            stage, recipe, backbone, texts, triples=triples, work_dir=work_dir / stage, on_step=counted
+        )
         curves.append(curve)
     target = work_dir / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
@@ -87,7 +98,14 @@ def train_encoder(
 
 
 def _run_stage(
-    stage: Stage, recipe: Recipe, base: Path, texts: Sequence[str], *, work_dir: Path, on_step: OnStep
+    stage: Stage,
+    recipe: Recipe,
+    base: Path,
+    texts: Sequence[str],
+    *,
+    triples: Sequence[TrainingTriple],
+    work_dir: Path,
+    on_step: OnStep,
 ) -> tuple[Path, StageCurve]:
     """Run one stage, or read what it left when it is done already."""
     done = work_dir / _DONE
@@ -100,13 +118,26 @@ def _run_stage(
         merged, curve = train_mntp(
             base, texts, settings=recipe.mntp, work_dir=work_dir, name=recipe.base_model, on_step=on_step
         )
-    else:
+    elif stage == "simcse":
         from llm2vec_core.training.simcse import train_simcse
 
         merged, curve = train_simcse(
             base,
             texts,
             settings=recipe.simcse,
+            attention=recipe.attention,
+            pooling_mode=recipe.pooling_mode,
+            work_dir=work_dir,
+            name=recipe.base_model,
+            on_step=on_step,
+        )
+    else:
+        from llm2vec_core.training.supervised import train_supervised
+
+        merged, curve = train_supervised(
+            base,
+            triples,
+            settings=recipe.supervised,
             attention=recipe.attention,
             pooling_mode=recipe.pooling_mode,
             work_dir=work_dir,

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from llm2vec_core.lora import LoraSettings
 from llm2vec_core.modes import Attention, PoolingMode
 
-Stage = Literal["mntp", "simcse"]
+Stage = Literal["mntp", "simcse", "supervised"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 
 MaskPolicy = Literal["bert", "all_mask"]
 
@@ -100,11 +102,61 @@ class SimcseSettings(StageSettings):
     temperature: float = Field(0.05, gt=0, description="cosines are divided by it")
 
 
+@dataclass(frozen=True)
+class TrainingTriple:
+    """What the supervised stage learns from.
+
+    Attributes:
+        anchor: What is asked for; the instruction of the stage is put before it.
+        positive: A text that fits.
+        negatives: Texts that do not fit; may be empty.
+        source: Name of where it is from; all examples of a batch are from one source.
+    """
+
+    anchor: str
+    positive: str
+    negatives: tuple[str, ...] = ()
+    source: str = ""
+
+
+class SupervisedSettings(StageSettings):
+    """Settings of the supervised stage; the defaults are LLM2Vec's, for seven billion parameters and a million triples.
+
+    The temperature is 0.02 and not SimCSE's 0.05, since LLM2Vec leaves its loss at a scale of 50 in this stage: where
+    the negatives are chosen, they differ less from the positives than random sentences do.
+    """
+
+    steps: int = 1000
+    batch_size: int = 512
+    micro_batch_size: int = 32
+    learning_rate: float = 2e-4
+    warmup_steps: int = 300
+    max_tokens: int = Field(512, ge=8, description="longer texts are cut here")
+    temperature: float = Field(0.02, gt=0, description="cosines are divided by it")
+    instruction: str = Field("", description="put before anchors as it is, never before positives and negatives")
+    hard_negatives: int = Field(
+        0,
+        ge=0,
+        description="negatives mined for each anchor with the encoder that the stage starts from; 0: given ones",
+    )
+    false_negative_margin: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="share by which a mined negative must be less similar to the anchor than the positive is, since "
+        "what is about as similar may well fit (0.05: NV-Retriever)",
+    )
+    matryoshka_dims: tuple[PositiveInt, ...] = Field(
+        (), description="train leading dimensions of the vectors, too, so that they can be cut to these lengths"
+    )
+
+
 class Recipe(BaseModel):
     """How an encoder is made.
 
-    Its key names everything that decides the result: base model, stages, their settings, and the pinned training
-    snapshots. Equal keys mean equal encoders, so a night trains only when there is no checkpoint of its key.
+    Its key names everything that decides the result: base model, stages, their settings, the pinned training
+    snapshots, and the judgments of the supervised stage. Equal keys mean equal encoders, so a night trains only when
+    there is no checkpoint of its key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,7 +165,9 @@ class Recipe(BaseModel):
         "bundled:smollm2-135m",
         description="bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT",
     )
-    stages: tuple[Stage, ...] = Field(STAGES, description="training stages, in order")
+    stages: tuple[Stage, ...] = Field(
+        UNSUPERVISED_STAGES, description="training stages, in order; supervised needs judgments"
+    )
     attention: Attention = Field(
         "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is (no mntp)"
     )
@@ -122,6 +176,7 @@ class Recipe(BaseModel):
     max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()
+    supervised: SupervisedSettings = SupervisedSettings()
 
     @model_validator(mode="after")
     def _modes_can_be_trained(self) -> Self:
@@ -150,9 +205,17 @@ class Recipe(BaseModel):
             del decisive["attention"]
         return _hash(decisive)
 
-    def key(self, training_snapshots: dict[str, str]) -> str:
-        """``recipe_key``: hash of the recipe and the snapshots it is trained on."""
-        return _hash({"recipe": self.settings_key(), "snapshots": training_snapshots})
+    def key(self, training_snapshots: dict[str, str], judgments_sha256: str | None = None) -> str:
+        """``recipe_key``: hash of the recipe and of what it is trained on.
+
+        Args:
+            training_snapshots: Ids of the snapshots, by kind.
+            judgments_sha256: Identity of the judgments; counts where the recipe has the supervised stage.
+        """
+        decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
+        if judgments_sha256 is not None and "supervised" in self.stages:
+            decisive["judgments"] = judgments_sha256
+        return _hash(decisive)
 
 
 def _hash(value: object) -> str:

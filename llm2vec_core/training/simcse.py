@@ -12,29 +12,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.losses import (
-    CachedMultipleNegativesRankingLoss,
-    MultipleNegativesRankingLoss,
-)
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from llm2vec_core.architectures import apply_attention, attention_dropout_overrides, seeded_missing_weights
-from llm2vec_core.lora import lora_config, merge_adapter
+from llm2vec_core.lora import lora_config
 from llm2vec_core.modes import Attention, PoolingMode
-from llm2vec_core.pooling import pooling_module
 from llm2vec_core.training.loop import (
+    contrastive_encoder,
     example_order,
+    in_batch_negatives,
     require_examples,
     run_trainer,
+    save_merged,
     trainer_arguments,
 )
 from llm2vec_core.training.settings import OnStep, SimcseSettings, StageCurve
@@ -75,7 +69,8 @@ def train_simcse(
         Directory of the merged transformer without output layer, and the curve.
 
     Raises:
-        BaseModelError: The architecture ignores the switch to the attention, or has no attention dropout.
+        BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
+            attention or has no attention dropout, or its positions do not reach as far as ``max_tokens``.
         TrainingError: Too few sentences, or a loss that is not finite.
     """
     sentences = split_sentences(texts, min_words=settings.min_words)
@@ -87,7 +82,14 @@ def train_simcse(
         seed=settings.seed,
     )
     drawn = [sentences[index] for index in order]
-    model = _noisy_encoder(base, settings=settings, attention=attention, pooling_mode=pooling_mode, name=name)
+    model = contrastive_encoder(
+        base,
+        attention=attention,
+        pooling_mode=pooling_mode,
+        max_tokens=settings.max_tokens,
+        name=name,
+        attention_dropout=settings.simcse_dropout,
+    )
     torch.manual_seed(settings.seed)  # LoRA's initial weights
     model.add_adapter(lora_config(settings.lora, model[0].model))
     trainer = SentenceTransformerTrainer(
@@ -98,7 +100,12 @@ def train_simcse(
             batch_sampler=_in_given_order,
         ),
         train_dataset=Dataset.from_dict({"anchor": drawn, "positive": drawn}),
-        loss=_in_batch_negatives(model, settings),
+        loss=in_batch_negatives(
+            model,
+            temperature=settings.temperature,
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+        ),
     )
     trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
     lengths = [
@@ -106,41 +113,7 @@ def train_simcse(
     ]
     tokens_per_step = 2 * sum(lengths[index] for index in order) / settings.steps  # two views of each
     curve = run_trainer(trainer, stage="simcse", tokens_per_step=tokens_per_step, on_step=on_step)
-    model.save_pretrained(str(work_dir / "adapter"), create_model_card=False)
-    with seeded_missing_weights():
-        plain = AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    apply_attention(plain, attention, name=name)
-    merged = merge_adapter(plain, work_dir / "adapter")
-    merged.save_pretrained(work_dir / "merged")
-    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(work_dir / "merged")
-    return work_dir / "merged", curve
-
-
-def _in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings) -> Any:  # noqa: ANN401 - an untyped module
-    """The contrastive loss over the whole batch.
-
-    A batch that does not fit goes through the model in micro batches (GradCache), at the price of a second forward.
-    """
-    scale = 1 / settings.temperature
-    if settings.micro_batch_size >= settings.batch_size:
-        return MultipleNegativesRankingLoss(model, scale=scale)
-    return CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=settings.micro_batch_size)
-
-
-def _noisy_encoder(
-    base: Path, *, settings: SimcseSettings, attention: Attention, pooling_mode: PoolingMode, name: str
-) -> SentenceTransformer:
-    """The encoder with dropout on its attention weights."""
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
-    transformer = Transformer(
-        str(base),
-        max_seq_length=settings.max_tokens,
-        model_kwargs={"dtype": torch.float32, "local_files_only": True},
-        config_kwargs=attention_dropout_overrides(config, settings.simcse_dropout),
-    )
-    apply_attention(transformer.model, attention, name=name)
-    pooling = pooling_module(pooling_mode, hidden_size=transformer.get_embedding_dimension())
-    return SentenceTransformer(modules=[transformer, pooling])
+    return save_merged(model, base, attention=attention, name=name, work_dir=work_dir), curve
 
 
 def _in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:

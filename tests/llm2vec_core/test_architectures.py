@@ -7,7 +7,10 @@ from transformers import AutoConfig, AutoModel
 from llm2vec_core.architectures import (
     apply_attention,
     attention_dropout_overrides,
+    holds_encoder_only,
     is_encoder_only,
+    prepare_padding,
+    require_positions,
     seeded_missing_weights,
     transformer_directory,
 )
@@ -22,6 +25,12 @@ SMALL = {
     "modernbert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
     "llama": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "opt": {
+        **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64},
+        **{"word_embed_proj_dim": 32, "init_std": 0.2},
+    },
+    "gpt_neox": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
+    "phi": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
     "qwen3": {
         **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
         **{"num_key_value_heads": 2, "head_dim": 8},
@@ -83,6 +92,64 @@ def test_an_architecture_without_attention_dropout_is_refused_by_name():
 
     with pytest.raises(BaseModelError, match="dry"):
         attention_dropout_overrides(NoDropout(), 0.2)
+
+
+@pytest.mark.parametrize("model_type", ["bart", "t5", "pegasus"])
+def test_an_encoder_decoder_is_refused_rather_than_taken_for_a_decoder(model_type, tmp_path):
+    config = AutoConfig.for_model(model_type)
+    config.save_pretrained(tmp_path)
+    for ask in (lambda: is_encoder_only(config), lambda: holds_encoder_only(tmp_path)):
+        with pytest.raises(BaseModelError, match=f"{model_type} model is an encoder-decoder"):
+            ask()
+
+
+def test_an_encoder_decoder_is_refused_when_its_attention_is_set():
+    layers = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    model = AutoModel.from_config(AutoConfig.for_model("bart", d_model=32, vocab_size=64, **layers))
+    with pytest.raises(BaseModelError, match="bart model is an encoder-decoder"):
+        apply_attention(model, "bidirectional", name="hub/bart")
+
+
+def test_a_model_for_images_too_is_told_apart_from_its_language_model():
+    config = AutoConfig.for_model("gemma3")
+    with pytest.raises(BaseModelError, match=r"gemma3 model reads more than text: its language model \(gemma3_text\)"):
+        is_encoder_only(config)
+    assert not is_encoder_only(config.get_text_config())
+
+
+def test_positions_bound_the_tokens_of_a_text_where_they_have_an_end():
+    require_positions(config_of("gpt2", n_positions=64), 64, name="tiny")
+    with pytest.raises(BaseModelError, match=r"tiny \(gpt2\) has 64 positions .* 65 tokens") as raised:
+        require_positions(config_of("gpt2", n_positions=64), 65, name="tiny")
+    assert "64 at most" in raised.value.hint
+    require_positions(AutoConfig.for_model("bloom"), 10**6, name="no positions at all")
+
+
+class Tokens:
+    padding_side = "left"
+
+    def __init__(self, **tokens):
+        self.pad_token = self.eos_token = self.bos_token = self.unk_token = None
+        vars(self).update(tokens)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pad_token"),
+    [
+        ({"pad_token": "<pad>", "eos_token": "</s>"}, "<pad>"),
+        ({"eos_token": "</s>"}, "</s>"),
+        ({"unk_token": "?"}, "?"),
+    ],
+)
+def test_a_tokenizer_without_padding_token_pads_with_another_and_to_the_right(tokens, pad_token):
+    tokenizer = Tokens(**tokens)
+    prepare_padding(tokenizer)
+    assert (tokenizer.pad_token, tokenizer.padding_side) == (pad_token, "right")
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused():
+    with pytest.raises(BaseModelError, match="no padding token"):
+        prepare_padding(Tokens())
 
 
 @pytest.mark.parametrize("folder", ["", "0_Transformer"])

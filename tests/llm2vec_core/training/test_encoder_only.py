@@ -126,10 +126,15 @@ def test_an_untrained_encoder_is_the_same_checkpoint_every_time(tiny_bert, tmp_p
 
 def test_only_layers_that_the_encoder_uses_get_an_adapter(tiny_bert, recipe):
     from llm2vec_core.lora import lora_config
-    from llm2vec_core.training.simcse import _noisy_encoder
+    from llm2vec_core.training.loop import contrastive_encoder
 
-    model = _noisy_encoder(
-        tiny_bert, settings=recipe.simcse, attention="bidirectional", pooling_mode="mean", name="tiny"
+    model = contrastive_encoder(
+        tiny_bert,
+        attention="bidirectional",
+        pooling_mode="mean",
+        max_tokens=16,
+        name="tiny",
+        attention_dropout=recipe.simcse.simcse_dropout,
     )
     model.add_adapter(lora_config(recipe.simcse.lora, model[0].model))
     adapted = {name.split(".lora_")[0] for name, weight in model.named_parameters() if weight.requires_grad}
@@ -140,10 +145,15 @@ def test_only_layers_that_the_encoder_uses_get_an_adapter(tiny_bert, recipe):
 
 
 def test_the_setting_is_for_attention_and_other_dropouts_stay_on(tiny_bert, recipe):
-    from llm2vec_core.training.simcse import _noisy_encoder
+    from llm2vec_core.training.loop import contrastive_encoder
 
-    model = _noisy_encoder(
-        tiny_bert, settings=recipe.simcse, attention="bidirectional", pooling_mode="mean", name="tiny"
+    model = contrastive_encoder(
+        tiny_bert,
+        attention="bidirectional",
+        pooling_mode="mean",
+        max_tokens=16,
+        name="tiny",
+        attention_dropout=recipe.simcse.simcse_dropout,
     )
     assert model[0].model.config.attention_probs_dropout_prob == recipe.simcse.simcse_dropout == 0.3
     assert model[0].model.config.hidden_dropout_prob == 0.1

@@ -15,7 +15,7 @@ from llm2vec_core.lora import LoraSettings
 from llm2vec_core.modes import ATTENTIONS
 from llm2vec_core.training.loop import example_order, resumable_save
 from llm2vec_core.training.recipe import train_encoder
-from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
+from llm2vec_core.training.settings import STAGES, MntpSettings, Recipe, SimcseSettings
 from llm2vec_core.training.simcse import split_sentences
 
 WORDS = [
@@ -161,9 +161,16 @@ def test_mntp_lowers_its_loss(recipe, tmp_path):
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_simcse_views_differ_in_training_and_agree_in_evaluation(tiny_base, recipe, attention):
-    from llm2vec_core.training.simcse import _noisy_encoder
+    from llm2vec_core.training.loop import contrastive_encoder
 
-    model = _noisy_encoder(tiny_base, settings=recipe.simcse, attention=attention, pooling_mode="mean", name="tiny")
+    model = contrastive_encoder(
+        tiny_base,
+        attention=attention,
+        pooling_mode="mean",
+        max_tokens=16,
+        name="tiny",
+        attention_dropout=recipe.simcse.simcse_dropout,
+    )
     assert measured_attention(model[0].model) == attention
     features = model.preprocess(["nurses care for patients"] * 2)
     torch.manual_seed(0)
@@ -212,6 +219,28 @@ def test_keys_from_before_recipes_had_an_attention_are_still_found():
         assert recipe.settings_key() == key
     assert Recipe().key({"job": "a"}) == "1de9ce56b81ac170a51729c9ac2e6163fd63b1b676cb033ce6e17483fec11eec"
     assert Recipe(stages=("simcse",), attention="causal").settings_key() not in known.values()
+
+
+def test_the_supervised_stage_is_asked_for_and_follows_the_others(recipe):
+    assert STAGES == ("mntp", "simcse", "supervised")
+    assert Recipe().stages == ("mntp", "simcse")
+    hotter = {"supervised": recipe.supervised.model_copy(update={"temperature": 0.1})}
+    assert recipe.model_copy(update=hotter).settings_key() == recipe.settings_key(), "it does not run"
+    whole = recipe.model_copy(update={"stages": STAGES})
+    assert whole.model_copy(update=hotter).settings_key() != whole.settings_key()
+
+
+def test_the_key_follows_the_judgments_where_they_are_trained_on(recipe):
+    pinned = {"job": "a"}
+    assert recipe.key(pinned, "1f") == recipe.key(pinned, None) == recipe.key(pinned)
+    whole = recipe.model_copy(update={"stages": STAGES})
+    assert len({whole.key(pinned), whole.key(pinned, "1f"), whole.key(pinned, "2e"), whole.key({}, "1f")}) == 4
+
+
+@pytest.mark.parametrize("dims", [[0], [-8, 16]])
+def test_matryoshka_dimensions_are_counts(dims):
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Recipe.model_validate({"supervised": {"matryoshka_dims": dims}})
 
 
 def test_no_example_meets_itself_in_a_batch():
