@@ -171,7 +171,10 @@ def ingest(
 @_command(app)
 def train(
     call: _Call,
-    stage: Annotated[Literal["mntp", "simcse", "all"], typer.Option("--stage", help="Training stages to run.")] = "all",
+    stage: Annotated[
+        Literal["mntp", "simcse", "supervised", "all"],
+        typer.Option("--stage", help="Only this; all of the recipe else."),
+    ] = "all",
     base_model: Annotated[str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.")] = None,
 ) -> None:
     """Train the recipe on the newest snapshots; a killed run goes on from its last save."""
@@ -352,6 +355,37 @@ def export(
 
     report = export_flow(request)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
+def plan(
+    call: _Call,
+    gpu: Annotated[str, typer.Option("--gpu", help="Name of the GPU, such as A100-80GB.")],
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="Bundled name, directory or hub name; the recipe's else.")
+    ] = None,
+    documents: Annotated[int, typer.Option("--documents", min=1, help="Documents to embed.")] = 100_000,
+    tokens_per_document: Annotated[int, typer.Option("--tokens-per-document", min=1, help="Mean length.")] = 256,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of the peak that is reached.")] = 0.4,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Price of an hour of the GPU.")] = None,
+) -> None:
+    """Say what training and embedding will take, from the base model's configuration alone."""
+    from llm2vec_core.plan import plan_recipe, render_plan
+
+    recipe = call.request({"train.base_model": base_model} if base_model else {}).settings().train
+    planned = plan_recipe(
+        recipe.base_model,
+        recipe,
+        gpu=gpu,
+        num_documents=documents,
+        tokens_per_document=tokens_per_document,
+        utilisation=utilisation,
+        price_per_hour=price,
+    )
+    if call.as_json:
+        _print_json(planned.model_dump(mode="json"))
+    else:
+        _print_table(f"{recipe.base_model} on {gpu}", ["", ""], render_plan(planned))
 
 
 @_command(app)
