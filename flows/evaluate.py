@@ -37,8 +37,8 @@ def evaluate(
         GateRefusedError: The gate refused the candidate; the report is kept.
     """
     settings = request.settings()
-    if (against or gate) and not checkpoints:
-        raise InputError("There is no candidate to compare.", hint="Name it: --checkpoint ID --against ID.")
+    if (against or gate or mteb_results) and not checkpoints:
+        raise InputError("There is no encoder to compare, or to write results of.", hint="Name it: --checkpoint NAME.")
     with writing_run(settings.store(), parent=request.parent_run) as run_id:
         if not checkpoints:
             chosen = trained or find_trained(settings)

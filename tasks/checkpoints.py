@@ -80,7 +80,8 @@ def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
     5); an encoder-only model comes bidirectional, with mean pooling.
     """
     store = settings.store()
-    key = f"untrained/{sha256_json([base_model, settings.evaluate.base_pooling, settings.train.max_tokens])[:32]}.json"
+    decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
+    key = f"untrained/{sha256_json(decisive)[:32]}.json"
     known = store.read(key)
     if known is not None:
         return CheckpointRef.model_validate_json(known)
@@ -101,6 +102,13 @@ def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
         ref = store_checkpoint(store, scratch / "checkpoint")
     store.put_if_absent(key, ref.model_dump_json().encode())
     return ref
+
+
+def _base_identity(base_model: str) -> list[str]:
+    """What tells a base model from another: its name, and where it is a directory the age and size of its files."""
+    directory = Path(base_model).expanduser()
+    files = sorted(directory.iterdir()) if directory.is_dir() else []
+    return [base_model, *(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)]
 
 
 def find_trained_checkpoint(

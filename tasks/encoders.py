@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from data.errors import InputError
 from data.store import Store
 from llm2vec_core.checkpoint import RECORD_NAME, read_record
 from llm2vec_core.checkpoint import fingerprint as directory_fingerprint
@@ -63,11 +64,13 @@ def resolve_encoder(settings: Settings, name: EncoderName) -> ResolvedEncoder:
     from llm2vec_core.base_models import fetch_base_model
 
     store, source = settings.store(), name.source
-    if (Path(source) / RECORD_NAME).is_file():
-        return resolve_ours(Path(source), view=name.view)
-    if (Path(source) / "modules.json").is_file():
-        return _resolve_foreign(store, Path(source), name=Path(source).name, view=name.view)
-    if len(source) >= MIN_PREFIX and all(character in "0123456789abcdef" for character in source):
+    directory = Path(source).expanduser()
+    if (directory / RECORD_NAME).is_file():
+        return _require_stages(resolve_ours(directory, view=name.view), name)
+    if (directory / "modules.json").is_file():
+        return _resolve_foreign(store, directory, name=directory.name, view=name.view)
+    is_hex = len(source) >= MIN_PREFIX and all(character in "0123456789abcdef" for character in source)
+    if is_hex and not directory.is_dir():
         ref = find_checkpoint(store, source)
     elif name.stages:
         attention = name.view.attention or "bidirectional"
@@ -77,7 +80,18 @@ def resolve_encoder(settings: Settings, name: EncoderName) -> ResolvedEncoder:
         if (base / "modules.json").is_file():  # an encoder already, such as MiniLM: its own pooling stands
             return _resolve_foreign(store, base, name=source.rsplit("/", 1)[-1].rsplit(":", 1)[-1], view=name.view)
         ref = build_untrained(settings, source)
-    return resolve_ours(checkpoint_dir(store, ref.fingerprint), view=name.view)
+    return _require_stages(resolve_ours(checkpoint_dir(store, ref.fingerprint), view=name.view), name)
+
+
+def _require_stages(found: ResolvedEncoder, name: EncoderName) -> ResolvedEncoder:
+    """Refuse a checkpoint that was not trained as its name says."""
+    trained = found.traits.stages if found.traits else ()
+    if name.stages and name.stages != trained:
+        raise InputError(
+            f"{name.source} was trained by {', '.join(trained) or 'nothing'}, not by {', '.join(name.stages)}.",
+            hint="Leave the stages out, or name the base model and the stages.",
+        )
+    return found
 
 
 def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> ResolvedEncoder:

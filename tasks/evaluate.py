@@ -7,7 +7,7 @@ model, and a killed evaluation goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.reports import build_report, keep_report
 from tasks.settings import EvaluateSettings, Settings
 from tasks.systems import NamedSystem, dense_system, hybrid_system, lexical_system, resolve_systems
+from tasks.writing import lease_of
 
 
 @task(task_run_name="evaluate", cache_policy=NO_CACHE)
@@ -55,10 +56,11 @@ def evaluate_recipe(
     started = time.monotonic()
     store, margin = settings.store(), settings.evaluate.gate_margin
     eval_tasks = load_tasks(settings)
+    fence = lease_of(store, run_id).check
     decision: Decision | None = None
     refused = False
     with progress("evaluate", 4 * len(eval_tasks)) as advance:
-        scorer = _Scorer(settings, eval_tasks, advance)
+        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name="base, untrained")
         dense = [before]
@@ -73,9 +75,11 @@ def evaluate_recipe(
             )
             preferred = after if decision.served == after.name else before
         served = read_pointer(store)
-        if served is not None and served.checkpoint not in {entry.fingerprint for entry in dense}:
-            incumbent = scorer.score_checkpoint(served.checkpoint, name="served until now")
-            dense.append(incumbent)
+        if served is not None and served.checkpoint != preferred.fingerprint:
+            incumbent = next((entry for entry in dense if entry.fingerprint == served.checkpoint), None)
+            if incumbent is None:
+                incumbent = scorer.score_checkpoint(served.checkpoint, name="served until now")
+                dense.append(incumbent)
             decision = defend(
                 candidate=(preferred.name, preferred.outcomes),
                 incumbent=(incumbent.name, incumbent.outcomes),
@@ -131,7 +135,7 @@ def evaluate_named(
     systems = resolve_systems(settings, [*names, *([against] if against else [])])
     eval_tasks = load_tasks(settings)
     with progress("evaluate", len(systems) * len(eval_tasks)) as advance:
-        scorer = _Scorer(settings, eval_tasks, advance)
+        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=lease_of(store, run_id).check)
         entries = [scorer.score(named) for named in systems]
     decision: Decision | None = None
     if against:
@@ -166,20 +170,22 @@ def load_tasks(settings: Settings) -> list[ScorableTask]:
     """
     chosen = settings.evaluate
     eval_tasks: list[ScorableTask] = []
+    there = list(chosen.sample_tasks)
     with settings.store().scratch() as scratch:
         folders = write_sample_tasks(scratch / "sample", _among(chosen.tasks, chosen.sample_tasks))
         eval_tasks += [load_eval_task(folder) for folder in folders]
     for tasks_dir in _task_dirs(chosen):
-        found = discover_eval_tasks(tasks_dir)
-        names = _among(chosen.tasks, [folder.name for folder in found])
-        eval_tasks += [load_eval_task(folder, max_items=chosen.max_items) for folder in found if folder.name in names]
-    for name in chosen.benchmarks:
-        benchmark = load_benchmark(name)
-        names = _among(chosen.tasks, [eval_task.name for eval_task in benchmark])
-        asked = [eval_task for eval_task in benchmark if eval_task.name in names]
-        require_data(name, asked)
+        found = {folder.name: folder for folder in discover_eval_tasks(tasks_dir)}
+        there += found
+        names = _among(chosen.tasks, list(found))
+        eval_tasks += [load_eval_task(found[name], max_items=chosen.max_items) for name in names]
+    for benchmark in chosen.benchmarks:
+        listed = {eval_task.name: eval_task for eval_task in load_benchmark(benchmark)}
+        there += listed
+        asked = [listed[name] for name in _among(chosen.tasks, list(listed))]
+        require_data(benchmark, asked)
         eval_tasks += asked
-    _require_found(chosen, eval_tasks)
+    _require_found(chosen, there, eval_tasks)
     return eval_tasks
 
 
@@ -213,11 +219,19 @@ class _Entry:
 class _Scorer:
     """Scores systems on the same tasks, and shows how far it is."""
 
-    def __init__(self, settings: Settings, eval_tasks: Sequence[ScorableTask], advance: Advance) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        eval_tasks: Sequence[ScorableTask],
+        *,
+        advance: Advance,
+        fence: Callable[[], None],
+    ) -> None:
         self.outcomes = OutcomeStore(settings.store())
         self._settings = settings
         self._eval_tasks = eval_tasks
         self._advance = advance
+        self._fence = fence
 
     def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
         """Score a stored checkpoint, called by its role."""
@@ -229,7 +243,7 @@ class _Scorer:
         system, outcomes = named.system, []
         for eval_task in self._eval_tasks:
             if can_score(system, eval_task):
-                outcomes.append(self.outcomes.find_or_compute(system, eval_task))
+                outcomes.append(self.outcomes.find_or_compute(system, eval_task, fence=self._fence))
             self._advance(1, note=f"{system.name}: {eval_task.name}")
         report = SystemReport(
             name=system.name,
@@ -252,15 +266,14 @@ def _task_dirs(chosen: EvaluateSettings) -> list[Path]:
     return [folder for folder in folders if folder.is_dir() or not chosen.skip_missing_tasks_dirs]
 
 
-def _require_found(chosen: EvaluateSettings, eval_tasks: Sequence[ScorableTask]) -> None:
+def _require_found(chosen: EvaluateSettings, there: Sequence[str], eval_tasks: Sequence[ScorableTask]) -> None:
     """Refuse a run without tasks, and names that no task has."""
-    found = [eval_task.name for eval_task in eval_tasks]
-    missing = [name for name in chosen.tasks or () if name not in found]
+    missing = [name for name in chosen.tasks or () if name not in there]
     if missing and not chosen.skip_missing_tasks_dirs:
         raise InputError(
             f"No evaluation task {', '.join(map(repr, missing))} in the sample, the task folders or the benchmarks "
             "of this run.",
-            hint=f"Found: {', '.join(found) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
+            hint=f"Found: {', '.join(there) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
         )
     if not eval_tasks:
         raise InputError(

@@ -75,8 +75,8 @@ class EvalTask:
         num_items: Pairs, queries, test texts, items, samples or test sentences that are scored.
         is_official: Whether this is the whole of a task of MTEB, so that published figures compare: its ``note`` says
             so, and no subset was drawn.
-        instruction: What a text is asked for, in a sentence, for instructed systems; ``instruction`` in ``task.json``.
         tables: Rows by file stem (``pairs``, ``train``, ``corpus``, ...), checked.
+        instruction: What a text is asked for, in a sentence, for instructed systems; ``instruction`` in ``task.json``.
     """
 
     name: str
@@ -86,8 +86,8 @@ class EvalTask:
     content_sha256: str
     num_items: int
     is_official: bool
-    instruction: str | None
     tables: Mapping[str, Sequence[Row]] = field(repr=False)
+    instruction: str | None = None
 
     def mteb_task(self) -> AbsTask:
         """A fresh mteb task over these rows; in memory, with mteb's own protocol for the type.

@@ -70,7 +70,7 @@ def judge_categories(
     if not shared:
         raise InputError(
             "The two encoders share no evaluation task, so neither can be preferred.",
-            hint="Set evaluate.sample_tasks, or evaluate.tasks_dir.",
+            hint="Set evaluate.sample_tasks, or evaluate.tasks_dirs.",
         )
     new, old = category_estimates(candidate, among=shared), category_estimates(incumbent, among=shared)
     differences = {category: new[category][1] - old[category][1] for category in new}

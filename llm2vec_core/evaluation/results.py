@@ -1,7 +1,7 @@
 """The nouns of an evaluation: scores with intervals, comparisons, and the systems that they belong to.
 
 Belongs here: records that are stored, compared and printed. Does not belong here: computing scores (``sentence``,
-``word``), intervals and tests (``statistics``), pages (``report``).
+``word``), intervals and tests (``stats``), pages (``report``).
 """
 
 from __future__ import annotations

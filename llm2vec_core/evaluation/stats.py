@@ -49,7 +49,7 @@ class Estimate:
         if self.deviations is None:
             return None
         low, high = np.percentile(self.deviations, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
-        return self.score + float(low), self.score + float(high)
+        return max(-100.0, self.score + float(low)), min(100.0, self.score + float(high))
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The difference, in points; resample by resample, so that what both share cancels."""

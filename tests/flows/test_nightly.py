@@ -65,9 +65,13 @@ def change_a_job(night):
 @pytest.mark.parametrize(
     ("stage", "failure"),
     [
-        ("tasks.ingest.build_snapshot", StoreError("Could not write: No space left on device.")),
+        pytest.param(
+            "tasks.ingest.build_snapshot",
+            StoreError("Could not write: No space left on device."),
+            marks=pytest.mark.slow,
+        ),
         ("tasks.embed.write_shard", StoreError("Could not write: No space left on device.")),
-        ("tasks.embed.verify_generation", CoreError("gate")),
+        pytest.param("tasks.embed.verify_generation", CoreError("gate"), marks=pytest.mark.slow),
         ("tasks.embed.promote", RuntimeError("killed")),
     ],
 )

@@ -1,0 +1,98 @@
+"""Names of systems: each system once, encoders shared where they are the same, no two of one name."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data.errors import InputError
+from llm2vec_core.checkpoint import write_checkpoint
+from llm2vec_core.training.settings import Recipe
+from tasks.checkpoints import store_checkpoint
+from tasks.settings import Settings
+from tasks.systems import NamedSystem, resolve_systems
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_base: Path) -> Settings:
+    return Settings(home=str(tmp_path / "home"), train=Recipe(base_model=str(tiny_base), max_tokens=64))
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a model was loaded to answer for a name")
+
+    monkeypatch.setattr("tasks.systems.load_encoder", fail)
+
+
+def names(systems: list[NamedSystem]) -> list[str]:
+    return [named.system.name for named in systems]
+
+
+def test_keyword_search_has_a_name_of_its_own(settings: Settings) -> None:
+    (found,) = resolve_systems(settings, ["BM25"])
+    assert (found.system.name, found.system.mode, found.system.encoder) == ("BM25", "lexical", None)
+    assert found.description == "keyword search"
+
+
+def test_a_dense_system_and_its_hybrid_encode_every_text_once(settings: Settings, tiny_base: Path) -> None:
+    hybrid, dense, other = resolve_systems(settings, [f"{tiny_base}+hybrid", f"{tiny_base}", f"{tiny_base}+mean"])
+    assert dense.system.encoder is not None
+    assert hybrid.system.encoder is dense.system.encoder is not other.system.encoder
+    assert (hybrid.system.mode, dense.system.mode) == ("hybrid", "dense")
+    assert names([hybrid, dense]) == [f"{tiny_base.name} Uni, w. mean, hybrid", f"{tiny_base.name} Uni, w. mean"]
+    assert hybrid.description == f"BM25 and {dense.description}"
+    assert hybrid.system.traits == dense.system.traits
+    assert len({each.system.fingerprint for each in (hybrid, dense, other)}) == 3
+
+
+def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Settings, tiny_base: Path) -> None:
+    asked = [f"{tiny_base}{modes}" for modes in ("", "+instructed", "+instructed+hybrid")]
+    plain, instructed, hybrid = resolve_systems(settings, asked)
+    assert plain.system.encoder is instructed.system.encoder is hybrid.system.encoder
+    assert [each.system.instructed for each in (plain, instructed, hybrid)] == [False, True, True]
+    title = f"{tiny_base.name} Uni, w. mean"
+    assert names([instructed, hybrid]) == [f"{title}, instructed", f"{title}, instructed, hybrid"]
+    assert len({each.system.fingerprint for each in (plain, instructed, hybrid)}) == 3
+
+
+def test_a_system_that_is_named_several_times_comes_once(settings: Settings, tiny_base: Path) -> None:
+    asked = [
+        *("bm25", "BM25", f"{tiny_base}", f"{tiny_base}+weighted_mean+causal", f"{tiny_base}"),
+        *(f"{tiny_base}+hybrid", f"{tiny_base}+causal+hybrid"),
+    ]
+    assert [found.system.mode for found in resolve_systems(settings, asked)] == ["lexical", "dense", "hybrid"]
+
+
+def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
+    settings: Settings, tiny_base: Path, tmp_path: Path
+) -> None:
+    refs = []
+    for max_tokens in (32, 64):
+        directory = tmp_path / f"made-{max_tokens}"
+        write_checkpoint(
+            directory,
+            backbone=tiny_base,
+            base_model=str(tiny_base),
+            attention="bidirectional",
+            pooling_mode="mean",
+            max_tokens=max_tokens,
+            stages=("mntp",),
+        )
+        refs.append(store_checkpoint(settings.store(), directory))
+    asked = [f"{ref.fingerprint}{mode}" for ref in refs for mode in ("", "+hybrid")]
+    found = resolve_systems(settings, ["bm25", *asked])
+    assert set(Counter(names(found)).values()) == {1}
+    title = f"{tiny_base.name} Bi + MNTP, mean"
+    assert names(found)[0] == "BM25"
+    assert names(found)[1::2] == [f"{title} ({ref.fingerprint[:6]})" for ref in refs]
+    assert all(name.startswith(f"{title}, hybrid (") for name in names(found)[2::2])
+    for dense, hybrid in (found[1:3], found[3:5]):
+        assert hybrid.system.encoder is dense.system.encoder
+    assert names(resolve_systems(settings, asked[:2])) == [title, f"{title}, hybrid"]
+
+
+def test_one_name_that_leads_nowhere_is_a_mistake(settings: Settings, tiny_base: Path) -> None:
+    with pytest.raises(InputError, match="abcdef012345"):
+        resolve_systems(settings, ["bm25", f"{tiny_base}", "abcdef012345"])
