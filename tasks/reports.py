@@ -13,7 +13,7 @@ from pathlib import Path
 from data.schema import canonical_json, sha256_json
 from data.store import Store
 from llm2vec_core.evaluation.compare import ScoredSystem, compare_systems
-from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, render_html, render_markdown
+from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, plots, render_html, render_markdown
 from llm2vec_core.training.settings import StageCurve
 from tasks.writing import utc_now
 
@@ -50,9 +50,10 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
     """Keep a report and name it the latest; what it says decides its id, not when it was written."""
     name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
-        for file, content in plot_files(report).items():
+        drawn = plots(report)
+        for file, content in plot_files(report, drawn).items():
             store.put_if_absent(f"reports/{name}/{file}", content)
-        store.put_if_absent(f"reports/{name}/report.html", render_html(report).encode())
+        store.put_if_absent(f"reports/{name}/report.html", render_html(report, drawn=drawn).encode())
         store.put_if_absent(f"reports/{name}/report.md", render_markdown(report).encode())
         store.put_if_absent(f"reports/{name}/report.json", report.model_dump_json(indent=2).encode())
     content = canonical_json({"report": name}).encode()

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE
-from llm2vec_core.evaluation.results import Average, Comparison, Distribution, SystemReport
+from llm2vec_core.evaluation.results import (
+    ALL_SCOPE,
+    WORD_SCOPE,
+    Average,
+    Comparison,
+    Distribution,
+    SystemReport,
+)
 from llm2vec_core.evaluation.scoring import Outcome
 from llm2vec_core.evaluation.stats import Estimate, compare_all, mean_estimate
-
-ALL = "all"
-"""Scope of every sentence-level task."""
-
-WORD = "word"
-"""Scope of every word-level task."""
 
 _QUANTILES = np.arange(0, 101, 5)
 
@@ -97,8 +98,8 @@ def _scopes(systems: Sequence[ScoredSystem]) -> dict[str, list[str]]:
     types = {outcome.score.content_sha256: outcome.score.type for system in systems for outcome in system.outcomes}
     scopes: dict[str, list[str]] = {
         **{category: [task for task, kind in types.items() if kind == category] for category in EVAL_TASK_TYPES},
-        ALL: [task for task, kind in types.items() if kind != WORD_TASK_TYPE],
-        WORD: [task for task, kind in types.items() if kind == WORD_TASK_TYPE],
+        ALL_SCOPE: [task for task, kind in types.items() if kind != WORD_TASK_TYPE],
+        WORD_SCOPE: [task for task, kind in types.items() if kind == WORD_TASK_TYPE],
     }
     return {scope: tasks for scope, tasks in scopes.items() if tasks}
 

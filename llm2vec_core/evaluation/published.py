@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm2vec_core.errors import CoreError
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
-from llm2vec_core.evaluation.results import PublishedScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
 
 MTEB_56: dict[EvalTaskType, tuple[str, ...]] = {
@@ -119,13 +119,10 @@ MTEB_15: tuple[str, ...] = (
 Source: LLM2Vec (arXiv 2404.05961), Table 3; averaged in its Table 5 and Figure 3.
 """
 
-ALL = "all"
-"""Scope of an average over the 56 tasks of :data:`MTEB_56`."""
-
 SUBSET_15 = "subset-15"
 """Scope of an average over the 15 tasks of :data:`MTEB_15`."""
 
-_SCOPES = frozenset({ALL, SUBSET_15, *MTEB_56, *(task for tasks in MTEB_56.values() for task in tasks)})
+_SCOPES = frozenset({ALL_SCOPE, SUBSET_15, *MTEB_56, *(task for tasks in MTEB_56.values() for task in tasks)})
 
 _MODELS: dict[str, tuple[str, ...]] = {
     "S-LLaMA-1.3B": ("sheared-llama-1.3b",),

@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.evaluation.systems import SystemMode, SystemTraits
 
+ALL_SCOPE = "all"
+"""Scope of every sentence-level task; the other scopes are categories and names of tasks."""
+
+WORD_SCOPE = "word"
+"""Scope of every word-level task."""
+
 
 class Record(BaseModel):
     """Something that is stored as JSON and never changed."""
@@ -87,7 +93,7 @@ class Average(Record):
 
     Attributes:
         system: Name of the system.
-        scope: A category, or ``all`` for every sentence-level task, or ``word`` for every word-level one.
+        scope: A category, :data:`ALL_SCOPE` or :data:`WORD_SCOPE`.
         num_tasks: Tasks behind the mean; all systems of a scope did the same ones.
     """
 

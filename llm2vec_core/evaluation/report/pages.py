@@ -15,13 +15,9 @@ from markupsafe import Markup
 
 from llm2vec_core.evaluation.published import published_scores
 from llm2vec_core.evaluation.report.content import EvaluationReport
-from llm2vec_core.evaluation.report.plots import Plot, plots, save
+from llm2vec_core.evaluation.report.plots import FILE_INK, Plot, plots
 from llm2vec_core.evaluation.report.sections import lead, sections
 from llm2vec_core.evaluation.results import PublishedScore
-
-_INK_SENTINEL = "#010203"
-"""Drawn in this colour, text and axes of an inline SVG take the colour of the page's text."""
-
 
 _PHONE_POINTS = 330.0
 """A plot of this width in points can be read on a phone."""
@@ -44,19 +40,25 @@ def render_markdown(report: EvaluationReport, published: Sequence[PublishedScore
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def render_html(report: EvaluationReport, published: Sequence[PublishedScore] | None = None) -> str:
+def render_html(
+    report: EvaluationReport,
+    published: Sequence[PublishedScore] | None = None,
+    *,
+    drawn: dict[str, Plot] | None = None,
+) -> str:
     """The report as one self-contained page: inline style, inline plots, nothing fetched, no script.
 
     Args:
         report: What to say.
         published: Figures that others published. Default: all that are known.
+        drawn: Plots of the report, when they are at hand: drawing takes seconds.
 
     Returns:
         A whole HTML document for phone, desktop and print, light and dark.
     """
     environment = _environment(autoescape=True)
     environment.filters["breakable"] = _breakable
-    view = _view(report, published, drawn=plots(report))
+    view = _view(report, published, drawn=plots(report) if drawn is None else drawn)
     view["drawings"] = {name: _inline_svg(plot) for name, plot in view["plots"].items()}
     return environment.get_template("report.html.j2").render(view)
 
@@ -106,7 +108,7 @@ def _inline_svg(plot: Plot) -> Markup:
 
     Scaled down to a phone, the small type of a broad plot could not be read: it keeps a width and scrolls in its box.
     """
-    text = save(plot.draw(_INK_SENTINEL), "svg").decode()
+    text = plot.svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{plot.name}-", text)  # matplotlib numbers every figure from one
@@ -118,4 +120,4 @@ def _inline_svg(plot: Plot) -> Markup:
     sizes = f"min-width: {narrowest:.0f}px; max-width: {1.8 * points:.0f}px"
     label = Markup('<svg role="img" aria-label="{}" style="{}"').format(plot.label, sizes)
     head = head.replace("<svg", label, 1)
-    return Markup(f"{head}>{body}".replace(_INK_SENTINEL, "currentColor"))  # matplotlib escapes the text it draws
+    return Markup(f"{head}>{body}".replace(FILE_INK, "currentColor"))  # matplotlib escapes the text it draws

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from llm2vec_core.evaluation.report.content import EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
-    ALL_SCOPE,
     POOLING_NAMES,
     SHORT_NAMES,
     Ablation,
@@ -30,7 +29,7 @@ from llm2vec_core.evaluation.report.standings import (
     scores_by_task,
     tasks_by_category,
 )
-from llm2vec_core.evaluation.results import Distribution, TaskScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, Distribution, TaskScore
 from llm2vec_core.training.settings import StageCurve
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE_INK = "#1d2430"
-"""Text and axes in files."""
+"""Text and axes in files; no other part of a plot has this colour, so that a page can find them and use its own."""
 
 _COLOURS = ("#4477aa", "#ee8866", "#44a37f", "#aa6fa8", "#c9a227", "#66a9c9", "#b5565a", "#8a8f99")
 """A palette that colour-blind readers can tell apart (after Paul Tol's), mid-toned for light and dark pages."""
@@ -73,6 +72,16 @@ class Plot:
     label: str
     draw: Callable[[str], Figure]
 
+    @functools.cached_property
+    def figure(self) -> Figure:
+        """The drawing; made once, for files and page alike."""
+        return self.draw(FILE_INK)
+
+    @functools.cached_property
+    def svg(self) -> bytes:
+        """The drawing as an SVG file."""
+        return save(self.figure, "svg")
+
 
 def plots(report: EvaluationReport) -> dict[str, Plot]:
     """The plots there is something to draw for, by name."""
@@ -87,21 +96,21 @@ def plots(report: EvaluationReport) -> dict[str, Plot]:
     return {plot.name: plot for plot in found}
 
 
-def plot_files(report: EvaluationReport) -> dict[str, bytes]:
+def plot_files(report: EvaluationReport, drawn: Mapping[str, Plot] | None = None) -> dict[str, bytes]:
     """Every plot as files.
 
     Args:
         report: What to plot.
+        drawn: Its plots, when they are at hand: drawing takes seconds.
 
     Returns:
         File name (``main_scores.png``, ``main_scores.svg``, ``training_loss.png``, ...) to content; the same report
         gives the same bytes.
     """
     files = {}
-    for plot in plots(report).values():
-        figure = plot.draw(FILE_INK)
-        files[f"{plot.name}.png"] = save(figure, "png")
-        files[f"{plot.name}.svg"] = save(figure, "svg")
+    for plot in (plots(report) if drawn is None else drawn).values():
+        files[f"{plot.name}.png"] = save(plot.figure, "png")
+        files[f"{plot.name}.svg"] = plot.svg
     return files
 
 

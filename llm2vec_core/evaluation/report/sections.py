@@ -12,8 +12,6 @@ from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE
 from llm2vec_core.evaluation.report.blocks import Block, Folded, Meanings, Paragraph, PlotPlace, Points, Section, Table
 from llm2vec_core.evaluation.report.content import JOB_METRICS, JOB_TASK, EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
-    ALL_SCOPE,
-    WORD_SCOPE,
     ablations,
     averages_of,
     best_system,
@@ -38,7 +36,7 @@ from llm2vec_core.evaluation.report.tables import (
     time_tables,
     training_table,
 )
-from llm2vec_core.evaluation.results import PublishedScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, PublishedScore
 
 _NAMES_LISTED = 5
 """Systems up to which the lead names them all."""

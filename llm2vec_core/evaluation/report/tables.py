@@ -17,10 +17,8 @@ from llm2vec_core.evaluation.published import canonical_model, row_of
 from llm2vec_core.evaluation.report.blocks import NOTHING, Cell, Column, Group, Kind, Mark, Row, Table
 from llm2vec_core.evaluation.report.content import JOB_METRICS, JOB_TASK, EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
-    ALL_SCOPE,
     POOLING_NAMES,
     SHORT_NAMES,
-    WORD_SCOPE,
     Ablation,
     averages_of,
     category_scopes,
@@ -31,7 +29,7 @@ from llm2vec_core.evaluation.report.standings import (
     tasks_by_category,
     ties,
 )
-from llm2vec_core.evaluation.results import Comparison, PublishedScore, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Comparison, PublishedScore, SystemReport, TaskScore
 
 MAX_SYSTEM_COLUMNS = 8
 """With more systems than this, systems are rows and tasks are columns: such a table fits a page."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from llm2vec_core.evaluation import stats
-from llm2vec_core.evaluation.compare import ALL, WORD, ScoredSystem, SideBySide, category_estimates, compare_systems
+from llm2vec_core.evaluation.compare import ScoredSystem, SideBySide, category_estimates, compare_systems
 from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.observations import MeanOfItems
-from llm2vec_core.evaluation.results import Record, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Record, SystemReport, TaskScore
 from llm2vec_core.evaluation.scoring import Outcome
 from llm2vec_core.evaluation.stats import Estimate, estimate
 
@@ -71,11 +71,11 @@ def test_only_a_system_that_did_all_tasks_of_a_scope_has_its_average() -> None:
     )
     part = _system("part", _outcome("a", _values(2)), _outcome("r", _values(2), kind="Retrieval"))
     found = compare_systems([whole, part])
-    assert _scopes_of(found) == {"STS": {"whole"}, "Retrieval": {"whole", "part"}, ALL: {"whole"}}
+    assert _scopes_of(found) == {"STS": {"whole"}, "Retrieval": {"whole", "part"}, ALL_SCOPE: {"whole"}}
     assert {average.scope: average.num_tasks for average in found.averages if average.system == "whole"} == {
         "STS": 2,
         "Retrieval": 1,
-        ALL: 3,
+        ALL_SCOPE: 3,
     }
     # compared where both have a score: the shared task alone, and the category that both did
     assert sorted(comparison.scope for comparison in found.comparisons) == ["Retrieval", "a", "r"]
@@ -96,10 +96,10 @@ def test_word_level_tasks_stand_apart() -> None:
         for seed, name in enumerate(("one", "other"), start=1)
     ]
     found = compare_systems(both)
-    assert set(_scopes_of(found)) == {"STS", ALL, WORD}
+    assert set(_scopes_of(found)) == {"STS", ALL_SCOPE, WORD_SCOPE}
     assert {average.num_tasks for average in found.averages} == {1}
     only_words = compare_systems([_system("one", _outcome("w", _values(1), kind=WORD_TASK_TYPE))])
-    assert set(_scopes_of(only_words)) == {WORD}
+    assert set(_scopes_of(only_words)) == {WORD_SCOPE}
 
 
 def test_equal_names_with_other_content_never_meet() -> None:
@@ -117,7 +117,7 @@ def test_every_pair_is_compared_in_every_scope_that_both_did() -> None:
     ]
     found = compare_systems(systems)
     pairs = {frozenset("ab"), frozenset("ac"), frozenset("bc")}
-    for scope in ("STS", "Retrieval", ALL, "s", "r"):
+    for scope in ("STS", "Retrieval", ALL_SCOPE, "s", "r"):
         met = [{each.better, each.worse} for each in found.comparisons if each.scope == scope]
         assert len(met) == 3 and {frozenset(pair) for pair in met} == pairs, scope
     (clearest,) = [each for each in found.comparisons if each.scope == "r" and {each.better, each.worse} == {*"ac"}]
@@ -132,7 +132,7 @@ def test_a_score_without_items_has_an_average_but_no_interval_and_no_comparison(
     unknown = _system("unknown", _outcome("s", _values(2), is_known_by_item=False))
     found = compare_systems([known, unknown])
     assert found.comparisons == ()
-    assert {average.system: average.ci_low is None for average in found.averages if average.scope == ALL} == {
+    assert {average.system: average.ci_low is None for average in found.averages if average.scope == ALL_SCOPE} == {
         "known": False,
         "unknown": True,
     }

@@ -3,7 +3,6 @@ import pytest
 from llm2vec_core.errors import CoreError
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES
 from llm2vec_core.evaluation.published import (
-    ALL,
     MTEB_15,
     MTEB_56,
     PAPER_ROWS,
@@ -14,7 +13,7 @@ from llm2vec_core.evaluation.published import (
     published_scores,
     row_of,
 )
-from llm2vec_core.evaluation.results import PublishedScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
 
 TABLE_1 = {
@@ -43,10 +42,10 @@ def known(model: str, system: str, scopes: tuple[str, ...]) -> list[float] | Non
 def test_table_1_is_whole() -> None:
     for model, systems in TABLE_1.items():
         for system in systems:
-            assert known(model, system, (*MTEB_56, ALL)), (model, system)
+            assert known(model, system, (*MTEB_56, ALL_SCOPE)), (model, system)
     assert only("BERT", "Retrieval", "BERT").score == 10.59
     assert only("Meta-LLaMA-3-8B", "Clustering", "Bi + Mean").score == 14.27
-    assert only("Mistral-7B", ALL, "Echo").score == 50.26
+    assert only("Mistral-7B", ALL_SCOPE, "Echo").score == 50.26
 
 
 def test_table_5_is_whole() -> None:
@@ -67,7 +66,7 @@ def test_averages_follow_from_the_categories() -> None:
         if scores is not None:
             compared += 1
             recomputed = sum(score * weight for score, weight in zip(scores, weights, strict=True)) / 56
-            assert recomputed == pytest.approx(only(model, ALL, system).score, abs=0.02), (model, system)
+            assert recomputed == pytest.approx(only(model, ALL_SCOPE, system).score, abs=0.02), (model, system)
     assert compared == sum(map(len, TABLE_1.values())) + 4
 
 
@@ -105,7 +104,7 @@ def test_ablation_averages_follow_from_the_fifteen_tasks() -> None:
 @pytest.mark.parametrize(
     ("model", "system", "scope", "paper", "poster"),
     [
-        ("LLaMA-2-7B", "LLM2Vec", ALL, 55.36, 55.56),
+        ("LLaMA-2-7B", "LLM2Vec", ALL_SCOPE, 55.36, 55.56),
         ("Mistral-7B", "LLM2Vec", "STS", 78.50, 78.80),
         ("Meta-LLaMA-3-8B", "LLM2Vec (w/o SimCSE)", "Summarization", 25.59, 25.99),
     ],
@@ -137,7 +136,7 @@ def test_figures_are_found_by_any_name_of_the_model() -> None:
     systems = [figure.system for figure in find_published("LLaMA-2-7B", "CQADupstackRetrieval")]
     assert systems == ["LLM2Vec", SUPERVISED]
     assert find_published("LLaMA-2-7B", "SomeOtherTask") == ()
-    assert find_published("smollm2-135m", ALL) == ()
+    assert find_published("smollm2-135m", ALL_SCOPE) == ()
 
 
 @pytest.mark.parametrize(
