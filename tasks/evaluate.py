@@ -53,7 +53,6 @@ def evaluate_recipe(
         trained: The recipe's encoder; None when the recipe has no stages.
         run_id: Run that evaluates.
     """
-    started = time.monotonic()
     store, margin = settings.store(), settings.evaluate.gate_margin
     eval_tasks = load_tasks(settings)
     fence = lease_of(store, run_id).check
@@ -99,16 +98,8 @@ def evaluate_recipe(
     )
     for entry in dense:
         write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
-    return EvaluateReport(
-        served=preferred.fingerprint,
-        reason=decision.reason if decision else "",
-        findings=list(decision.findings) if decision else [],
-        refused=refused,
-        report=keep_report(store, report),
-        systems=[_summary(entry) for entry in entries],
-        computed=scorer.outcomes.computed,
-        reused=scorer.outcomes.reused,
-        seconds=time.monotonic() - started,
+    return scorer.report(
+        keep_report(store, report), entries, decision=decision, served=preferred.fingerprint, refused=refused
     )
 
 
@@ -128,7 +119,6 @@ def evaluate_named(
     Raises:
         InputError: A name that leads to no encoder, or nothing is served.
     """
-    started = time.monotonic()
     store = settings.store()
     if against == SERVED:
         against = _require_served(store)
@@ -148,17 +138,8 @@ def evaluate_named(
     if mteb_results is not None:
         _write_mteb_results(Path(mteb_results), entries)
     report = build_report("Evaluation", [entry.scored for entry in entries], run_id=run_id, decision=decision)
-    return EvaluateReport(
-        served="",
-        reason=decision.reason if decision else "",
-        findings=list(decision.findings) if decision else [],
-        refused=decision is not None and decision.served != entries[0].name,
-        report=keep_report(store, report),
-        systems=[_summary(entry) for entry in entries],
-        computed=scorer.outcomes.computed,
-        reused=scorer.outcomes.reused,
-        seconds=time.monotonic() - started,
-    )
+    refused = decision is not None and decision.served != entries[0].name
+    return scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
 
 
 def load_tasks(settings: Settings) -> list[ScorableTask]:
@@ -227,11 +208,12 @@ class _Scorer:
         advance: Advance,
         fence: Callable[[], None],
     ) -> None:
-        self.outcomes = OutcomeStore(settings.store())
+        self._outcomes = OutcomeStore(settings.store())
         self._settings = settings
         self._eval_tasks = eval_tasks
         self._advance = advance
         self._fence = fence
+        self._started = time.monotonic()
 
     def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
         """Score a stored checkpoint, called by its role."""
@@ -243,7 +225,7 @@ class _Scorer:
         system, outcomes = named.system, []
         for eval_task in self._eval_tasks:
             if can_score(system, eval_task):
-                outcomes.append(self.outcomes.find_or_compute(system, eval_task, fence=self._fence))
+                outcomes.append(self._outcomes.find_or_compute(system, eval_task, fence=self._fence))
             self._advance(1, note=f"{system.name}: {eval_task.name}")
         report = SystemReport(
             name=system.name,
@@ -254,6 +236,22 @@ class _Scorer:
             scores=tuple(outcome.score for outcome in outcomes),
         )
         return _Entry(named, ScoredSystem(report, tuple(outcomes)))
+
+    def report(
+        self, name: str, entries: Sequence[_Entry], *, decision: Decision | None, served: str, refused: bool
+    ) -> EvaluateReport:
+        """What the stage tells: which report was kept, what was decided, and what it took."""
+        return EvaluateReport(
+            served=served,
+            reason=decision.reason if decision else "",
+            findings=list(decision.findings) if decision else [],
+            refused=refused,
+            report=name,
+            systems=[_summary(entry) for entry in entries],
+            computed=self._outcomes.computed,
+            reused=self._outcomes.reused,
+            seconds=time.monotonic() - self._started,
+        )
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:

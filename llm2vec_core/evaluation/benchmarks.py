@@ -56,7 +56,7 @@ class BenchmarkTask:
         return True
 
     def mteb_task(self) -> AbsTask:
-        """Mteb's task, fresh and loaded.
+        """The task of mteb, fresh and loaded.
 
         Raises:
             EvalTaskError: The data could not be loaded.
@@ -138,7 +138,7 @@ def _cache_name(dataset: str) -> str:
 
 
 def _registered(name: str) -> list[AbsTask]:
-    """Mteb's tasks of a benchmark."""
+    """The tasks of a benchmark, as mteb has them."""
     import mteb
 
     if name == PAPER_SUBSET:
