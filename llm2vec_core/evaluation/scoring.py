@@ -50,7 +50,7 @@ class ScorableTask(Protocol):
         """Whether published figures compare."""
 
     def mteb_task(self) -> AbsTask:
-        """Mteb's task, its data loaded."""
+        """The task of mteb, its data loaded."""
 
 
 @dataclass(frozen=True)
