@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-PYTEST_ARGS ?=
+# Two processes; a file stays in one, since its tests share servers and trained models.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help env nightly test test-all check format lock clean
 
