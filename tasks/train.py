@@ -47,11 +47,11 @@ def pin_training_data(settings: Settings, *, newest: bool) -> dict[str, str]:
     pinned = store.read(_pin_key(settings))
     if pinned is not None and not newest:
         return _parse_pin(pinned)
-    latest: dict[str, str] = {
-        kind: snapshot.manifest.id for kind in KINDS if (snapshot := latest_snapshot(store, kind)) is not None
-    }
-    if not latest:
-        raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
+    latest: dict[str, str] = {}
+    if settings.train.reads_documents:
+        latest = {kind: found.manifest.id for kind in KINDS if (found := latest_snapshot(store, kind)) is not None}
+        if not latest:
+            raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
     if _is_supervised(settings):
         latest[_JUDGMENTS] = judgments_sha256(_judgments(settings))
     return latest

@@ -192,6 +192,11 @@ class Recipe(BaseModel):
             )
         return self
 
+    @property
+    def reads_documents(self) -> bool:
+        """Whether a stage learns from the documents themselves; the supervised stage learns from judgments."""
+        return any(stage in UNSUPERVISED_STAGES for stage in self.stages)
+
     def decisive_settings(self) -> dict[str, Any]:
         """The settings as JSON values, without those of stages that do not run."""
         skipped: set[str] = {stage for stage in STAGES if stage not in self.stages}

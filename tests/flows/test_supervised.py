@@ -5,7 +5,6 @@ import json
 import pytest
 
 from data.errors import InputError
-from flows.ingest import ingest
 from flows.train import train
 from llm2vec_core.checkpoint import read_record
 
@@ -20,8 +19,7 @@ SUPERVISED = {
 
 @pytest.fixture
 def request_of(small_night):
-    """A request with judgments in a file."""
-    ingest(small_night.request)
+    """A request with judgments in a file, and not one document: judgments are all that the stage learns from."""
     path = small_night.folder / "judgments.jsonl"
 
     def make(*pairs: tuple[str, str]):
@@ -45,7 +43,6 @@ def test_judgments_are_pinned_and_decide_the_encoder(small_night, request_of):
 
 
 def test_a_supervised_recipe_without_judgments_is_a_mistake(small_night):
-    ingest(small_night.request)
     request = small_night.request.model_copy(update={"overrides": SUPERVISED})
     with pytest.raises(InputError, match="no judgments are named"):
         train(request, newest=True)
