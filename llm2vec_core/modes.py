@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,6 +24,7 @@ STAGES = ("mntp", "simcse", "supervised")
 """Training stages that a name can ask for, in the order in which they are trained."""
 
 ECHO = "echo"
+STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
 HYBRID = "hybrid"
 
@@ -33,6 +34,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "stages": STAGES,
     "pooling": POOLING_MODES,
     "reading": (ECHO,),
+    "scaling": (STANDARDISED,),
     "prompt": (INSTRUCTED,),
     "search": (HYBRID,),
 }
@@ -49,11 +51,14 @@ class EncoderView:
             token as the tokenizer makes the text; for ``eos`` the tokenizer's EOS token is put behind every text
             first, unless the tokenizer does so itself.
         echo: Whether the text is read twice and only the second copy pooled (see ``tokenizing``).
+        standardised: Whether mean and deviation of every dimension are taken out after pooling (see
+            ``standardisation``); they are measured on calibration texts that whoever loads the encoder brings.
     """
 
     attention: Attention | None = None
     pooling_mode: PoolingMode | None = None
     echo: bool = False
+    standardised: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything is read in another way than it was saved."""
@@ -64,38 +69,44 @@ class EncoderView:
         return "+".join(self._modes())
 
     def _modes(self) -> tuple[str, ...]:
-        return tuple(mode for mode in (self.attention, self.pooling_mode, ECHO if self.echo else None) if mode)
+        echo, standardised = ECHO if self.echo else None, STANDARDISED if self.standardised else None
+        return tuple(mode for mode in (self.attention, self.pooling_mode, echo, standardised) if mode)
 
-    def changes(self, *, attention: Attention, pooling_mode: PoolingMode | None) -> EncoderView:
+    def changes(
+        self, *, attention: Attention, pooling_mode: PoolingMode | None, standardised: bool = False
+    ) -> EncoderView:
         """The view without what a saved encoder already does.
 
         Args:
             attention: Attention of the saved encoder.
             pooling_mode: Its pooling; None where it pools in a way that has no name here.
+            standardised: Whether it is standardised. In any other way of reading its measured means and deviations
+                would be wrong, so a view that changes something else takes them out, or measures them anew.
         """
-        return EncoderView(
-            None if self.attention == attention else self.attention,
-            None if self.pooling_mode == pooling_mode else self.pooling_mode,
-            self.echo,
+        found = replace(
+            self,
+            attention=None if self.attention == attention else self.attention,
+            pooling_mode=None if self.pooling_mode == pooling_mode else self.pooling_mode,
         )
+        reads_alike = not replace(found, standardised=False)
+        return replace(found, standardised=self.standardised and not (standardised and reads_alike))
 
 
-def view_fingerprint(
-    fingerprint: str, view: EncoderView, *, attention: Attention, pooling_mode: PoolingMode | None
-) -> str:
+def view_fingerprint(fingerprint: str, changes: EncoderView, *, calibration: Sequence[str] = ()) -> str:
     """Identity of a saved encoder that is read through a view.
 
     Args:
         fingerprint: Identity of the saved encoder.
-        view: How it is read.
-        attention: Attention of the saved encoder.
-        pooling_mode: Its pooling; None where it pools in a way that has no name here.
+        changes: What the view changes of it (:meth:`EncoderView.changes`).
+        calibration: Texts that a standardised view is measured on.
 
     Returns:
         ``fingerprint`` itself when the view changes nothing, else a hash of 64 hex digits.
     """
-    changes = view.changes(attention=attention, pooling_mode=pooling_mode)
-    return hashlib.sha256(f"{fingerprint}\n{changes}".encode()).hexdigest() if changes else fingerprint
+    if not changes:
+        return fingerprint
+    measured_on = f"\n{_sha256(chr(0).join(calibration))}" if changes.standardised else ""
+    return _sha256(f"{fingerprint}\n{changes}{measured_on}")
 
 
 @dataclass(frozen=True)
@@ -120,14 +131,16 @@ class EncoderName:
         """Canonical name: :func:`parse_encoder_name` makes the same of it."""
         modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
         modes |= {ECHO} if self.view.echo else set()
+        modes |= {STANDARDISED} if self.view.standardised else set()
         modes |= {INSTRUCTED} if self.instructed else set()
         modes |= {HYBRID} if self.hybrid else set()
         return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
 
 
 def parse_encoder_name(name: str) -> EncoderName:
-    """Read ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+instructed][+hybrid]``, the modes in any order.
+    """Read ``SOURCE`` and modes behind plus signs, in any order.
 
+    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+instructed][+hybrid]``
     A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
 
     Raises:
@@ -150,6 +163,7 @@ def parse_encoder_name(name: str) -> EncoderName:
             next((mode for mode in ATTENTIONS if mode in modes), None),
             next((mode for mode in POOLING_MODES if mode in modes), None),
             ECHO in modes,
+            STANDARDISED in modes,
         ),
         tuple(stage for stage in STAGES if stage in modes) or None,
         instructed=INSTRUCTED in modes,
@@ -179,3 +193,7 @@ def _refuse_repeats(name: str, modes: Sequence[str]) -> None:
 
 def _known_modes() -> str:
     return " ".join(f"{kind.capitalize()}: {', '.join(modes)}." for kind, modes in _MODES_BY_KIND.items())
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ Source: LLM2Vec section 2.2 (EOS, mean, weighted mean); Muennighoff 2022, SGPT, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Int
@@ -59,16 +59,17 @@ def saved_pooling_mode(model: Any) -> PoolingMode | None:  # noqa: ANN401
     return _SAVED_MODE.get(model[position].pooling_mode)
 
 
-def replace_pooling(model: Any, pooling_mode: PoolingMode, *, name: str) -> None:  # noqa: ANN401
-    """Make a loaded model pool as asked; the modules around the pooling stay.
+def with_pooling(model: Iterable[Any], pooling_mode: PoolingMode, *, name: str) -> list[Any]:
+    """The modules of a model with another pooling among them; the model itself stays as it is.
 
     Raises:
         CheckpointError: The model has no pooling module.
     """
-    position = require_pooling(model, name=name)
-    model[position] = _module(
-        pooling_mode, model[position].embedding_dimension, include_prompt=model[position].include_prompt
-    )
+    modules = list(model)
+    position = require_pooling(modules, name=name)
+    saved = modules[position]
+    modules[position] = _module(pooling_mode, saved.embedding_dimension, include_prompt=saved.include_prompt)
+    return modules
 
 
 def require_pooling(model: Any, *, name: str) -> int:  # noqa: ANN401

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
+from data.sample_esco import read_calibration_texts
 from data.schema import sha256_json
 from data.store import Store, put_directory
 from llm2vec_core.checkpoint import (
@@ -144,12 +145,18 @@ def read_curves(store: Store, fingerprint: str) -> list[StageCurve]:
 
 
 @functools.lru_cache(maxsize=2)
-def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
-    """Load an encoder once per process; the last two stay."""
+def load_views(directory: Path, token_budget: int, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
+    """Load an encoder in several ways of reading it, once per process; the last two directories stay."""
     from llm2vec_core.encoder import Encoder
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return Encoder.load(directory, token_budget=token_budget, view=view)
+    calibration = read_calibration_texts() if any(view.standardised for view in views) else ()
+    return tuple(Encoder.load_views(directory, views, token_budget=token_budget, calibration=calibration))
+
+
+def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
+    """Load an encoder once per process; the last two stay."""
+    return load_views(directory, token_budget, (view or EncoderView(),))[0]
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

@@ -11,11 +11,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError
+from data.sample_esco import read_calibration_texts
 from data.store import Store
 from llm2vec_core.checkpoint import RECORD_NAME, read_record
 from llm2vec_core.checkpoint import fingerprint as directory_fingerprint
 from llm2vec_core.evaluation.systems import SystemTraits
-from llm2vec_core.modes import Attention, EncoderName, EncoderView, PoolingMode, view_fingerprint
+from llm2vec_core.modes import (
+    ECHO,
+    STANDARDISED,
+    Attention,
+    EncoderName,
+    EncoderView,
+    PoolingMode,
+    view_fingerprint,
+)
 from tasks.checkpoints import (
     MIN_PREFIX,
     base_models_dir,
@@ -97,12 +106,13 @@ def _require_stages(found: ResolvedEncoder, name: EncoderName) -> ResolvedEncode
 def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> ResolvedEncoder:
     """Describe one of our checkpoints, read through a view; as it was saved when no view is given."""
     record = read_record(directory)
-    saved = _Saved(attention=record.attention, pooling_mode=record.pooling_mode)
+    saved = _Saved(attention=record.attention, pooling_mode=record.pooling_mode, standardised=record.standardised)
     view, identity, traits = _read_through(
         view or EncoderView(), saved, fingerprint=record.fingerprint, base_model=record.base_name, stages=record.stages
     )
     assert traits is not None, "our checkpoints pool in a way that has a name"
-    modes = (traits.attention, *traits.stages, traits.pooling_mode, *(["echo"] if traits.echo else []))
+    modes = [traits.attention, *traits.stages, traits.pooling_mode]
+    modes += [mode for mode, is_on in ((ECHO, traits.echo), (STANDARDISED, traits.standardised)) if is_on]
     return ResolvedEncoder(_title(traits), "+".join((record.base_name, *modes)), directory, view, identity, traits)
 
 
@@ -131,14 +141,16 @@ class _Saved(BaseModel):
 
     attention: Attention
     pooling_mode: PoolingMode | None
+    standardised: bool = False
 
 
 def _read_through(
     view: EncoderView, saved: _Saved, *, fingerprint: str, base_model: str, stages: tuple[str, ...] = ()
 ) -> tuple[EncoderView, str, SystemTraits | None]:
     """What of a view changes a saved encoder, the identity of the two, and their traits."""
-    view = view.changes(attention=saved.attention, pooling_mode=saved.pooling_mode)
-    identity = view_fingerprint(fingerprint, view, attention=saved.attention, pooling_mode=saved.pooling_mode)
+    view = view.changes(attention=saved.attention, pooling_mode=saved.pooling_mode, standardised=saved.standardised)
+    calibration = read_calibration_texts() if view.standardised else ()
+    identity = view_fingerprint(fingerprint, view, calibration=calibration)
     pooling_mode = view.pooling_mode or saved.pooling_mode
     if pooling_mode is None:
         return view, identity, None
@@ -148,6 +160,7 @@ def _read_through(
         stages=stages,
         pooling_mode=pooling_mode,
         echo=view.echo,
+        standardised=view.standardised or (saved.standardised and not view),
     )
     return view, identity, traits
 
@@ -155,4 +168,5 @@ def _read_through(
 def _title(traits: SystemTraits) -> str:
     stages = (_STAGE_TITLES.get(stage, stage) for stage in traits.stages)
     row = "Echo" if traits.echo else " + ".join((_ATTENTION_TITLES[traits.attention], *stages))
-    return f"{traits.base_model} {row}, {_POOLING_TITLES[traits.pooling_mode]}"
+    standardised = ", standardised" if traits.standardised else ""
+    return f"{traits.base_model} {row}, {_POOLING_TITLES[traits.pooling_mode]}{standardised}"

@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llm2vec_core.evaluation.encode_once import EncodeOnce
+from llm2vec_core.encoding import Encoding
+from llm2vec_core.evaluation.encode_once import EncodeOnce, share_passes
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.modes import parse_encoder_name
-from tasks.checkpoints import load_encoder
+from llm2vec_core.modes import EncoderView, parse_encoder_name
+from tasks.checkpoints import load_views
 from tasks.encoders import ResolvedEncoder, resolve_encoder
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoder import Encoder
 
 LEXICAL_NAME = "bm25"
 
@@ -34,10 +40,8 @@ def lexical_system() -> NamedSystem:
 
 def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | None = None) -> NamedSystem:
     """A system that ranks by the vectors of an encoder."""
-    remembering = EncodeOnce(
-        encoder.fingerprint, partial(load_encoder, encoder.directory, settings.encode.token_budget, encoder.view)
-    )
-    return NamedSystem(System(name or encoder.title, "dense", remembering, encoder.traits), encoder.label)
+    (remembering,) = _remembering(settings, [encoder]).values()
+    return _dense(encoder, remembering, name=name or encoder.title)
 
 
 def instructed_system(dense: NamedSystem) -> NamedSystem:
@@ -58,19 +62,58 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
     Raises:
         InputError: A name that leads to no encoder.
     """
+    distinct = list(dict.fromkeys(names))
+    parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
+    encoders = {name: resolve_encoder(settings, each) for name, each in parsed.items()}
+    remembering = _remembering(settings, list(encoders.values()))
     systems: list[NamedSystem] = []
-    dense: dict[str, NamedSystem] = {}
-    for name in dict.fromkeys(names):
-        if name.lower() == LEXICAL_NAME:
+    for name in distinct:
+        if name not in parsed:
             systems.append(lexical_system())
             continue
-        parsed = parse_encoder_name(name)
-        encoder = resolve_encoder(settings, parsed)
-        found = dense.setdefault(encoder.fingerprint, dense_system(settings, encoder))
-        if parsed.instructed:
+        encoder = encoders[name]
+        found = _dense(encoder, remembering[encoder.fingerprint], name=encoder.title)
+        if parsed[name].instructed:
             found = instructed_system(found)
-        systems.append(hybrid_system(found) if parsed.hybrid else found)
+        systems.append(hybrid_system(found) if parsed[name].hybrid else found)
     return _distinct(systems)
+
+
+def _dense(encoder: ResolvedEncoder, remembering: EncodeOnce, *, name: str) -> NamedSystem:
+    return NamedSystem(System(name, "dense", remembering, encoder.traits), encoder.label)
+
+
+def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dict[str, EncodeOnce]:
+    """By fingerprint what loads an encoder and encodes each text once; one forward pass serves all that it can."""
+    groups: dict[tuple[object, ...], dict[str, ResolvedEncoder]] = {}
+    for encoder in encoders:
+        view = encoder.view
+        alike = (encoder.directory, view.attention, view.echo, view.pooling_mode == "eos")
+        groups.setdefault(alike, {})[encoder.fingerprint] = encoder
+    found: dict[str, EncodeOnce] = {}
+    for group in groups.values():
+        views = tuple(encoder.view for encoder in group.values())
+        together = {
+            fingerprint: EncodeOnce(
+                fingerprint, partial(_load_one, encoder.directory, settings.encode.token_budget, views, number)
+            )
+            for number, (fingerprint, encoder) in enumerate(group.items())
+        }
+        share_passes(list(together.values()), _encode_together)
+        found |= together
+    return found
+
+
+def _load_one(directory: Path, token_budget: int, views: tuple[EncoderView, ...], number: int) -> Encoder:
+    return load_views(directory, token_budget, views)[number]
+
+
+def _encode_together(
+    encoders: Sequence[Encoder], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+) -> Sequence[Encoding]:
+    from llm2vec_core.encoder import encode_together
+
+    return encode_together(encoders, texts, prompt=prompt, pool_prompt=pool_prompt)
 
 
 def _distinct(systems: list[NamedSystem]) -> list[NamedSystem]:

@@ -1,16 +1,17 @@
 """An encoder that is loaded when the first text comes and encodes each text once.
 
 Systems and tasks share texts: the same corpus ranked by a dense and a hybrid system, the same sentence in two test
-sets. One ``EncodeOnce`` an encoder, kept for a whole evaluation, encodes each distinct text and prompt once.
+sets. One ``EncodeOnce`` an encoder, kept for a whole evaluation, encodes each distinct text and prompt once; encoders
+that differ in pooling alone do so in one forward pass (:func:`share_passes`).
 Belongs here: remembering and counting. Does not belong here: encoding (``llm2vec_core.encoder``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -81,6 +82,8 @@ class EncodeOnce:
         self.fingerprint = fingerprint
         self.cost = Cost()
         self._load = load
+        self._group: tuple[EncodeOnce, ...] = (self,)
+        self._encode_together: EncodeTogether = _encode_alone
         self._room = max_bytes
         self._vectors: dict[tuple[str | None, str], Float32[np.ndarray, " dim"]] = {}
 
@@ -104,11 +107,14 @@ class EncodeOnce:
         new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._vectors]
         fresh: dict[str, Float32[np.ndarray, " dim"]] = {}
         if new:
-            encoder, start = self._load(), time.perf_counter()
-            encoding = encoder.encode_counted(new, prompt=prompt, pool_prompt=False)
-            self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
-            fresh = dict(zip(new, self._require_finite(encoding.vectors), strict=True))
-            self._remember(prompt, fresh, size=encoding.vectors.nbytes)
+            encoders, start = [each._load() for each in self._group], time.perf_counter()
+            encodings = self._encode_together(encoders, new, prompt=prompt, pool_prompt=False)
+            for each, encoding in zip(self._group, encodings, strict=True):
+                vectors = dict(zip(new, each._require_finite(encoding.vectors), strict=True))
+                each._remember(prompt, vectors)
+                if each is self:
+                    self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
+                    fresh = vectors
         return np.stack([fresh[text] if text in fresh else self._vectors[prompt, text] for text in texts])
 
     def encode_words(
@@ -128,8 +134,37 @@ class EncodeOnce:
             )
         return vectors
 
-    def _remember(self, prompt: str | None, fresh: dict[str, Float32[np.ndarray, " dim"]], *, size: int) -> None:
+    def _remember(self, prompt: str | None, vectors: Mapping[str, Float32[np.ndarray, " dim"]]) -> None:
         """Keep vectors while there is room for all of them."""
+        size = sum(vector.nbytes for vector in vectors.values())
         if size <= self._room:
             self._room -= size
-            self._vectors.update(((prompt, text), vector) for text, vector in fresh.items())
+            self._vectors.update(((prompt, text), vector) for text, vector in vectors.items())
+
+
+class EncodeTogether(Protocol):
+    """Text to vectors by several encoders at once. ``llm2vec_core.encoder.encode_together`` is one."""
+
+    def __call__(
+        self, encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Sequence[Encoding]:
+        """What each encoder makes of the texts."""
+
+
+def share_passes(encoders: Sequence[EncodeOnce], encode_together: EncodeTogether) -> None:
+    """Let encoders that differ in pooling alone encode new texts together: whoever is asked first encodes for all.
+
+    What a text has taken counts for the one that was asked.
+
+    Args:
+        encoders: Encoders that one forward pass can serve.
+        encode_together: Encodes texts by all of them.
+    """
+    for encoder in encoders:
+        encoder._group, encoder._encode_together = tuple(encoders), encode_together
+
+
+def _encode_alone(
+    encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+) -> Sequence[Encoding]:
+    return [encoder.encode_counted(texts, prompt=prompt, pool_prompt=pool_prompt) for encoder in encoders]

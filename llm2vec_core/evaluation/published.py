@@ -221,8 +221,10 @@ def row_of(traits: SystemTraits) -> tuple[str, ...]:
 
     Returns:
         Keys of :data:`PAPER_ROWS`, such as ``("Uni + w. Mean", "Uni, weighted_mean")``, or the rows of BERT and MiniLM;
-        empty for a configuration that is in no table.
+        empty for a configuration that is in no table, such as a standardised one.
     """
+    if traits.standardised:
+        return ()
     modes = [traits.attention, *traits.stages, *(["echo"] if traits.echo else []), traits.pooling_mode]
     suffix = "".join(f"+{mode}" for mode in modes)
     rows = _ENCODER_ONLY_ROWS.get(canonical_model(traits.base_model) or "", PAPER_ROWS)

@@ -38,6 +38,7 @@ class SystemTraits(BaseModel):
         stages: Training stages behind it, in order: ``mntp``, ``simcse``, ...; empty for an untrained base.
         pooling_mode: How hidden states become one vector.
         echo: Whether the text is read twice and only the second copy pooled.
+        standardised: Whether mean and deviation of every dimension are taken out; in no table of the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class SystemTraits(BaseModel):
     stages: tuple[str, ...] = ()
     pooling_mode: PoolingMode
     echo: bool = False
+    standardised: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from llm2vec_core.errors import TrainingError
 from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog, TrainingTriple
 
 _DONE = "curve.json"
+_CALIBRATION_TEXTS = 512
+"""Training texts that a standardisation is measured on, at most."""
 
 
 class TrainedEncoder(BaseModel):
@@ -92,9 +95,16 @@ def train_encoder(
         recipe_key=recipe_key,
         recipe=recipe.decisive_settings(),
         training_snapshots=training_snapshots,
+        calibration=_calibration(recipe, texts, triples) if recipe.standardised else (),
     )
     (target / CURVES_NAME).write_text(json.dumps([curve.model_dump(mode="json") for curve in curves], indent=2))
     return TrainedEncoder(record=record, curves=curves, steps_run=steps_run)
+
+
+def _calibration(recipe: Recipe, texts: Sequence[str], triples: Sequence[TrainingTriple]) -> list[str]:
+    """A sample of what the recipe trains on: documents, or without them what the judgments hold to be found."""
+    distinct = list(dict.fromkeys(texts or [triple.positive for triple in triples]))
+    return random.Random(recipe.mntp.seed).sample(distinct, min(_CALIBRATION_TEXTS, len(distinct)))
 
 
 def _run_stage(

@@ -172,6 +172,10 @@ class Recipe(BaseModel):
         "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is (no mntp)"
     )
     pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
+    standardised: bool = Field(
+        False,
+        description="take mean and deviation of each dimension out of the vectors, as the training texts show them",
+    )
     max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
     max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
     mntp: MntpSettings = MntpSettings()
@@ -205,9 +209,11 @@ class Recipe(BaseModel):
     def settings_key(self) -> str:
         """Hash of everything but the training texts; settings of stages that do not run do not count."""
         decisive = self.decisive_settings()
-        # Recipes did not always have an attention, and bidirectional was what they did: their keys stay what they were.
+        # Recipes did not always have these settings: where they say what was done before, the keys stay what they were.
         if self.attention == "bidirectional":
             del decisive["attention"]
+        if not self.standardised:
+            del decisive["standardised"]
         return _hash(decisive)
 
     def key(self, training_snapshots: dict[str, str], judgments_sha256: str | None = None) -> str:

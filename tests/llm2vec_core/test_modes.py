@@ -21,6 +21,7 @@ views = st.builds(
     st.none() | st.sampled_from(ATTENTIONS),
     st.none() | st.sampled_from(POOLING_MODES),
     st.booleans(),
+    st.booleans(),
 )
 stages = st.sets(st.sampled_from(STAGES), min_size=1).map(lambda named: tuple(each for each in STAGES if each in named))
 names = st.builds(
@@ -59,7 +60,7 @@ def test_a_plain_name_changes_nothing():
 def test_an_unknown_mode_is_refused_and_all_modes_are_listed():
     with pytest.raises(InputError, match="wmean") as raised:
         parse_encoder_name("x+wmean")
-    for mode in (*ATTENTIONS, *POOLING_MODES, *STAGES, "echo", "hybrid"):
+    for mode in (*ATTENTIONS, *POOLING_MODES, *STAGES, "echo", "standardised", "hybrid"):
         assert mode in raised.value.hint
 
 
@@ -90,15 +91,28 @@ def test_a_view_is_true_where_it_changes_something(view, attention, pooling_mode
     changes = view.changes(attention=attention, pooling_mode=pooling_mode)
     assert changes.changes(attention=attention, pooling_mode=pooling_mode) == changes
     assert bool(view) == (view != EncoderView()) == bool(str(view))
-    identity = view_fingerprint("f", view, attention=attention, pooling_mode=pooling_mode)
-    assert (identity == "f") == (not changes)
-    assert identity == view_fingerprint("f", changes, attention=attention, pooling_mode=pooling_mode)
+    assert (view_fingerprint("f", changes) == "f") == (not changes)
+
+
+def test_a_standardisation_stands_as_long_as_nothing_else_changes():
+    saved = {"attention": "causal", "pooling_mode": "mean", "standardised": True}
+    assert not EncoderView(standardised=True).changes(**saved)
+    assert not EncoderView().changes(**saved)
+    assert EncoderView(pooling_mode="last", standardised=True).changes(**saved).standardised, "measured anew"
+    assert not EncoderView(pooling_mode="last").changes(**saved).standardised, "taken out"
+
+
+def test_what_a_standardisation_was_measured_on_is_part_of_its_identity():
+    view = EncoderView(standardised=True)
+    assert view_fingerprint("f", view, calibration=["a"]) != view_fingerprint("f", view, calibration=["b"])
+    plain = EncoderView("causal")
+    assert view_fingerprint("f", plain, calibration=["a"]) == view_fingerprint("f", plain)
 
 
 def test_the_identity_of_a_view_is_that_of_its_canonical_form():
     """Frozen: scores and vectors of former runs are kept under it."""
     view = EncoderView("causal", "eos", echo=True)
-    identity = view_fingerprint("f" * 64, view, attention="bidirectional", pooling_mode="mean")
+    identity = view_fingerprint("f" * 64, view)
     assert str(view) == "causal+eos+echo"
     assert identity == "2b1b1ba6c5230d4868b590d6e38ed34e1885ede9bc844114536b03f95ec28ca8"
 

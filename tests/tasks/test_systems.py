@@ -7,6 +7,8 @@ import pytest
 
 from data.errors import InputError
 from llm2vec_core.checkpoint import write_checkpoint
+from llm2vec_core.encoder import Encoder, encode_together
+from llm2vec_core.encoding import Encoding
 from llm2vec_core.training.settings import Recipe
 from tasks.checkpoints import store_checkpoint
 from tasks.settings import Settings
@@ -23,7 +25,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a model was loaded to answer for a name")
 
-    monkeypatch.setattr("tasks.systems.load_encoder", fail)
+    monkeypatch.setattr("tasks.systems.load_views", fail)
 
 
 def names(systems: list[NamedSystem]) -> list[str]:
@@ -96,3 +98,22 @@ def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
 def test_one_name_that_leads_nowhere_is_a_mistake(settings: Settings, tiny_base: Path) -> None:
     with pytest.raises(InputError, match="abcdef012345"):
         resolve_systems(settings, ["bm25", f"{tiny_base}", "abcdef012345"])
+
+
+def test_encoders_that_differ_in_pooling_alone_encode_in_one_pass(
+    settings: Settings, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    passes: list[tuple[list[str], int]] = []
+
+    def counted(encoders: list[Encoder], texts: list[str], **kwargs: object) -> list[Encoding]:
+        passes.append((texts, len(encoders)))
+        return encode_together(encoders, texts, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("llm2vec_core.encoder.encode_together", counted)
+    modes = ("mean", "last", "mean+standardised", "bidirectional+mean", "eos")
+    names = [f"{tiny_base}+{mode}" for mode in modes]
+    for named in resolve_systems(settings, names):
+        assert named.system.encoder is not None
+        named.system.encoder.encode(["nurse", "cook"])
+    assert [count for texts, count in passes if "nurse" in texts] == [3, 1, 1], "three poolings, other attention, EOS"

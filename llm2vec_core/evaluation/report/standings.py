@@ -188,13 +188,14 @@ def _ablation_rows(found: Iterable[tuple[SystemTraits, Average]]) -> tuple[Ablat
         training, pooling = training_name(traits), POOLING_NAMES[traits.pooling_mode]
         is_taken = pooling in rows.get((training, ""), {})
         rows.setdefault((training, average.system if is_taken else ""), {})[pooling] = average
-    known = [*_TRAINING_ORDER]
+    known = [*_TRAINING_ORDER, *(f"{training}, standardised" for training in _TRAINING_ORDER)]
     ordered = sorted(rows, key=lambda row: known.index(row[0]) if row[0] in known else len(known))
     return tuple(AblationRow(training, system, rows[training, system]) for training, system in ordered)
 
 
 def training_name(traits: SystemTraits) -> str:
-    """Attention and training as in the rows of the paper's Table 5; echo is a row of its own."""
+    """Attention and training as in the rows of the paper's Table 5; echo and standardisation are rows of their own."""
     attention = "Uni" if traits.attention == "causal" else "Bi"
     stages = [_STAGE_NAMES.get(stage, stage) for stage in traits.stages]
-    return " + ".join([attention, *stages]) + (", echo" if traits.echo else "")
+    standardised = ", standardised" if traits.standardised else ""
+    return " + ".join([attention, *stages]) + (", echo" if traits.echo else "") + standardised
