@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.console import Console
@@ -29,6 +29,9 @@ import llm2vec_core.errors
 from flows.request import Profile, RunRequest
 from tasks.console import STDERR
 from tasks.settings import SettingsError
+
+if TYPE_CHECKING:
+    from tasks.refs import EvaluateReport
 
 app = typer.Typer(
     name="l2v",
@@ -53,6 +56,13 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
+TasksDirOption = Annotated[
+    list[Path] | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders; may be repeated.")
+]
+TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")]
+MaxItemsOption = Annotated[
+    int | None, typer.Option("--max-items", min=10, help="Seeded subset of each task of the folders.")
+]
 
 
 @dataclass(frozen=True)
@@ -264,16 +274,12 @@ def evaluate(
         list[str] | None,
         typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25, with modes. May be repeated."),
     ] = None,
-    tasks_dir: Annotated[
-        list[Path] | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders; may be repeated.")
-    ] = None,
+    tasks_dir: TasksDirOption = None,
     benchmark: Annotated[
         list[str] | None, typer.Option("--benchmark", help="Benchmark of mteb, or llm2vec-15; may be repeated.")
     ] = None,
-    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
-    max_items: Annotated[
-        int | None, typer.Option("--max-items", min=10, help="Seeded subset of each task of the folders.")
-    ] = None,
+    tasks: TasksOption = None,
+    max_items: MaxItemsOption = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Encoder that the first --checkpoint is judged against, or: served.")
     ] = None,
@@ -288,7 +294,6 @@ def evaluate(
     request = call.request(_evaluation_overrides(tasks_dir, benchmark, tasks, max_items))
     _prepare_prefect(request)
     from flows.evaluate import evaluate as evaluate_flow
-    from tasks.reports import report_file
 
     report = evaluate_flow(
         request,
@@ -297,6 +302,33 @@ def evaluate(
         gate=gate,
         mteb_results=str(mteb_results.resolve()) if mteb_results else None,
     )
+    _show_evaluation(call, request, report)
+
+
+@_command(app)
+def ablate(
+    call: _Call,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.", show_default=False)
+    ] = None,
+    tasks_dir: TasksDirOption = None,
+    tasks: TasksOption = None,
+    max_items: MaxItemsOption = None,
+    standardised: Annotated[bool, typer.Option("--standardised", help="Score standardised vectors, too.")] = False,
+) -> None:
+    """Train every attention and training of the recipe, and score all of them with every pooling."""
+    chosen = {"train.base_model": base_model} if base_model else {}
+    request = call.request({**chosen, **_evaluation_overrides(tasks_dir, None, tasks, max_items)})
+    _prepare_prefect(request)
+    from flows.ablate import ablate as ablate_flow
+
+    _show_evaluation(call, request, ablate_flow(request, standardised=standardised))
+
+
+def _show_evaluation(call: _Call, request: RunRequest, report: EvaluateReport) -> None:
+    """Scores of an evaluation, and where its report is."""
+    from tasks.reports import report_file
+
     path = str(report_file(request.settings().store(), report.report, "html"))
     if call.as_json:
         findings = {"reason": report.reason, "findings": report.findings, "refused": report.refused}

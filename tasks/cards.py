@@ -14,7 +14,8 @@ from data.store import Store
 from llm2vec_core.checkpoint import RECORD_NAME, CheckpointRecord, read_record
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.model_card import TrainingSource, render_model_card
-from tasks.checkpoints import checkpoint_dir, read_curves
+from llm2vec_core.training.settings import read_curves
+from tasks.checkpoints import checkpoint_dir
 
 _BUNDLED_LICENCE = "apache-2.0"
 _SAMPLE_LICENCE = "written for this project (Apache-2.0); facts of ESCO (CC BY 4.0)"
@@ -33,7 +34,7 @@ def write_model_card(store: Store, fingerprint: str, *, scores: Sequence[TaskSco
     created = datetime.fromtimestamp((directory / RECORD_NAME).stat().st_mtime, UTC).date()
     card = render_model_card(
         record,
-        curves=read_curves(store, fingerprint),
+        curves=read_curves(checkpoint_dir(store, fingerprint)),
         training_data=_training_sources(store, record),
         scores=[score for score in scores if score.system_fingerprint == fingerprint],
         base_licence=_BUNDLED_LICENCE if record.base_model.startswith("bundled:") else None,

@@ -6,7 +6,6 @@ Never imports prefect: ``l2v search`` needs an encoder, too.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,12 @@ from data.sample_esco import read_calibration_texts
 from data.schema import sha256_json
 from data.store import Store, put_directory
 from llm2vec_core.checkpoint import (
-    CURVES_NAME,
     RECORD_NAME,
     CheckpointRecord,
     read_record,
     write_checkpoint,
 )
 from llm2vec_core.modes import Attention, EncoderView
-from llm2vec_core.training.settings import StageCurve
 from tasks.refs import CheckpointRef
 from tasks.settings import Settings
 
@@ -134,14 +131,6 @@ def find_trained_checkpoint(
         )
     newest = max(found, key=lambda record: (checkpoint_dir(store, record.fingerprint) / RECORD_NAME).stat().st_mtime)
     return _ref(newest)
-
-
-def read_curves(store: Store, fingerprint: str) -> list[StageCurve]:
-    """Loss curves of a checkpoint; none for an untrained one."""
-    path = checkpoint_dir(store, fingerprint) / CURVES_NAME
-    if not path.is_file():
-        return []
-    return [StageCurve.model_validate(curve) for curve in json.loads(path.read_text())]
 
 
 @functools.lru_cache(maxsize=2)

@@ -26,9 +26,10 @@ from llm2vec_core.evaluation.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.report import Decision
 from llm2vec_core.evaluation.results import SystemReport
 from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, can_score
+from llm2vec_core.training.settings import read_curves
 from tasks.artifacts import Advance, progress
 from tasks.cards import write_model_card
-from tasks.checkpoints import checkpoint_dir, read_curves
+from tasks.checkpoints import checkpoint_dir
 from tasks.encoders import resolve_ours
 from tasks.outcomes import OutcomeStore
 from tasks.refs import CheckpointRef, EvaluateReport
@@ -93,7 +94,7 @@ def evaluate_recipe(
         [entry.scored for entry in entries],
         run_id=run_id,
         decision=decision,
-        training=read_curves(store, trained.fingerprint) if trained is not None else (),
+        training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, trained, decision),
     )
     for entry in dense:
@@ -333,7 +334,7 @@ def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | Non
         "compares systems on the same ground, it does not say how good matching is on your own data."
     ]
     if trained is not None:
-        tokens = sum(curve.tokens for curve in read_curves(store, trained.fingerprint))
+        tokens = sum(curve.tokens for curve in read_curves(checkpoint_dir(store, trained.fingerprint)))
         if tokens < _SMALL_TRAINING:
             notes.append(
                 f"The encoder was trained on {tokens:,} tokens; the paper's recipe uses about 50 million (16M for MNTP "

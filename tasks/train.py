@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 from prefect import task
@@ -19,10 +20,10 @@ from data.judgments import Judgment, judgments_sha256, read_judgments, sample_ju
 from data.schema import KINDS, encoded_text, sha256_json
 from data.snapshot import latest_snapshot, open_snapshot
 from data.store import Store
-from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple
+from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple, read_curves
 from tasks.artifacts import progress
 from tasks.cards import write_model_card
-from tasks.checkpoints import base_models_dir, build_untrained, find_checkpoint, read_curves, store_checkpoint
+from tasks.checkpoints import base_models_dir, build_untrained, checkpoint_dir, find_checkpoint, store_checkpoint
 from tasks.policies import STORAGE
 from tasks.refs import CheckpointRef, TrainReport
 from tasks.settings import Settings
@@ -92,7 +93,8 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
     lease.check()
     _pin(store, settings, pinned)  # before the first step: a killed run continues on what it began with
     work_dir = store.local_path(f"training/{recipe_key[:32]}")
-    num_steps = sum(getattr(recipe, stage).steps for stage in recipe.stages)
+    begun = _begun(settings, pinned)
+    num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
     with progress(f"train {recipe.base_model}", num_steps) as advance:
 
         def on_step(step: StepLog) -> None:
@@ -107,6 +109,7 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
             cache_dir=base_models_dir(store),
             training_snapshots={kind: pinned[kind] for kind in KINDS if kind in pinned},
             triples=triples,
+            begun=begun,
             on_step=on_step,
         )
     ref = store_checkpoint(store, work_dir / "checkpoint", fence=lease.check)
@@ -117,8 +120,20 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
         checkpoint=ref,
         recipe_key=recipe_key,
         steps=trained.steps_run,
-        tokens=sum(curve.tokens for curve in read_curves(store, ref.fingerprint)),
+        tokens=sum(curve.tokens for curve in read_curves(checkpoint_dir(store, ref.fingerprint))),
         seconds=time.monotonic() - started,
+    )
+
+
+def _begun(settings: Settings, pinned: dict[str, str]) -> Path | None:
+    """The checkpoint of the recipe without its last stage, trained on the same data, if there is one."""
+    store, recipe = settings.store(), settings.train
+    without_last = settings.model_copy(update={"train": recipe.model_copy(update={"stages": recipe.stages[:-1]})})
+    known = store.read(_record_key(_recipe_key(without_last, pinned))) if len(recipe.stages) > 1 else None
+    if known is None:
+        return None
+    return checkpoint_dir(
+        store, find_checkpoint(store, CheckpointRef.model_validate_json(known).fingerprint).fingerprint
     )
 
 

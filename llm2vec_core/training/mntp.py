@@ -26,6 +26,7 @@ from llm2vec_core.architectures import holds_encoder_only, prepare_padding, requ
 from llm2vec_core.bidirectional import switch_attention
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.lora import lora_config
+from llm2vec_core.modes import Attention
 from llm2vec_core.training.loop import (
     example_order,
     micro_batches,
@@ -206,6 +207,7 @@ def train_mntp(
     settings: MntpSettings,
     work_dir: Path,
     name: str,
+    attention: Attention = "bidirectional",
     on_step: OnStep | None = None,
 ) -> tuple[Path, StageCurve]:
     """Train the MNTP stage and merge its adapter.
@@ -216,10 +218,12 @@ def train_mntp(
         settings: Settings of the stage.
         work_dir: Holds the saves; a second call continues from them.
         name: Base model's name, for messages.
+        attention: Attention that the decoder will have. Causal is what an ablation compares with: the same training,
+            and no token behind the masked one to see.
         on_step: Called after every update.
 
     Returns:
-        Directory of the merged decoder (bidirectional, stated in its configuration), and the curve.
+        Directory of the merged decoder (its configuration states the attention), and the curve.
 
     Raises:
         BaseModelError: The base model is no decoder, its architecture ignores the bidirectional switch, or a chunk is
@@ -237,7 +241,7 @@ def train_mntp(
     prepare_padding(tokenizer)
     # fp32 weights with LoRA; bf16 is the trainer's autocast.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    switch_attention(model.base_model, "bidirectional", name=name)
+    switch_attention(model.base_model, attention, name=name)
     chunks = pack_chunks(texts, tokenizer, chunk_tokens=settings.chunk_tokens)
     require_examples(chunks, needed=settings.batch_size, stage="mntp", unit=f"chunks of {settings.chunk_tokens} tokens")
     order = example_order(

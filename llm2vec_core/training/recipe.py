@@ -14,7 +14,15 @@ from llm2vec_core.architectures import transformer_directory
 from llm2vec_core.base_models import fetch_base_model
 from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
 from llm2vec_core.errors import TrainingError
-from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StepLog, TrainingTriple
+from llm2vec_core.training.settings import (
+    OnStep,
+    Recipe,
+    Stage,
+    StageCurve,
+    StepLog,
+    TrainingTriple,
+    read_curves,
+)
 
 _DONE = "curve.json"
 _CALIBRATION_TEXTS = 512
@@ -40,6 +48,7 @@ def train_encoder(
     cache_dir: Path,
     triples: Sequence[TrainingTriple] = (),
     training_snapshots: dict[str, str] | None = None,
+    begun: Path | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedEncoder:
     """Run the stages of a recipe and write ``work_dir/checkpoint``.
@@ -54,6 +63,7 @@ def train_encoder(
         cache_dir: Where converted base models are kept.
         triples: What the supervised stage learns from, the same for every call with this key.
         training_snapshots: Ids of the snapshots that the texts are from, by kind; recorded in the checkpoint.
+        begun: Checkpoint of the same recipe, on the same texts, without its last stage; only that one is then trained.
         on_step: Called after every update.
 
     Raises:
@@ -67,8 +77,8 @@ def train_encoder(
             "The recipe has the stage supervised, and no triples came with it; at least one batch was expected.",
             hint="Name sources of judgments, or leave supervised out of train.stages.",
         )
-    backbone = transformer_directory(fetch_base_model(recipe.base_model, cache_dir=cache_dir))
-    curves: list[StageCurve] = []
+    backbone = transformer_directory(begun or fetch_base_model(recipe.base_model, cache_dir=cache_dir))
+    curves = read_curves(begun) if begun is not None else []
     steps_run = 0
 
     def counted(step: StepLog) -> None:
@@ -77,7 +87,7 @@ def train_encoder(
         if on_step is not None:
             on_step(step)
 
-    for stage in recipe.stages:
+    for stage in recipe.stages[len(curves) :]:
         backbone, curve = _run_stage(
             stage, recipe, backbone, texts, triples=triples, work_dir=work_dir / stage, on_step=counted
         )
@@ -126,7 +136,13 @@ def _run_stage(
         from llm2vec_core.training.mntp import train_mntp
 
         merged, curve = train_mntp(
-            base, texts, settings=recipe.mntp, work_dir=work_dir, name=recipe.base_model, on_step=on_step
+            base,
+            texts,
+            settings=recipe.mntp,
+            attention=recipe.attention,
+            work_dir=work_dir,
+            name=recipe.base_model,
+            on_step=on_step,
         )
     elif stage == "simcse":
         from llm2vec_core.training.simcse import train_simcse

@@ -9,10 +9,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from llm2vec_core.checkpoint import CURVES_NAME
 from llm2vec_core.lora import LoraSettings
 from llm2vec_core.modes import Attention, PoolingMode
 
@@ -70,6 +72,12 @@ class StageCurve(BaseModel):
     def tokens_per_s(self) -> float:
         """Tokens trained on per second of the steps of this run."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def read_curves(checkpoint: Path) -> list[StageCurve]:
+    """Loss curves that lie in a checkpoint; none for an untrained one."""
+    path = checkpoint / CURVES_NAME
+    return [StageCurve.model_validate(curve) for curve in json.loads(path.read_text())] if path.is_file() else []
 
 
 OnStep = Callable[[StepLog], None]
@@ -169,7 +177,7 @@ class Recipe(BaseModel):
         UNSUPERVISED_STAGES, description="training stages, in order; supervised needs judgments"
     )
     attention: Attention = Field(
-        "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is (no mntp)"
+        "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is"
     )
     pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
     standardised: bool = Field(
@@ -188,11 +196,6 @@ class Recipe(BaseModel):
             raise ValueError(
                 "pooling_mode 'eos' cannot be saved with an encoder, since nothing in it says that an EOS token is "
                 "added; train with 'last' or 'mean', and read the checkpoint as NAME+eos"
-            )
-        if self.attention == "causal" and "mntp" in self.stages:
-            raise ValueError(
-                "attention 'causal' does not go with the stage mntp, which predicts a token from both its sides; "
-                "leave mntp out of stages, or set attention to 'bidirectional'"
             )
         return self
 

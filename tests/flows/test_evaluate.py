@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from data.errors import GateRefusedError, InputError
 from data.generations import read_pointer
 from data.store import LocalStore
+from flows.ablate import ablate
 from flows.cli import run
 from flows.evaluate import evaluate
 from flows.ingest import ingest
@@ -187,3 +188,19 @@ class TestNights:
         after = read_pointer(LocalStore(served_night.home))
         assert after.checkpoint == report.evaluated.served == summary["served_checkpoint"] != before.checkpoint
         assert summary["encoded_documents"] == 12, "another encoder's vectors are of no use"
+
+
+@pytest.mark.slow
+def test_an_ablation_trains_once_and_goes_on(small_night, monkeypatch):
+    """Six trainings and 24 encoders: what SimCSE follows is the MNTP of before, and a second run computes nothing."""
+    ingest(small_night.request)
+    first = ablate(small_night.request)
+    assert len(first.systems) == 24
+    assert len({system["fingerprint"] for system in first.systems}) == 24
+    again = ablate(small_night.request)
+    assert (again.computed, again.reused) == (0, first.computed)
+    records = [read_record(path.parent) for path in (small_night.home / "checkpoints").glob("*/checkpoint.json")]
+    assert len(records) == 7, "six trained encoders and their base"
+    assert len({tuple(sorted((record.training_snapshots or {}).items())) for record in records if record.stages}) == 1
+    page = (small_night.home / "reports" / first.report / "report.md").read_text()
+    assert "Bi + MNTP + SimCSE" in page

@@ -127,11 +127,21 @@ def test_a_checkpoint_knows_how_it_was_trained(recipe, tmp_path):
     assert record.training_snapshots == {"job": "a1", "resume": "b2"}
 
 
-@pytest.mark.parametrize("modes", [{"attention": "causal"}, {"attention": "causal", "stages": ["mntp"]}])
-def test_mntp_under_causal_attention_is_refused(modes):
-    with pytest.raises(ValidationError, match="leave mntp out of stages"):
-        Recipe.model_validate(modes)
-    Recipe.model_validate({"attention": "causal", "stages": ["simcse"]})
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_mntp_trains_under_the_attention_asked_for(recipe, tmp_path, attention):
+    """Causal is the control of an ablation: the same training, without what comes behind the masked token."""
+    alone = recipe.model_copy(update={"stages": ("mntp",), "attention": attention})
+    assert train(alone, tmp_path).record.attention == attention
+    assert Encoder.load(tmp_path / "checkpoint").attention == attention
+
+
+def test_a_recipe_goes_on_behind_the_checkpoint_of_all_but_its_last_stage(recipe, tmp_path):
+    whole = train(recipe, tmp_path / "whole")
+    train(recipe.model_copy(update={"stages": ("mntp",)}), tmp_path / "mntp")
+    rest = train(recipe, tmp_path / "rest", begun=tmp_path / "mntp" / "checkpoint")
+    assert rest.steps_run == recipe.simcse.steps
+    assert rest.record.fingerprint == whole.record.fingerprint
+    assert [curve.losses for curve in rest.curves] == [curve.losses for curve in whole.curves]
 
 
 def test_a_pooling_that_cannot_be_saved_is_refused_before_training():
