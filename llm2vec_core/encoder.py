@@ -230,8 +230,8 @@ class Encoder:
             texts: Any number of texts, in any order; equal texts are encoded once.
             prompt: Put before every text, as it is. An echo has it once, in front, and never pools it.
             pool_prompt: Whether the prompt's tokens, and those that the tokenizer adds in front of it (BOS), are
-                pooled, too. Otherwise they are only attended to; a token that covers the border belongs to the text.
-                Off in any case where the directory says so.
+                pooled, too. Otherwise they are only attended to, as the authors of LLM2Vec do it; a token that covers
+                the border belongs to the text. A prompt is never pooled where the directory says so.
             normalize: Scale every vector to length one.
             on_progress: Called with the number of distinct texts just finished.
 
@@ -367,7 +367,9 @@ def encode_together(
     first = encoders[0]
     assert all(first.shares_pass_with(other) for other in encoders[1:]), "these encoders need passes of their own"
     distinct = list(dict.fromkeys(texts))
-    tokenized = first._texts.texts(distinct, prompt=prompt or "", pool_prompt=pool_prompt and first._pools_prompts)
+    # A directory that leaves prompts out says nothing of what stands in front of a text without one.
+    pools_prompt = pool_prompt and (first._pools_prompts or not prompt)
+    tokenized = first._texts.texts(distinct, prompt=prompt or "", pool_prompt=pools_prompt)
     lengths = [len(ids) for ids in tokenized.token_ids]
     vectors = [np.empty((len(distinct), encoder.embedding_dim), dtype=np.float32) for encoder in encoders]
     num_padded_tokens = 0

@@ -101,7 +101,7 @@ class TextTokenizer:
         """
         if not texts:
             return TokenizedTexts([], [], 0)
-        needs_offsets = self._echo or (bool(prompt) and not pool_prompt)
+        needs_offsets = self._echo or not pool_prompt
         framed = [self._frame(text, prompt) for text in texts]
         tokens = self._tokenize([whole for whole, _ in framed], offsets=needs_offsets)
         too_long = [index for index, (ids, _) in enumerate(tokens) if len(ids) > self._limit]

@@ -108,7 +108,7 @@ class EncodeOnce:
         fresh: dict[str, Float32[np.ndarray, " dim"]] = {}
         if new:
             encoders, start = [each._load() for each in self._group], time.perf_counter()
-            encodings = self._encode_together(encoders, new, prompt=prompt, pool_prompt=False)
+            encodings = self._encode_together(encoders, new, prompt=prompt, pool_prompt=not prompt)
             for each, encoding in zip(self._group, encodings, strict=True):
                 vectors = dict(zip(new, each._require_finite(encoding.vectors), strict=True))
                 each._remember(prompt, vectors)
