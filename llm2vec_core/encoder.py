@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +241,41 @@ class Encoder:
         """
         (encoding,) = encode_together([self], texts, prompt=prompt, pool_prompt=pool_prompt, on_progress=on_progress)
         return replace(encoding, vectors=_normalized(encoding.vectors)) if normalize else encoding
+
+    def encode_in_parts(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        normalize: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoding:
+        """Encode texts without cutting any off: a long one in parts, its vector the mean of theirs.
+
+        Parts count by their characters, so that a short rest does not weigh as much as a full part. A text that fits
+        gets the vector that :meth:`encode_counted` gives it.
+
+        Args:
+            texts: Any number of texts, in any order.
+            prompt: Put before every part, as it is.
+            normalize: Scale every vector to length one.
+            on_progress: Called with the number of distinct parts just finished.
+
+        Raises:
+            InputError: The prompt leaves no room for a text, or the tokenizer does not know which characters a token
+                covers.
+        """
+        parts = {text: self._texts.split(text, prompt=prompt or "") for text in dict.fromkeys(texts)}
+        encoding = self.encode_counted(
+            [part for listed in parts.values() for part in listed], prompt=prompt, on_progress=on_progress
+        )
+        borders = np.cumsum([0, *(len(listed) for listed in parts.values())])
+        means = {
+            text: np.average(encoding.vectors[start:end], axis=0, weights=[max(len(part), 1) for part in listed])
+            for (text, listed), (start, end) in zip(parts.items(), pairwise(borders), strict=True)
+        }
+        vectors = np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), self.embedding_dim)
+        return replace(encoding, vectors=_normalized(vectors) if normalize else vectors)
 
     def shares_pass_with(self, other: Encoder) -> bool:
         """Whether one forward pass serves both: equal transformer, equal tokens, equal tokens pooled.

@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm2vec_core.chunking import part_borders
 from llm2vec_core.echo import echo_text
 from llm2vec_core.errors import InputError
 from llm2vec_core.modes import PoolingMode
+
+_SPARE_TOKENS = 4
 
 _Offsets = list[tuple[int, int]]
 """For each token the first character it covers and the one behind its last; two zeros for an added token."""
@@ -115,6 +118,30 @@ class TextTokenizer:
             for (ids, covered), (_, first_character) in zip(tokens, framed, strict=True)
         ]
         return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], len(too_long))
+
+    def split(self, text: str, *, prompt: str = "") -> list[str]:
+        """A text in parts of which each, behind the prompt, fits ``max_tokens``; the text itself where it fits whole.
+
+        A part by itself can have a few tokens more than in the text, so a few are kept free.
+
+        Raises:
+            InputError: The prompt leaves no room, or the tokenizer does not know which characters a token covers.
+        """
+        if self._count_tokens(self._frame(text, prompt)[0]) <= self._limit:
+            return [text]
+        num_around = self._count_tokens(self._frame("", prompt)[0]) + _SPARE_TOKENS
+        copies = 2 if self._echo else 1
+        room = (self._limit - num_around) // copies
+        if room < 1:
+            raise InputError(
+                f"Beside the text, its prompt and what is added take {num_around} tokens, and the encoder reads "
+                f"{self._max_tokens} at most, so that no part of a text fits.",
+                hint="Shorten the prompt, or take an encoder with a larger max_tokens.",
+            )
+        [(_, covered)] = self._tokenize([text], offsets=True)
+        spans = [(start, end) for start, end in covered if end > start]
+        parts = [text[start:end].strip() for start, end in part_borders(text, spans, max_tokens=room)]
+        return [part for part in parts if part] or [text]
 
     def sentences(self, sentences: Sequence[Sequence[str]], *, label_shift: bool) -> list[TokenizedWords]:
         """Tokens of sentences that come as words, joined by single spaces and cut at ``max_tokens``.

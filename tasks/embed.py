@@ -100,7 +100,8 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), set(plan.contents))
     with progress(f"encode {plan.kind}s", len(texts)) as advance:
-        encoding = encoder.encode_counted(
+        encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
+        encoding = encode(
             list(texts.values()),
             prompt=settings.encode.prompts.get(plan.kind),
             normalize=True,

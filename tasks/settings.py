@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,9 +51,14 @@ class EncodeSettings(_Section):
     shard_size: int = Field(2000, ge=1, description="documents of one shard: the unit of work and of resuming")
     prompts: dict[DocumentKind, str] = Field({}, description="text put before every document of a kind")
 
+    long_texts: Literal["cut", "parts"] = Field(
+        "cut", description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts"
+    )
+
     def encode_key(self, kind: DocumentKind) -> str:
         """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
-        return sha256_json({"prompt": self.prompts.get(kind, ""), "precision": "float32", "normalize": True})
+        decisive = {"prompt": self.prompts.get(kind, ""), "precision": "float32", "normalize": True}
+        return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
 
 
 class MatchSettings(_Section):
