@@ -1,0 +1,101 @@
+"""Encoding resumes of mixed length: ours against ``SentenceTransformer.encode`` of the same checkpoint, same threads.
+
+The texts are the example resumes of the development data where they lie beside the checkout, else those of the sample.
+The sides take turns. ``ratio`` is tokens/s over sentence-transformers with its defaults, ``best_ratio`` over its best
+batch size; vectors must agree to 1e-5. ``gemm_share`` is the share of the measured fp32 matrix-product peak that our
+side uses (FLOPs of a forward pass by ``llm2vec_core.plan``). The last line of stdout is one JSON object.
+
+    python -m benchmarks.encode_throughput [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from transformers import AutoConfig
+
+from benchmarks.machine import BASE_MODEL, base_model_dir, describe, gemm_peak_flops, sample_texts
+from llm2vec_core.checkpoint import write_checkpoint
+from llm2vec_core.encoder import Encoder
+from llm2vec_core.plan import Execution, count_architecture, flops_per_token
+
+RESUMES = Path(__file__).parents[2] / "shared" / "data" / "corpora" / "resumes_livecareer.jsonl"
+MAX_TOKENS = 512
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer texts and rounds")
+    quick = parser.parse_args().quick
+    texts = mixed_texts(24 if quick else 160)
+    base = base_model_dir()
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(
+            Path(folder),
+            backbone=base,
+            base_model=BASE_MODEL,
+            attention="bidirectional",
+            pooling_mode="mean",
+            max_tokens=MAX_TOKENS,
+        )
+        ours = Encoder.load(Path(folder), device="cpu")
+        theirs = SentenceTransformer(folder, device="cpu", local_files_only=True)
+    sides: dict[str, Callable[[], np.ndarray]] = {"ours": lambda: ours.encode(texts)}
+    for batch_size in (32,) if quick else (32, 8, 16, 64):
+        sides[f"sentence-transformers, batch {batch_size}"] = lambda size=batch_size: theirs.encode(
+            texts, batch_size=size
+        )
+    counted = ours.encode_counted(texts)
+    vectors = {name: encode() for name, encode in sides.items()}
+    peak = gemm_peak_flops()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(2 if quick else 3):
+        for name, encode in sides.items():
+            start = time.perf_counter()
+            encode()
+            seconds[name].append(time.perf_counter() - start)
+    peak = max(peak, gemm_peak_flops())
+    rates = {name: counted.num_tokens / statistics.median(times) for name, times in seconds.items()}
+    default, *others = [rate for name, rate in rates.items() if name != "ours"]
+    architecture = count_architecture(AutoConfig.from_pretrained(base))
+    execution = Execution(attention="sdpa", device="cpu")
+    flops = flops_per_token(
+        architecture, None, sequence_tokens=round(counted.num_tokens / len(texts)), execution=execution, scored_share=0
+    ).forward
+    result = {
+        "ratio": rates["ours"] / default,
+        "best_ratio": rates["ours"] / max(default, *others, default),
+        "padding_waste": 1 - counted.num_tokens / counted.num_padded_tokens,
+        "gemm_share": rates["ours"] * flops / peak,
+        "max_abs_diff": max(float(np.abs(vectors["ours"] - found).max()) for found in vectors.values()),
+        "tokens_per_s": rates,
+        "gemm_peak_gflops": peak / 1e9,
+        "texts": len(texts),
+        "tokens": counted.num_tokens,
+        **describe(),
+    }
+    print(json.dumps(result))
+
+
+def mixed_texts(count: int) -> list[str]:
+    """A seeded sample of resumes."""
+    if RESUMES.is_file():
+        with RESUMES.open(encoding="utf-8") as stream:
+            texts = [json.loads(line)["text"] for line in stream]
+    else:
+        texts = sample_texts()
+    return random.Random(0).sample(texts, count)
+
+
+if __name__ == "__main__":
+    main()

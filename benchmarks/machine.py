@@ -1,0 +1,49 @@
+"""What the benchmarks share: the machine, its measured peak, and text that is there on every checkout."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.sample import read_sample_jobs, read_sample_resumes
+from llm2vec_core.base_models import fetch_base_model
+
+BASE_MODEL = "bundled:smollm2-135m"
+
+
+def describe() -> dict[str, Any]:
+    """The machine and how busy it is, for the last line."""
+    return {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+    }
+
+
+def gemm_peak_flops(*, size: int = 2048, seconds: float = 2.0) -> float:
+    """FLOP/s of the best of many square fp32 matrix products: what this machine gives at most, now."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        left @ right
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def base_model_dir() -> Path:
+    """The bundled base model, converted once and kept beside other temporary files."""
+    return fetch_base_model(BASE_MODEL, cache_dir=Path(tempfile.gettempdir()) / "l2v-benchmarks")
+
+
+def sample_texts() -> list[str]:
+    """Postings and resumes of the bundled sample, of mixed length."""
+    rows = [*read_sample_jobs(), *read_sample_resumes()]
+    return [f"{row.get('title', '')}\n{row.get('description') or row.get('text')}" for row in rows]

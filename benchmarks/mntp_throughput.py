@@ -1,0 +1,136 @@
+"""MNTP here against a plain Hugging Face ``Trainer`` that sends every position through ``lm_head``.
+
+Same model, LoRA, batch, chunks, masks and precision; the sides take turns. Both tokens/s count all tokens of a chunk.
+``ratio`` and ``memory_ratio`` (peak of one update, weights counted) are ours over plain; ``full_ratio`` is ours over a
+plain run that trains all weights instead of an adapter. The last line of stdout is one JSON object.
+
+    python -m benchmarks.mntp_throughput [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
+from benchmarks.plan_accuracy import AliveBytes
+from llm2vec_core.bidirectional import switch_attention
+from llm2vec_core.lora import LoraSettings, lora_config
+from llm2vec_core.training.loop import example_order, trainer_arguments
+from llm2vec_core.training.mntp import MaskedChunks, MntpModel, mask_token_id, pack_chunks
+from llm2vec_core.training.settings import MntpSettings
+
+Step = Callable[[], None]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of smaller batches")
+    quick = parser.parse_args().quick
+    rounds, batch_size, chunk_tokens = (3, 4, 128) if quick else (8, 8, 256)
+    settings = MntpSettings(batch_size=batch_size, micro_batch_size=batch_size, chunk_tokens=chunk_tokens)
+    base = base_model_dir()
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    chunks = pack_chunks(sample_texts(), tokenizer, chunk_tokens=chunk_tokens)
+    order = example_order(len(chunks), num_draws=256 * batch_size, batch_size=batch_size, seed=settings.seed)
+
+    def data(vocab_size: int) -> MaskedChunks:
+        return MaskedChunks(
+            chunks, order, settings=settings, mask_token_id=mask_token_id(tokenizer), vocab_size=vocab_size
+        )
+
+    sides = {
+        "ours": lambda model: MntpModel(model, lora_config(LoraSettings(), model)),
+        "plain": lambda model: get_peft_model(model, lora_config(LoraSettings(), model)),
+        "full": lambda model: model,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {name: training_step(base, wrap, data, settings, Path(folder)) for name, wrap in sides.items()}
+        peaks = {name: peak_bytes(step) for name, step in steps.items()}
+        seconds = take_turns(steps, rounds=rounds)
+    rates = {name: batch_size * chunk_tokens / statistics.median(times) for name, times in seconds.items()}
+    weights = sum(parameter.nbytes for parameter in AutoModelForCausalLM.from_pretrained(base).parameters())
+    result = {
+        "ratio": rates["ours"] / rates["plain"],
+        "memory_ratio": (peaks["ours"] + weights) / (peaks["plain"] + weights),
+        "full_ratio": rates["ours"] / rates["full"],
+        "full_memory_ratio": (peaks["ours"] + weights) / (peaks["full"] + weights),
+        "tokens_per_s": rates,
+        "peak_bytes": {name: peak + weights for name, peak in peaks.items()},
+        "model": BASE_MODEL,
+        "batch": [batch_size, chunk_tokens],
+        **describe(),
+    }
+    print(json.dumps(result))
+
+
+def training_step(
+    base: Path,
+    wrap: Callable[[Any], Any],
+    data: Callable[[int], MaskedChunks],
+    settings: MntpSettings,
+    folder: Path,
+) -> Step:
+    """One update by transformers' trainer, without its loop around it."""
+    torch.manual_seed(0)
+    causal = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    switch_attention(causal.base_model, "bidirectional", name=BASE_MODEL)
+    model = wrap(causal)
+    arguments = trainer_arguments(settings, output_dir=folder)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            **arguments,
+            per_device_train_batch_size=settings.batch_size,
+            train_sampling_strategy="sequential",
+            remove_unused_columns=False,
+            label_names=["labels"],
+        ),
+        train_dataset=data(causal.get_input_embeddings().weight.shape[0]),
+    )
+    trainer.create_optimizer()
+    batches: Iterator[dict[str, Tensor]] = iter(trainer.get_train_dataloader())
+
+    def step() -> None:
+        batch = next(batches)
+        num_items = (batch["labels"] != -100).sum()
+        trainer.training_step(model, batch, num_items_in_batch=num_items)
+        trainer.optimizer.step()
+        model.zero_grad()
+
+    return step
+
+
+def peak_bytes(step: Step) -> int:
+    """Peak of what is made during an update, after one that warms up."""
+    step()
+    with AliveBytes() as alive:
+        step()
+    return alive.peak
+
+
+def take_turns(steps: dict[str, Step], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of every update of every side."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
