@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,20 @@ from llm2vec_core.training.settings import OnStep, Stage, StageCurve, StageSetti
 
 logger = logging.getLogger(__name__)
 
+MERGED_NAME = "merged"
+"""Below a stage's working directory: the transformer with the adapter merged into it."""
+
 _STATE_NAME = "trainer_state.json"
+
+
+def num_processes() -> int:
+    """Processes that share an update, as ``accelerate launch`` and ``torchrun`` tell it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes what all have trained."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def trainer_arguments(settings: StageSettings, *, output_dir: Path) -> dict[str, Any]:
@@ -65,6 +79,9 @@ def trainer_arguments(settings: StageSettings, *, output_dir: Path) -> dict[str,
         "dataloader_pin_memory": False,
         "disable_tqdm": True,
         "report_to": "none",
+        # Whole batches are drawn, and every process takes its share: an update is the same for any number of them.
+        "accelerator_config": {"split_batches": True},
+        "ddp_find_unused_parameters": False,
     }
 
 
@@ -78,8 +95,9 @@ def resumable_save(output_dir: Path) -> Path | None:
         try:
             json.loads((save / _STATE_NAME).read_text())
         except (OSError, ValueError):
-            logger.warning("removing the incomplete save %s", save.name)
-            shutil.rmtree(save)
+            if is_main_process():
+                logger.warning("removing the incomplete save %s", save.name)
+                shutil.rmtree(save)
         else:
             return save
     return None
@@ -142,18 +160,33 @@ def example_order(num_examples: int, *, num_draws: int, batch_size: int, seed: i
 
 
 def micro_batches(settings: StageSettings) -> tuple[int, int]:
-    """Micro batch size and number of accumulation steps that give ``batch_size`` exactly.
+    """Size of the micro batches of all processes together, and number of accumulation steps, that give ``batch_size``.
 
     Raises:
-        TrainingError: ``batch_size`` is no multiple of ``micro_batch_size``.
+        TrainingError: ``batch_size`` cannot be divided so.
     """
-    micro = min(settings.micro_batch_size, settings.batch_size)
-    if settings.batch_size % micro:
+    share = process_share(settings)
+    micro = min(settings.micro_batch_size, share)
+    if share % micro:
         raise TrainingError(
-            f"batch_size {settings.batch_size} is no multiple of micro_batch_size {micro}.",
-            hint="Choose a micro_batch_size that divides the batch_size.",
+            f"The batch of {share} a process is no multiple of micro_batch_size {micro}.",
+            hint="Choose a micro_batch_size that divides the batch_size (and what each process gets of it).",
         )
-    return micro, settings.batch_size // micro
+    return micro * num_processes(), share // micro
+
+
+def process_share(settings: StageSettings) -> int:
+    """Texts of an update that each process gets.
+
+    Raises:
+        TrainingError: ``batch_size`` cannot be divided among the processes.
+    """
+    if settings.batch_size % num_processes():
+        raise TrainingError(
+            f"batch_size {settings.batch_size} cannot be divided among {num_processes()} processes.",
+            hint="Choose a batch_size that is a multiple of train.num_processes.",
+        )
+    return settings.batch_size // num_processes()
 
 
 def require_examples(examples: Sequence[object], *, needed: int, stage: str, unit: str) -> None:
@@ -210,8 +243,8 @@ def contrastive_encoder(
     return SentenceTransformer(modules=[transformer, pooling])
 
 
-def in_batch_negatives(model: Any, *, temperature: float, batch_size: int, micro_batch_size: int) -> Any:  # noqa: ANN401
-    """The contrastive loss over the whole batch: every text of another row is a negative.
+def in_batch_negatives(model: Any, *, temperature: float, settings: StageSettings) -> Any:  # noqa: ANN401
+    """The contrastive loss over the whole batch: every text of another row is a negative, of whichever process.
 
     A batch that does not fit goes through the model in micro batches (GradCache), at the price of a second forward.
 
@@ -220,18 +253,17 @@ def in_batch_negatives(model: Any, *, temperature: float, batch_size: int, micro
     Args:
         model: The ``SentenceTransformer`` to train.
         temperature: Cosines are divided by it.
-        batch_size: Rows of one optimizer update.
-        micro_batch_size: Texts of one forward pass.
+        settings: Sizes of the batch and of what goes through the model at once.
     """
     from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
     )
 
-    scale = 1 / temperature
-    if micro_batch_size >= batch_size:
-        return MultipleNegativesRankingLoss(model, scale=scale)
-    return CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=micro_batch_size)
+    shared = {"scale": 1 / temperature, "gather_across_devices": num_processes() > 1}
+    if settings.micro_batch_size >= process_share(settings):
+        return MultipleNegativesRankingLoss(model, **shared)
+    return CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.micro_batch_size, **shared)
 
 
 def save_merged(model: Any, base: Path, *, attention: Attention, name: str, work_dir: Path) -> Path:  # noqa: ANN401
@@ -240,16 +272,19 @@ def save_merged(model: Any, base: Path, *, attention: Attention, name: str, work
     Returns:
         Directory of the merged transformer without output layer, with its tokenizer.
     """
+    target = work_dir / MERGED_NAME
+    if not is_main_process():
+        return target
     model.save_pretrained(str(work_dir / "adapter"), create_model_card=False)
     with seeded_missing_weights():
         plain = AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     apply_attention(plain, attention, name=name)
     merged = merge_adapter(plain, work_dir / "adapter")
-    merged.save_pretrained(work_dir / "merged")
+    merged.save_pretrained(target)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
-    tokenizer.save_pretrained(work_dir / "merged")
-    return work_dir / "merged"
+    tokenizer.save_pretrained(target)
+    return target
 
 
 class _StepCallback(TrainerCallback):  # type: ignore[misc]

@@ -28,7 +28,9 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.lora import lora_config
 from llm2vec_core.modes import Attention
 from llm2vec_core.training.loop import (
+    MERGED_NAME,
     example_order,
+    is_main_process,
     micro_batches,
     require_examples,
     run_trainer,
@@ -270,7 +272,8 @@ def train_mntp(
     curve = run_trainer(
         trainer, stage="mntp", tokens_per_step=settings.batch_size * settings.chunk_tokens, on_step=on_step
     )
-    merged = trainer.model.merge_and_unload()
-    merged.save_pretrained(work_dir / "merged")
-    tokenizer.save_pretrained(work_dir / "merged")
-    return work_dir / "merged", curve
+    target = work_dir / MERGED_NAME
+    if is_main_process():
+        trainer.model.merge_and_unload().save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return target, curve

@@ -14,17 +14,17 @@ from llm2vec_core.architectures import transformer_directory
 from llm2vec_core.base_models import fetch_base_model
 from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
 from llm2vec_core.errors import TrainingError
+from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.settings import (
     OnStep,
     Recipe,
-    Stage,
     StageCurve,
     StepLog,
     TrainingTriple,
     read_curves,
 )
+from llm2vec_core.training.stages import StageInput, run_stage
 
-_DONE = "curve.json"
 _CALIBRATION_TEXTS = 512
 """Training texts that a standardisation is measured on, at most."""
 
@@ -88,9 +88,9 @@ def train_encoder(
             on_step(step)
 
     for stage in recipe.stages[len(curves) :]:
-        backbone, curve = _run_stage(
-            stage, recipe, backbone, texts, triples=triples, work_dir=work_dir / stage, on_step=counted
-        )
+        given = StageInput(base=backbone, texts=texts, triples=triples)
+        run = run_stage if recipe.num_processes == 1 else launch_stage
+        backbone, curve = run(stage, recipe, given, work_dir=work_dir / stage, on_step=counted)
         curves.append(curve)
     target = work_dir / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
@@ -115,62 +115,3 @@ def _calibration(recipe: Recipe, texts: Sequence[str], triples: Sequence[Trainin
     """A sample of what the recipe trains on: documents, or without them what the judgments hold to be found."""
     distinct = list(dict.fromkeys(texts or [triple.positive for triple in triples]))
     return random.Random(recipe.mntp.seed).sample(distinct, min(_CALIBRATION_TEXTS, len(distinct)))
-
-
-def _run_stage(
-    stage: Stage,
-    recipe: Recipe,
-    base: Path,
-    texts: Sequence[str],
-    *,
-    triples: Sequence[TrainingTriple],
-    work_dir: Path,
-    on_step: OnStep,
-) -> tuple[Path, StageCurve]:
-    """Run one stage, or read what it left when it is done already."""
-    done = work_dir / _DONE
-    if done.is_file():
-        return work_dir / "merged", StageCurve.model_validate_json(done.read_text())
-    work_dir.mkdir(parents=True, exist_ok=True)
-    if stage == "mntp":
-        from llm2vec_core.training.mntp import train_mntp
-
-        merged, curve = train_mntp(
-            base,
-            texts,
-            settings=recipe.mntp,
-            attention=recipe.attention,
-            work_dir=work_dir,
-            name=recipe.base_model,
-            on_step=on_step,
-        )
-    elif stage == "simcse":
-        from llm2vec_core.training.simcse import train_simcse
-
-        merged, curve = train_simcse(
-            base,
-            texts,
-            settings=recipe.simcse,
-            attention=recipe.attention,
-            pooling_mode=recipe.pooling_mode,
-            work_dir=work_dir,
-            name=recipe.base_model,
-            on_step=on_step,
-        )
-    else:
-        from llm2vec_core.training.supervised import train_supervised
-
-        merged, curve = train_supervised(
-            base,
-            triples,
-            settings=recipe.supervised,
-            attention=recipe.attention,
-            pooling_mode=recipe.pooling_mode,
-            work_dir=work_dir,
-            name=recipe.base_model,
-            on_step=on_step,
-        )
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(curve.model_dump_json())
-    temporary.rename(done)
-    return merged, curve

@@ -185,6 +185,9 @@ class Recipe(BaseModel):
         description="take mean and deviation of each dimension out of the vectors, as the training texts show them",
     )
     max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
+    num_processes: int = Field(
+        1, ge=1, description="processes that share every update, one for each device of the host; decides no result"
+    )
     max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()
@@ -205,8 +208,8 @@ class Recipe(BaseModel):
         return any(stage in UNSUPERVISED_STAGES for stage in self.stages)
 
     def decisive_settings(self) -> dict[str, Any]:
-        """The settings as JSON values, without those of stages that do not run."""
-        skipped: set[str] = {stage for stage in STAGES if stage not in self.stages}
+        """The settings as JSON values, without those of stages that do not run and those that decide nothing."""
+        skipped: set[str] = {"num_processes", *(stage for stage in STAGES if stage not in self.stages)}
         return self.model_dump(mode="json", exclude=skipped)
 
     def settings_key(self) -> str:

@@ -103,8 +103,7 @@ def train_simcse(
         loss=in_batch_negatives(
             model,
             temperature=settings.temperature,
-            batch_size=settings.batch_size,
-            micro_batch_size=settings.micro_batch_size,
+            settings=settings,
         ),
     )
     trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written

@@ -24,6 +24,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import (
@@ -105,7 +106,8 @@ def train_supervised(
     loss = contrastive_loss(model, settings)
     sources = negatives_by_source(triples)
     if settings.hard_negatives:
-        sources = _with_mined(sources, model, settings=settings, path=work_dir / _MINED_NAME)
+        with PartialState().main_process_first():
+            sources = _with_mined(sources, model, settings=settings, path=work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
     torch.manual_seed(settings.seed)  # LoRA's initial weights
     model.add_adapter(lora_config(settings.lora, model[0].model))
@@ -124,8 +126,7 @@ def contrastive_loss(model: SentenceTransformer, settings: SupervisedSettings) -
     loss = in_batch_negatives(
         model,
         temperature=settings.temperature,
-        batch_size=settings.batch_size,
-        micro_batch_size=settings.micro_batch_size,
+        settings=settings,
     )
     if not settings.matryoshka_dims:
         return loss

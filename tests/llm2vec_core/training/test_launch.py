@@ -1,0 +1,81 @@
+"""Two processes learn what one does: ``accelerate launch`` on the CPU, with the same global batch."""
+
+import numpy as np
+import pytest
+
+from llm2vec_core.errors import TrainingError
+from llm2vec_core.lora import LoraSettings
+from llm2vec_core.training.launch import launch_stage
+from llm2vec_core.training.loop import micro_batches
+from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings, SupervisedSettings, TrainingTriple
+from llm2vec_core.training.stages import StageInput, run_stage
+
+WORDS = [
+    "nurses",
+    "care",
+    "for",
+    "patients",
+    "in",
+    "wards",
+    "while",
+    "developers",
+    "write",
+    "software",
+    "and",
+    "deploy",
+    "cloud",
+    "systems",
+]
+TEXTS = [f"{' '.join(np.roll(WORDS, k)[: 6 + k % 7])}. {' '.join(np.roll(WORDS, -k)[:8])}." for k in range(40)]
+TRIPLES = [
+    TrainingTriple(f"anchor {k}", f"positive {word} {k}", (), source)
+    for source in ("one", "two")
+    for k, word in enumerate(WORDS)
+]
+
+
+@pytest.fixture
+def recipe(tiny_base) -> Recipe:
+    """Without LoRA dropout, whose noise is a process's own; SimCSE's noise cannot be done without, so it is tiny."""
+    shared = {"steps": 3, "batch_size": 8, "save_steps": 2, "learning_rate": 2e-3, "micro_batch_size": 4}
+    shared["lora"] = LoraSettings(rank=4, dropout=0.0)
+    return Recipe(
+        base_model=str(tiny_base),
+        stages=("mntp", "simcse", "supervised"),
+        max_tokens=64,
+        num_processes=2,
+        mntp=MntpSettings(chunk_tokens=32, **shared),
+        simcse=SimcseSettings(max_tokens=48, simcse_dropout=1e-6, **shared),
+        supervised=SupervisedSettings(max_tokens=32, warmup_steps=0, **shared | {"micro_batch_size": 2}),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["mntp", "simcse", "supervised"])
+def test_two_processes_have_the_loss_curve_of_one(recipe, tiny_base, tmp_path, stage):
+    given = StageInput(tiny_base, TEXTS, TRIPLES)
+    steps = []
+    _, one = run_stage(stage, recipe, given, work_dir=tmp_path / "one", on_step=lambda step: None)
+    merged, two = launch_stage(stage, recipe, given, work_dir=tmp_path / "two", on_step=steps.append)
+    np.testing.assert_allclose(two.losses, one.losses, rtol=2e-3)
+    assert [step.step for step in steps] == [1, 2, 3]
+    assert (merged / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_process_is_told(recipe, tiny_base, tmp_path):
+    with pytest.raises(TrainingError, match="needs 8"):
+        launch_stage("mntp", recipe, StageInput(tiny_base, TEXTS[:1]), work_dir=tmp_path, on_step=lambda step: None)
+
+
+def test_a_batch_is_divided_among_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert micro_batches(MntpSettings(batch_size=16, micro_batch_size=4)) == (8, 2)
+    assert micro_batches(MntpSettings(batch_size=4, micro_batch_size=4)) == (4, 1)
+    with pytest.raises(TrainingError, match="cannot be divided among 2 processes"):
+        micro_batches(MntpSettings(batch_size=9, micro_batch_size=3))
+
+
+def test_the_number_of_processes_decides_no_key(recipe):
+    alone = recipe.model_copy(update={"num_processes": 1})
+    assert recipe.key({}) == alone.key({})
