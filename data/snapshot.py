@@ -26,12 +26,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig, Document, clean_row
-from data.errors import InputError, StoreError
+from data.digests import Digests, no_digests, pack_digests
+from data.errors import InputError, SourceShrankError, StoreError
 from data.schema import (
     DOCUMENT_SCHEMA,
     KINDS,
@@ -54,6 +57,18 @@ PART_CHARS = 64_000_000
 
 _BATCH_ROWS = 1024
 _PROGRESS_ROWS = 1000
+
+
+class ShrinkConfig(BaseModel):
+    """Which losses of a source are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_shrink: float = Field(
+        default=0.3, ge=0, le=1, description="share of its documents that a source may lose before it is refused"
+    )
+    shrink_from: int = Field(default=50, ge=1, description="documents from which on a source's losses are judged")
+    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are confirmed, for this run")
 
 
 class PartInfo(BaseModel):
@@ -142,6 +157,33 @@ class Snapshot:
         """All documents in memory; see :meth:`batches`."""
         return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
 
+    def rows(self, numbers: NDArray[np.int64], columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Documents by their row numbers in the snapshot, in its order; only the parts that hold them are read.
+
+        Args:
+            numbers: Row numbers from 0, ascending.
+            columns: As in :meth:`batches`.
+
+        Raises:
+            InputError: A column is unknown.
+            StoreError: A part is gone or damaged.
+        """
+        schema = _select(DOCUMENT_SCHEMA, columns)
+        start = 0
+        for part in self.manifest.documents:
+            first, stop = np.searchsorted(numbers, [start, start + part.num_rows])
+            if first < stop:
+                yield from self._rows_of_part(part, schema, numbers[first:stop] - start)
+            start += part.num_rows
+
+    def _rows_of_part(self, part: PartInfo, schema: pa.Schema, numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in self._read_part(part, schema):
+            first, stop = np.searchsorted(numbers, [start, start + len(batch)])
+            if first < stop:
+                yield batch.take(pa.array(numbers[first:stop] - start))
+            start += len(batch)
+
     def quarantine_batches(self, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
         """Rejected rows in order, at most 1,024 a batch; of one source only, when it is named."""
         yield from self._read(self.manifest.quarantine, QUARANTINE_SCHEMA, source=source)
@@ -164,6 +206,12 @@ class Snapshot:
                     yield batch.select(schema.names)
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can lead to
             raise _damaged(key, str(error).splitlines()[0]) from error
+
+
+def contents_of(snapshot: Snapshot) -> Digests:
+    """Digest of every document's content, in order: 16 bytes a document."""
+    packed = [pack_digests(batch.column(0)) for batch in snapshot.batches(["content_sha256"])]
+    return np.concatenate([no_digests(), *packed])
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -262,6 +310,7 @@ def build_snapshot(
     run_id: str,
     fence: Callable[[], None],
     now: datetime,
+    shrink: ShrinkConfig = ShrinkConfig(),  # noqa: B008 - frozen
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
     """Build the snapshot that follows the latest one, and make it the latest.
@@ -279,6 +328,7 @@ def build_snapshot(
         run_id: Run that builds, for the manifest.
         fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
         now: Time for the manifest; must know its time zone.
+        shrink: Which losses of a source are refused.
         on_progress: Called with the number of rows read so far.
 
     Returns:
@@ -286,6 +336,7 @@ def build_snapshot(
 
     Raises:
         InputError: A source cannot be read, or no document is left at all; nothing was changed.
+        SourceShrankError: A source lost more documents than it may; nothing was changed.
         StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
         ConflictError: Another writer moved ``latest.json`` meanwhile.
     """
@@ -296,6 +347,8 @@ def build_snapshot(
         staged = _stage(
             scratch / "staged", kind=kind, sources=sources, clean=clean, previous=previous, on_progress=on_progress
         )
+        if previous is not None:
+            _check_shrinkage(staged, previous, shrink)
         snapshot_id = staged.snapshot_id(kind, clean)
         if previous is not None and previous.manifest.id == snapshot_id:
             return previous
@@ -566,6 +619,20 @@ def _stage_former(staged: _Staged, name: str, *, previous: Snapshot) -> None:
         for values in batch.to_pylist():
             values["reason"] = RejectReason(values["reason"])
             staged.add_rejected(values.pop("source"), RejectedRow(**values))
+
+
+def _check_shrinkage(staged: _Staged, previous: Snapshot, shrink: ShrinkConfig) -> None:
+    """Refuse a source that suddenly holds far fewer documents: most often a broken delivery, not a decision."""
+    for name, former in previous.manifest.sources.items():
+        kept = staged.counts[name].kept
+        lost = 1 - kept / max(former.rows_kept, 1)
+        if former.rows_kept >= shrink.shrink_from and lost > shrink.max_shrink and name not in shrink.allow_shrink:
+            raise SourceShrankError(
+                f"Source '{name}' had {former.rows_kept:,} documents and has {kept:,} now: {lost:.0%} fewer, the limit "
+                f"is {shrink.max_shrink:.0%}.",
+                hint=f"Nothing was changed. Look whether the delivery is whole; if it is, confirm with "
+                f"--allow-shrink {name}.",
+            )
 
 
 def _nothing_kept(kind: DocumentKind, staged: _Staged) -> InputError:

@@ -54,6 +54,14 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
 
+AllowShrinkOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-shrink", metavar="SOURCE", help="Confirm that a source lost documents; may be repeated."),
+]
+WaitOption = Annotated[
+    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another writer so long.")
+]
+
 
 @dataclass(frozen=True)
 class _Call:
@@ -109,9 +117,9 @@ def _command(application: typer.Typer, name: str | None = None) -> Callable[[Cal
 
 
 @_command(app)
-def nightly(call: _Call) -> None:
+def nightly(call: _Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption = None) -> None:
     """Run the whole chain: ingest, train, evaluate, embed, match, export."""
-    request = call.request()
+    request = call.request(_writing_overrides(allow_shrink, wait))
     _prepare_prefect(request)
     from flows.nightly import night_rows
     from flows.nightly import nightly as nightly_flow
@@ -135,6 +143,16 @@ def nightly(call: _Call) -> None:
     _exit_refused(report.refusal)
 
 
+def _writing_overrides(allow_shrink: list[str] | None, wait: float | None) -> dict[str, Any]:
+    """Settings that the options of a run that writes ask for."""
+    overrides: dict[str, Any] = {}
+    if allow_shrink:
+        overrides["ingest.allow_shrink"] = allow_shrink
+    if wait is not None:
+        overrides["lease.wait_s"] = wait
+    return overrides
+
+
 def _exit_refused(refusal: str | None) -> None:
     """Say with the exit code that a gate defended what is served, although the night went on."""
     if refusal:
@@ -154,9 +172,11 @@ def ingest(
     text_field: Annotated[
         str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
     ] = None,
+    allow_shrink: AllowShrinkOption = None,
+    wait: WaitOption = None,
 ) -> None:
     """Read one source; its documents replace those of its former ingest."""
-    request = call.request()
+    request = call.request(_writing_overrides(allow_shrink, wait))
     _prepare_prefect(request)
     from data.sources import SourceConfig
     from flows.ingest import ingest as ingest_flow
@@ -475,7 +495,9 @@ def run(arguments: list[str]) -> int:
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
-        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json)
+        checks = getattr(error, "checks", ())
+        details = {"refused": str(error), "gates": [check.model_dump() for check in checks]}
+        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
     except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
@@ -527,9 +549,9 @@ def _configure_logging() -> None:
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
 
 
-def _fail(message: str, hint: str, *, code: int, as_json: bool) -> int:
+def _fail(message: str, hint: str, *, code: int, as_json: bool, details: dict[str, Any] | None = None) -> int:
     if as_json:
-        _print_json({"error": message, "hint": hint})
+        _print_json({"error": message, "hint": hint, **(details or {})})
     sys.stderr.write(f"l2v: {message}{' ' + hint if hint else ''}\n")
     return code
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data.clean import CleanConfig
+from data.digests import unpack_digests
 from data.shards import encoded_contents, write_shard
 from data.snapshot import build_snapshot
 from data.sources import SourceConfig
@@ -55,9 +56,9 @@ class Rooms:
     def encode(store, snapshot, fingerprint, *, shard_size=3):
         """Write shards for what has no vector yet."""
         key = Rooms.encode_keys[snapshot.manifest.kind]
-        done = encoded_contents(store, fingerprint=fingerprint, encode_key=key)
+        done = set(unpack_digests(encoded_contents(store, fingerprint=fingerprint, encode_key=key)))
         contents = list(dict.fromkeys(snapshot.table(["content_sha256"])["content_sha256"].to_pylist()))
-        stale = [content for content in contents if content not in done]
+        stale = [content for content in contents if content[:32] not in done]
         for start in range(0, len(stale), shard_size):
             part = stale[start : start + shard_size]
             vectors = np.stack([Rooms.vector(content, fingerprint) for content in part])
