@@ -314,7 +314,7 @@ def promote(
                 f"The pointer was moved under epoch {current.fencing_epoch}, this writer's is {lease.epoch}.",
                 hint="Another run took over; nothing was changed.",
             )
-        store.put_if_absent(_history_key(current.sequence), current.model_dump_json().encode())
+        store.put_if_absent(pointer_key(current.sequence), current.model_dump_json().encode())
     store.compare_and_swap(POINTER_KEY, expected=raw, content=pointer.model_dump_json().encode())
     return pointer
 
@@ -325,7 +325,7 @@ def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, no
     Raises:
         InputError: There is no such generation, or it was never served.
     """
-    for pointer in _history(store):
+    for pointer in pointer_history(store):
         if pointer.generation == name:
             return _serve_again(store, pointer, lease=lease, run_id=run_id, now=now, restores=None)
     known = ", ".join(found.generation for found in list_generations(store)) or "none"
@@ -343,10 +343,48 @@ def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Point
         StoreError: The former state's tables are gone.
     """
     current = read_pointer(store)
-    for former in _history(store):
+    for former in pointer_history(store):
         if current is not None and former.sequence < current.origin and _served(former) != _served(current):
             return _serve_again(store, former, lease=lease, run_id=run_id, now=now, restores=former.origin)
     raise InputError("Nothing was served before the current state.", hint="See `l2v generations list`.")
+
+
+def pointer_key(sequence: int) -> str:
+    """Where a pointer lies when another one has replaced it."""
+    return f"pointers/{sequence:08d}.json"
+
+
+def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -> Pointer:
+    """Serve other versions of the same rows: compacted ones. The pointer keeps its place in the history.
+
+    Args:
+        store: Where the pointer is.
+        versions: Version of each table that was compacted.
+        lease: Lease of this writer.
+
+    Raises:
+        StoreError: A new version has another number of rows than the one that is served.
+        FencedError: This writer lost its lease.
+        ConflictError: Another writer moved the pointer in between.
+    """
+    raw = store.read(POINTER_KEY)
+    current = _parse_pointer(raw)
+    assert current is not None, "what is compacted is served"
+    for kind, version in versions.items():
+        counts = [
+            open_table(store, generation=current.generation, kind=kind, version=each).count()
+            for each in (current.version_of(kind), version)
+        ]
+        if counts[0] != counts[1]:
+            raise StoreError(
+                f"Compaction made {counts[1]} rows of {counts[0]} in table '{TABLE_OF_KIND[kind]}'.",
+                hint="What is served is untouched. Please report this as a defect.",
+            )
+    changes = {TABLE_OF_KIND[kind]: version for kind, version in versions.items()}
+    pointer = current.model_copy(update={**changes, "fencing_epoch": lease.epoch})
+    lease.check()
+    store.compare_and_swap(POINTER_KEY, expected=raw, content=pointer.model_dump_json().encode())
+    return pointer
 
 
 def _serve_again(
@@ -371,7 +409,7 @@ def _served(pointer: Pointer) -> tuple[str, int, int]:
     return pointer.generation, pointer.jobs, pointer.resumes
 
 
-def _history(store: Store) -> Iterator[Pointer]:
+def pointer_history(store: Store) -> Iterator[Pointer]:
     """The current pointer and those before it, newest first."""
     current = read_pointer(store)
     if current is None:
@@ -391,10 +429,6 @@ def _parse_pointer(raw: bytes | None, key: str = POINTER_KEY) -> Pointer | None:
             f"{key} is damaged: {error.error_count()} fault(s).",
             hint="Restore it from a backup, or from the newest file in pointers/.",
         ) from error
-
-
-def _history_key(sequence: int) -> str:
-    return f"pointers/{sequence:08d}.json"
 
 
 def _read_generation(store: Store, name: str) -> Generation:

@@ -179,7 +179,7 @@ class LanceTable:
     @property
     def num_small_fragments(self) -> int:
         """Files that compaction would merge."""
-        return int(self._table.stats().fragment_stats.num_small_fragments)
+        return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
     def compact(self, *, remove_older_than: timedelta | None = None) -> None:
         """Merge small files and take new rows into the indices; commits a version when there is something to do.

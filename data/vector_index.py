@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 _TOP_K = 10
 _TIMED_QUERIES = 15
-_FRAGMENTS_TO_COMPACT = 16
 
 
 class VectorIndexConfig(BaseModel):
@@ -59,9 +58,9 @@ class Probe(BaseModel):
 
 
 def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
-    """Compact a new table version and index it if the policy asks for it; each step may fail alone.
+    """Index a new table version if the policy asks for it.
 
-    A step that fails is reported and leaves the version before it: search is then slower, never wrong.
+    An index that fails is reported and leaves the version without it: search is then slower, never wrong.
 
     Args:
         store: Where the table is.
@@ -73,25 +72,31 @@ def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: 
     Returns:
         Version to serve instead: the same rows.
     """
-    from data.lance import keep_probe, open_table  # imported where it is used: settings need the policy only
+    from data.lance import open_table  # imported where it is used: settings need the policy only
 
     table = open_table(store, generation=generation, kind=kind)
     if table.version != version or not table.count():
         return version  # served already, as it is
-    try:
-        if table.num_small_fragments >= _FRAGMENTS_TO_COMPACT or table.has_vector_index:
-            table.compact()
-            version = table.version
-    except StoreError as error:
-        logger.warning("%s It is served as it is.", error)
+    return reindex(store, table, generation=generation, kind=kind, config=config)
+
+
+def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentKind, config: VectorIndexConfig) -> int:
+    """Index the newest version of a table if the policy asks for it, and keep how the index is asked.
+
+    Returns:
+        Version to serve: the same rows.
+    """
+    from data.lance import keep_probe
+
+    version = table.version
     try:
         probe = index_vectors(table, config)
         if probe is not None:
             keep_probe(store, generation=generation, kind=kind, version=table.version, probe=probe)
-        version = table.version
     except StoreError as error:
-        logger.warning("%s Its search is exact.", error)
-    return version
+        logger.warning("%s Search is exact.", error)
+        return version
+    return table.version
 
 
 def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
@@ -103,7 +108,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
     Raises:
         StoreError: Building the index failed.
     """
-    queries = _sample_vectors(table, config.sample)
+    queries = _sample_queries(table, config.sample)
     if not table.has_vector_index:
         if _exact_ms(table, queries[:_TIMED_QUERIES]) <= config.max_exact_ms:
             return None
@@ -130,9 +135,7 @@ def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *
 
 
 def _nearest(table: LanceTable, query: Float32[np.ndarray, " dim"]) -> set[str]:
-    """The ten nearest documents, without the query itself, which is one of them and easily found."""
-    found = table.nearest(query, limit=_TOP_K + 1, columns=["doc_id"])
-    return set(found["doc_id"].to_pylist()[1:])
+    return set(table.nearest(query, limit=_TOP_K, columns=["doc_id"])["doc_id"].to_pylist())
 
 
 def _exact_ms(table: LanceTable, queries: Float32[np.ndarray, "queries dim"]) -> float:
@@ -144,9 +147,13 @@ def _exact_ms(table: LanceTable, queries: Float32[np.ndarray, "queries dim"]) ->
     return 1000 * float(np.median(seconds))
 
 
-def _sample_vectors(table: LanceTable, size: int) -> Float32[np.ndarray, "queries dim"]:
+def _sample_queries(table: LanceTable, size: int) -> Float32[np.ndarray, "queries dim"]:
+    """Vectors half way between two documents: a question is like none of them, and harder to find neighbours of."""
     count = table.count()
-    offsets = np.linspace(0, count - 1, num=min(size, count), dtype=np.int64)
-    column = table.rows_at(np.unique(offsets).tolist(), ["vector"])["vector"].combine_chunks()
-    vectors: Float32[np.ndarray, "queries dim"] = column.flatten().to_numpy().reshape(len(column), -1)
-    return vectors
+    offsets = np.unique(np.linspace(0, count - 1, num=min(2 * size, count), dtype=np.int64))
+    column = table.rows_at(offsets.tolist(), ["vector"])["vector"].combine_chunks()
+    vectors = column.flatten().to_numpy().reshape(len(column), -1)
+    half = (len(vectors) + 1) // 2
+    between = vectors[:half] + vectors[-half:]
+    queries: Float32[np.ndarray, "queries dim"] = between / np.linalg.norm(between, axis=1, keepdims=True)
+    return queries

@@ -378,6 +378,23 @@ def export(
 
 
 @_command(app)
+def maintain(call: _Call, wait: WaitOption = None) -> None:
+    """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
+    request = call.request(_writing_overrides(None, wait))
+    _prepare_prefect(request)
+    from flows.maintain import maintain as maintain_flow
+
+    report = maintain_flow(request)
+    if call.as_json:
+        _print_json({**report.model_dump(), "failed": report.failed})
+    else:
+        rows = [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps]
+        _print_table(report.sentence(), ["step", "objects", "bytes freed", "error"], rows)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@_command(app)
 def plan(
     call: _Call,
     gpu: Annotated[str, typer.Option("--gpu", help="Name of the GPU, such as A100-80GB.")],

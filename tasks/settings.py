@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig
 from data.gate import GateConfig
+from data.retention import RetentionConfig
 from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
 from data.snapshot import ShrinkConfig
@@ -120,6 +121,7 @@ class Settings(_Section):
     encode: EncodeSettings = EncodeSettings()
     gate: GateConfig = GateConfig()
     index: VectorIndexConfig = VectorIndexConfig()
+    retention: RetentionConfig = RetentionConfig()
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()

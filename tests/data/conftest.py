@@ -1,9 +1,11 @@
 """Small snapshots and made-up vectors for the tests of the storage side."""
 
 import hashlib
+import importlib.util
 import json
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -103,3 +105,19 @@ def killed_at(monkeypatch):
                 yield
 
     return killed
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """The module of a night without a model; the tests that kill it run the same file as a script."""
+    path = Path(__file__).with_name("simulated_night.py")
+    spec = importlib.util.spec_from_file_location("simulated_night", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def faults(simulated):
+    """Faults of the operating system, injected into this process."""
+    return simulated.Faults()

@@ -458,7 +458,7 @@ def crashing_night(rooms, store, lease, jobs, *, checkpoint, step):
 
 def end_state(store):
     """All that a reader or a rollback could ever see."""
-    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in module._history(store)]
+    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in module.pointer_history(store)]
     return (
         states,
         served(store),

@@ -477,7 +477,8 @@ def shrinking(store, tmp_path, before, after, **limits):
         board=write(tmp_path / "board.jsonl", [posting(number) for number in range(before)]),
         other=write(tmp_path / "other.jsonl", [posting(n) for n in range(1000, 1100)]),
     )
-    write(tmp_path / "board.jsonl", [posting(number) for number in range(after)])
+    rows = [posting(number) for number in range(after)] or [posting(0, text="")]
+    write(tmp_path / "board.jsonl", rows)
     return build_snapshot(
         store,
         kind="job",
