@@ -102,6 +102,34 @@ def write_shard(
     return shard_id
 
 
+def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str) -> None:
+    """Forget the vectors of some contents: what else their shards hold is written anew before they are removed.
+
+    Killed in between, a repeat completes it: until then a content may have its vector twice, or still.
+
+    Raises:
+        StoreError: A shard cannot be read or written.
+    """
+    forgotten = DigestIndex(contents)
+    for key in list(_shard_keys(store, fingerprint)):
+        keys = _read(store, key, vectors=False)
+        is_meant = pc.equal(keys["encode_key"], encode_key).to_numpy()
+        is_meant &= forgotten.contains(pack_digests(keys["content_sha256"]))
+        if not is_meant.any():
+            continue
+        rest = _read(store, key, vectors=True).filter(pa.array(~is_meant))
+        if len(rest):
+            column = rest["vector"].combine_chunks()
+            write_shard(
+                store,
+                rest["content_sha256"].to_pylist(),
+                column.flatten().to_numpy().reshape(len(rest), -1),
+                fingerprint=fingerprint,
+                encode_key=rest["encode_key"][0].as_py(),  # a shard is written under one
+            )
+        store.delete(key)
+
+
 @dataclass(frozen=True)
 class ShardInfo:
     """One shard of a checkpoint.

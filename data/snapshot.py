@@ -226,6 +226,11 @@ def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
     return _follow(store, kind, store.read(_latest_key(kind)))
 
 
+def snapshot_ids(store: Store, kind: DocumentKind) -> list[str]:
+    """Ids of all snapshots of a kind."""
+    return [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
+
+
 def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapshot:
     """Open a snapshot by its id.
 
@@ -235,7 +240,7 @@ def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapsho
     """
     content = store.read(f"{_prefix(kind, snapshot_id)}/manifest.json")
     if content is None:
-        known = [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
+        known = snapshot_ids(store, kind)
         raise InputError(
             f"There is no {kind} snapshot '{snapshot_id}'; known are {', '.join(known[:10]) or 'none'}.",
             hint="Use one of the known ids, or run l2v ingest.",

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -374,6 +375,43 @@ def export(
     from flows.export import export as export_flow
 
     report = export_flow(request)
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
+def backfill(
+    call: _Call,
+    since: Annotated[datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="First day.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="First day that is not meant any more.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only documents of this source.")] = None,
+    date_field: Annotated[
+        str | None,
+        typer.Option(
+            "--date-field", help="Field of the documents that holds their date; else when they were ingested."
+        ),
+    ] = None,
+    wait: WaitOption = None,
+) -> None:
+    """Encode documents again although nothing about them changed; a killed one goes on where it stopped."""
+    if since is None and until is None and source is None:
+        raise SettingsError(
+            "Nothing says which documents are meant.",
+            hint="Pass --since, --until or --source; `l2v embed --full` encodes everything again.",
+        )
+    request = call.request(_writing_overrides(None, wait))
+    _prepare_prefect(request)
+    from flows.backfill import backfill as backfill_flow
+    from tasks.backfill import BackfillRequest
+
+    meant = BackfillRequest(
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        source=source,
+        date_field=date_field,
+    )
+    report = backfill_flow(meant, request)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 

@@ -19,6 +19,7 @@ from data.store import Store
 from data.vector_index import settle_table
 from llm2vec_core.checkpoint import read_record
 from tasks.artifacts import progress, publish_table
+from tasks.backfill import backfilled_contents
 from tasks.checkpoints import checkpoint_dir, load_encoder
 from tasks.policies import STORAGE
 from tasks.settings import Settings
@@ -151,7 +152,7 @@ def update_table(
     lease_of(store, run_id).check()
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
-    rewritten = contents_of(snapshot) if rewrite else None
+    rewritten = contents_of(snapshot) if rewrite else backfilled_contents(store, snapshot)
     change = sync_table(store, generation, snapshot, rewritten=rewritten)
     version = change.version
     if change.upserted or change.removed:

@@ -201,3 +201,44 @@ def test_a_shrunken_source_is_refused_until_it_is_confirmed(served_night, capsys
     assert "'jobs' had 6 documents and has 2 now" in json.loads(capsys.readouterr().out)["refused"]
     assert run([*command, "--allow-shrink", "jobs"]) == 0
     assert json.loads(capsys.readouterr().out)["rows_kept"] == 2
+
+
+def test_a_backfill_that_is_killed_goes_on_and_replaces_the_vectors(served_night, monkeypatch, capsys):
+    store = LocalStore(served_night.home)
+    before = read_pointer(store)
+    command = ["backfill", "--source", "jobs", "--profile", "tiny", "--config", str(served_night.config), "--json"]
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.embed.promote", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed")))
+        patched.setattr("tasks.embed.promote_tables.retries", 0)
+        assert run(command) == 1
+    assert read_pointer(store) == before
+    assert run([*command, "--since", "2020-01-01"]) == 2
+    capsys.readouterr()
+    assert run(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["encoded_documents"] == 0, "they were encoded before it was killed"
+    assert result["upserted"] == {"job": 6, "resume": 0}
+    assert read_pointer(store).jobs != before.jobs
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out)["encoded_documents"] == 6, "one that is done begins anew"
+    assert run(["backfill", "--config", str(served_night.config)]) == 2
+
+
+def test_maintenance_tells_what_each_step_did(served_night, capsys, monkeypatch):
+    store = LocalStore(served_night.home)
+    before = read_pointer(store)
+    left = served_night.home / "tmp" / "left"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("by a process that was killed")
+    monkeypatch.setattr("data.maintenance.remove_shards", lambda *_: (_ for _ in ()).throw(StoreError("No space.")))
+    command = ["maintain", "--profile", "tiny", "--config", str(served_night.config), "--json"]
+    capsys.readouterr()
+    assert run([*command, "--set", "retention.grace_hours=0"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["failed"] == ["shards"]
+    steps = {step["step"]: step for step in result["steps"]}
+    assert steps["leftovers"]["count"] >= 1
+    assert "No space" in steps["shards"]["error"]
+    assert not left.exists()
+    assert read_pointer(store) == before
+    assert search(served_night.request.settings(), "nurse", kind="job", mode="lexical")
