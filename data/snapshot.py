@@ -44,7 +44,7 @@ from data.schema import (
     encoded_text,
     sha256_json,
 )
-from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows
+from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows, source_sha256
 from data.store import Store
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class SourceCounts(BaseModel):
     rows_quarantined: int = Field(description="Rows that were rejected.")
     rows_duplicate: int = Field(description="Kept rows whose content an earlier document has.")
     rows_near_duplicate: int = Field(description="Kept rows whose content is nearly that of an earlier document.")
+    raw_sha256: str | None = Field(default=None, description="Hash of the files that the rows came from.")
 
 
 class TotalCounts(BaseModel):
@@ -348,9 +349,12 @@ def build_snapshot(
     _check_request(kind, sources, now)
     pointer = store.read(_latest_key(kind))
     previous = _follow(store, kind, pointer)
+    changed = _changed_sources(sources, clean, previous)
+    if previous is not None and not changed:
+        return previous
     with _write_errors(kind), store.scratch() as scratch:
         staged = _stage(
-            scratch / "staged", kind=kind, sources=sources, clean=clean, previous=previous, on_progress=on_progress
+            scratch / "staged", kind=kind, sources=changed, clean=clean, previous=previous, on_progress=on_progress
         )
         if previous is not None:
             _check_shrinkage(staged, previous, shrink)
@@ -370,6 +374,29 @@ def build_snapshot(
         _latest_key(kind), expected=pointer, content=canonical_json({"id": snapshot_id}).encode() + b"\n"
     )
     return snapshot
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """A source that has to be read, and the hash of its files before it was."""
+
+    config: SourceConfig
+    raw_sha256: str | None
+
+
+def _changed_sources(
+    sources: Mapping[str, SourceConfig], clean: CleanConfig, previous: Snapshot | None
+) -> dict[str, _Feed]:
+    """Sources whose documents may differ from the former ones: other files, or cleaned otherwise."""
+    feeds = {name: _Feed(config, source_sha256(config)) for name, config in sources.items()}
+    if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
+        return feeds
+    former = previous.manifest.sources
+    return {
+        name: feed
+        for name, feed in feeds.items()
+        if feed.raw_sha256 is None or name not in former or former[name].raw_sha256 != feed.raw_sha256
+    }
 
 
 def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now: datetime) -> None:
@@ -415,6 +442,7 @@ class _Part:
 class _Counts:
     path: str
     rows_in: int = 0
+    raw_sha256: str | None = None
     kept: int = 0
     quarantined: int = 0
     duplicate: int = 0
@@ -560,12 +588,12 @@ def _stage(
     directory: Path,
     *,
     kind: DocumentKind,
-    sources: Mapping[str, SourceConfig],
+    sources: Mapping[str, _Feed],
     clean: CleanConfig,
     previous: Snapshot | None,
     on_progress: Callable[[int], None] | None,
 ) -> _Staged:
-    """Gather documents and rejected rows of all sources, listed and carried over, in the order of their names."""
+    """Gather documents and rejected rows of all sources, read and carried over, in the order of their names."""
     staged = _Staged(
         documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA),
         rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
@@ -574,10 +602,12 @@ def _stage(
     former = previous.manifest.sources if previous is not None else {}
     for name in sorted({*sources, *former}):
         if name in sources:
-            staged.counts[name] = _Counts(sources[name].path)
-            _stage_source(staged, name, config=sources[name], clean=clean, progress=progress)
+            feed = sources[name]
+            staged.counts[name] = _Counts(feed.config.path, raw_sha256=feed.raw_sha256)
+            _stage_source(staged, name, config=feed.config, clean=clean, progress=progress)
         elif previous is not None:
-            staged.counts[name] = _Counts(former[name].path, rows_in=former[name].rows_in)
+            counts = former[name]
+            staged.counts[name] = _Counts(counts.path, rows_in=counts.rows_in, raw_sha256=counts.raw_sha256)
             _stage_former(staged, name, previous=previous)
         staged.close_source(name)
     progress.finish()
@@ -686,6 +716,7 @@ def _make_manifest(
             rows_quarantined=counts.quarantined,
             rows_duplicate=counts.duplicate,
             rows_near_duplicate=counts.near_duplicate,
+            raw_sha256=counts.raw_sha256,
         )
         for name, counts in staged.counts.items()
     }

@@ -72,7 +72,7 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
     seen = []
     snapshot = build(store, board=write(tmp_path / "a.jsonl", rows), on_progress=seen.append)
     manifest = snapshot.manifest
-    assert manifest.sources["board"].model_dump(exclude={"path"}) == {
+    assert manifest.sources["board"].model_dump(exclude={"path", "raw_sha256"}) == {
         "rows_in": 4,
         "rows_kept": 2,
         "rows_quarantined": 2,
@@ -521,3 +521,26 @@ def test_rows_by_number_are_the_rows_of_all_parts(store, tmp_path, monkeypatch):
             each for batch in snapshot.rows(np.array(numbers, np.int64)) for each in batch["source_id"].to_pylist()
         ]
         assert found == [names[number] for number in numbers]
+
+
+def test_unchanged_files_are_neither_read_nor_cleaned_again(store, tmp_path, monkeypatch):
+    board = write(tmp_path / "board.jsonl", [posting(1), posting(2), posting(3, text="")])
+    first = build(store, board=board)
+
+    def fail(*_, **__):
+        raise AssertionError("a row was cleaned again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "clean_row", fail)
+        assert build(store, board=board, run_id="run-2").manifest == first.manifest
+        moved = board.rename(tmp_path / "moved.jsonl")
+        with pytest.raises(AssertionError, match="cleaned again"):
+            build(store, board=moved)  # the quarantine names the file
+        moved.rename(board)
+        with pytest.raises(AssertionError, match="cleaned again"):
+            build(store, board=board, clean=CleanConfig(max_chars=999))
+    # Another source that did change is read, and the unchanged one is carried over with all its counts.
+    second = build(store, board=board, portal=write(tmp_path / "portal.jsonl", [posting(9)]))
+    assert second.manifest.sources["board"] == first.manifest.sources["board"]
+    write(board, [posting(1), posting(2, title="Chef"), posting(3, text="")])
+    assert build(store, board=board).manifest.id != second.manifest.id
