@@ -30,6 +30,9 @@ from data.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store import Store
 from data.vector_index import VectorIndexConfig, reindex
 
+_AGE_MARGIN = timedelta(minutes=10)
+"""Added to the age of versions that are removed, which Lance holds against a clock that it reads later."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -114,6 +117,8 @@ def compact_served(
         lease.check()
         if newest.version != pointer.version_of(kind):
             newest.restore(pointer.version_of(kind))
+        newest.compact()
+        # By itself, because Lance counts the age from when it is done with compacting.
         newest.compact(remove_older_than=_removable_age(newest, kept, kind, pointer.generation))
         versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
     if versions:
@@ -127,7 +132,7 @@ def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation
     # A clock that was moved back orders versions otherwise than their numbers: the oldest time since then counts.
     times = [when for version, when in table.committed_at().items() if version >= min(pinned)]
     oldest = min([*times, datetime.fromtimestamp(kept.oldest, UTC)])
-    return max(datetime.now(UTC) - oldest + timedelta(seconds=1), timedelta(0))
+    return max(datetime.now(UTC) - oldest + _AGE_MARGIN, timedelta(0))
 
 
 def remove_pointers(store: Store, kept: Kept) -> Removed:

@@ -152,3 +152,15 @@ def test_another_parquet_file_among_the_shards_is_reported(store):
     pq.write_table(pq.read_table(path).drop_columns(["encode_key"]), path)
     with pytest.raises(StoreError, match="cannot be read"):
         read(store, contents(1))
+
+
+@pytest.mark.parametrize("changed", ["vector", "content_sha256"])
+def test_other_vectors_or_keys_than_were_written_are_found_whoever_wrote_them(store, changed):
+    """Checksums of pages do not help where a program wrote the file anew."""
+    names = contents(1, 2, 3)
+    path = path_of(store, write(store, names))
+    table = pq.read_table(path, partitioning=None)
+    column = table.schema.get_field_index(changed)
+    pq.write_table(table.set_column(column, table.schema.field(changed), table[changed].take([1, 0, 2])), path)
+    with pytest.raises(StoreError, match="checksum is another"):
+        read(store, names)
