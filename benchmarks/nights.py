@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
 
 WORDS = [
-    a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "ist") for c in "bdfgklmnprst"
+    a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "or") for c in "bdfgklmnprst"
 ]
 WORDS_PER_DOCUMENT = (150, 250)
 _SHARD_SIZE = 2000
