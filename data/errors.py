@@ -8,6 +8,8 @@
     │   └── SamplePackageError  a package with facts of the bundled sample is not installed
     ├── RefusedError          a guard defended the served state
     │   ├── GateRefusedError  a new encoder is worse than the one that is served
+    │   ├── GenerationRefusedError  new tables are not what they should be (in ``gate``, with its figures)
+    │   ├── SourceShrankError  a source lost more of its documents than it may
     │   ├── LeaseHeldError    another writer is at work
     │   └── FencedError       this writer lost its lease; its commit was refused
     └── StoreError            the store failed (disk full, permission lost, damaged file)
@@ -46,6 +48,10 @@ class RefusedError(DataError):
 
 class GateRefusedError(RefusedError):
     """The evaluation found a new encoder worse than the one it would replace."""
+
+
+class SourceShrankError(RefusedError):
+    """A source has suddenly lost more of its documents than it may."""
 
 
 class LeaseHeldError(RefusedError):

@@ -9,19 +9,31 @@ lies in ``pointers/``, written before its successor: a crash loses no state that
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data.errors import FencedError, InputError, RefusedError, StoreError
+from data.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
+from data.errors import FencedError, InputError, StoreError
+from data.gate import (
+    PROFILE_COLUMNS,
+    Check,
+    GateConfig,
+    GenerationRefusedError,
+    TableProfile,
+    judge_table,
+    profile_table,
+)
 from data.lance import LanceTable, create_table, generation_key, open_table
 from data.lease import Lease
 from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, sha256_json
-from data.shards import read_vectors
+from data.shards import ShardVectors
 from data.snapshot import Snapshot
 from data.store import Store
 
@@ -31,8 +43,9 @@ POINTER_KEY = "current.json"
 _RECORD_NAME = "generation.json"
 _ROWS_PER_MERGE = 5000
 # The text is in content_sha256, the metadata in metadata_sha256.
-_NOT_HASHED = frozenset({"text", "metadata"})
-_HASHED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("row_sha256", pa.string(), nullable=False))
+_HASHED_COLUMNS = [name for name in DOCUMENT_SCHEMA.names if name not in ("text", "metadata")]
+_ROW_HASH = ("doc_id", "row_sha256")
+_IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
 
 
 class Generation(BaseModel):
@@ -117,18 +130,20 @@ def list_generations(store: Store) -> list[Generation]:
     return sorted((_read_generation(store, name) for name in names), key=lambda found: found.created_at)
 
 
-def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewrite: bool = False) -> TableChange:
+def sync_table(
+    store: Store, generation: Generation, snapshot: Snapshot, *, rewritten: Digests | None = None
+) -> TableChange:
     """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
 
     Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
     it is dropped. An unchanged snapshot gives the version that is pinned already. Every content of the snapshot must
-    have its vector in a shard.
+    have its vector in a shard. Holds some 100 bytes a document, and the rows of one merge.
 
     Args:
         store: Where shards and tables are.
         generation: What to bring up to date.
         snapshot: What its table of the snapshot's kind shall hold.
-        rewrite: Replace rows that look unchanged, too: their vectors were made anew.
+        rewritten: Contents whose vectors were made anew: their rows are replaced although they look unchanged.
 
     Raises:
         StoreError: A vector is missing; or reading or writing failed.
@@ -136,23 +151,22 @@ def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewr
     kind = snapshot.manifest.kind
     table = create_table(store, generation=generation.generation, kind=kind, embedding_dim=generation.embedding_dim)
     base = _pinned_table(store, generation, kind) or table
-    present = _row_hashes_of(base)
-    unseen = set(present)
-    changed = []
-    for batch in snapshot.batches():
-        rows = _with_row_hash(batch)
-        ids, hashes = rows["doc_id"].to_pylist(), rows["row_sha256"].to_pylist()
-        unseen.difference_update(ids)
-        is_changed = [rewrite or present.get(doc_id) != row_hash for doc_id, row_hash in zip(ids, hashes, strict=True)]
-        changed.append(rows.filter(pa.array(is_changed, pa.bool_())))
-    documents = pa.Table.from_batches(changed, schema=_HASHED_SCHEMA)
-    if not len(documents) and not unseen:
+    difference = _difference(base, snapshot, rewritten)
+    if not len(difference.rows) and not difference.removed:
         return TableChange(version=base.version, upserted=0, removed=0)
+    vectors = ShardVectors(store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind])
+    missing = np.unique(difference.contents[~vectors.contains(difference.contents)])
+    if len(missing):
+        raise StoreError(
+            f"{len(missing)} contents have no vector of checkpoint {generation.checkpoint[:12]}.",
+            hint="Run `l2v embed` again: it encodes what is missing.",
+        )
     if table.version != base.version:
         table.restore(base.version)
-    upserted = table.upsert(_rows_with_vectors(store, generation, kind, documents), rewrite=rewrite)
-    table.delete(sorted(unseen))
-    return TableChange(version=table.version, upserted=upserted, removed=len(unseen))
+    rows = _rows_with_vectors(generation, snapshot, difference.rows, vectors)
+    upserted = table.upsert(rows, rewrite=rewritten is not None)
+    table.delete(difference.removed)
+    return TableChange(version=table.version, upserted=upserted, removed=len(difference.removed))
 
 
 def verify_generation(
@@ -160,33 +174,85 @@ def verify_generation(
     generation: Generation,
     snapshots: Mapping[DocumentKind, Snapshot],
     versions: Mapping[DocumentKind, int],
-) -> None:
-    """The generation gate: the tables hold exactly the snapshots, with vectors of one checkpoint.
+    config: GateConfig = GateConfig(),  # noqa: B008 - frozen
+) -> list[Check]:
+    """The generation gate: the tables hold exactly the snapshots, with sound vectors like those that are served.
+
+    Args:
+        store: Where the tables are.
+        generation: What shall be served.
+        snapshots: What its tables shall hold.
+        versions: Versions of the tables that shall be served.
+        config: Limits of the gates that compare.
+
+    Returns:
+        Every gate of every table; all of them passed.
 
     Raises:
-        RefusedError: Names the table, the figure found and the one expected.
+        GenerationRefusedError: Names what failed, the figures found and the limits.
     """
+    checks: list[Check] = []
     for kind, snapshot in snapshots.items():
         table = open_table(store, generation=generation.generation, kind=kind, version=versions[kind])
-        columns = ["doc_id", "content_sha256", "metadata_sha256"]
-        rows = table.read([*columns, "checkpoint"])
-        documents = snapshot.table(columns)
-        found = set(zip(*(rows[column].to_pylist() for column in columns), strict=True))
-        expected = set(zip(*(documents[column].to_pylist() for column in columns), strict=True))
-        name = TABLE_OF_KIND[kind]
-        if len(rows) != len(documents) or found != expected:
-            raise RefusedError(
-                f"Table '{name}' has {len(rows)} rows, snapshot {snapshot.manifest.id[:12]} has {len(documents)} "
-                f"documents: {len(expected - found)} of these are missing, {len(found - expected)} rows are none.",
-                hint="The served state is unchanged. Run `l2v embed` again.",
-            )
-        strangers = set(rows["checkpoint"].to_pylist()) - {generation.checkpoint}
-        if strangers:
-            raise RefusedError(
-                f"Table '{name}' holds vectors of checkpoint {min(strangers)[:12]} "
-                f"beside those of {generation.checkpoint[:12]}.",
-                hint=f"The served state is unchanged. Remove lance/{generation.generation} and run `l2v embed` again.",
-            )
+        checks += _check_rows(table, generation, snapshot)
+        profile = _profile(table)
+        served = _pinned_table(store, generation, kind)
+        is_same = served is not None and served.version == table.version
+        reference = None if served is None else profile if is_same else _profile(served)
+        checks += judge_table(TABLE_OF_KIND[kind], profile, reference, config)
+    if not all(check.passed for check in checks):
+        raise GenerationRefusedError(checks)
+    return checks
+
+
+def _profile(table: LanceTable) -> TableProfile:
+    return profile_table(table.batches(PROFILE_COLUMNS))
+
+
+def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -> list[Check]:
+    """Whether the rows of a table are the documents of a snapshot, and all made by the generation's checkpoint."""
+    name = TABLE_OF_KIND[snapshot.manifest.kind]
+    found, strangers = _identities(table.batches([*_IDENTITY, "checkpoint"]), generation.checkpoint)
+    expected, _ = _identities(snapshot.batches([*_IDENTITY]), generation.checkpoint)
+    num_missing = int((~DigestIndex(found).contains(expected)).sum())
+    num_excess = int((~DigestIndex(expected).contains(found)).sum())
+    num_wrong = max(num_missing + num_excess, abs(len(found) - len(expected)))
+    return [
+        Check(
+            gate="rows_unlike_snapshot",
+            table=name,
+            figure=num_wrong,
+            limit=0,
+            passed=not num_wrong,
+            note=""
+            if not num_wrong
+            else f"Table '{name}' has {len(found)} rows, snapshot {snapshot.manifest.id[:12]} has {len(expected)} "
+            f"documents: {num_missing} of these are missing, {num_excess} rows are none.",
+        ),
+        Check(
+            gate="rows_of_another_checkpoint",
+            table=name,
+            figure=sum(strangers.values()),
+            limit=0,
+            passed=not strangers,
+            note=""
+            if not strangers
+            else f"Table '{name}' holds vectors of checkpoint {min(strangers)[:12]} beside those of "
+            f"{generation.checkpoint[:12]}: remove lance/{generation.generation}.",
+        ),
+    ]
+
+
+def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Digests, Counter[str]]:
+    """A digest of id, content and metadata for each row, and how many rows other checkpoints made."""
+    parts: list[Digests] = [no_digests()]
+    strangers: Counter[str] = Counter()
+    for batch in batches:
+        parts.append(pack_digests(hash_rows([batch[name] for name in _IDENTITY])))
+        if "checkpoint" in batch.schema.names:
+            makers = batch["checkpoint"].value_counts().to_pylist()
+            strangers.update({each["values"]: each["counts"] for each in makers if each["values"] != checkpoint})
+    return np.concatenate(parts), strangers
 
 
 def read_pointer(store: Store) -> Pointer | None:
@@ -248,7 +314,7 @@ def promote(
                 f"The pointer was moved under epoch {current.fencing_epoch}, this writer's is {lease.epoch}.",
                 hint="Another run took over; nothing was changed.",
             )
-        store.put_if_absent(_history_key(current.sequence), current.model_dump_json().encode())
+        store.put_if_absent(pointer_key(current.sequence), current.model_dump_json().encode())
     store.compare_and_swap(POINTER_KEY, expected=raw, content=pointer.model_dump_json().encode())
     return pointer
 
@@ -259,7 +325,7 @@ def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, no
     Raises:
         InputError: There is no such generation, or it was never served.
     """
-    for pointer in _history(store):
+    for pointer in pointer_history(store):
         if pointer.generation == name:
             return _serve_again(store, pointer, lease=lease, run_id=run_id, now=now, restores=None)
     known = ", ".join(found.generation for found in list_generations(store)) or "none"
@@ -277,10 +343,48 @@ def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Point
         StoreError: The former state's tables are gone.
     """
     current = read_pointer(store)
-    for former in _history(store):
+    for former in pointer_history(store):
         if current is not None and former.sequence < current.origin and _served(former) != _served(current):
             return _serve_again(store, former, lease=lease, run_id=run_id, now=now, restores=former.origin)
     raise InputError("Nothing was served before the current state.", hint="See `l2v generations list`.")
+
+
+def pointer_key(sequence: int) -> str:
+    """Where a pointer lies when another one has replaced it."""
+    return f"pointers/{sequence:08d}.json"
+
+
+def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -> Pointer:
+    """Serve other versions of the same rows: compacted ones. The pointer keeps its place in the history.
+
+    Args:
+        store: Where the pointer is.
+        versions: Version of each table that was compacted.
+        lease: Lease of this writer.
+
+    Raises:
+        StoreError: A new version has another number of rows than the one that is served.
+        FencedError: This writer lost its lease.
+        ConflictError: Another writer moved the pointer in between.
+    """
+    raw = store.read(POINTER_KEY)
+    current = _parse_pointer(raw)
+    assert current is not None, "what is compacted is served"
+    for kind, version in versions.items():
+        counts = [
+            open_table(store, generation=current.generation, kind=kind, version=each).count()
+            for each in (current.version_of(kind), version)
+        ]
+        if counts[0] != counts[1]:
+            raise StoreError(
+                f"Compaction made {counts[1]} rows of {counts[0]} in table '{TABLE_OF_KIND[kind]}'.",
+                hint="What is served is untouched. Please report this as a defect.",
+            )
+    changes = {TABLE_OF_KIND[kind]: version for kind, version in versions.items()}
+    pointer = current.model_copy(update={**changes, "fencing_epoch": lease.epoch})
+    lease.check()
+    store.compare_and_swap(POINTER_KEY, expected=raw, content=pointer.model_dump_json().encode())
+    return pointer
 
 
 def _serve_again(
@@ -305,7 +409,7 @@ def _served(pointer: Pointer) -> tuple[str, int, int]:
     return pointer.generation, pointer.jobs, pointer.resumes
 
 
-def _history(store: Store) -> Iterator[Pointer]:
+def pointer_history(store: Store) -> Iterator[Pointer]:
     """The current pointer and those before it, newest first."""
     current = read_pointer(store)
     if current is None:
@@ -327,10 +431,6 @@ def _parse_pointer(raw: bytes | None, key: str = POINTER_KEY) -> Pointer | None:
         ) from error
 
 
-def _history_key(sequence: int) -> str:
-    return f"pointers/{sequence:08d}.json"
-
-
 def _read_generation(store: Store, name: str) -> Generation:
     raw = store.read(f"{generation_key(name)}/{_RECORD_NAME}")
     if raw is None:
@@ -350,41 +450,58 @@ def _pinned_table(store: Store, generation: Generation, kind: DocumentKind) -> L
         return None
 
 
-def _row_hashes_of(table: LanceTable) -> dict[str, str]:
-    rows = table.read(["doc_id", "row_sha256"])
-    return dict(zip(rows["doc_id"].to_pylist(), rows["row_sha256"].to_pylist(), strict=True))
+@dataclass(frozen=True)
+class _Difference:
+    """What has to change for a table to equal a snapshot.
+
+    Attributes:
+        rows: Row numbers of the documents to be written.
+        contents: Digests of their contents.
+        removed: Ids of the documents to be removed.
+    """
+
+    rows: NDArray[np.int64]
+    contents: Digests
+    removed: list[str]
 
 
-def _with_row_hash(documents: pa.RecordBatch) -> pa.RecordBatch:
-    """Documents with the hash of everything that their row shows, so that any change of it is seen."""
-    rows = documents.select([name for name in documents.schema.names if name not in _NOT_HASHED]).to_pylist()
-    hashes = pa.array([sha256_json(row) for row in rows], pa.string())
-    return pa.RecordBatch.from_arrays([*documents.columns, hashes], schema=_HASHED_SCHEMA)
+def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None) -> _Difference:
+    present = [(pack_digests(rows["doc_id"]), pack_digests(rows["row_sha256"])) for rows in base.batches(_ROW_HASH)]
+    ids = np.concatenate([no_digests(), *(each for each, _ in present)])
+    hashes = np.concatenate([no_digests(), *(each for _, each in present)])
+    index, anew = DigestIndex(ids), DigestIndex(no_digests() if rewritten is None else rewritten)
+    is_seen = np.zeros(len(ids), dtype=np.bool_)
+    rows, contents, start = [np.zeros(0, np.int64)], [no_digests()], 0
+    for batch in snapshot.batches(_HASHED_COLUMNS):
+        places = index.positions(pack_digests(batch["doc_id"]))
+        is_known = places >= 0
+        is_seen[places[is_known]] = True
+        content = pack_digests(batch["content_sha256"])
+        is_same = is_known & ~anew.contains(content)
+        is_same[is_same] = hashes[places[is_same]] == pack_digests(_row_hashes(batch))[is_same]
+        rows.append(start + np.flatnonzero(~is_same))
+        contents.append(content[~is_same])
+        start += len(batch)
+    return _Difference(np.concatenate(rows), np.concatenate(contents), unpack_digests(ids[~is_seen]))
+
+
+def _row_hashes(documents: pa.RecordBatch | pa.Table) -> pa.StringArray:
+    """Hashes of everything that the rows of documents show, so that any change of it is seen."""
+    columns = [documents[name] for name in _HASHED_COLUMNS]
+    return hash_rows([each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in columns])
 
 
 def _rows_with_vectors(
-    store: Store, generation: Generation, kind: DocumentKind, documents: pa.Table
+    generation: Generation, snapshot: Snapshot, numbers: NDArray[np.int64], vectors: ShardVectors
 ) -> Iterator[pa.Table]:
-    """Rows of the table for ``documents``, in parts, as the shards give their vectors."""
-    contents = documents["content_sha256"]
-    missing = set(contents.to_pylist())
-    for found, vectors in read_vectors(
-        store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind], contents=set(missing)
-    ):
-        missing.difference_update(found)
-        position = pc.index_in(contents, pa.array(found, pa.string()))
-        part = documents.filter(position.is_valid())
-        rows_of_vectors = position.drop_null().to_numpy()
-        for start in range(0, len(part), _ROWS_PER_MERGE):
-            window = part.slice(start, _ROWS_PER_MERGE)
-            chosen = vectors[rows_of_vectors[start : start + _ROWS_PER_MERGE]]
-            column = pa.FixedSizeListArray.from_arrays(
-                pa.array(chosen.reshape(-1), pa.float32()), generation.embedding_dim
-            )
-            checkpoint = pa.array([generation.checkpoint] * len(window), pa.string())
-            yield window.append_column("checkpoint", checkpoint).append_column("vector", column)
-    if missing:
-        raise StoreError(
-            f"{len(missing)} contents have no vector of checkpoint {generation.checkpoint[:12]}.",
-            hint="Run `l2v embed` again: it encodes what is missing.",
+    """Rows of the table for the documents at some row numbers of a snapshot, in parts."""
+    for start in range(0, len(numbers), _ROWS_PER_MERGE):
+        window = numbers[start : start + _ROWS_PER_MERGE]
+        documents = pa.Table.from_batches(snapshot.rows(window), schema=DOCUMENT_SCHEMA)
+        chosen = vectors.of(pack_digests(documents["content_sha256"]))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(chosen.reshape(-1)), generation.embedding_dim)
+        yield (
+            documents.append_column(pa.field("row_sha256", pa.string(), nullable=False), [_row_hashes(documents)])
+            .append_column("checkpoint", pa.array([generation.checkpoint] * len(documents), pa.string()))
+            .append_column("vector", column)
         )

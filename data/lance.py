@@ -9,17 +9,22 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
+from lancedb.index import IvfFlat
 
 from data.errors import InputError, StoreError, VectorSpaceError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store import Store
+from data.vector_index import Probe
 
 _MAX_IDS_PER_DELETE = 1000
+_BATCH_ROWS = 1024
+_FOREVER = timedelta(days=36500)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
@@ -36,11 +41,16 @@ def table_schema(embedding_dim: int) -> pa.Schema:
 
 
 class LanceTable:
-    """One table of one generation, at its newest or at a pinned version."""
+    """One table of one generation, at its newest or at a pinned version.
 
-    def __init__(self, table: lancedb.table.Table) -> None:
+    Attributes:
+        probe: How to ask the approximate index; None: search is exact.
+    """
+
+    def __init__(self, table: lancedb.table.Table, *, probe: Probe | None = None) -> None:
         """Use :func:`open_table` or :func:`create_table`."""
         self._table = table
+        self.probe = probe
 
     @property
     def version(self) -> int:
@@ -65,12 +75,21 @@ class LanceTable:
         """
         return self._run(self._table.search(), columns, where)
 
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, at most 1,024 rows at a time.
+
+        Raises:
+            StoreError: A file of the table is gone or damaged.
+        """
+        with _table_errors(f"read table '{self._table.name}'"):
+            yield from self._table.search().select(list(columns)).to_batches(batch_size=_BATCH_ROWS)
+
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
         """The ``limit`` rows of highest cosine with ``vector`` (of length one), and ``score``, that cosine.
 
-        Exact search: there is no approximate index.
+        Exact, unless this version has an approximate index that was tuned; a filtered search always is.
 
         Raises:
             InputError: The filter cannot be read or names an unknown column.
@@ -83,6 +102,10 @@ class LanceTable:
                 hint="Encode the query with the checkpoint that made the table.",
             )
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
+        if self.probe is None or where is not None:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(self.probe.nprobes).refine_factor(self.probe.refine_factor)
         found = self._run(query, [*columns, "_distance"], where)
         scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
         return found.drop_columns(["_distance"]).append_column("score", scores)
@@ -127,6 +150,55 @@ class LanceTable:
         with _table_errors(f"restore version {version} of table '{self._table.name}'"):
             self._table.checkout(version)
             self._table.restore()
+
+    @property
+    def has_vector_index(self) -> bool:
+        """Whether there is an approximate index over the vectors."""
+        return any("vector" in index.columns for index in self._table.list_indices())
+
+    def create_vector_index(self, num_partitions: int) -> None:
+        """Build the approximate index anew: inverted lists of whole vectors.
+
+        Raises:
+            StoreError: Training or writing failed; the version before is untouched.
+        """
+        with _table_errors(f"index table '{self._table.name}'"):
+            self._table.create_index(
+                "vector", config=IvfFlat(distance_type="dot", num_partitions=num_partitions), replace=True
+            )
+
+    def rows_at(self, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows at some offsets.
+
+        Raises:
+            StoreError: A file of the table is gone or damaged.
+        """
+        with _table_errors(f"read table '{self._table.name}'"):
+            return self._table.take_offsets(list(offsets)).select(list(columns)).to_arrow()
+
+    @property
+    def num_small_fragments(self) -> int:
+        """Files that compaction would merge."""
+        return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
+
+    def compact(self, *, remove_older_than: timedelta | None = None) -> None:
+        """Merge small files and take new rows into the indices; commits a version when there is something to do.
+
+        Args:
+            remove_older_than: Remove versions of that age for good, and the files that only they need; None: none.
+
+        Raises:
+            StoreError: Writing failed; the version before is untouched.
+        """
+        # Without an age Lance would remove versions after seven days, those that are served among them.
+        with _table_errors(f"compact table '{self._table.name}'"):
+            self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
+
+    def committed_at(self) -> dict[int, datetime]:
+        """When each version that there is was committed, by the clock of its writer."""
+        with _table_errors(f"list versions of table '{self._table.name}'"):
+            versions = self._table.list_versions()
+        return {int(each["version"]): each["timestamp"].astimezone(UTC) for each in versions}
 
     def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
         if where is not None:
@@ -181,7 +253,22 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
             f"Generation {generation} has no {wanted}.",
             hint="Promote another generation (`l2v generations list`), or run `l2v embed` again.",
         ) from error
-    return LanceTable(table)
+    return LanceTable(table, probe=_read_probe(store, generation, name, table.version))
+
+
+def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:
+    """Store how the index of a table version is asked; :func:`open_table` reads it."""
+    key = _probe_key(generation, TABLE_OF_KIND[kind], version)
+    store.put_if_absent(key, probe.model_dump_json().encode())
+
+
+def _read_probe(store: Store, generation: str, name: str, version: int) -> Probe | None:
+    raw = store.read(_probe_key(generation, name, version))
+    return None if raw is None else Probe.model_validate_json(raw)
+
+
+def _probe_key(generation: str, name: str, version: int) -> str:
+    return f"{generation_key(generation)}/probes/{name}-{version:08d}.json"
 
 
 def generation_key(generation: str) -> str:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_KEY = "lease.json"
 DEFAULT_TTL_S = 120.0
+_POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,19 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S) -> Iterator[Lease]:
+def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S, wait_s: float = 0.0) -> Iterator[Lease]:
     """Hold the store's lease while the context lasts.
 
+    Args:
+        store: What the lease guards.
+        owner: Who writes: a run id.
+        ttl_s: Seconds after which it ends when it is not renewed.
+        wait_s: Seconds to wait for another living writer to finish.
+
     Raises:
-        LeaseHeldError: Another living writer holds it.
+        LeaseHeldError: Another living writer holds it, and still does after that time.
     """
-    record = _acquire(store, owner=owner, ttl_s=ttl_s)
+    record = _acquire_within(wait_s, store, owner=owner, ttl_s=ttl_s)
     stop = threading.Event()
     renewer = threading.Thread(target=_renew, args=(store, record, ttl_s, stop), name="lease", daemon=True)
     renewer.start()
@@ -109,6 +116,19 @@ def adopt_lease(store: Store, *, owner: str) -> Lease:
     if current is None or current.owner != owner or current.is_released:
         raise FencedError(f"Run {owner} holds no lease of this store.", hint="Start the parent run again.")
     return Lease(store, current)
+
+
+def _acquire_within(wait_s: float, store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return _acquire(store, owner=owner, ttl_s=ttl_s)
+        except LeaseHeldError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            logger.info("%s Waiting for it, %.0f s at most.", error, left)
+            time.sleep(min(_POLL_S, left))
 
 
 def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:

@@ -26,12 +26,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig, Document, clean_row
-from data.errors import InputError, StoreError
+from data.digests import Digests, no_digests, pack_digests
+from data.errors import InputError, SourceShrankError, StoreError
 from data.schema import (
     DOCUMENT_SCHEMA,
     KINDS,
@@ -41,7 +44,7 @@ from data.schema import (
     encoded_text,
     sha256_json,
 )
-from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows
+from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows, source_sha256
 from data.store import Store
 
 if TYPE_CHECKING:
@@ -54,6 +57,18 @@ PART_CHARS = 64_000_000
 
 _BATCH_ROWS = 1024
 _PROGRESS_ROWS = 1000
+
+
+class ShrinkConfig(BaseModel):
+    """Which losses of a source are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_shrink: float = Field(
+        default=0.3, ge=0, le=1, description="share of its documents that a source may lose before it is refused"
+    )
+    shrink_from: int = Field(default=50, ge=1, description="documents from which on a source's losses are judged")
+    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are confirmed, for this run")
 
 
 class PartInfo(BaseModel):
@@ -79,6 +94,7 @@ class SourceCounts(BaseModel):
     rows_quarantined: int = Field(description="Rows that were rejected.")
     rows_duplicate: int = Field(description="Kept rows whose content an earlier document has.")
     rows_near_duplicate: int = Field(description="Kept rows whose content is nearly that of an earlier document.")
+    raw_sha256: str | None = Field(default=None, description="Hash of the files that the rows came from.")
 
 
 class TotalCounts(BaseModel):
@@ -142,6 +158,33 @@ class Snapshot:
         """All documents in memory; see :meth:`batches`."""
         return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
 
+    def rows(self, numbers: NDArray[np.int64], columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Documents by their row numbers in the snapshot, in its order; only the parts that hold them are read.
+
+        Args:
+            numbers: Row numbers from 0, ascending.
+            columns: As in :meth:`batches`.
+
+        Raises:
+            InputError: A column is unknown.
+            StoreError: A part is gone or damaged.
+        """
+        schema = _select(DOCUMENT_SCHEMA, columns)
+        start = 0
+        for part in self.manifest.documents:
+            first, stop = np.searchsorted(numbers, [start, start + part.num_rows])
+            if first < stop:
+                yield from self._rows_of_part(part, schema, numbers[first:stop] - start)
+            start += part.num_rows
+
+    def _rows_of_part(self, part: PartInfo, schema: pa.Schema, numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in self._read_part(part, schema):
+            first, stop = np.searchsorted(numbers, [start, start + len(batch)])
+            if first < stop:
+                yield batch.take(pa.array(numbers[first:stop] - start))
+            start += len(batch)
+
     def quarantine_batches(self, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
         """Rejected rows in order, at most 1,024 a batch; of one source only, when it is named."""
         yield from self._read(self.manifest.quarantine, QUARANTINE_SCHEMA, source=source)
@@ -166,6 +209,12 @@ class Snapshot:
             raise _damaged(key, str(error).splitlines()[0]) from error
 
 
+def contents_of(snapshot: Snapshot) -> Digests:
+    """Digest of every document's content, in order: 16 bytes a document."""
+    packed = [pack_digests(batch.column(0)) for batch in snapshot.batches(["content_sha256"])]
+    return np.concatenate([no_digests(), *packed])
+
+
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +227,11 @@ def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
     return _follow(store, kind, store.read(_latest_key(kind)))
 
 
+def snapshot_ids(store: Store, kind: DocumentKind) -> list[str]:
+    """Ids of all snapshots of a kind."""
+    return [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
+
+
 def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapshot:
     """Open a snapshot by its id.
 
@@ -187,7 +241,7 @@ def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapsho
     """
     content = store.read(f"{_prefix(kind, snapshot_id)}/manifest.json")
     if content is None:
-        known = [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
+        known = snapshot_ids(store, kind)
         raise InputError(
             f"There is no {kind} snapshot '{snapshot_id}'; known are {', '.join(known[:10]) or 'none'}.",
             hint="Use one of the known ids, or run l2v ingest.",
@@ -262,6 +316,7 @@ def build_snapshot(
     run_id: str,
     fence: Callable[[], None],
     now: datetime,
+    shrink: ShrinkConfig = ShrinkConfig(),  # noqa: B008 - frozen
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
     """Build the snapshot that follows the latest one, and make it the latest.
@@ -279,6 +334,7 @@ def build_snapshot(
         run_id: Run that builds, for the manifest.
         fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
         now: Time for the manifest; must know its time zone.
+        shrink: Which losses of a source are refused.
         on_progress: Called with the number of rows read so far.
 
     Returns:
@@ -286,16 +342,22 @@ def build_snapshot(
 
     Raises:
         InputError: A source cannot be read, or no document is left at all; nothing was changed.
+        SourceShrankError: A source lost more documents than it may; nothing was changed.
         StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
         ConflictError: Another writer moved ``latest.json`` meanwhile.
     """
     _check_request(kind, sources, now)
     pointer = store.read(_latest_key(kind))
     previous = _follow(store, kind, pointer)
+    changed = _changed_sources(sources, clean, previous)
+    if previous is not None and not changed:
+        return previous
     with _write_errors(kind), store.scratch() as scratch:
         staged = _stage(
-            scratch / "staged", kind=kind, sources=sources, clean=clean, previous=previous, on_progress=on_progress
+            scratch / "staged", kind=kind, sources=changed, clean=clean, previous=previous, on_progress=on_progress
         )
+        if previous is not None:
+            _check_shrinkage(staged, previous, shrink)
         snapshot_id = staged.snapshot_id(kind, clean)
         if previous is not None and previous.manifest.id == snapshot_id:
             return previous
@@ -312,6 +374,29 @@ def build_snapshot(
         _latest_key(kind), expected=pointer, content=canonical_json({"id": snapshot_id}).encode() + b"\n"
     )
     return snapshot
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """A source that has to be read, and the hash of its files before it was."""
+
+    config: SourceConfig
+    raw_sha256: str | None
+
+
+def _changed_sources(
+    sources: Mapping[str, SourceConfig], clean: CleanConfig, previous: Snapshot | None
+) -> dict[str, _Feed]:
+    """Sources whose documents may differ from the former ones: other files, or cleaned otherwise."""
+    feeds = {name: _Feed(config, source_sha256(config)) for name, config in sources.items()}
+    if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
+        return feeds
+    former = previous.manifest.sources
+    return {
+        name: feed
+        for name, feed in feeds.items()
+        if feed.raw_sha256 is None or name not in former or former[name].raw_sha256 != feed.raw_sha256
+    }
 
 
 def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now: datetime) -> None:
@@ -357,6 +442,7 @@ class _Part:
 class _Counts:
     path: str
     rows_in: int = 0
+    raw_sha256: str | None = None
     kept: int = 0
     quarantined: int = 0
     duplicate: int = 0
@@ -502,12 +588,12 @@ def _stage(
     directory: Path,
     *,
     kind: DocumentKind,
-    sources: Mapping[str, SourceConfig],
+    sources: Mapping[str, _Feed],
     clean: CleanConfig,
     previous: Snapshot | None,
     on_progress: Callable[[int], None] | None,
 ) -> _Staged:
-    """Gather documents and rejected rows of all sources, listed and carried over, in the order of their names."""
+    """Gather documents and rejected rows of all sources, read and carried over, in the order of their names."""
     staged = _Staged(
         documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA),
         rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
@@ -516,10 +602,12 @@ def _stage(
     former = previous.manifest.sources if previous is not None else {}
     for name in sorted({*sources, *former}):
         if name in sources:
-            staged.counts[name] = _Counts(sources[name].path)
-            _stage_source(staged, name, config=sources[name], clean=clean, progress=progress)
+            feed = sources[name]
+            staged.counts[name] = _Counts(feed.config.path, raw_sha256=feed.raw_sha256)
+            _stage_source(staged, name, config=feed.config, clean=clean, progress=progress)
         elif previous is not None:
-            staged.counts[name] = _Counts(former[name].path, rows_in=former[name].rows_in)
+            counts = former[name]
+            staged.counts[name] = _Counts(counts.path, rows_in=counts.rows_in, raw_sha256=counts.raw_sha256)
             _stage_former(staged, name, previous=previous)
         staged.close_source(name)
     progress.finish()
@@ -568,6 +656,20 @@ def _stage_former(staged: _Staged, name: str, *, previous: Snapshot) -> None:
             staged.add_rejected(values.pop("source"), RejectedRow(**values))
 
 
+def _check_shrinkage(staged: _Staged, previous: Snapshot, shrink: ShrinkConfig) -> None:
+    """Refuse a source that suddenly holds far fewer documents: most often a broken delivery, not a decision."""
+    for name, former in previous.manifest.sources.items():
+        kept = staged.counts[name].kept
+        lost = 1 - kept / max(former.rows_kept, 1)
+        if former.rows_kept >= shrink.shrink_from and lost > shrink.max_shrink and name not in shrink.allow_shrink:
+            raise SourceShrankError(
+                f"Source '{name}' had {former.rows_kept:,} documents and has {kept:,} now: {lost:.0%} fewer, the limit "
+                f"is {shrink.max_shrink:.0%}.",
+                hint=f"Nothing was changed. Look whether the delivery is whole; if it is, confirm with "
+                f"--allow-shrink {name}.",
+            )
+
+
 def _nothing_kept(kind: DocumentKind, staged: _Staged) -> InputError:
     rows_in = sum(counts.rows_in for counts in staged.counts.values())
     names = ", ".join(f"'{name}'" for name in islice(staged.counts, 5))
@@ -614,6 +716,7 @@ def _make_manifest(
             rows_quarantined=counts.quarantined,
             rows_duplicate=counts.duplicate,
             rows_near_duplicate=counts.near_duplicate,
+            raw_sha256=counts.raw_sha256,
         )
         for name, counts in staged.counts.items()
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import re
@@ -142,6 +143,23 @@ def read_rows(config: SourceConfig) -> Iterator[RawRow | RejectedRow]:
         return
     for path, file in find_files(config.path):
         yield from _READERS[path.suffix.lower()](path, file, config)
+
+
+def source_sha256(config: SourceConfig) -> str | None:
+    """Hash of everything that the rows of a source come from: the bytes of its files, and which fields are read.
+
+    None for a bundled source, which has no files of its own.
+
+    Raises:
+        InputError: As :func:`read_rows`; or a file cannot be read.
+    """
+    if config.path.startswith("bundled:"):
+        return None
+    digest = hashlib.sha256(config.model_dump_json(exclude={"path"}).encode())
+    for path, file in find_files(config.path):
+        with _readable(path), path.open("rb") as handle:
+            digest.update(f"\n{file!r} ".encode() + hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
 
 
 def find_files(path: str) -> list[tuple[Path, str]]:

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -62,6 +63,14 @@ TasksDirOption = Annotated[
 TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")]
 MaxItemsOption = Annotated[
     int | None, typer.Option("--max-items", min=10, help="Seeded subset of each task of the folders.")
+]
+
+AllowShrinkOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-shrink", metavar="SOURCE", help="Confirm that a source lost documents; may be repeated."),
+]
+WaitOption = Annotated[
+    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another writer so long.")
 ]
 
 
@@ -119,9 +128,9 @@ def _command(application: typer.Typer, name: str | None = None) -> Callable[[Cal
 
 
 @_command(app)
-def nightly(call: _Call) -> None:
+def nightly(call: _Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption = None) -> None:
     """Run the whole chain: ingest, train, evaluate, embed, match, export."""
-    request = call.request()
+    request = call.request(_writing_overrides(allow_shrink, wait))
     _prepare_prefect(request)
     from flows.nightly import night_rows
     from flows.nightly import nightly as nightly_flow
@@ -145,6 +154,16 @@ def nightly(call: _Call) -> None:
     _exit_refused(report.refusal)
 
 
+def _writing_overrides(allow_shrink: list[str] | None, wait: float | None) -> dict[str, Any]:
+    """Settings that the options of a run that writes ask for."""
+    overrides: dict[str, Any] = {}
+    if allow_shrink:
+        overrides["ingest.allow_shrink"] = allow_shrink
+    if wait is not None:
+        overrides["lease.wait_s"] = wait
+    return overrides
+
+
 def _exit_refused(refusal: str | None) -> None:
     """Say with the exit code that a gate defended what is served, although the night went on."""
     if refusal:
@@ -164,9 +183,11 @@ def ingest(
     text_field: Annotated[
         str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
     ] = None,
+    allow_shrink: AllowShrinkOption = None,
+    wait: WaitOption = None,
 ) -> None:
     """Read one source; its documents replace those of its former ingest."""
-    request = call.request()
+    request = call.request(_writing_overrides(allow_shrink, wait))
     _prepare_prefect(request)
     from data.sources import SourceConfig
     from flows.ingest import ingest as ingest_flow
@@ -390,6 +411,60 @@ def export(
 
 
 @_command(app)
+def backfill(
+    call: _Call,
+    since: Annotated[datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="First day.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="First day that is not meant any more.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only documents of this source.")] = None,
+    date_field: Annotated[
+        str | None,
+        typer.Option(
+            "--date-field", help="Field of the documents that holds their date; else when they were ingested."
+        ),
+    ] = None,
+    wait: WaitOption = None,
+) -> None:
+    """Encode documents again although nothing about them changed; a killed one goes on where it stopped."""
+    if since is None and until is None and source is None:
+        raise SettingsError(
+            "Nothing says which documents are meant.",
+            hint="Pass --since, --until or --source; `l2v embed --full` encodes everything again.",
+        )
+    request = call.request(_writing_overrides(None, wait))
+    _prepare_prefect(request)
+    from flows.backfill import backfill as backfill_flow
+    from tasks.backfill import BackfillRequest
+
+    meant = BackfillRequest(
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        source=source,
+        date_field=date_field,
+    )
+    report = backfill_flow(meant, request)
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
+def maintain(call: _Call, wait: WaitOption = None) -> None:
+    """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
+    request = call.request(_writing_overrides(None, wait))
+    _prepare_prefect(request)
+    from flows.maintain import maintain as maintain_flow
+
+    report = maintain_flow(request)
+    if call.as_json:
+        _print_json({**report.model_dump(), "failed": report.failed})
+    else:
+        rows = [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps]
+        _print_table(report.sentence(), ["step", "objects", "bytes freed", "error"], rows)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@_command(app)
 def plan(
     call: _Call,
     gpu: Annotated[str, typer.Option("--gpu", help="Name of the GPU, such as A100-80GB.")],
@@ -507,7 +582,9 @@ def run(arguments: list[str]) -> int:
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
-        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json)
+        checks = getattr(error, "checks", ())
+        details = {"refused": str(error), "gates": [check.model_dump() for check in checks]}
+        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
     except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
@@ -559,9 +636,9 @@ def _configure_logging() -> None:
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
 
 
-def _fail(message: str, hint: str, *, code: int, as_json: bool) -> int:
+def _fail(message: str, hint: str, *, code: int, as_json: bool, details: dict[str, Any] | None = None) -> int:
     if as_json:
-        _print_json({"error": message, "hint": hint})
+        _print_json({"error": message, "hint": hint, **(details or {})})
     sys.stderr.write(f"l2v: {message}{' ' + hint if hint else ''}\n")
     return code
 

@@ -28,7 +28,7 @@ def embed(
     started = time.monotonic()
     settings = request.settings()
     store = settings.store()
-    with writing_run(store, parent=request.parent_run) as run_id:
+    with writing_run(store, parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         snapshots = latest_snapshots(store)
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
         shards = [encode_shard(settings, fingerprint, plan) for plan in plans]

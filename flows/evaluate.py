@@ -39,7 +39,7 @@ def evaluate(
     settings = request.settings()
     if (against or gate or mteb_results) and not checkpoints:
         raise InputError("There is no encoder to compare, or to write results of.", hint="Name it: --checkpoint NAME.")
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         if not checkpoints:
             chosen = trained or find_trained(settings)
             return evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run_id)

@@ -14,5 +14,5 @@ from tasks.writing import writing_run
 def export(request: RunRequest = RunRequest()) -> ExportReport:  # noqa: B008 - frozen
     """Publish documents, matches and evaluation results."""
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         return export_all(settings, run_id=run_id)

@@ -26,5 +26,5 @@ def ingest(
         sources: Read these instead of the configured ones.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         return [ingest_kind(settings, each, run_id=run_id, sources=sources) for each in ([kind] if kind else KINDS)]

@@ -14,5 +14,5 @@ from tasks.writing import writing_run
 def match(request: RunRequest = RunRequest()) -> MatchReport:  # noqa: B008 - frozen
     """Rank resumes for every job, and jobs for every resume."""
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         return match_all(settings, run_id=run_id)

@@ -87,7 +87,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
     started = time.monotonic()
     settings = request.settings()
     store = settings.store()
-    with writing_run(store, parent=request.parent_run) as run_id, _ledger(store, run_id):
+    with writing_run(store, parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id, _ledger(store, run_id):
         stage = request.of_parent(run_id)
         ingested = [_told("ingest", report) for report in ingest(stage)]
         trained = _told("train", train(stage, newest=False))

@@ -23,6 +23,6 @@ def train(
             if it was.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
         pinned = pin_training_data(settings, newest=newest)
         return train_recipe(settings, pinned, run_id=run_id)

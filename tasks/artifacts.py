@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.context import TaskRunContext
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,6 +57,11 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 def publish_markdown(key: str, markdown: str, *, description: str) -> None:
     """Keep a Markdown page with the run, for the Prefect UI."""
     create_markdown_artifact(markdown, key=key, description=description)
+
+
+def publish_table(key: str, rows: list[dict[str, Any]], *, description: str) -> None:
+    """Keep a table with the run, for the Prefect UI."""
+    create_table_artifact(rows, key=key, description=description)
 
 
 class _ProgressArtifact:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
+from data.digests import DigestIndex, first_of_each
 from data.errors import InputError
+from data.gate import Check, GenerationRefusedError
 from data.generations import Generation, create_generation, promote, sync_table, verify_generation
 from data.schema import KINDS, DocumentKind, encoded_text
 from data.shards import drop_shards, encoded_contents, write_shard
-from data.snapshot import Snapshot, latest_snapshot, open_snapshot
+from data.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store import Store
+from data.vector_index import settle_table
 from llm2vec_core.checkpoint import read_record
-from tasks.artifacts import progress
+from tasks.artifacts import progress, publish_table
+from tasks.backfill import backfilled_contents
 from tasks.checkpoints import checkpoint_dir, load_encoder
 from tasks.policies import STORAGE
 from tasks.settings import Settings
@@ -24,13 +27,31 @@ from tasks.writing import lease_of, utc_now
 
 
 class ShardPlan(BaseModel):
-    """Documents whose contents one shard will hold: a run of a snapshot's documents without a vector."""
+    """Documents whose contents one shard will hold.
+
+    Attributes:
+        kind: Kind of the documents.
+        snapshot: Snapshot that they are in.
+        runs: Their row numbers there, as ranges: first, and the one after the last.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     kind: DocumentKind
     snapshot: str
-    contents: list[str]
+    runs: list[tuple[int, int]]
+
+    @classmethod
+    def of_rows(cls, kind: DocumentKind, snapshot: str, rows: NDArray[np.int64]) -> ShardPlan:
+        """The plan of some documents, by their row numbers in the snapshot, ascending."""
+        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(rows, breaks)]
+        return cls(kind=kind, snapshot=snapshot, runs=runs)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row numbers of the documents in the snapshot, ascending."""
+        return np.concatenate([np.arange(first, stop) for first, stop in self.runs])
 
 
 class ShardReport(BaseModel):
@@ -74,17 +95,12 @@ def plan_shards(
     plans: list[ShardPlan] = []
     for kind, snapshot_id in snapshots.items():
         encode_key = settings.encode.encode_key(kind)
-        done = encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key)
-        stale: list[str] = []
-        for batch in open_snapshot(store, kind, snapshot_id).batches(["content_sha256"]):
-            for content in batch.column(0).to_pylist():
-                if content not in done:
-                    done.add(content)  # of equal contents only the first is encoded
-                    stale.append(content)
+        done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key))
+        contents = contents_of(open_snapshot(store, kind, snapshot_id))
+        stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
         size = settings.encode.shard_size
         plans += [
-            ShardPlan(kind=kind, snapshot=snapshot_id, contents=stale[start : start + size])
-            for start in range(0, len(stale), size)
+            ShardPlan.of_rows(kind, snapshot_id, stale[start : start + size]) for start in range(0, len(stale), size)
         ]
     return plans
 
@@ -98,7 +114,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     """
     store = settings.store()
     encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
-    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), set(plan.contents))
+    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
     with progress(f"encode {plan.kind}s", len(texts)) as advance:
         encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
         encoding = encode(
@@ -137,10 +153,16 @@ def update_table(
     lease_of(store, run_id).check()
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
-    change = sync_table(store, generation, snapshot, rewrite=rewrite)
+    rewritten = contents_of(snapshot) if rewrite else backfilled_contents(store, snapshot)
+    change = sync_table(store, generation, snapshot, rewritten=rewritten)
+    version = change.version
+    if change.upserted or change.removed:
+        version = settle_table(
+            store, generation=generation.generation, kind=kind, version=version, config=settings.index
+        )
     return TableReport(
         kind=kind,
-        version=change.version,
+        version=version,
         documents=snapshot.manifest.num_documents,
         upserted=change.upserted,
         removed=change.removed,
@@ -162,14 +184,19 @@ def promote_tables(
         Name of the served generation.
 
     Raises:
-        RefusedError: The tables are not what they should be; the pointer stays.
+        GenerationRefusedError: The tables are not what they should be; the pointer stays.
         FencedError: Another run took over; the pointer stays.
     """
     store = settings.store()
     generation = _generation(settings, fingerprint)
     versions = {table.kind: table.version for table in tables}
     opened = {kind: open_snapshot(store, kind, snapshot_id) for kind, snapshot_id in snapshots.items()}
-    verify_generation(store, generation, opened, versions)
+    try:
+        checks = verify_generation(store, generation, opened, versions, settings.gate)
+    except GenerationRefusedError as refusal:
+        _publish_verdict(refusal.checks, run_id)
+        raise
+    _publish_verdict(checks, run_id)
     pointer = promote(
         store,
         generation,
@@ -180,6 +207,11 @@ def promote_tables(
         now=utc_now(),
     )
     return pointer.generation
+
+
+def _publish_verdict(checks: list[Check], run_id: str) -> None:
+    """Every gate with figure, limit and verdict, for the Prefect UI."""
+    publish_table("generation-gate", [check.model_dump() for check in checks], description=f"Gate of run {run_id}")
 
 
 def latest_snapshots(store: Store) -> dict[DocumentKind, str]:
@@ -208,15 +240,10 @@ def _generation(settings: Settings, fingerprint: str) -> Generation:
     )
 
 
-def _texts_of(snapshot: Snapshot, contents: set[str]) -> dict[str, str]:
-    """Text of each content."""
-    texts: dict[str, str] = {}
-    for batch in snapshot.batches(["content_sha256", "title", "text"]):
-        for row in _rows(batch):
-            if row["content_sha256"] in contents:
-                texts.setdefault(row["content_sha256"], encoded_text(row["title"], row["text"]))
-    return texts
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, str]]:
-    yield from batch.to_pylist()
+def _texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
+    """Text of each content at some rows of a snapshot."""
+    return {
+        row["content_sha256"]: encoded_text(row["title"], row["text"])
+        for batch in snapshot.rows(rows, ["content_sha256", "title", "text"])
+        for row in batch.to_pylist()
+    }

@@ -35,6 +35,7 @@ def ingest_kind(
 
     Raises:
         InputError: A source cannot be read; nothing was changed.
+        SourceShrankError: A source lost more documents than it may; nothing was changed.
     """
     started = time.monotonic()
     store = settings.store()
@@ -52,6 +53,7 @@ def ingest_kind(
         run_id=run_id,
         fence=lease_of(store, run_id).check,
         now=utc_now(),
+        shrink=settings.ingest,
     )
     counts = [snapshot.manifest.sources[name] for name in chosen]
     return IngestReport(

@@ -124,3 +124,29 @@ class ExportReport(StageReport):
     def sentence(self) -> str:
         """What it did, for logs and tables."""
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items())
+
+
+class MaintainStep(_Ref):
+    """What one step of maintenance did; ``error`` says why it failed."""
+
+    step: str
+    count: int
+    freed_bytes: int
+    error: str = ""
+
+
+class MaintainReport(StageReport):
+    """Outcome of maintenance."""
+
+    steps: list[MaintainStep]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the steps that failed."""
+        return [step.step for step in self.steps if step.error]
+
+    def sentence(self) -> str:
+        """What it did, for logs and tables."""
+        freed = sum(step.freed_bytes for step in self.steps)
+        failed = f"; failed: {', '.join(self.failed)}" if self.failed else ""
+        return f"{sum(step.count for step in self.steps):,} objects, {freed / 1e6:,.1f} MB freed{failed}"

@@ -14,10 +14,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig
+from data.gate import GateConfig
+from data.retention import RetentionConfig
 from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
+from data.snapshot import ShrinkConfig
 from data.sources import SourceConfig
 from data.store import LocalStore, Store
+from data.vector_index import VectorIndexConfig
 from llm2vec_core.modes import PoolingMode
 from llm2vec_core.training.settings import Recipe
 
@@ -59,6 +63,12 @@ class EncodeSettings(_Section):
         """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
         decisive = {"prompt": self.prompts.get(kind, ""), "precision": "float32", "normalize": True}
         return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
+
+
+class LeaseSettings(_Section):
+    """What a run does while another one is writing."""
+
+    wait_s: float = Field(0.0, ge=0, description="seconds to wait for it; then this run is refused")
 
 
 class MatchSettings(_Section):
@@ -108,10 +118,15 @@ class Settings(_Section):
 
     home: str = Field("var", description="directory of everything at rest")
     sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
+    ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
+    lease: LeaseSettings = LeaseSettings()
     train: Recipe = Recipe()
     judgments: JudgmentSettings = JudgmentSettings()
     encode: EncodeSettings = EncodeSettings()
+    gate: GateConfig = GateConfig()
+    index: VectorIndexConfig = VectorIndexConfig()
+    retention: RetentionConfig = RetentionConfig()
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()

@@ -198,6 +198,12 @@ def _pin(store: Store, settings: Settings, pinned: dict[str, str]) -> None:
     store.compare_and_swap(key, expected=store.read(key), content=content)
 
 
+def pinned_snapshots(store: Store) -> frozenset[str]:
+    """Snapshots that recipes are pinned to."""
+    pins = [store.read(key) or b"" for key in store.list("recipes/pinned")]
+    return frozenset(pin[kind] for pin in map(_parse_pin, pins) for kind in KINDS if kind in pin)
+
+
 def _parse_pin(content: bytes) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in content.decode().splitlines())
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from lancedb.merge import LanceMergeInsertBuilder
 
 from data import generations as module
+from data.digests import unpack_digests
 from data.errors import ConflictError, FencedError, InputError, RefusedError, StoreError
+from data.gate import GateConfig, GenerationRefusedError
 from data.generations import (
     POINTER_KEY,
     create_generation,
@@ -28,7 +30,7 @@ from data.generations import (
 from data.lance import create_table, open_table
 from data.lease import hold_lease
 from data.shards import encoded_contents
-from data.snapshot import latest_snapshot
+from data.snapshot import contents_of, latest_snapshot
 from data.store import LocalStore
 
 FIRST, SECOND = "1" * 64, "2" * 64
@@ -456,12 +458,12 @@ def crashing_night(rooms, store, lease, jobs, *, checkpoint, step):
 
 def end_state(store):
     """All that a reader or a rollback could ever see."""
-    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in module._history(store)]
+    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in module.pointer_history(store)]
     return (
         states,
         served(store),
         served(store, "resume"),
-        encoded_contents(store, fingerprint=FIRST, encode_key="job: "),
+        set(encoded_contents(store, fingerprint=FIRST, encode_key="job: ").tolist()),
     )
 
 
@@ -536,3 +538,43 @@ def test_any_nights_with_crashes_rollbacks_and_other_checkpoints_serve_what_a_di
             assert_served(rooms, store, jobs, FIRST)
             assert run_night(rooms, store, lease, jobs) == pointer
             assert np.isfinite([row["vector"] for row in served(store).values()]).all()
+
+
+def test_the_gate_compares_with_what_the_same_checkpoint_serves(rooms, store, lease):
+    """A night of other texts is refused, and the pointer stays; another checkpoint has nothing to compare with."""
+    jobs = {f"j{number}": f"a nurse cares for {number} patients on the ward" for number in range(30)}
+    pointer = run_night(rooms, store, lease, jobs)
+    snapshots = take_in(rooms, store, {f"j{number}": f"медсестра ухаживает за {number}" for number in range(30)})
+    strict = GateConfig(min_documents=20)
+
+    def gate(checkpoint):
+        generation = new_generation(rooms, store, checkpoint)
+        for snapshot in snapshots.values():
+            rooms.encode(store, snapshot, checkpoint)
+        versions = {kind: sync_table(store, generation, snapshot).version for kind, snapshot in snapshots.items()}
+        return verify_generation(store, generation, snapshots, versions, strict)
+
+    with pytest.raises(GenerationRefusedError, match=r"Table 'jobs': letter_shift is .*, the limit is 0\.1") as caught:
+        gate(FIRST)
+    assert caught.value.checks
+    assert read_pointer(store) == pointer
+    assert all(check.passed for check in gate(SECOND))
+
+
+def test_a_row_that_was_made_anew_is_replaced_although_it_looks_unchanged(rooms, store, night, monkeypatch):
+    jobs = {"a": "text a", "b": "text b", "c": "text c"}
+    night(jobs)
+    before = served(store)
+    snapshot = latest_snapshot(store, "job")
+    generation = new_generation(rooms, store, FIRST)
+    assert sync_table(store, generation, snapshot).upserted == 0
+    anew = contents_of(snapshot)[:1]
+    (name,) = [key for key, row in before.items() if row["content_sha256"].startswith(unpack_digests(anew)[0])]
+    store.delete(f"shards/{FIRST}")
+    monkeypatch.setattr(rooms, "vector", staticmethod(lambda content, fingerprint: np.eye(8, dtype=np.float32)[0]))
+    rooms.encode(store, snapshot, FIRST)
+    change = sync_table(store, generation, snapshot, rewritten=anew)
+    assert (change.upserted, change.removed) == (1, 0)
+    table = open_table(store, generation=generation.generation, kind="job", version=change.version)
+    after = {row["source_id"]: row["vector"] for row in table.read(["source_id", "vector"]).to_pylist()}
+    assert {key for key, vector in after.items() if vector != before[key]["vector"]} == {name}

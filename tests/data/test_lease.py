@@ -232,3 +232,34 @@ def test_of_processes_that_race_exactly_one_holds(tmp_path):
         with racer:
             assert racer.wait() == 0
     assert sorted(said) == ["held\n", "refused\n", "refused\n"]
+
+
+def test_a_writer_that_waits_gets_the_lease_when_the_other_one_is_done(store, monkeypatch):
+    monkeypatch.setattr("data.lease._POLL_S", 0.02)
+    order = []
+
+    def write_for_a_while():
+        with hold_lease(store, owner="first"):
+            held.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    held = threading.Event()
+    first = threading.Thread(target=write_for_a_while)
+    first.start()
+    held.wait()
+    with hold_lease(store, owner="second", wait_s=30) as lease:
+        order.append("second")
+        assert lease.epoch == 2
+    first.join()
+    assert order == ["first", "second"]
+
+
+def test_a_writer_that_waits_leaves_when_its_time_is_over(store, monkeypatch):
+    monkeypatch.setattr("data.lease._POLL_S", 0.02)
+    with hold_lease(store, owner="first") as lease:
+        started = time.monotonic()
+        with pytest.raises(LeaseHeldError, match="Run first"), hold_lease(store, owner="second", wait_s=0.2):
+            pass
+        assert 0.2 <= time.monotonic() - started < 5
+        lease.check()

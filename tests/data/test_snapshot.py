@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from data import snapshot as module
 from data.clean import CleanConfig
-from data.errors import ConflictError, FencedError, InputError, StoreError
+from data.errors import ConflictError, FencedError, InputError, SourceShrankError, StoreError
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
-from data.snapshot import build_snapshot, latest_snapshot, open_snapshot
+from data.snapshot import ShrinkConfig, build_snapshot, latest_snapshot, open_snapshot
 from data.sources import SourceConfig
 from data.store import LocalStore
 
@@ -71,7 +72,7 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
     seen = []
     snapshot = build(store, board=write(tmp_path / "a.jsonl", rows), on_progress=seen.append)
     manifest = snapshot.manifest
-    assert manifest.sources["board"].model_dump(exclude={"path"}) == {
+    assert manifest.sources["board"].model_dump(exclude={"path", "raw_sha256"}) == {
         "rows_in": 4,
         "rows_kept": 2,
         "rows_quarantined": 2,
@@ -465,3 +466,81 @@ def test_the_development_corpora_are_ingested_without_losing_a_row(store):
     assert jobs.manifest.totals.rows_quarantined == 0
     assert reasons(resumes) == [(1269, "empty_text")]
     assert 50 < jobs.manifest.totals.rows_near_duplicate < 300
+
+
+# --- a source that shrinks --------------------------------------------------------------------------------------------
+
+
+def shrinking(store, tmp_path, before, after, **limits):
+    build(
+        store,
+        board=write(tmp_path / "board.jsonl", [posting(number) for number in range(before)]),
+        other=write(tmp_path / "other.jsonl", [posting(n) for n in range(1000, 1100)]),
+    )
+    rows = [posting(number) for number in range(after)] or [posting(0, text="")]
+    write(tmp_path / "board.jsonl", rows)
+    return build_snapshot(
+        store,
+        kind="job",
+        sources={"board": SourceConfig(kind="job", path=str(tmp_path / "board.jsonl"))},
+        clean=CleanConfig(),
+        run_id="run-2",
+        fence=lambda: None,
+        now=NOW,
+        shrink=ShrinkConfig(**limits),
+    )
+
+
+def test_a_source_that_lost_too_much_is_refused_until_it_is_confirmed(store, tmp_path):
+    with pytest.raises(SourceShrankError, match=r"'board' had 100 documents and has 60 now: 40% fewer") as caught:
+        shrinking(store, tmp_path, 100, 60)
+    assert "--allow-shrink board" in caught.value.hint
+    assert latest_snapshot(store, "job").manifest.num_documents == 200
+    assert shrinking(store, tmp_path, 100, 60, allow_shrink=("board",)).manifest.num_documents == 160
+
+
+def test_a_source_that_lost_everything_is_refused_too(store, tmp_path):
+    with pytest.raises(SourceShrankError, match="has 0 now: 100% fewer"):
+        shrinking(store, tmp_path, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "limits"),
+    [(100, 71, {}), (40, 5, {}), (100, 60, {"max_shrink": 0.5}), (60, 1, {"shrink_from": 61})],
+)
+def test_small_sources_and_small_losses_pass(store, tmp_path, before, after, limits):
+    assert shrinking(store, tmp_path, before, after, **limits).manifest.sources["board"].rows_kept == after
+
+
+def test_rows_by_number_are_the_rows_of_all_parts(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART_ROWS", 7)
+    snapshot = build(store, board=write(tmp_path / "board.jsonl", [posting(number) for number in range(30)]))
+    names = ids(snapshot)
+    for numbers in ([], [0], [6, 7], [3, 13, 14, 29], list(range(30))):
+        found = [
+            each for batch in snapshot.rows(np.array(numbers, np.int64)) for each in batch["source_id"].to_pylist()
+        ]
+        assert found == [names[number] for number in numbers]
+
+
+def test_unchanged_files_are_neither_read_nor_cleaned_again(store, tmp_path, monkeypatch):
+    board = write(tmp_path / "board.jsonl", [posting(1), posting(2), posting(3, text="")])
+    first = build(store, board=board)
+
+    def fail(*_, **__):
+        raise AssertionError("a row was cleaned again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "clean_row", fail)
+        assert build(store, board=board, run_id="run-2").manifest == first.manifest
+        moved = board.rename(tmp_path / "moved.jsonl")
+        with pytest.raises(AssertionError, match="cleaned again"):
+            build(store, board=moved)  # the quarantine names the file
+        moved.rename(board)
+        with pytest.raises(AssertionError, match="cleaned again"):
+            build(store, board=board, clean=CleanConfig(max_chars=999))
+    # Another source that did change is read, and the unchanged one is carried over with all its counts.
+    second = build(store, board=board, portal=write(tmp_path / "portal.jsonl", [posting(9)]))
+    assert second.manifest.sources["board"] == first.manifest.sources["board"]
+    write(board, [posting(1), posting(2, title="Chef"), posting(3, text="")])
+    assert build(store, board=board).manifest.id != second.manifest.id

@@ -21,6 +21,8 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
     parameters = dict(deployment["parameters"])
     if name == "embed":
         parameters["fingerprint"] = "0" * 64  # asked for in the run form
+    if name == "backfill":
+        parameters["meant"] = {"source": "postings"}  # likewise
     flow.validate_parameters(parameters)
     assert flow.name == name
     assert deployment["work_pool"]["name"] in {"cpu", "gpu"}
@@ -29,7 +31,7 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
 
 def test_training_and_encoding_go_to_the_gpu_pool():
     pools = {name: deployment["work_pool"]["name"] for name, deployment in DEPLOYMENTS.items()}
-    assert {name for name, pool in pools.items() if pool == "gpu"} == {"nightly", "train", "embed", "evaluate"}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {"nightly", "train", "embed", "evaluate", "backfill"}
 
 
 def test_the_night_is_scheduled_in_a_time_zone():

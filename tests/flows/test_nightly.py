@@ -14,6 +14,7 @@ from data.errors import LeaseHeldError, StoreError
 from data.generations import read_pointer
 from data.lease import hold_lease
 from data.store import LocalStore
+from flows.cli import run
 from flows.nightly import nightly
 from llm2vec_core.errors import CoreError
 from tasks.search import search
@@ -153,3 +154,91 @@ def test_the_report_is_one_page_with_every_system(first_night):
     for system in ("BM25", "base, untrained", "LLM2Vec, trained", "hybrid"):
         assert system in page
     assert first_night[1].evaluated.reason in page
+
+
+def test_a_refused_generation_is_exit_3_with_gates_and_leaves_what_is_served(served_night, capsys):
+    before = read_pointer(LocalStore(served_night.home))
+    served_night.write(served_night.jobs, {f"j{n}": {"title": "", "description": "ж" * 60 + str(n)} for n in range(6)})
+    capsys.readouterr()
+    code = run(
+        [
+            "nightly",
+            "--profile",
+            "tiny",
+            "--config",
+            str(served_night.config),
+            "--set",
+            "gate.min_documents=3",
+            "--json",
+        ]
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert code == 3
+    assert "letter_shift" in result["refused"]
+    failed = {(each["table"], each["gate"]) for each in result["gates"] if not each["passed"]}
+    assert ("jobs", "letter_shift") in failed
+    assert {table for table, _ in failed} == {"jobs"}
+    assert read_pointer(LocalStore(served_night.home)) == before
+
+
+def test_a_shrunken_source_is_refused_until_it_is_confirmed(served_night, capsys):
+    jobs = served_night.read(served_night.jobs)
+    served_night.write(served_night.jobs, {key: jobs[key] for key in ("j0", "j1")})
+    command = [
+        "ingest",
+        "--kind",
+        "job",
+        "--source",
+        str(served_night.jobs),
+        "--profile",
+        "tiny",
+        "--set",
+        "ingest.shrink_from=3",
+    ]
+    command += ["--config", str(served_night.config), "--json"]
+    capsys.readouterr()
+    assert run(command) == 3
+    assert "'jobs' had 6 documents and has 2 now" in json.loads(capsys.readouterr().out)["refused"]
+    assert run([*command, "--allow-shrink", "jobs"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows_kept"] == 2
+
+
+def test_a_backfill_that_is_killed_goes_on_and_replaces_the_vectors(served_night, monkeypatch, capsys):
+    store = LocalStore(served_night.home)
+    before = read_pointer(store)
+    command = ["backfill", "--source", "jobs", "--profile", "tiny", "--config", str(served_night.config), "--json"]
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.embed.promote", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed")))
+        patched.setattr("tasks.embed.promote_tables.retries", 0)
+        assert run(command) == 1
+    assert read_pointer(store) == before
+    assert run([*command, "--since", "2020-01-01"]) == 2
+    capsys.readouterr()
+    assert run(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["encoded_documents"] == 0, "they were encoded before it was killed"
+    assert result["upserted"] == {"job": 6, "resume": 0}
+    assert read_pointer(store).jobs != before.jobs
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out)["encoded_documents"] == 6, "one that is done begins anew"
+    assert run(["backfill", "--config", str(served_night.config)]) == 2
+
+
+def test_maintenance_tells_what_each_step_did(served_night, capsys, monkeypatch):
+    store = LocalStore(served_night.home)
+    before = read_pointer(store)
+    left = served_night.home / "tmp" / "left"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("by a process that was killed")
+    monkeypatch.setattr("data.maintenance.remove_shards", lambda *_: (_ for _ in ()).throw(StoreError("No space.")))
+    command = ["maintain", "--profile", "tiny", "--config", str(served_night.config), "--json"]
+    capsys.readouterr()
+    assert run([*command, "--set", "retention.grace_hours=0"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["failed"] == ["shards"]
+    steps = {step["step"]: step for step in result["steps"]}
+    assert steps["leftovers"]["count"] >= 1
+    assert "No space" in steps["shards"]["error"]
+    assert not left.exists()
+    assert read_pointer(store) == before
+    assert search(served_night.request.settings(), "nurse", kind="job", mode="lexical")

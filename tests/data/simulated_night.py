@@ -1,0 +1,196 @@
+"""A night without a model: real sources, snapshots, shards, tables, pointer and export; vectors come from hashes.
+
+Imported by tests, and run as a script by those that kill it: ``python simulated_night.py HOME FEEDS RUN [KILL_AT]``.
+Faults are injected where the interpreter tells of them (audit events of opening for writing, linking, renaming,
+removing; fsync), so that the shipped code needs no hooks. The script prints how many such events it saw.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from data.clean import CleanConfig
+from data.digests import DigestIndex, first_of_each, pack_digests
+from data.export import publish_export
+from data.generations import create_generation, pointer_history, promote, read_pointer, sync_table, verify_generation
+from data.lance import open_table
+from data.lease import hold_lease
+from data.schema import DOCUMENT_SCHEMA, KINDS
+from data.shards import encoded_contents, list_shards, write_shard
+from data.snapshot import ShrinkConfig, build_snapshot, contents_of
+from data.sources import SourceConfig
+from data.store import LocalStore
+
+DIM = 8
+SHARD_SIZE = 5
+FINGERPRINT = "1" * 64
+ENCODE_KEYS = {"job": "job: ", "resume": "resume: "}
+EXPORTED = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
+
+
+class Faults:
+    """Counts writing events below a directory, and lets one of them go wrong."""
+
+    _EVENTS = frozenset({"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"})
+
+    def __init__(self):
+        self.root, self.count, self.at, self.fault = None, 0, None, None
+        sys.addaudithook(self._hear)  # cannot be taken away again, but listens to nothing without a root
+        self._fsync, os.fsync = os.fsync, self._sync
+
+    def arm(self, root, at, fault):
+        """Let the ``at``-th event below ``root`` call ``fault``."""
+        self.root, self.count, self.at, self.fault = str(root), 0, at, fault
+
+    def disarm(self):
+        self.root = None
+        return self.count
+
+    def _hear(self, event, arguments):
+        if self.root is None or event not in self._EVENTS or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        is_reading = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if not is_reading and os.fspath(arguments[0]).startswith(self.root):
+            self._step()
+
+    def _sync(self, descriptor):
+        if self.root is not None:
+            self._step()
+        return self._fsync(descriptor)
+
+    def _step(self):
+        self.count += 1
+        if self.count == self.at:
+            self.fault()
+
+
+def vector(content, fingerprint):
+    """The vector that a checkpoint makes of a content."""
+    seed = int.from_bytes(hashlib.sha256(f"{content} {fingerprint}".encode()).digest()[:8])
+    numbers = np.random.default_rng(seed).normal(size=DIM)
+    return (numbers / np.linalg.norm(numbers)).astype(np.float32)
+
+
+def write_feed(feeds, kind, documents):
+    """Write a source: id to (text, city)."""
+    feeds.mkdir(exist_ok=True)
+    rows = [{"id": key, "title": "T", "text": text, "city": city} for key, (text, city) in documents.items()]
+    (feeds / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def encode(store, snapshot, fingerprint, log):
+    """Write shards for what has no vector yet; tell ``log`` of every content that is encoded."""
+    encode_key = ENCODE_KEYS[snapshot.manifest.kind]
+    done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key))
+    contents = contents_of(snapshot)
+    stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
+    for start in range(0, len(stale), SHARD_SIZE):
+        batches = snapshot.rows(stale[start : start + SHARD_SIZE], ["content_sha256"])
+        names = [name for batch in batches for name in batch.column(0).to_pylist()]
+        log(names)
+        vectors = np.stack([vector(name, fingerprint) for name in names])
+        write_shard(store, names, vectors, fingerprint=fingerprint, encode_key=encode_key)
+
+
+def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names: None):
+    """Ingest, encode, update, verify, promote, export."""
+    with hold_lease(store, owner=run_id) as lease:
+        snapshots = {
+            kind: build_snapshot(
+                store,
+                kind=kind,
+                sources={"board": SourceConfig(kind=kind, path=str(feeds / f"{kind}.jsonl"))},
+                clean=CleanConfig(near_duplicates=False),
+                run_id=run_id,
+                fence=lease.check,
+                now=datetime.now(UTC),
+                shrink=ShrinkConfig(max_shrink=1),
+            )
+            for kind in KINDS
+        }
+        generation = create_generation(
+            store, fingerprint=fingerprint, encode_keys=ENCODE_KEYS, embedding_dim=DIM, now=datetime.now(UTC)
+        )
+        for snapshot in snapshots.values():
+            encode(store, snapshot, fingerprint, log)
+        versions = {kind: sync_table(store, generation, snapshot).version for kind, snapshot in snapshots.items()}
+        verify_generation(store, generation, snapshots, versions)
+        ids = {kind: snapshot.manifest.id for kind, snapshot in snapshots.items()}
+        pointer = promote(
+            store, generation, versions=versions, snapshots=ids, lease=lease, run_id=run_id, now=datetime.now(UTC)
+        )
+        publish_export(
+            store,
+            {
+                "documents": (
+                    pa.Table.from_batches([batch])
+                    for snapshot in snapshots.values()
+                    for batch in snapshot.batches(EXPORTED.names)
+                )
+            },
+            {"documents": EXPORTED},
+            run_id=run_id,
+            day=datetime(2026, 3, 1, tzinfo=UTC).date(),
+            fence=lease.check,
+            prefix="exports/",
+        )
+        return pointer
+
+
+def served(store, kind):
+    """What readers see: id to (text, city); every vector is checked on the way."""
+    pointer = read_pointer(store)
+    table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+    rows = table.read(["source_id", "text", "metadata", "content_sha256", "checkpoint", "vector"]).to_pylist()
+    for row in rows:
+        assert row["checkpoint"] == pointer.checkpoint
+        assert row["vector"] == vector(row["content_sha256"], pointer.checkpoint).tolist()
+    found = {row["source_id"]: (row["text"], json.loads(row["metadata"])["city"]) for row in rows}
+    assert len(found) == len(rows), "no document is there twice"
+    return found
+
+
+def state(store):
+    """All that a reader, a rollback or an analyst could ever see."""
+    history = [(each.checkpoint, each.snapshots, each.sequence) for each in pointer_history(store)]
+    latest = json.loads(store.read("exports/latest.json"))["export"]
+    files = sorted(key for key in store.list(f"exports/{latest}") if key.endswith(".parquet"))
+    exported = [pa.parquet.read_table(store.local_path(key), partitioning=None).to_pylist() for key in files]
+    return history, {kind: served(store, kind) for kind in KINDS}, exported
+
+
+def finished(store):
+    """First half of the hash of every content that a whole shard holds."""
+    shards = list_shards(store, fingerprint=FINGERPRINT)
+    return {content.hex() for shard in shards for content in shard.contents.tolist()}
+
+
+def digest_of(name):
+    """A content's hash as :func:`finished` gives it."""
+    return pack_digests(pa.array([name], pa.string())).tolist()[0].hex()
+
+
+def main():
+    home, feeds, run_id, *kill_at = sys.argv[1:]
+    store, log = LocalStore(Path(home)), Path(home).with_name("encoded.log")
+
+    def append(names):
+        with log.open("a") as handle:
+            handle.write("".join(f"{name}\n" for name in names))
+
+    faults = Faults()
+    at = int(kill_at[0]) if kill_at else None
+    faults.arm(store.root, at, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    run_night(store, Path(feeds), run_id=run_id, log=append)
+    print(faults.disarm())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Many nights with every kind of change and fault, held against a plain dictionary; and what they leave on the disk."""
+
+import errno
+import json
+import os
+import random
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from data.errors import DataError
+from data.generations import read_pointer, rollback
+from data.lease import hold_lease
+from data.maintenance import (
+    compact_served,
+    remove_generations,
+    remove_leftovers,
+    remove_pointers,
+    remove_results,
+    remove_shards,
+    remove_snapshots,
+    what_to_keep,
+)
+from data.retention import RetentionConfig
+from data.store import LocalStore
+from data.vector_index import VectorIndexConfig
+
+FIRST, SECOND = "1" * 64, "2" * 64
+POLICY = RetentionConfig(keep_served=3, keep_results=2, keep_runs=5, grace_hours=0, compact_from=6)
+
+
+def maintain(store, policy=POLICY):
+    """What the maintenance flow does."""
+    with hold_lease(store, owner="maintain") as lease:
+        compact_served(store, what_to_keep(store, policy, pinned=frozenset()), policy, VectorIndexConfig(), lease=lease)
+        for step in (remove_pointers, remove_generations, remove_snapshots, remove_shards):
+            step(store, what_to_keep(store, policy, pinned=frozenset()))
+        remove_results(store, what_to_keep(store, policy, pinned=frozenset()), policy)
+        remove_leftovers(store, what_to_keep(store, policy, pinned=frozenset()))
+
+
+@pytest.fixture(autouse=True)
+def close_nights(monkeypatch):
+    """Nights follow each other within a second, so that their versions can be told apart only by less than that."""
+    monkeypatch.setattr("data.maintenance._AGE_MARGIN", timedelta(seconds=0.3))
+
+
+def change(rng, documents, night):
+    """Other texts, other metadata, new documents, removed ones, other ids for the same text."""
+    changed = dict(documents)
+    for key in rng.sample(sorted(changed), k=min(len(changed) - 1, rng.randrange(4))):
+        kind = rng.randrange(4)
+        text, city = changed.pop(key)
+        if kind == 0:
+            changed[key] = (f"text of night {night}", city)
+        elif kind == 1:
+            changed[key] = (text, rng.choice(["Oslo", "Bergen", "Bodø"]))
+        elif kind == 2:
+            changed[f"{key}x"[-6:]] = (text, city)
+    for number in range(rng.randrange(3)):
+        changed[f"n{night}-{number}"] = (rng.choice([f"new {night}", "often the same"]), "Oslo")
+    return changed
+
+
+def disk(store):
+    return sum(path.stat().st_size for path in Path(store.root).rglob("*") if path.is_file())
+
+
+def end_process(store):
+    """A fault that hit the release of the lease leaves it to the process, which ends after its night."""
+    record = json.loads(store.read("lease.json"))
+    store.local_path("lease.json").write_text(json.dumps({**record, "expires_at": 0.0}))
+
+
+def nights(simulated, faults, folder, *, count, seed):
+    """Run nights; every one of them must serve what a dictionary holds. Yields what the store takes on the disk."""
+    rng = random.Random(seed)
+    store, feeds = LocalStore(folder / "var"), folder / "feeds"
+    jobs = {f"j{number}": (f"text {number}", "Oslo") for number in range(15)}
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo"), "r2": ("I cook.", "Oslo")})
+    states = []  # what was served, oldest first: what a rollback goes back to
+
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for night in range(count):
+        jobs = change(rng, jobs, night) if night else jobs
+        simulated.write_feed(feeds, "job", jobs)
+        checkpoint = SECOND if rng.random() < 0.1 else FIRST
+        before = read_pointer(store)
+        if night and rng.random() < 0.3:
+            faults.arm(store.root, rng.randrange(1, 60), fail)
+        try:
+            simulated.run_night(store, feeds, run_id=f"night-{night:03d}", fingerprint=checkpoint)
+        except DataError as error:
+            assert "No space left" in str(error)
+        finally:
+            faults.disarm()
+        end_process(store)
+        if read_pointer(store) != before:
+            states.append(jobs)
+        assert simulated.served(store, "job") == states[-1], f"night {night}"
+        if rng.random() < 0.7:
+            maintain(store)
+            assert simulated.served(store, "job") == states[-1], f"maintenance of night {night}"
+        if rng.random() < 0.1 and len(states) > 1:
+            with hold_lease(store, owner="back") as lease:
+                rollback(store, lease=lease, run_id="back", now=simulated.datetime.now(simulated.UTC))
+            states.pop()
+            assert simulated.served(store, "job") == states[-1], f"rollback of night {night}"
+        yield disk(store)
+    simulated.run_night(store, feeds, run_id="last")
+    assert simulated.served(store, "job") == jobs
+
+
+def test_nights_of_all_kinds_serve_what_a_dictionary_holds(simulated, faults, tmp_path):
+    assert len(list(nights(simulated, faults, tmp_path, count=8, seed=1))) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_hundred_nights_serve_what_a_dictionary_holds_on_a_bounded_disk(simulated, faults, tmp_path):
+    sizes = list(nights(simulated, faults, tmp_path, count=100, seed=2))
+    assert max(sizes[60:]) <= 1.5 * max(sizes[10:60])
+
+
+def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated, tmp_path):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    for night in range(6):
+        simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo"), "k": ("always", "Oslo")})
+        simulated.run_night(store, feeds, run_id=f"night-{night}", fingerprint=FIRST if night else SECOND)
+        time.sleep(0.5)
+    before = disk(store)
+    maintain(store, POLICY.model_copy(update={"compact_from": 2}))
+    assert disk(store) < before
+    assert len(list(store.list("pointers"))) == POLICY.keep_served - 1
+    kept = {key.split("/")[2] for key in store.list("snapshots/job") if key.endswith("manifest.json")}
+    assert len(kept) == POLICY.keep_served
+    assert {key.split("/")[1] for key in store.list("shards")} == {FIRST}
+    assert len({key.split("/")[1] for key in store.list("lance")}) == 1
+    exports = {key.split("/")[2] for key in store.list("exports/v1")}
+    assert exports == {"night-4", "night-5"}
+    with hold_lease(store, owner="back") as lease:
+        for night in (4, 3):
+            rollback(store, lease=lease, run_id="back", now=simulated.datetime.now(simulated.UTC))
+            assert simulated.served(store, "job")["j"] == (f"text {night}", "Oslo")
+
+
+def test_nothing_is_removed_within_the_grace_time(simulated, tmp_path):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    for night in range(5):
+        simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo")})
+        simulated.run_night(store, feeds, run_id=f"night-{night}", fingerprint=FIRST if night else SECOND)
+    (store.root / "tmp" / "left").mkdir(parents=True, exist_ok=True)
+    before = {key for prefix in ("snapshots", "shards", "exports", "lance") for key in store.list(prefix)}
+    maintain(store, POLICY.model_copy(update={"grace_hours": 1, "compact_from": 2}))
+    after = {key for prefix in ("snapshots", "shards", "exports", "lance") for key in store.list(prefix)}
+    assert before <= after
+    assert (store.root / "tmp" / "left").exists()
+    assert simulated.served(store, "job") == {"j": ("text 4", "Oslo")}
+
+
+def test_a_reader_that_was_there_before_maintenance_reads_on(simulated, tmp_path):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    for night in range(4):
+        simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo")})
+        pointer = simulated.run_night(store, feeds, run_id=f"night-{night}")
+    reader = simulated.open_table(store, generation=pointer.generation, kind="job", version=pointer.jobs)
+    maintain(store, POLICY.model_copy(update={"compact_from": 2}))
+    assert read_pointer(store).sequence == pointer.sequence
+    assert reader.read(["text"])["text"].to_pylist() == ["text 3"]
+
+
+def test_a_step_that_fails_leaves_the_others_to_do_their_work(simulated, tmp_path, monkeypatch):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    for night in range(6):
+        simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo")})
+        simulated.run_night(store, feeds, run_id=f"night-{night}")
+    key = next(iter(store.list("shards")))
+    store.local_path(key).write_bytes(b"damaged")
+    kept = what_to_keep(store, POLICY, pinned=frozenset())
+    with pytest.raises(DataError, match="cannot be read"):
+        remove_shards(store, kept)
+    assert remove_snapshots(store, kept).count == 3
+    assert remove_results(store, kept, POLICY).count == 4
+    assert simulated.served(store, "job") == {"j": ("text 5", "Oslo")}
