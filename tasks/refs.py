@@ -115,12 +115,14 @@ class MatchReport(StageReport):
 
 
 class ExportReport(StageReport):
-    """A published export."""
+    """The published export; ``reused`` when nothing changed since a former run published it."""
 
     path: str
     files: int
     rows: dict[str, int]
+    reused: bool
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
-        return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items())
+        state = " (unchanged)" if self.reused else ""
+        return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items()) + state

@@ -96,6 +96,8 @@ class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
     to: str | None = Field(None, description="directory; `exports/` of the home directory when not given")
+    vectors: bool = Field(False, description="export the vectors, too, as lists of float16")
+    keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
 
 
 class Settings(_Section):
