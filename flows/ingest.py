@@ -9,7 +9,6 @@ from data.sources import SourceConfig
 from flows.request import RunRequest
 from tasks.ingest import ingest_kind
 from tasks.refs import IngestReport
-from tasks.writing import writing_run
 
 
 @flow(name="ingest", log_prints=False)
@@ -26,5 +25,6 @@ def ingest(
         sources: Read these instead of the configured ones.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
-        return [ingest_kind(settings, each, run_id=run_id, sources=sources) for each in ([kind] if kind else KINDS)]
+    with request.recorded("ingest") as run:
+        kinds = [kind] if kind else KINDS
+        return [run.did(ingest_kind(settings, each, run_id=run.id, sources=sources)) for each in kinds]

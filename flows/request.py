@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.runs import Run, recorded_run
 from tasks.settings import Settings, load_settings
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
@@ -33,6 +36,13 @@ class RunRequest(BaseModel):
             environment=os.environ,
             overrides=self.overrides,
         )
+
+    @contextmanager
+    def recorded(self, flow: str) -> Iterator[Run]:
+        """A run of ``flow`` with these settings, under the lease and in the ledger; see :func:`recorded_run`."""
+        parameters = self.model_dump(mode="json", exclude={"parent_run"})
+        with recorded_run(self.settings(), flow=flow, parent=self.parent_run, parameters=parameters) as run:
+            yield run
 
     def of_parent(self, run_id: str) -> RunRequest:
         """The same request, for a stage of the run ``run_id``."""

@@ -7,7 +7,6 @@ from prefect import flow
 from flows.request import RunRequest
 from tasks.refs import TrainReport
 from tasks.train import pin_training_data, train_recipe
-from tasks.writing import writing_run
 
 
 @flow(name="train")
@@ -23,6 +22,6 @@ def train(
             if it was.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with request.recorded("train") as run:
         pinned = pin_training_data(settings, newest=newest)
-        return train_recipe(settings, pinned, run_id=run_id)
+        return run.did(train_recipe(settings, pinned, run_id=run.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -42,6 +43,7 @@ class ShardReport(BaseModel):
     tokens: int
     padded_tokens: int
     truncated: int
+    seconds: float
 
 
 class TableReport(BaseModel):
@@ -99,6 +101,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     store = settings.store()
     encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), set(plan.contents))
+    started = time.monotonic()
     with progress(f"encode {plan.kind}s", len(texts)) as advance:
         encoding = encoder.encode_counted(
             list(texts.values()),
@@ -106,6 +109,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
             normalize=True,
             on_progress=lambda count: advance(count),
         )
+    duration_s = time.monotonic() - started
     write_shard(
         store,
         list(texts),
@@ -118,6 +122,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
         tokens=encoding.num_tokens,
         padded_tokens=encoding.num_padded_tokens,
         truncated=encoding.num_truncated,
+        seconds=duration_s,
     )
 
 

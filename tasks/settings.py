@@ -100,6 +100,40 @@ class ExportSettings(_Section):
     keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
 
 
+class CostSettings(_Section):
+    """What an hour of the machine costs; runs are priced with it."""
+
+    price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine")
+    currency: str = Field("$", description="sign of the price's currency")
+    power_w: float | None = Field(None, ge=0, description="watts that the machine draws at work")
+    peak_tflops: float | None = Field(
+        None, gt=0, description="10^12 FLOP/s that the machine can reach; measured once when not given"
+    )
+
+
+class FreshnessSettings(_Section):
+    """How old what is served may become."""
+
+    max_age_hours: float = Field(36, gt=0, description="hours since the last good night; more is an alert")
+
+
+class LineageSettings(_Section):
+    """Where OpenLineage events go."""
+
+    endpoint: str | None = Field(None, description="URL that takes OpenLineage events; none are sent when not given")
+    namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and of what lies at rest")
+    timeout_s: float = Field(2, gt=0, description="seconds that one event may take")
+
+
+class DeploymentSettings(_Section):
+    """How a night uses a Prefect server."""
+
+    gpu_stages: bool = Field(
+        False, description="a night starts train, evaluate and embed as deployments, on the workers of their pool"
+    )
+    poll_seconds: float = Field(5, gt=0, description="seconds between two looks at a stage that runs elsewhere")
+
+
 class Settings(_Section):
     """All settings of a run."""
 
@@ -112,6 +146,10 @@ class Settings(_Section):
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
+    cost: CostSettings = CostSettings()
+    freshness: FreshnessSettings = FreshnessSettings()
+    lineage: LineageSettings = LineageSettings()
+    deployments: DeploymentSettings = DeploymentSettings()
 
     @property
     def home_dir(self) -> Path:
