@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
@@ -116,6 +117,15 @@ def read_vectors(
             column = part["vector"].combine_chunks()
             vectors = column.flatten().to_numpy().reshape(len(rows), column.type.list_size)
             yield part["content_sha256"].to_pylist(), vectors
+
+
+def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:
+    """Key of the shard that holds the vector of a content; None when there is none."""
+    wanted = embed_key(content_sha256, fingerprint=fingerprint, encode_key=encode_key)
+    for key in _shard_keys(store, fingerprint):
+        if pc.index(_read(store, key, columns=["embed_key"])["embed_key"], pa.scalar(wanted)).as_py() >= 0:
+            return key
+    return None
 
 
 def _shard_key(fingerprint: str, shard_id: str) -> str:

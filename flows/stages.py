@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import json
+from typing import Any, TypeVar, cast
 
 from prefect import Flow
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from pydantic import TypeAdapter
 
@@ -38,10 +40,15 @@ def run_stage(flow: Flow[..., _Report], kept_as: type[_Report], request: RunRequ
     """
     settings = request.settings()
     if not settings.deployments.gpu_stages:
-        return flow(request=request, **parameters)
+        report: _Report = flow(request=request, **parameters)
+        return report
     values = TypeAdapter(dict[str, Any]).dump_python({"request": request, **parameters}, mode="json")
     name = f"{flow.name}/{flow.name}"
-    stage = run_deployment(name, parameters=values, timeout=None, poll_interval=settings.deployments.poll_seconds)
+    # Called from synchronous code, so this is the run and no coroutine.
+    stage = cast(
+        FlowRun,
+        run_deployment(name, parameters=values, timeout=None, poll_interval=settings.deployments.poll_seconds),
+    )
     kept = read_stage(settings.store(), str(request.parent_run), flow.name)
     if stage.state is None or not stage.state.is_completed() or kept is None:
         state = "nothing" if stage.state is None else f"{stage.state.name}: {stage.state.message}"
@@ -49,5 +56,4 @@ def run_stage(flow: Flow[..., _Report], kept_as: type[_Report], request: RunRequ
             f"The stage {flow.name} ended on its worker as {state}.",
             hint=f"The log of flow run '{stage.name}' says more. Run the night again: it goes on from what is done.",
         )
-    (report,) = TypeAdapter(list[kept_as]).validate_json(kept)  # type: ignore[valid-type]
-    return report
+    return kept_as.model_validate(json.loads(kept)[0])
