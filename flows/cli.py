@@ -417,6 +417,28 @@ def trace(
         _print_table(f"Document {doc_id}", ["", ""], trace_rows(found))
 
 
+@_command(app)
+def automations(
+    call: _Call,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", help="URL that alerts are posted to; without one nobody is told.")
+    ] = None,
+) -> None:
+    """Create the alerts and restarts of nights on the Prefect server; those of a former call are replaced."""
+    call.request()
+    if "PREFECT_API_URL" not in os.environ:
+        raise SettingsError(
+            "There is no Prefect server to create automations on.", hint="Set PREFECT_API_URL; see docs/operate.md."
+        )
+    from flows.automations import AutomationSettings, apply_automations
+
+    names = apply_automations(AutomationSettings(webhook=webhook))
+    if call.as_json:
+        _print_json({"automations": names})
+    else:
+        _print_table("Automations", [""], [(name,) for name in names])
+
+
 @_command(generations_app, "list")
 def list_generations(call: _Call) -> None:
     """List generations, oldest first."""

@@ -15,7 +15,8 @@ from tasks.settings import Settings, load_settings
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 
-Profile = Literal["tiny", "demo", "full"]
+Profile = Literal["tiny", "demo", "full", "s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"]
+"""Named settings; those with the name of a base model are the paper's configurations of it."""
 
 
 class RunRequest(BaseModel):

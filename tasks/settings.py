@@ -183,7 +183,7 @@ def load_settings(
     Raises:
         SettingsError: A file that cannot be read, an unknown key, a value of the wrong type: all faults at once.
     """
-    merged = _read_toml(profile)
+    merged = _read_profile(profile)
     if config is not None:
         layer = _read_toml(config)
         for section in _REPLACED_SECTIONS:
@@ -204,6 +204,13 @@ def load_settings(
         )
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(f"These settings cannot be used: {faults}.", hint=_known_keys(unknown)) from error
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    """A profile, laid over the one that it ``extends``, if it does."""
+    layer = _read_toml(path)
+    extended = layer.pop("extends", None)
+    return layer if extended is None else _merge(_read_profile(path.with_name(f"{extended}.toml")), layer)
 
 
 def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
