@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from prefect.workers.process import ProcessWorker
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -100,19 +102,24 @@ class Servers:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *command: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
-            [str(BIN / command[0]), *command[1:]],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def start_server(self) -> None:
         self.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         wait_for(self._answers, "the Prefect server")
+
+    def create_pool(self, name: str) -> None:
+        template = ProcessWorker.get_default_base_job_template()
+        pool = {"name": name, "type": "process", "base_job_template": template}
+        httpx.post(f"{self.url}/work_pools/", json=pool, timeout=60).raise_for_status()
 
     def start_worker(self, pool: str) -> None:
         self.start(f"worker-{pool}", "prefect", "worker", "start", "--pool", pool, "--type", "process")
@@ -140,9 +147,11 @@ class Servers:
 
     def kill(self, name: str) -> None:
         """Kill a process with all that it started, as a machine dies."""
-        for pid in self._tree(self.processes.pop(name).pid):
+        process = self.processes.pop(name)
+        for pid in self._tree(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> None:
         for name in list(self.processes):

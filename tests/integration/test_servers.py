@@ -78,7 +78,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         try:
             running.start_server()
             for pool in ("cpu", "gpu"):
-                running.prefect("work-pool", "create", pool, "--type", "process")
+                running.create_pool(pool)
             yield running
         finally:
             running.stop()
