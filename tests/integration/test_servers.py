@@ -19,6 +19,8 @@ from data.store import LocalStore
 from tests.flows.conftest import SmallNight
 from tests.integration.servers import ROOT, Servers, postgres, wait_for
 
+pytestmark = pytest.mark.slow
+
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -151,7 +153,6 @@ class TestWithoutWorkers:
         wait_for(due, "a scheduled night", timeout_s=120)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3000)
 class TestWithWorkers:
     """In this order: each test starts from what the former left."""
