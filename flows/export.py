@@ -11,6 +11,10 @@ from tasks.refs import ExportReport
 
 @flow(name="export")
 def export(request: RunRequest = RunRequest()) -> ExportReport:  # noqa: B008 - frozen
-    """Publish documents, matches and evaluation results."""
+    """Publish documents, matches and evaluation results.
+
+    Args:
+        request: Settings of the run.
+    """
     with request.recorded("export") as run:
         return run.did(export_all(request.settings(), run_id=run.id))

@@ -11,6 +11,10 @@ from tasks.refs import MatchReport
 
 @flow(name="match")
 def match(request: RunRequest = RunRequest()) -> MatchReport:  # noqa: B008 - frozen
-    """Rank resumes for every job, and jobs for every resume."""
+    """Rank resumes for every job, and jobs for every resume.
+
+    Args:
+        request: Settings of the run.
+    """
     with request.recorded("match") as run:
         return run.did(match_all(request.settings(), run_id=run.id))

@@ -50,7 +50,9 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, TyperCommand]]:  #
 
 
 def _option_lines(command: TyperCommand, *, shared: bool) -> list[str]:
-    parameters = [each for each in command.params if (each.name in _SHARED) == shared and each.name != "help"]
+    parameters: list[Any] = [
+        each for each in command.params if (each.name in _SHARED) == shared and each.name != "help"
+    ]
     if not parameters:
         return []
     rows = []

@@ -14,6 +14,13 @@ _WIDTH = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the matrices; large enough that the product, and not its start, is measured."""
 
 
+def device_name() -> str:
+    """What of the machine this process computes on, such as ``cuda`` or ``cpu-16`` (threads)."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else f"cpu-{torch.get_num_threads()}"
+
+
 def measure_peak_flops(precision: Precision = "fp32", *, duration_s: float = 0.5) -> float:
     """Highest FLOP/s of a square matrix product on this process's device and threads.
 
@@ -23,7 +30,7 @@ def measure_peak_flops(precision: Precision = "fp32", *, duration_s: float = 0.5
     """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_name().split("-")[0]
     width = _WIDTH[device]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(width, width, dtype=dtype, device=device)

@@ -9,6 +9,7 @@ Source: the OpenLineage specification, version 2-0-2.
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 import logging
 import os
@@ -199,5 +200,5 @@ def _post(lineage: LineageSettings, event: dict[str, Any]) -> None:
         request = urllib.request.Request(str(lineage.endpoint), json.dumps(event).encode(), headers)
         with urllib.request.urlopen(request, timeout=lineage.timeout_s):
             pass
-    except (OSError, ValueError) as error:  # no connection, a time-out, an answer of 400 and above, no URL
+    except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no time, no URL, 400 and above
         logger.warning("the lineage event %s of %s was not taken: %s", event["eventType"], event["job"]["name"], error)

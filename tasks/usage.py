@@ -6,7 +6,6 @@ FLOPs are those of ``llm2vec_core.plan``, estimated from the measured numbers of
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -102,12 +101,11 @@ def peak_flops(store: Store, settings: CostSettings, precision: Precision) -> fl
     """FLOP/s that this machine can reach: configured, or measured once and kept."""
     if settings.peak_tflops is not None:
         return settings.peak_tflops * 1e12
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
-    key = f"machines/{platform.node() or 'unnamed'}-{threads}-{precision}.json"
+    from llm2vec_core.peak import device_name, measure_peak_flops
+
+    key = f"machines/{platform.node() or 'unnamed'}-{device_name()}-{precision}.json"
     known = store.read(key)
     if known is None:
-        from llm2vec_core.peak import measure_peak_flops
-
         known = json.dumps({"peak_flops": measure_peak_flops(precision)}).encode()
         store.put_if_absent(key, known)
     return float(json.loads(known)["peak_flops"])

@@ -30,6 +30,9 @@ class Api:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=60)
 
+    def close(self) -> None:
+        self._client.close()
+
     def post(self, path: str, **body: Any) -> Any:
         answer = self._client.post(path, json=body)
         answer.raise_for_status()
@@ -59,7 +62,7 @@ class Api:
     def cancel(self, run_id: str) -> None:
         self.post(f"/flow_runs/{run_id}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
 
-    def ended(self, run_id: str, *, timeout_s: float = 600) -> dict[str, Any]:
+    def ended(self, run_id: str, *, timeout_s: float = 900) -> dict[str, Any]:
         def end() -> dict[str, Any] | None:
             run = self.run(run_id)
             return run if run["state_type"] in ENDED else None
@@ -92,10 +95,12 @@ def night(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> SmallNig
 
 
 @pytest.fixture(scope="module")
-def api(servers: Servers, night: SmallNight) -> Api:
+def api(servers: Servers, night: SmallNight) -> Iterator[Api]:
     """The server with all deployments and automations, but without a worker."""
     servers.deploy(night.config)
-    return Api(servers.url)
+    asked = Api(servers.url)
+    yield asked
+    asked.close()
 
 
 def lease_is_free(night: SmallNight) -> bool:
