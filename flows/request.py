@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.runs import Run, recorded_run
 from tasks.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from tasks.runs import Run
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 
@@ -41,6 +43,8 @@ class RunRequest(BaseModel):
     @contextmanager
     def recorded(self, flow: str) -> Iterator[Run]:
         """A run of ``flow`` with these settings, under the lease and in the ledger; see :func:`recorded_run`."""
+        from tasks.runs import recorded_run  # loads LanceDB, which the command line does not need
+
         parameters = self.model_dump(mode="json", exclude={"parent_run"})
         with recorded_run(self.settings(), flow=flow, parent=self.parent_run, parameters=parameters) as run:
             yield run

@@ -214,6 +214,7 @@ class TestWithWorkers:
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=servers.environment, check=True)
         change_a_job(night, "killed")
         run_id = api.schedule("nightly")
+        known = {run["id"] for run in api.runs("nightly")}
         wait_for(lambda: night_has_lease(api, night, run_id), "a night that writes")
         # The automation counts from a heartbeat on.
         wait_for(lambda: has_heartbeat(api, run_id), "a heartbeat", timeout_s=120)
@@ -223,11 +224,10 @@ class TestWithWorkers:
             servers.start_worker(pool)
         assert api.ended(run_id)["state_type"] == "CRASHED"
 
-        def again() -> dict[str, Any] | None:
-            newer = [run for run in api.runs("nightly") if run["created"] > api.run(run_id)["created"]]
-            return next((run for run in newer if run["created_by"] and run["auto_scheduled"] is False), None)
-
-        restarted = wait_for(again, "a night that the automation started", timeout_s=300)
+        restarted = wait_for(
+            lambda: [run for run in api.runs("nightly") if run["id"] not in known],
+            "a night that the automation started",
+        )[0]
         assert api.ended(restarted["id"], timeout_s=900)["state_type"] == "COMPLETED"
         pointer = read_pointer(LocalStore(night.home))
         summary = json.loads((night.home / "runs" / pointer.run_id / "summary.json").read_text())
