@@ -10,12 +10,11 @@ import json
 from datetime import timedelta
 from uuid import UUID
 
-from prefect.automations import Automation
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.events import GATE_REFUSED
@@ -53,7 +52,7 @@ def apply_automations(settings: AutomationSettings) -> list[str]:
     return [automation.name for automation in automations]
 
 
-def build_automations(settings: AutomationSettings, webhook_block: UUID | None) -> list[Automation]:
+def build_automations(settings: AutomationSettings, webhook_block: UUID | None) -> list[AutomationCore]:
     """All automations; without a webhook only those that act by themselves."""
     restart = RunDeployment(source="inferred", schedule_after=timedelta(seconds=settings.restart_after_s))
     built = [
@@ -80,8 +79,8 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
     return built
 
 
-def _automation(name: str, trigger: EventTrigger, actions: list[ActionTypes]) -> Automation:
-    return Automation(name=f"llm2vec: {name}", trigger=trigger, actions=actions)
+def _automation(name: str, trigger: EventTrigger, actions: list[ActionTypes]) -> AutomationCore:
+    return AutomationCore(name=f"llm2vec: {name}", trigger=trigger, actions=actions)
 
 
 def _nightly(state: str) -> EventTrigger:
@@ -99,7 +98,7 @@ def _of_flow(flow: str, state: str) -> EventTrigger:
     )
 
 
-def _lost_heartbeat(timeout_s: int) -> Automation:
+def _lost_heartbeat(timeout_s: int) -> AutomationCore:
     """After a heartbeat, either the next one or an end is due."""
     trigger = EventTrigger(
         after={f"{_FLOW_RUN}.heartbeat"},

@@ -7,7 +7,7 @@ import json
 import os
 import urllib.request
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 5.0
 
 
 def next_scheduled_run(deployment: str) -> str | None:

@@ -88,7 +88,7 @@ class Servers:
         self.environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "LLM2VEC_CHECKOUT": str(ROOT),

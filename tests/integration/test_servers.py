@@ -158,14 +158,16 @@ class TestWithoutWorkers:
         wait_for(due, "a scheduled night", timeout_s=120)
 
 
+@pytest.fixture(scope="module")
+def workers(api: Api, servers: Servers) -> None:
+    servers.start_worker("cpu")
+    servers.start_worker("gpu")
+
+
+@pytest.mark.usefixtures("workers")
 @pytest.mark.timeout(3000)
 class TestWithWorkers:
     """In this order: each test starts from what the former left."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    def workers(self, api: Api, servers: Servers) -> None:
-        servers.start_worker("cpu")
-        servers.start_worker("gpu")
 
     def test_a_scheduled_night_completes_on_both_pools(self, api, servers, night):
         run_id = api.schedule("nightly", in_s=5)
