@@ -6,13 +6,14 @@ import time
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
 from tasks.refs import EmbedReport
 from tasks.usage import embed_usage
 
 
-@flow(name="embed")
+@flow(name="embed", flow_run_name=run_name)
 def embed(
     fingerprint: str,
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from data.errors import GateRefusedError, InputError
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
@@ -12,7 +13,7 @@ from tasks.reports import report_file
 from tasks.train import build_base, find_trained
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     checkpoints: list[str] | None = None,

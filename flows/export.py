@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.export import export_all
 from tasks.refs import ExportReport
 
 
-@flow(name="export")
+@flow(name="export", flow_run_name=run_name)
 def export(request: RunRequest = RunRequest()) -> ExportReport:  # noqa: B008 - frozen
     """Publish documents, matches and evaluation results.
 

@@ -6,12 +6,13 @@ from prefect import flow
 
 from data.schema import KINDS, DocumentKind
 from data.sources import SourceConfig
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.ingest import ingest_kind
 from tasks.refs import IngestReport
 
 
-@flow(name="ingest", log_prints=False)
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     kind: DocumentKind | None = None,

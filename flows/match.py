@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.match import match_all
 from tasks.refs import MatchReport
 
 
-@flow(name="match")
+@flow(name="match", flow_run_name=run_name)
 def match(request: RunRequest = RunRequest()) -> MatchReport:  # noqa: B008 - frozen
     """Rank resumes for every job, and jobs for every resume.
 

@@ -13,7 +13,7 @@ from flows.evaluate import evaluate
 from flows.export import export
 from flows.ingest import ingest
 from flows.match import match
-from flows.names import night_name
+from flows.names import run_name
 from flows.request import RunRequest
 from flows.stages import run_stage
 from flows.train import train
@@ -78,7 +78,7 @@ class NightlyReport(BaseModel):
         return self.evaluated.reason if self.evaluated.refused else None
 
 
-@flow(name="nightly", flow_run_name=night_name)
+@flow(name="nightly", flow_run_name=run_name)
 def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 - frozen
     """Ingest, train, evaluate, embed, match, export; a failed stage stops the rest and leaves what is served.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.refs import TrainReport
 from tasks.train import pin_training_data, train_recipe
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=run_name)
 def train(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     newest: bool = True,

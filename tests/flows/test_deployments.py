@@ -16,7 +16,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.automations import AutomationSettings, build_automations
 from flows.freshness import StaleError, freshness
-from flows.names import night_name
+from flows.names import run_name
 from flows.request import RunRequest
 from llm2vec_core.plan import plan_recipe
 from tasks.status import Alert
@@ -103,10 +103,11 @@ def test_mistral_is_masked_as_in_the_paper():
 
 
 def test_a_night_is_named_by_its_day_its_base_model_and_its_recipe(monkeypatch):
+    monkeypatch.setattr(flow_run, "flow_name", "nightly", raising=False)
     monkeypatch.setattr(flow_run, "parameters", {"request": {"profile": "tiny"}}, raising=False)
     monkeypatch.setattr(flow_run, "scheduled_start_time", datetime(2026, 11, 21, 2, tzinfo=UTC), raising=False)
     key = RunRequest(profile="tiny").settings().train.settings_key()
-    assert night_name() == f"nightly 2026-11-21 · smollm2-135m-{key[:4]}"
+    assert run_name() == f"nightly 2026-11-21 · smollm2-135m-{key[:4]}"
 
 
 class TestAutomations:
