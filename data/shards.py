@@ -208,6 +208,16 @@ class ShardVectors:
         return vectors
 
 
+def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:
+    """Key of the shard that holds the vector of a content; None when there is none."""
+    for key in _shard_keys(store, fingerprint):
+        keys = _read(store, key, vectors=False)
+        is_meant = pc.and_(pc.equal(keys["content_sha256"], content_sha256), pc.equal(keys["encode_key"], encode_key))
+        if pc.any(is_meant).as_py():
+            return key
+    return None
+
+
 def _shard_keys(store: Store, fingerprint: str) -> Iterator[str]:
     return (key for key in store.list(f"shards/{fingerprint}") if key.endswith(".parquet"))
 

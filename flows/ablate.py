@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.ablate import ablation_names, ablation_settings
 from tasks.evaluate import evaluate_named
 from tasks.refs import EvaluateReport
 from tasks.train import pin_training_data, train_recipe
-from tasks.writing import writing_run
 
 
-@flow(name="ablate")
+@flow(name="ablate", flow_run_name=run_name)
 def ablate(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     standardised: bool = False,
@@ -26,7 +26,7 @@ def ablate(
         standardised: Score every encoder with standardised vectors, too.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run) as run_id:
+    with request.recorded("ablate") as run:
         names: list[str] = []
         pinned: dict[str, str] | None = None
         for variant in ablation_settings(settings):
@@ -34,6 +34,6 @@ def ablate(
             if variant.train.stages:
                 # All learn from what the first of them was pinned to, also when a killed ablation goes on another day.
                 pinned = pinned or pin_training_data(variant, newest=False)
-                trained = train_recipe(variant, pinned, run_id=run_id).checkpoint
+                trained = train_recipe(variant, pinned, run_id=run.id).checkpoint
             names += ablation_names(variant, trained, standardised=standardised)
-        return evaluate_named(settings, names, run_id=run_id)
+        return run.did(evaluate_named(settings, names, run_id=run.id))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.embed import embed
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.backfill import BackfillRequest, begin_backfill, end_backfill
 from tasks.embed import latest_snapshots
 from tasks.refs import EmbedReport
 from tasks.search import served
-from tasks.writing import writing_run
 
 
-@flow(name="backfill")
+@flow(name="backfill", flow_run_name=run_name)
 def backfill(
     meant: BackfillRequest,
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
@@ -26,9 +26,9 @@ def backfill(
     """
     settings = request.settings()
     store = settings.store()
-    with writing_run(store, parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
+    with request.recorded("backfill") as run:
         fingerprint = served(store).checkpoint
-        begin_backfill(settings, meant, fingerprint, latest_snapshots(store), run_id=run_id)
-        report = embed(fingerprint, request.of_parent(run_id))
-        end_backfill(settings, run_id=run_id)
+        begin_backfill(settings, meant, fingerprint, latest_snapshots(store), run_id=run.id)
+        report = run.did(embed(fingerprint, request.of_parent(run.id)))
+        end_backfill(settings, run_id=run.id)
     return report

@@ -497,31 +497,53 @@ def plan(
 
 @_command(app)
 def status(call: _Call) -> None:
-    """Show what is served, how old it is, and what the last night did."""
+    """Show what is served, how fresh it is, what the last night did, and what needs a look."""
     from tasks.status import status as read_status
+    from tasks.status import status_rows
 
     state = read_status(call.request().settings())
     if call.as_json:
         _print_json(state)
-        return
-    pointer: Any = state["served"]
-    last: Any = state["last_run"] or {}
-    rows = [("home", state["home"])]
-    if pointer is None:
-        rows.append(("served", "nothing yet: run `l2v nightly`"))
     else:
-        rows += [
-            ("generation", pointer["generation"]),
-            ("checkpoint", pointer["checkpoint"][:12]),
-            ("served since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
-        ]
-    rows.append(("last night", last.get("run_id", "none")))
-    if "error" in last:
-        rows.append(("it failed", last["error"]))
-    elif last:
-        rows.append(("encoded", f"{last['encoded_documents']:,} documents; {last['training_steps']} training steps"))
-        rows.append(("report", last["report"]))
-    _print_table("Status", ["", ""], rows)
+        _print_table("Status", ["", ""], status_rows(state))
+
+
+@_command(app)
+def trace(
+    call: _Call,
+    doc_id: Annotated[str, typer.Option("--doc-id", help="Id of the document: 32 hex digits.")],
+) -> None:
+    """Follow a served document back to run, checkpoint, training data, report and source."""
+    from tasks.trace import trace as trace_document
+    from tasks.trace import trace_rows
+
+    found = trace_document(call.request().settings(), doc_id)
+    if call.as_json:
+        _print_json(found)
+    else:
+        _print_table(f"Document {doc_id}", ["", ""], trace_rows(found))
+
+
+@_command(app)
+def automations(
+    call: _Call,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", help="URL that alerts are posted to; without one nobody is told.")
+    ] = None,
+) -> None:
+    """Create the alerts and restarts of nights on the Prefect server; those of a former call are replaced."""
+    call.request()
+    if "PREFECT_API_URL" not in os.environ:
+        raise SettingsError(
+            "There is no Prefect server to create automations on.", hint="Set PREFECT_API_URL; see docs/operate.md."
+        )
+    from flows.automations import AutomationSettings, apply_automations
+
+    names = apply_automations(AutomationSettings(webhook=webhook))
+    if call.as_json:
+        _print_json({"automations": names})
+    else:
+        _print_table("Automations", [""], [(name,) for name in names])
 
 
 @_command(generations_app, "list")

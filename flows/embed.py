@@ -6,13 +6,14 @@ import time
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
 from tasks.refs import EmbedReport
-from tasks.writing import writing_run
+from tasks.usage import embed_usage
 
 
-@flow(name="embed")
+@flow(name="embed", flow_run_name=run_name)
 def embed(
     fingerprint: str,
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
@@ -27,24 +28,26 @@ def embed(
     """
     started = time.monotonic()
     settings = request.settings()
-    store = settings.store()
-    with writing_run(store, parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
-        snapshots = latest_snapshots(store)
+    with request.recorded("embed") as run:
+        snapshots = latest_snapshots(settings.store())
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
         shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
         tables = [
-            update_table(settings, fingerprint, kind, snapshot_id, run_id=run_id, rewrite=full)
+            update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
             for kind, snapshot_id in snapshots.items()
         ]
-        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run_id)
-    return EmbedReport(
-        generation=generation,
-        checkpoint=fingerprint,
-        encoded_documents=sum(shard.documents for shard in shards),
-        encoded_tokens=sum(shard.tokens for shard in shards),
-        truncated_documents=sum(shard.truncated for shard in shards),
-        documents={table.kind: table.documents for table in tables},
-        upserted={table.kind: table.upserted for table in tables},
-        removed={table.kind: table.removed for table in tables},
-        seconds=time.monotonic() - started,
-    )
+        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run.id)
+        return run.did(
+            EmbedReport(
+                generation=generation,
+                checkpoint=fingerprint,
+                encoded_documents=sum(shard.documents for shard in shards),
+                encoded_tokens=sum(shard.tokens for shard in shards),
+                truncated_documents=sum(shard.truncated for shard in shards),
+                documents={table.kind: table.documents for table in tables},
+                upserted={table.kind: table.upserted for table in tables},
+                removed={table.kind: table.removed for table in tables},
+                usage=embed_usage(settings, fingerprint, shards),
+                seconds=time.monotonic() - started,
+            )
+        )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from prefect import flow
 
 from data.errors import GateRefusedError, InputError
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.reports import report_file
 from tasks.train import build_base, find_trained
-from tasks.writing import writing_run
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     checkpoints: list[str] | None = None,
@@ -39,17 +39,18 @@ def evaluate(
     settings = request.settings()
     if (against or gate or mteb_results) and not checkpoints:
         raise InputError("There is no encoder to compare, or to write results of.", hint="Name it: --checkpoint NAME.")
-    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
+    with request.recorded("evaluate") as run:
         if not checkpoints:
             chosen = trained or find_trained(settings)
-            return evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run_id)
+            return run.did(evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run.id))
         report = evaluate_named(
             settings,
             checkpoints,
-            run_id=run_id,
+            run_id=run.id,
             against=against or (SERVED if gate else None),
             mteb_results=mteb_results,
         )
+        run.did(report)
     if gate and report.refused:
         path = report_file(settings.store(), report.report, "html")
         raise GateRefusedError(f"{report.reason} {' '.join(report.findings)}", hint=f"The report: {path}")

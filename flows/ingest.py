@@ -6,13 +6,13 @@ from prefect import flow
 
 from data.schema import KINDS, DocumentKind
 from data.sources import SourceConfig
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.ingest import ingest_kind
 from tasks.refs import IngestReport
-from tasks.writing import writing_run
 
 
-@flow(name="ingest", log_prints=False)
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     kind: DocumentKind | None = None,
@@ -26,5 +26,6 @@ def ingest(
         sources: Read these instead of the configured ones.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
-        return [ingest_kind(settings, each, run_id=run_id, sources=sources) for each in ([kind] if kind else KINDS)]
+    with request.recorded("ingest") as run:
+        kinds = [kind] if kind else KINDS
+        return [run.did(ingest_kind(settings, each, run_id=run.id, sources=sources)) for each in kinds]

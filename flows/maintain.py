@@ -7,16 +7,16 @@ import time
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.artifacts import publish_table
 from tasks.maintain import STEPS, maintain_step
 from tasks.refs import MaintainReport
-from tasks.writing import writing_run
 
 logger = logging.getLogger(__name__)
 
 
-@flow(name="maintain")
+@flow(name="maintain", flow_run_name=run_name)
 def maintain(request: RunRequest = RunRequest()) -> MaintainReport:  # noqa: B008 - frozen
     """Carry out every step of maintenance; one that fails is reported, and the others go on.
 
@@ -25,10 +25,11 @@ def maintain(request: RunRequest = RunRequest()) -> MaintainReport:  # noqa: B00
     """
     started = time.monotonic()
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
-        steps = [maintain_step(settings, step, run_id=run_id) for step in STEPS]
+    with request.recorded("maintain") as run:
+        steps = [maintain_step(settings, step, run_id=run.id) for step in STEPS]
+        report = run.did(MaintainReport(steps=steps, seconds=time.monotonic() - started))
     for step in steps:
         if step.error:
             logger.warning("maintenance of %s failed: %s", step.step, step.error)
-    publish_table("maintenance", [step.model_dump() for step in steps], description=f"Maintenance {run_id}")
-    return MaintainReport(steps=steps, seconds=time.monotonic() - started)
+    publish_table("maintenance", [step.model_dump() for step in steps], description=f"Maintenance {run.id}")
+    return report

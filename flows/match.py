@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.match import match_all
 from tasks.refs import MatchReport
-from tasks.writing import writing_run
 
 
-@flow(name="match")
+@flow(name="match", flow_run_name=run_name)
 def match(request: RunRequest = RunRequest()) -> MatchReport:  # noqa: B008 - frozen
-    """Rank resumes for every job, and jobs for every resume."""
-    settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
-        return match_all(settings, run_id=run_id)
+    """Rank resumes for every job, and jobs for every resume.
+
+    Args:
+        request: Settings of the run.
+    """
+    with request.recorded("match") as run:
+        return run.did(match_all(request.settings(), run_id=run.id))

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from prefect import flow
 from pydantic import BaseModel
 
-from data.errors import StoreError
-from data.store import Store
 from flows.embed import embed
 from flows.evaluate import evaluate
 from flows.export import export
 from flows.ingest import ingest
 from flows.match import match
+from flows.names import run_name
 from flows.request import RunRequest
+from flows.stages import run_stage
 from flows.train import train
 from tasks.artifacts import publish_markdown
+from tasks.events import emit_refusal
 from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
 from tasks.reports import report_file
-from tasks.runs import keep_summary, peak_rss_bytes
+from tasks.runs import peak_rss_bytes, usage_of
 from tasks.settings import Settings
-from tasks.writing import writing_run
+from tasks.usage import Cost, estimate_cost
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +42,7 @@ class NightlyReport(BaseModel):
     exported: ExportReport
     report_path: str
     seconds: float
+    cost: Cost
 
     def summary(self) -> dict[str, object]:
         """The contract of ``l2v nightly --json``."""
@@ -61,6 +60,8 @@ class NightlyReport(BaseModel):
                 "export": self.exported.model_dump(),
             },
             "seconds": self.seconds,
+            "usage": usage_of((self.trained, self.embedded)),
+            "cost": self.cost.model_dump(),
             "encoded_documents": self.embedded.encoded_documents,
             "training_steps": self.trained.steps,
             "served_generation": self.embedded.generation,
@@ -77,55 +78,43 @@ class NightlyReport(BaseModel):
         return self.evaluated.reason if self.evaluated.refused else None
 
 
-@flow(name="nightly", flow_run_name="nightly {request.profile}")
+@flow(name="nightly", flow_run_name=run_name)
 def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 - frozen
     """Ingest, train, evaluate, embed, match, export; a failed stage stops the rest and leaves what is served.
 
     Args:
         request: Settings of the run.
     """
-    started = time.monotonic()
     settings = request.settings()
-    store = settings.store()
-    with writing_run(store, parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id, _ledger(store, run_id):
-        stage = request.of_parent(run_id)
-        ingested = [_told("ingest", report) for report in ingest(stage)]
-        trained = _told("train", train(stage, newest=False))
-        evaluated = _told("evaluate", evaluate(stage, trained=trained.checkpoint))
-        embedded = _told("embed", embed(evaluated.served, stage))
-        matched = _told("match", match(stage))
-        exported = _told("export", export(stage))
+    with request.recorded("nightly") as run:
+        stage = request.of_parent(run.id)
+        ingested = [_told(run.did(report)) for report in ingest(stage)]
+        trained = _told(run.did(run_stage(train, TrainReport, stage, newest=False)))
+        evaluated = _told(run.did(run_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
+        embedded = _told(run.did(run_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
+        matched = _told(run.did(match(stage)))
+        exported = _told(run.did(export(stage)))
         report = NightlyReport(
-            run_id=run_id,
+            run_id=run.id,
             ingested=ingested,
             trained=trained,
             evaluated=evaluated,
             embedded=embedded,
             matched=matched,
             exported=exported,
-            report_path=str(report_file(store, evaluated.report, "html")),
-            seconds=time.monotonic() - started,
+            report_path=str(report_file(settings.store(), evaluated.report, "html")),
+            seconds=run.seconds(),
+            cost=estimate_cost(settings.cost, run.seconds()),
         )
-        keep_summary(store, run_id, report.summary())
+        run.summary = report.summary()
     _publish(settings, report)
     return report
 
 
-def _told(stage: str, report: _Stage) -> _Stage:
+def _told(report: _Stage) -> _Stage:
     """Log what a stage did, and hand its report on."""
-    logger.info("%-8s %s (%.1f s)", stage, report.sentence(), report.seconds)
+    logger.info("%-8s %s (%.1f s)", report.stage, report.sentence(), report.seconds)
     return report
-
-
-@contextmanager
-def _ledger(store: Store, run_id: str) -> Iterator[None]:
-    """Record a night that fails; one that succeeds records itself."""
-    try:
-        yield
-    except Exception as error:
-        with suppress(StoreError):  # a full disk must not hide what went wrong
-            keep_summary(store, run_id, {"run_id": run_id, "error": f"{type(error).__name__}: {error}"})
-        raise
 
 
 def _publish(settings: Settings, report: NightlyReport) -> None:
@@ -134,6 +123,8 @@ def _publish(settings: Settings, report: NightlyReport) -> None:
     evaluation = report_file(settings.store(), report.evaluated.report, "md").read_text()
     page = f"[The full report]({report.report_path}) with plots is a file on the worker.\n\n{evaluation}"
     publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
+    if report.refusal:
+        emit_refusal(report.run_id, report.refusal)
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
@@ -161,5 +152,7 @@ def render_night(report: NightlyReport) -> str:
         f"- serving checkpoint `{report.embedded.checkpoint[:12]}`, generation `{report.embedded.generation}`",
         f"- report: `{report.report_path}`",
         f"- exports: `{report.exported.path}`",
+        *(f"- {stage.stage}: {stage.usage.sentence()}" for stage in (report.trained, report.embedded) if stage.usage),
+        *([f"- cost: {report.cost.sentence()}"] if report.cost.sentence() else []),
     ]
     return "\n".join(lines) + "\n"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from tasks.runs import Run
+
 PROFILES_DIR = Path(__file__).parent / "profiles"
 
-Profile = Literal["tiny", "demo", "full"]
+Profile = Literal["tiny", "demo", "full", "s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"]
+"""Named settings; those with the name of a base model are the paper's configurations of it."""
 
 
 class RunRequest(BaseModel):
@@ -33,6 +39,15 @@ class RunRequest(BaseModel):
             environment=os.environ,
             overrides=self.overrides,
         )
+
+    @contextmanager
+    def recorded(self, flow: str) -> Iterator[Run]:
+        """A run of ``flow`` with these settings, under the lease and in the ledger; see :func:`recorded_run`."""
+        from tasks.runs import recorded_run  # loads LanceDB, which the command line does not need
+
+        parameters = self.model_dump(mode="json", exclude={"parent_run"})
+        with recorded_run(self.settings(), flow=flow, parent=self.parent_run, parameters=parameters) as run:
+            yield run
 
     def of_parent(self, run_id: str) -> RunRequest:
         """The same request, for a stage of the run ``run_id``."""

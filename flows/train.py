@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.names import run_name
 from flows.request import RunRequest
 from tasks.refs import TrainReport
 from tasks.train import pin_training_data, train_recipe
-from tasks.writing import writing_run
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=run_name)
 def train(
     request: RunRequest = RunRequest(),  # noqa: B008 - frozen
     newest: bool = True,
@@ -23,6 +23,6 @@ def train(
             if it was.
     """
     settings = request.settings()
-    with writing_run(settings.store(), parent=request.parent_run, wait_s=settings.lease.wait_s) as run_id:
+    with request.recorded("train") as run:
         pinned = pin_training_data(settings, newest=newest)
-        return train_recipe(settings, pinned, run_id=run_id)
+        return run.did(train_recipe(settings, pinned, run_id=run.id))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
@@ -63,6 +65,7 @@ class ShardReport(BaseModel):
     tokens: int
     padded_tokens: int
     truncated: int
+    seconds: float
 
 
 class TableReport(BaseModel):
@@ -115,6 +118,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     store = settings.store()
     encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
+    started = time.monotonic()
     with progress(f"encode {plan.kind}s", len(texts)) as advance:
         encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
         encoding = encode(
@@ -123,6 +127,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
             normalize=True,
             on_progress=lambda count: advance(count),
         )
+    duration_s = time.monotonic() - started
     write_shard(
         store,
         list(texts),
@@ -135,6 +140,7 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
         tokens=encoding.num_tokens,
         padded_tokens=encoding.num_padded_tokens,
         truncated=encoding.num_truncated,
+        seconds=duration_s,
     )
 
 

@@ -1,10 +1,10 @@
-"""Export: documents, matches and evaluation results of the served state, for analysts."""
+"""Export: jobs, resumes, matches, evaluation results and vectors of the served state, for analysts."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.export import publish_export
+from data.export import ExportTable, publish_export
+from data.export_schemas import EXPORT_SCHEMAS
+from data.generations import Pointer, list_generations
 from data.matches import MATCH_SCHEMA, latest_match_files
-from data.schema import DOCUMENT_SCHEMA, KINDS, column
-from data.snapshot import open_snapshot
+from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.shards import read_vectors
+from data.snapshot import Snapshot, open_snapshot
 from data.store import LocalStore, Store
 from tasks.policies import STORAGE
 from tasks.refs import ExportReport
@@ -23,58 +26,64 @@ from tasks.search import served
 from tasks.settings import Settings
 from tasks.writing import lease_of, utc_now
 
-# Texts of resumes are a person's own words; analysts get what describes a document, not the document.
-_EXPORTED = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
-
-EVALUATION_SCHEMA = pa.schema(
-    [
-        column("system", pa.string(), "name of what was scored"),
-        column("fingerprint", pa.string(), "identity of what was scored"),
-        column("task", pa.string(), "evaluation task"),
-        column("type", pa.string(), "MTEB category of the task"),
-        column("metric", pa.string(), "name of the metric"),
-        column("is_main_score", pa.bool_(), "whether it is the task's main metric"),
-        column("value", pa.float64(), "score; 0 to 100, correlations from -100"),
-    ]
-)
+_VECTORS_PER_PART = 10_000
 
 
 @task(task_run_name="export", cache_policy=NO_CACHE, **STORAGE)
 def export_all(settings: Settings, *, run_id: str) -> ExportReport:
-    """Publish documents, matches and evaluation results as Parquet."""
+    """Publish what is served as Parquet; a served state that was published before costs nothing."""
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
-    target: Store = LocalStore(Path(settings.export.to)) if settings.export.to else store
-    prefix = "" if settings.export.to else "exports/"
-    snapshots = [open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS]
-    documents = (
-        pa.Table.from_batches([batch]) for snapshot in snapshots for batch in snapshot.batches(_EXPORTED.names)
-    )
-    key, rows, files = publish_export(
-        target,
-        {"documents": documents, "matches": _matches(store), "evaluation": _evaluation(store)},
-        {"documents": _EXPORTED, "matches": MATCH_SCHEMA, "evaluation": EVALUATION_SCHEMA},
+    published = publish_export(
+        LocalStore(Path(settings.export.to)) if settings.export.to else store,
+        _tables(store, pointer, settings),
         run_id=run_id,
         day=utc_now().date(),
+        keep=settings.export.keep,
         fence=lease_of(store, run_id).check,
-        prefix=prefix,
+        prefix="" if settings.export.to else "exports/",
     )
-    return ExportReport(path=str(target.local_path(key)), files=files, rows=rows, seconds=time.monotonic() - started)
+    target = Path(settings.export.to) / published.key if settings.export.to else store.local_path(published.key)
+    return ExportReport(
+        path=str(target),
+        files=published.num_files,
+        rows=published.rows,
+        reused=published.reused,
+        seconds=time.monotonic() - started,
+    )
 
 
-def _matches(store: Store) -> Iterator[pa.Table]:
-    for path in latest_match_files(store):
+def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
+    """What is exported, each kind with what decides its rows."""
+    snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
+    match_files, report = latest_match_files(store), store.read("reports/latest.json")
+    tables = {TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind])) for kind in KINDS}
+    tables["matches"] = ExportTable(" ".join(path.as_posix() for path in match_files), _matches(match_files))
+    tables["evaluation"] = ExportTable((report or b"").decode(), _evaluation(store, report))
+    if settings.export.vectors:
+        served_state = " ".join([pointer.generation, *pointer.snapshots.values()])
+        tables["vectors"] = ExportTable(served_state, _vectors(store, pointer, snapshots))
+    return tables
+
+
+def _documents(snapshot: Snapshot) -> Iterator[pa.Table]:
+    columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
+    return (pa.Table.from_batches([batch]) for batch in snapshot.batches(columns))
+
+
+def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
+    for path in files:
         table = pq.ParquetFile(path).read()  # the partition's column is added below, not guessed from the path
         direction = path.parent.name.removeprefix("direction=")
-        yield table.add_column(0, MATCH_SCHEMA.field("direction"), pa.array([direction] * len(table), pa.string()))
+        directions = pa.array([direction] * len(table), pa.string())
+        yield table.add_column(0, MATCH_SCHEMA.field("direction"), directions).select(EXPORT_SCHEMAS["matches"].names)
 
 
-def _evaluation(store: Store) -> Iterator[pa.Table]:
-    raw = store.read("reports/latest.json")
-    if raw is None:
+def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:
+    if latest is None:
         return
-    report = json.loads(store.read(f"reports/{json.loads(raw)['report']}/report.json") or b"{}")
+    report = json.loads(store.read(f"reports/{json.loads(latest)['report']}/report.json") or b"{}")
     rows = [
         {
             "system": system["name"],
@@ -89,4 +98,23 @@ def _evaluation(store: Store) -> Iterator[pa.Table]:
         for score in system["scores"]
         for metric, value in score["metrics"].items()
     ]
-    yield pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
+    yield pa.Table.from_pylist(rows, schema=EXPORT_SCHEMAS["evaluation"])
+
+
+def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snapshot]) -> Iterator[pa.Table]:
+    """Vectors of every content that is served, each once a kind, as the shards give them."""
+    schema = EXPORT_SCHEMAS["vectors"]
+    (encode_keys,) = (found.encode_keys for found in list_generations(store) if found.generation == pointer.generation)
+    for kind, snapshot in snapshots.items():
+        contents = {
+            content for batch in snapshot.batches(["content_sha256"]) for content in batch.column(0).to_pylist()
+        }
+        for found, vectors in read_vectors(
+            store, fingerprint=pointer.checkpoint, encode_key=encode_keys[kind], contents=contents
+        ):
+            for start in range(0, len(found), _VECTORS_PER_PART):
+                part = vectors[start : start + _VECTORS_PER_PART].astype("float16")
+                names = found[start : start + _VECTORS_PER_PART]
+                columns = [names, [kind] * len(names), [pointer.checkpoint] * len(names), list(part)]
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+                yield pa.Table.from_arrays(arrays, schema=schema)

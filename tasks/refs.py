@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 from data.schema import DocumentKind
@@ -11,9 +13,51 @@ class _Ref(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class StageReport(_Ref):
-    """What every stage tells."""
+class Usage(_Ref):
+    """Work of a model.
 
+    Attributes:
+        tokens: Tokens that went through it, padding not counted.
+        seconds: Time of the work alone.
+        flops: Estimated FLOPs of it; None for an architecture that the formulas do not know.
+        peak_flops: FLOP/s that the machine can reach, configured or measured.
+    """
+
+    tokens: int
+    seconds: float
+    flops: float | None = None
+    peak_flops: float | None = None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens per second of the work."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def peak_share(self) -> float | None:
+        """Share of the machine's peak that was reached; None where it is not known."""
+        if self.flops is None or self.peak_flops is None or not self.seconds:
+            return None
+        return self.flops / self.seconds / self.peak_flops
+
+    def summary(self) -> dict[str, float | None]:
+        """For the run ledger: the figures, and what follows from them."""
+        return {**self.model_dump(), "tokens_per_s": self.tokens_per_s, "peak_share": self.peak_share}
+
+    def sentence(self) -> str:
+        """For tables."""
+        share = "" if self.peak_share is None else f", {self.peak_share:.0%} of the machine's peak"
+        return f"{self.tokens_per_s:,.0f} tokens/s{share}"
+
+
+class StageReport(_Ref):
+    """What every stage tells.
+
+    Attributes:
+        stage: Name of its flow.
+    """
+
+    stage: ClassVar[str]
     seconds: float
 
     def sentence(self) -> str:
@@ -24,6 +68,7 @@ class StageReport(_Ref):
 class IngestReport(StageReport):
     """Latest snapshot of one kind, and what the sources just read gave."""
 
+    stage: ClassVar[str] = "ingest"
     kind: DocumentKind
     snapshot: str
     rows_in: int
@@ -51,10 +96,12 @@ class CheckpointRef(_Ref):
 class TrainReport(StageReport):
     """Outcome of the training stage: the recipe's checkpoint, made now or before."""
 
+    stage: ClassVar[str] = "train"
     checkpoint: CheckpointRef
     recipe_key: str
     steps: int
     tokens: int
+    usage: Usage | None = None
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
@@ -64,6 +111,7 @@ class TrainReport(StageReport):
 class EvaluateReport(StageReport):
     """Outcome of the evaluation stage; ``refused`` when the gate kept the served encoder."""
 
+    stage: ClassVar[str] = "evaluate"
     served: str
     reason: str
     findings: list[str]
@@ -81,6 +129,7 @@ class EvaluateReport(StageReport):
 class EmbedReport(StageReport):
     """Outcome of the embedding stage: what the pointer names now."""
 
+    stage: ClassVar[str] = "embed"
     generation: str
     checkpoint: str
     encoded_documents: int
@@ -89,6 +138,7 @@ class EmbedReport(StageReport):
     upserted: dict[str, int]
     removed: dict[str, int]
     documents: dict[str, int]
+    usage: Usage | None = None
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
@@ -102,6 +152,7 @@ class EmbedReport(StageReport):
 class MatchReport(StageReport):
     """Matches of one served state."""
 
+    stage: ClassVar[str] = "match"
     match: str
     jobs: int
     resumes: int
@@ -115,15 +166,18 @@ class MatchReport(StageReport):
 
 
 class ExportReport(StageReport):
-    """A published export."""
+    """The published export; ``reused`` when nothing changed since a former run published it."""
 
+    stage: ClassVar[str] = "export"
     path: str
     files: int
     rows: dict[str, int]
+    reused: bool
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
-        return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items())
+        state = " (unchanged)" if self.reused else ""
+        return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items()) + state
 
 
 class MaintainStep(_Ref):

@@ -111,6 +111,42 @@ class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
     to: str | None = Field(None, description="directory; `exports/` of the home directory when not given")
+    vectors: bool = Field(False, description="export the vectors, too, as lists of float16")
+    keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
+
+
+class CostSettings(_Section):
+    """What an hour of the machine costs; runs are priced with it."""
+
+    price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine")
+    currency: str = Field("$", description="sign of the price's currency")
+    power_w: float | None = Field(None, ge=0, description="watts that the machine draws at work")
+    peak_tflops: float | None = Field(
+        None, gt=0, description="10^12 FLOP/s that the machine can reach; measured once when not given"
+    )
+
+
+class FreshnessSettings(_Section):
+    """How old what is served may become."""
+
+    max_age_hours: float = Field(36, gt=0, description="hours since the last good night; more is an alert")
+
+
+class LineageSettings(_Section):
+    """Where OpenLineage events go."""
+
+    endpoint: str | None = Field(None, description="URL that takes OpenLineage events; none are sent when not given")
+    namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and of what lies at rest")
+    timeout_s: float = Field(2, gt=0, description="seconds that one event may take")
+
+
+class DeploymentSettings(_Section):
+    """How a night uses a Prefect server."""
+
+    gpu_stages: bool = Field(
+        False, description="a night starts train, evaluate and embed as deployments, on the workers of their pool"
+    )
+    poll_seconds: float = Field(5, gt=0, description="seconds between two looks at a stage that runs elsewhere")
 
 
 class Settings(_Section):
@@ -130,6 +166,10 @@ class Settings(_Section):
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
+    cost: CostSettings = CostSettings()
+    freshness: FreshnessSettings = FreshnessSettings()
+    lineage: LineageSettings = LineageSettings()
+    deployments: DeploymentSettings = DeploymentSettings()
 
     @property
     def home_dir(self) -> Path:
@@ -163,7 +203,7 @@ def load_settings(
     Raises:
         SettingsError: A file that cannot be read, an unknown key, a value of the wrong type: all faults at once.
     """
-    merged = _read_toml(profile)
+    merged = _read_profile(profile)
     if config is not None:
         layer = _read_toml(config)
         for section in _REPLACED_SECTIONS:
@@ -184,6 +224,13 @@ def load_settings(
         )
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(f"These settings cannot be used: {faults}.", hint=_known_keys(unknown)) from error
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    """A profile, laid over the one that it ``extends``, if it does."""
+    layer = _read_toml(path)
+    extended = layer.pop("extends", None)
+    return layer if extended is None else _merge(_read_profile(path.with_name(f"{extended}.toml")), layer)
 
 
 def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:

@@ -27,6 +27,7 @@ from tasks.checkpoints import base_models_dir, build_untrained, checkpoint_dir, 
 from tasks.policies import STORAGE
 from tasks.refs import CheckpointRef, TrainReport
 from tasks.settings import Settings
+from tasks.usage import train_usage
 from tasks.writing import lease_of
 
 _JUDGMENTS = "judgments"
@@ -121,6 +122,7 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
         recipe_key=recipe_key,
         steps=trained.steps_run,
         tokens=sum(curve.tokens for curve in read_curves(checkpoint_dir(store, ref.fingerprint))),
+        usage=train_usage(settings, ref.fingerprint),
         seconds=time.monotonic() - started,
     )
 

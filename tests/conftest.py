@@ -7,7 +7,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Tiny models lose more to waiting for a second thread than they gain from it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import http.server
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -58,3 +63,47 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+class Receiver:
+    """An HTTP endpoint on this machine that keeps what it is sent.
+
+    Attributes:
+        status: What it answers.
+        received: JSON bodies, in order.
+        answers: What it says to a path, else an empty object.
+    """
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.received: list[Any] = []
+        self.answers: dict[str, Any] = {}
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(receiver.status)
+                self.end_headers()
+                self.wfile.write(json.dumps(receiver.answers.get(self.path, {})).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.close()

@@ -35,6 +35,8 @@ def call(capsys, *arguments: str) -> tuple[int, dict, str]:
         (["generations", "rollback"], "Nothing was served"),
         (["unknown-command"], "unknown-command"),
         (["ingest", "--kind", "poem", "--source", "x"], "poem"),
+        (["trace", "--doc-id", "0" * 32], "Nothing is served"),
+        (["automations"], "no Prefect server"),
     ],
 )
 def test_a_caller_s_mistake_is_exit_2_one_json_object_and_one_sentence(capsys, tmp_path, arguments, named):
@@ -64,7 +66,19 @@ def test_status_of_an_empty_home(capsys, tmp_path):
 def test_help_names_every_command(capsys):
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("nightly", "ingest", "train", "embed", "search", "match", "evaluate", "export", "status"):
+    for command in (
+        "nightly",
+        "ingest",
+        "train",
+        "embed",
+        "search",
+        "match",
+        "evaluate",
+        "export",
+        "status",
+        "trace",
+        "automations",
+    ):
         assert command in shown
 
 
@@ -116,6 +130,43 @@ class TestOnASmallNight:
         assert state["served"]["generation"] == night["served_generation"]
         code, error, _ = call(capsys, "generations", "rollback", *config)
         assert code == 2
+
+    def test_a_document_is_traced_back_to_its_source(self, capsys, first_night):
+        night, report = first_night
+        config = ("--config", str(night.config), "--profile", "tiny")
+        _, found, _ = call(capsys, "search", "nurse", "--mode", "lexical", *config)
+        doc_id = found["hits"][0]["doc_id"]
+        code, traced, _ = call(capsys, "trace", "--doc-id", doc_id, *config)
+        assert code == 0
+        assert traced["document"]["doc_id"] == doc_id
+        assert traced["source"] == {"name": "jobs", "path": str(night.jobs), "id": "j1"}
+        assert traced["served"]["run"] == report.run_id == traced["snapshot"]["run"] == traced["first_snapshot"]["run"]
+        assert traced["checkpoint"]["fingerprint"] == report.embedded.checkpoint == traced["vector"]["checkpoint"]
+        assert (night.home / traced["vector"]["shard"]).is_file()
+        assert (traced["report"], traced["export"]) == (report.report_path, report.exported.path)
+        assert traced["run"]["flow"] == "nightly"
+        assert run(["trace", "--doc-id", doc_id, *config]) == 0
+        assert "text since" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("doc_id", ["0" * 32, "x' OR 1=1 --"])
+    def test_an_unknown_document_is_a_mistake(self, capsys, first_night, doc_id):
+        config = ("--config", str(first_night[0].config), "--profile", "tiny")
+        code, error, _ = call(capsys, "trace", "--doc-id", doc_id, *config)
+        assert (code, doc_id in error["error"]) == (2, True)
+
+    def test_the_second_snapshot_knows_since_when_a_text_is_as_it_is(self, capsys, served_night):
+        config = ("--config", str(served_night.config), "--profile", "tiny")
+        jobs = served_night.read(served_night.jobs)
+        jobs["j1"]["description"] += " Night shifts."
+        served_night.write(served_night.jobs, jobs)
+        assert call(capsys, "nightly", *config)[0] == 0
+        traced = {}
+        for source_id in ("j1", "j2"):
+            where = ("--where", f"source_id = '{source_id}'", "--mode", "lexical")
+            _, found, _ = call(capsys, "search", "nurse data", *where, *config)
+            traced[source_id] = call(capsys, "trace", "--doc-id", found["hits"][0]["doc_id"], *config)[1]
+        assert traced["j1"]["first_snapshot"] == traced["j1"]["snapshot"]
+        assert traced["j2"]["first_snapshot"] != traced["j2"]["snapshot"] == traced["j1"]["snapshot"]
 
     def test_embed_full_makes_every_vector_anew(self, capsys, served_night):
         config = ("--config", str(served_night.config), "--profile", "tiny")

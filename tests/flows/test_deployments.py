@@ -1,12 +1,25 @@
 """prefect.yaml: every entrypoint loads, every parameter set is one that its flow accepts."""
 
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import CallWebhook
 from prefect.flows import load_flow_from_entrypoint
+from prefect.runtime import flow_run
+from prefect.utilities.callables import parameter_schema
+
+from flows.automations import AutomationSettings, build_automations
+from flows.freshness import StaleError, freshness
+from flows.names import run_name
+from flows.request import RunRequest
+from llm2vec_core.plan import plan_recipe
+from tasks.status import Alert
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -26,12 +39,47 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
     flow.validate_parameters(parameters)
     assert flow.name == name
     assert deployment["work_pool"]["name"] in {"cpu", "gpu"}
-    assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert deployment["tags"]
+
+
+@pytest.mark.parametrize("name", sorted(set(DEPLOYMENTS) - {"freshness"}))
+def test_what_writes_runs_one_at_a_time(name):
+    assert DEPLOYMENTS[name]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_the_run_form_explains_every_parameter(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    schema = parameter_schema(load_flow_from_entrypoint(DEPLOYMENTS[name]["entrypoint"]))
+    described = [*schema.properties.values(), *schema.definitions["RunRequest"]["properties"].values()]
+    assert all(each.get("description") for each in described), described
+
+
+def test_every_flow_has_a_deployment():
+    modules = {path.stem for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()}
+    assert modules == set(DEPLOYMENTS)
+
+
+OVERRIDES = {"nightly": {"deployments.gpu_stages": True}, "maintain": {"lease.wait_s": 3600}}
+
+
+def test_every_deployment_takes_its_settings_from_one_place():
+    """Who edits the anchor `request` has edited all of them."""
+    for name, deployment in DEPLOYMENTS.items():
+        shared = {**deployment["parameters"]["request"]}
+        assert shared.pop("overrides", {}) == OVERRIDES.get(name, {})
+        assert shared == CONFIG["definitions"]["request"]
 
 
 def test_training_and_encoding_go_to_the_gpu_pool():
     pools = {name: deployment["work_pool"]["name"] for name, deployment in DEPLOYMENTS.items()}
-    assert {name for name, pool in pools.items() if pool == "gpu"} == {"nightly", "train", "embed", "evaluate", "backfill"}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {
+        "train",
+        "embed",
+        "evaluate",
+        "backfill",
+        "ablate",
+    }
 
 
 def test_the_night_is_scheduled_in_a_time_zone():
@@ -50,3 +98,58 @@ def test_an_unknown_parameter_is_refused(monkeypatch):
     flow = load_flow_from_entrypoint(DEPLOYMENTS["nightly"]["entrypoint"])
     with pytest.raises(Exception, match="profil"):
         flow.validate_parameters({"request": {"profil": "demo"}})
+
+
+@pytest.mark.parametrize("profile", ["s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"])
+def test_the_paper_s_configurations_fit_on_one_gpu_of_80_gb(profile):
+    recipe = RunRequest(profile=profile).settings().train
+    assert (recipe.mntp.steps, recipe.simcse.steps) == (1000, 1000)
+    plan = plan_recipe(recipe.base_model, recipe, gpu="A100-80GB", num_documents=1, tokens_per_document=1)
+    assert all(stage.fits for stage in plan.stages), [(stage.stage, stage.total_bytes) for stage in plan.stages]
+
+
+def test_mistral_is_masked_as_in_the_paper():
+    mntp = RunRequest(profile="mistral-7b").settings().train.mntp
+    assert (mntp.mask_policy, mntp.mask_probability) == ("all_mask", 0.8)
+
+
+def test_a_night_is_named_by_its_day_its_base_model_and_its_recipe(monkeypatch):
+    monkeypatch.setattr(flow_run, "flow_name", "nightly", raising=False)
+    monkeypatch.setattr(flow_run, "parameters", {"request": {"profile": "tiny"}}, raising=False)
+    monkeypatch.setattr(flow_run, "scheduled_start_time", datetime(2026, 11, 21, 2, tzinfo=UTC), raising=False)
+    key = RunRequest(profile="tiny").settings().train.settings_key()
+    assert run_name() == f"nightly 2026-11-21 · smollm2-135m-{key[:4]}"
+
+
+class TestAutomations:
+    """What is built for the server; tests/integration holds it against a real one."""
+
+    def test_without_a_webhook_nothing_is_told_and_dead_runs_are_still_found(self):
+        built = build_automations(AutomationSettings(), None)
+        assert [type(each.actions[0]).__name__ for each in built] == ["ChangeFlowRunState", "RunDeployment"]
+
+    def test_every_alert_is_one_json_object(self):
+        built = build_automations(AutomationSettings(), UUID(int=1))
+        calls = [each.actions[0] for each in built if isinstance(each.actions[0], CallWebhook)]
+        alerts = [json.loads(call.payload)["alert"] for call in calls]
+        assert alerts == ["failed", "crashed", "late", "stale", "refused"]
+
+    def test_a_heartbeat_is_waited_for_longer_than_it_takes(self):
+        lost = build_automations(AutomationSettings(), None)[0]
+        pools = {deployment["work_pool"]["name"]: deployment["work_pool"] for deployment in DEPLOYMENTS.values()}
+        for pool in pools.values():
+            frequency = int(pool["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+            assert lost.trigger.within.total_seconds() >= 3 * frequency
+
+
+class TestFreshness:
+    """The check that an automation listens to."""
+
+    def test_a_stale_store_fails(self, tmp_path):
+        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
+        with pytest.raises(StaleError, match="Nothing is served"):
+            freshness.fn(request)
+
+    def test_other_alerts_do_not(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("flows.freshness.alerts", lambda _: [Alert(kind="failed", message="no")])
+        freshness.fn(RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")}))

@@ -127,7 +127,7 @@ def test_an_export_is_whole_and_says_what_it_holds(first_night):
     latest = folder / json.loads((folder / "latest.json").read_text())["export"]
     assert str(latest) == report.exported.path
     assert (latest / "_SUCCESS").exists()
-    dictionary = (latest / "data_dictionary.md").read_text()
+    dictionary = (latest / "DATA_DICTIONARY.md").read_text()
     for kind, count in report.exported.rows.items():
         (file,) = latest.glob(f"date=*/kind={kind}/*.parquet")
         table = pq.ParquetFile(file).read()

@@ -1,0 +1,119 @@
+"""Automations of a Prefect server: who is told when a night goes wrong, and what happens by itself.
+
+A run whose machine died sends no heartbeats any more: it is marked as crashed, and a crashed night is started again.
+Prefect's own retries do not fire then, since the process that would retry is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.events import GATE_REFUSED
+
+_WEBHOOK_BLOCK = "llm2vec-alerts"
+_FLOW_RUN = "prefect.flow-run"
+_ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+class AutomationSettings(BaseModel):
+    """What automations do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    webhook: str | None = Field(None, description="URL that alerts are posted to as JSON; none are when not given")
+    heartbeat_timeout_s: int = Field(120, ge=10, description="seconds without a heartbeat after which a run is dead")
+    restart_after_s: int = Field(60, ge=0, description="seconds until a crashed night is started again")
+
+
+def apply_automations(settings: AutomationSettings) -> list[str]:
+    """Create the automations on the server; those that were there under the same names are replaced.
+
+    Returns:
+        Their names.
+    """
+    block_id = _save_webhook(settings.webhook) if settings.webhook else None
+    automations = build_automations(settings, block_id)
+    names = {automation.name for automation in automations}
+    with get_client(sync_client=True) as client:
+        for former in client.read_automations():
+            if former.name in names:
+                client.delete_automation(former.id)
+        for automation in automations:
+            client.create_automation(automation)
+    return [automation.name for automation in automations]
+
+
+def build_automations(settings: AutomationSettings, webhook_block: UUID | None) -> list[AutomationCore]:
+    """All automations; without a webhook only those that act by themselves."""
+    restart = RunDeployment(source="inferred", schedule_after=timedelta(seconds=settings.restart_after_s))
+    built = [
+        _lost_heartbeat(settings.heartbeat_timeout_s),
+        _automation("a crashed night is started again", _nightly("Crashed"), [restart]),
+    ]
+    if webhook_block is None:
+        return built
+    run = {"flow_run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}"}
+    told = {
+        "failed": (_nightly("Failed"), run),
+        "crashed": (_nightly("Crashed"), run),
+        "late": (_nightly("Late"), run),
+        "stale": (_of_flow("freshness", "Failed"), run),
+        "refused": (
+            EventTrigger(expect={GATE_REFUSED}, posture=Posture.Reactive, threshold=1),
+            {"run_id": "{{ event.payload.run_id }}"},
+        ),
+    }
+    for alert, (trigger, details) in told.items():
+        payload = json.dumps({"alert": alert, "at": "{{ event.occurred }}", **details})
+        call = CallWebhook(block_document_id=webhook_block, payload=payload)
+        built.append(_automation(f"tell: {alert}", trigger, [call]))
+    return built
+
+
+def _automation(name: str, trigger: EventTrigger, actions: list[ActionTypes]) -> AutomationCore:
+    return AutomationCore(name=f"llm2vec: {name}", trigger=trigger, actions=actions)
+
+
+def _nightly(state: str) -> EventTrigger:
+    return _of_flow("nightly", state)
+
+
+def _of_flow(flow: str, state: str) -> EventTrigger:
+    """A run of a flow entered a state."""
+    return EventTrigger(
+        expect={f"{_FLOW_RUN}.{state}"},
+        match={"prefect.resource.id": f"{_FLOW_RUN}.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": flow},
+        posture=Posture.Reactive,
+        threshold=1,
+    )
+
+
+def _lost_heartbeat(timeout_s: int) -> AutomationCore:
+    """After a heartbeat, either the next one or an end is due."""
+    trigger = EventTrigger(
+        after={f"{_FLOW_RUN}.heartbeat"},
+        expect={f"{_FLOW_RUN}.{name}" for name in ("heartbeat", *_ENDED)},
+        match={"prefect.resource.id": f"{_FLOW_RUN}.*"},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=timeout_s),
+    )
+    crash = ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process or its machine is gone.")
+    return _automation("a run without heartbeat has crashed", trigger, [crash])
+
+
+def _save_webhook(url: str) -> UUID:
+    block_id = Webhook(url=url, method="POST").save(_WEBHOOK_BLOCK, overwrite=True)
+    assert isinstance(block_id, UUID), "called from synchronous code, so this is the id and no coroutine"
+    return block_id
