@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.export import publish_export
+from data.export import publish_export, redact_rows
 from data.matches import MATCH_SCHEMA, latest_match_files
+from data.redact import Redactor
 from data.schema import DOCUMENT_SCHEMA, KINDS, column
 from data.snapshot import open_snapshot
 from data.store import LocalStore, Store
@@ -49,7 +50,9 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
     prefix = "" if settings.export.to else "exports/"
     snapshots = [open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS]
     documents = (
-        pa.Table.from_batches([batch]) for snapshot in snapshots for batch in snapshot.batches(_EXPORTED.names)
+        redact_rows(batch, Redactor(settings.redact, snapshot.manifest.kind))
+        for snapshot in snapshots
+        for batch in snapshot.batches(_EXPORTED.names)
     )
     key, rows, files = publish_export(
         target,

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig
+from data.redact import RedactConfig
 from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
 from data.sources import SourceConfig
@@ -104,6 +105,7 @@ class Settings(_Section):
     home: str = Field("var", description="directory of everything at rest")
     sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
     clean: CleanConfig = CleanConfig()
+    redact: RedactConfig = RedactConfig()
     train: Recipe = Recipe()
     judgments: JudgmentSettings = JudgmentSettings()
     encode: EncodeSettings = EncodeSettings()
