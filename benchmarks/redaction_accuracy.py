@@ -26,11 +26,11 @@ FORMATS = ("header", "prose", "table", "json", "ocr", "international", "signatur
 DECOYS = (
     "C#", "C++", "ASP.NET 4.8", "Node.js 18.2.0", "24/7", "2015-2019", "06/2011 - 12/2012", "45,000-55,000",
     "2021-03-04", "order 4815162342", "version 10.0.19045", "$120,000", "99.99%", "3.5 years", "192.168.10.20",
-    "ISO 9001:2015", "B2B", "May 2019", "Python 3.11", "T-SQL", "10 000", "Mark scheme", "CI/CD", "invoice 20231114", "Java 8 to 17",
-    "PRINCE2",
+    "ISO 9001:2015", "B2B", "May 2019", "Python 3.11", "T-SQL", "10 000", "Mark scheme", "CI/CD", "invoice 20231114",
+    "Java 8 to 17", "PRINCE2",
 )  # fmt: skip
-_SYLLABLES = ("ba", "ko", "mi", "ra", "tel", "vo", "sen", "lu", "dor", "qui", "zan", "pe", "hul", "gri", "wo", "nex")
-_DOMAINS = ("example.com", "mail-post.co.uk", "inbox.org", "uni-sample.edu", "firma.de", "web.io", "courrier.fr")
+_SYLLABLES = ("bal", "ko", "mi", "ra", "tel", "vo", "sen", "lu", "dor", "qui", "zan", "pe", "hul", "gri", "wo", "nex")
+_DOMAINS = ("example.com", "mail-post.co.uk", "inbox.org", "uni-sample.edu", "firma.de", "web.io", "lettre.fr")
 _STREETS = ("High Street", "Elm Road", "Kingsway Avenue", "Mill Lane", "Oak Drive", "Park Boulevard", "Church Close")
 _TOWNS = (
     ("Leeds", "LS1 4AB"),

@@ -307,7 +307,7 @@ _ADDRESSED = re.compile(
 _HEADER_LINES = 6
 _HEADER_CHARS = 60
 _CONTACT_LINES = 2
-_HEADER_END = re.compile(r"[|,•·–(\t]| {2,}| - ")
+_HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
 _MAX_NAME_TOKENS = 4
 _PARTICLES = frozenset(
     {"van", "von", "de", "da", "del", "der", "den", "di", "la", "le", "bin", "ibn", "al", "el", "dos", "ter"}

@@ -44,6 +44,7 @@ from data.schema import (
 )
 from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows
 from data.store import Store
+from data.tombstones import Tombstones, read_tombstones, snapshot_successor
 
 if TYPE_CHECKING:
     from data.near_duplicates import NearDuplicateIndex
@@ -54,6 +55,7 @@ PART_CHARS = 64_000_000
 """A part is closed at this many characters too, so that long documents do not fill the memory."""
 
 _BATCH_ROWS = 1024
+_ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
 
 
@@ -67,6 +69,12 @@ class PartInfo(BaseModel):
     num_rows: int = Field(description="Rows in the file.")
     size_bytes: int = Field(description="Size of the file.")
     sha256: str = Field(description="SHA-256 of the file, in hex.")
+
+    @classmethod
+    def of(cls, path: Path, *, file: str, source: str, num_rows: int) -> PartInfo:
+        """Describe a finished file, which will lie at ``file``."""
+        size = path.stat().st_size
+        return cls(file=file, source=source, num_rows=num_rows, size_bytes=size, sha256=_sha256_file(path))
 
 
 class SourceCounts(BaseModel):
@@ -142,6 +150,14 @@ class Snapshot:
         schema = _select(DOCUMENT_SCHEMA, columns)
         yield from self._read(self.manifest.documents, schema, source=source)
 
+    def part_batches(self, part: PartInfo) -> Iterator[pa.RecordBatch]:
+        """All columns of one part of its documents or of its quarantine.
+
+        Raises:
+            StoreError: The part is gone or damaged.
+        """
+        yield from self._read_part(part, DOCUMENT_SCHEMA if part in self.manifest.documents else QUARANTINE_SCHEMA)
+
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """All documents in memory; see :meth:`batches`."""
         return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
@@ -183,13 +199,16 @@ def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
 
 
 def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapshot:
-    """Open a snapshot by its id.
+    """Open a snapshot by its id; by the id of one that an erasure replaced, its successor.
 
     Raises:
         InputError: There is no such snapshot.
         StoreError: It is damaged, or one of its parts is missing.
     """
     content = store.read(f"{_prefix(kind, snapshot_id)}/manifest.json")
+    successor = snapshot_successor(store, kind, snapshot_id) if content is None else None
+    if successor is not None:
+        return open_snapshot(store, kind, successor)
     if content is None:
         known = [key.split("/")[2] for key in store.list(f"snapshots/{kind}") if key.endswith("/manifest.json")]
         raise InputError(
@@ -308,6 +327,7 @@ def build_snapshot(
             sources=sources,
             clean=clean,
             redactor=Redactor(redact, kind, keys=keys),
+            tombstones=read_tombstones(store),
             previous=_Former(previous, redact) if previous is not None else None,
             on_progress=on_progress,
         )
@@ -529,6 +549,7 @@ def _stage(
     sources: Mapping[str, SourceConfig],
     clean: CleanConfig,
     redactor: Redactor,
+    tombstones: Tombstones,
     previous: _Former | None,
     on_progress: Callable[[int], None] | None,
 ) -> _Staged:
@@ -542,7 +563,15 @@ def _stage(
     for name in sorted({*sources, *former}):
         if name in sources:
             staged.counts[name] = _Counts(sources[name].path)
-            _stage_source(staged, name, config=sources[name], clean=clean, redactor=redactor, progress=progress)
+            _stage_source(
+                staged,
+                name,
+                config=sources[name],
+                clean=clean,
+                redactor=redactor,
+                tombstones=tombstones,
+                progress=progress,
+            )
         elif previous is not None:
             staged.counts[name] = _Counts(former[name].path, rows_in=former[name].rows_in)
             _stage_former(staged, name, previous=previous, redactor=redactor)
@@ -554,13 +583,23 @@ def _stage(
 
 
 def _stage_source(
-    staged: _Staged, name: str, *, config: SourceConfig, clean: CleanConfig, redactor: Redactor, progress: _Progress
+    staged: _Staged,
+    name: str,
+    *,
+    config: SourceConfig,
+    clean: CleanConfig,
+    redactor: Redactor,
+    tombstones: Tombstones,
+    progress: _Progress,
 ) -> None:
     counts = staged.counts[name]
     seen: dict[bytes, bytes] = {}
     for row in read_rows(config):
         counts.rows_in += 1
         progress.step()
+        if isinstance(row, RawRow) and tombstones.holds_row(name, row.values.get(config.id_field)):
+            staged.add_rejected(name, RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, ""))
+            continue
         result = (
             clean_row(row, source=name, config=config, clean=clean, redactor=redactor)
             if isinstance(row, RawRow)
@@ -689,13 +728,7 @@ def _make_manifest(
 
 
 def _describe(folder: str, part: _Part) -> PartInfo:
-    return PartInfo(
-        file=f"{folder}/{part.path.name}",
-        source=part.source,
-        num_rows=part.num_rows,
-        size_bytes=part.path.stat().st_size,
-        sha256=_sha256_file(part.path),
-    )
+    return PartInfo.of(part.path, file=f"{folder}/{part.path.name}", source=part.source, num_rows=part.num_rows)
 
 
 def _sha256_file(path: Path) -> str:

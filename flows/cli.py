@@ -358,6 +358,20 @@ def export(
 
 
 @_command(app)
+def erase(
+    call: _Call,
+    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
+) -> None:
+    """Remove a person's documents from everything at rest, and prove it."""
+    request = call.request()
+    _prepare_prefect(request)
+    from flows.erase import erase as erase_flow
+
+    report = erase_flow(doc_id, request)
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
 def plan(
     call: _Call,
     gpu: Annotated[str, typer.Option("--gpu", help="Name of the GPU, such as A100-80GB.")],

@@ -124,3 +124,22 @@ class ExportReport(StageReport):
     def sentence(self) -> str:
         """What it did, for logs and tables."""
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items())
+
+
+class EraseReport(StageReport):
+    """An erasure that is done and proven."""
+
+    doc_ids: list[str]
+    removed: dict[str, int]
+    scanned_files: int
+    scanned_bytes: int
+    trained_checkpoints: list[str]
+    advice: str
+
+    def sentence(self) -> str:
+        """What it did, for logs and tables."""
+        places = ", ".join(f"{count:,} {place}" for place, count in self.removed.items())
+        return (
+            f"{len(self.doc_ids)} document(s) erased; rewritten or removed: {places or 'nothing'}. "
+            f"A scan of {self.scanned_files:,} files found nothing."
+        )
