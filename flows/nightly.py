@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow
@@ -21,7 +22,17 @@ from flows.match import match
 from flows.request import RunRequest
 from flows.train import train
 from tasks.artifacts import publish_markdown
-from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
+from tasks.audit import audit_served
+from tasks.refs import (
+    AuditReport,
+    EmbedReport,
+    EvaluateReport,
+    ExportReport,
+    IngestReport,
+    MatchReport,
+    StageReport,
+    TrainReport,
+)
 from tasks.reports import report_file
 from tasks.runs import keep_summary, peak_rss_bytes
 from tasks.settings import Settings
@@ -41,6 +52,7 @@ class NightlyReport(BaseModel):
     evaluated: EvaluateReport
     embedded: EmbedReport
     matched: MatchReport
+    audited: AuditReport | None
     exported: ExportReport
     report_path: str
     seconds: float
@@ -58,6 +70,7 @@ class NightlyReport(BaseModel):
                 "evaluate": self.evaluated.model_dump(exclude={"systems"}),
                 "embed": self.embedded.model_dump(),
                 "match": self.matched.model_dump(),
+                **({"audit": self.audited.model_dump()} if self.audited is not None else {}),
                 "export": self.exported.model_dump(),
             },
             "seconds": self.seconds,
@@ -94,6 +107,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
         evaluated = _told("evaluate", evaluate(stage, trained=trained.checkpoint))
         embedded = _told("embed", embed(evaluated.served, stage))
         matched = _told("match", match(stage))
+        audited = _told("audit", audit_served(settings, run_id=run_id)) if settings.audit.enabled else None
         exported = _told("export", export(stage))
         report = NightlyReport(
             run_id=run_id,
@@ -102,6 +116,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
             evaluated=evaluated,
             embedded=embedded,
             matched=matched,
+            audited=audited,
             exported=exported,
             report_path=str(report_file(store, evaluated.report, "html")),
             seconds=time.monotonic() - started,
@@ -134,6 +149,9 @@ def _publish(settings: Settings, report: NightlyReport) -> None:
     evaluation = report_file(settings.store(), report.evaluated.report, "md").read_text()
     page = f"[The full report]({report.report_path}) with plots is a file on the worker.\n\n{evaluation}"
     publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
+    if report.audited is not None:
+        audit = Path(report.audited.path).read_text()
+        publish_markdown("fairness", audit, description=f"Fairness audit of night {report.run_id}")
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
@@ -144,6 +162,7 @@ def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
         "evaluate": report.evaluated,
         "embed": report.embedded,
         "match": report.matched,
+        **({"audit": report.audited} if report.audited is not None else {}),
         "export": report.exported,
     }
     return [
@@ -162,4 +181,6 @@ def render_night(report: NightlyReport) -> str:
         f"- report: `{report.report_path}`",
         f"- exports: `{report.exported.path}`",
     ]
+    if report.audited is not None:
+        lines += ["", "## Fairness audit", "", *(f"- {finding}" for finding in report.audited.findings)]
     return "\n".join(lines) + "\n"

@@ -143,3 +143,17 @@ class EraseReport(StageReport):
             f"{len(self.doc_ids)} document(s) erased; rewritten or removed: {places or 'nothing'}. "
             f"A scan of {self.scanned_files:,} files found nothing."
         )
+
+
+class AuditReport(StageReport):
+    """The fairness audit of a served state; ``firing``: the attributes that move rankings of resumes as stored."""
+
+    path: str
+    firing: list[str]
+    encoded: int
+    findings: list[str]
+
+    def sentence(self) -> str:
+        """What it did, for logs and tables."""
+        state = f"moved by {', '.join(self.firing)}" if self.firing else "not shown to be moved by any attribute"
+        return f"{self.encoded:,} versions of resumes encoded; rankings are {state}"
