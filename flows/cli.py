@@ -363,11 +363,9 @@ def erase(
     doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
 ) -> None:
     """Remove a person's documents from everything at rest, and prove it."""
-    request = call.request()
-    _prepare_prefect(request)
-    from flows.erase import erase as erase_flow
+    from tasks.erase import erase as erase_documents
 
-    report = erase_flow(doc_id, request)
+    report = erase_documents(call.request().settings(), doc_id)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 

@@ -1,20 +1,20 @@
-"""Erasing: documents out of everything at rest, and which checkpoints learned from them."""
+"""Erasing: documents out of everything at rest, and which checkpoints learned from them.
+
+Never imports prefect: an orchestrator keeps the parameters of its runs, and would remember who was erased.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from data.erase import erase_documents
+from data.lease import hold_lease
 from data.store import LocalStore
 from tasks.checkpoints import stored_checkpoints
-from tasks.policies import STORAGE
 from tasks.refs import EraseReport
 from tasks.settings import Settings
-from tasks.writing import lease_of, utc_now
+from tasks.writing import new_run_id, utc_now
 
 _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
@@ -22,24 +22,25 @@ _ADVICE = (
 )
 
 
-@task(task_run_name="erase documents", cache_policy=NO_CACHE, **STORAGE)
-def erase_all(settings: Settings, doc_ids: list[str], *, run_id: str) -> EraseReport:
+def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
     """Remove documents from everything at rest, prove it by a scan, and name the checkpoints trained on them.
 
     Raises:
         InputError: An id is unknown; nothing was changed.
+        LeaseHeldError: A run is writing.
         StoreError: Something is left; the message names it, and running again completes.
     """
     started = time.monotonic()
     store = settings.store()
-    report = erase_documents(
-        store,
-        doc_ids,
-        fence=lease_of(store, run_id).check,
-        now=utc_now(),
-        exports=LocalStore(Path(settings.export.to)) if settings.export.to else None,
-        key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
-    )
+    with hold_lease(store, owner=new_run_id()) as lease:
+        report = erase_documents(
+            store,
+            doc_ids,
+            fence=lease.check,
+            now=utc_now(),
+            exports=LocalStore(Path(settings.export.to)) if settings.export.to else None,
+            key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
+        )
     held = {snapshot for ids in report.snapshots.values() for snapshot in ids}
     trained = [
         record.fingerprint

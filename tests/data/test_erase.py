@@ -3,6 +3,8 @@
 import gzip
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import date
 from types import SimpleNamespace
 
@@ -123,6 +125,11 @@ def make_home(root):
     store.put_if_absent("training/abc/texts.arrow.gz", gzip.compress(SECRETS[0].encode()))
     store.put_if_absent("tmp/dead/part", SECRETS[0].encode())
     store.put_if_absent("prefect/storage/result", json.dumps({"id": PERSON_ID}).encode())
+    with closing(sqlite3.connect(store.local_path("prefect/prefect.db"))) as database:
+        database.execute("CREATE TABLE log (message TEXT)")
+        messages = [f"cannot encode {PERSON_ID}", "all is well", SECRETS[0]]
+        database.executemany("INSERT INTO log VALUES (?)", [(message,) for message in messages])
+        database.commit()
     return store, nights
 
 
@@ -177,6 +184,8 @@ def test_nothing_of_the_person_is_left(copied):
     for place in ("shards", "matches", "exports", "reports", "evaluations", "runs", "training state", "leftovers"):
         assert report.removed[place] > 0, place
     assert report.scanned_files > 20
+    with closing(sqlite3.connect(store.local_path("prefect/prefect.db"))) as database:
+        assert database.execute("SELECT message FROM log").fetchall() == [("all is well",)]
     assert store.read("erasures/journal.json") is None
 
 
