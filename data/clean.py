@@ -1,21 +1,24 @@
 """Cleaning: from a raw row to a document, or to the reason why it is none.
 
 Belongs here: Unicode repair, whitespace, the checks on ids, texts and metadata.
-Does not belong here: file formats (``sources``), duplicates (``near_duplicates``, ``snapshot``), redaction.
+Does not belong here: file formats (``sources``), duplicates (``near_duplicates``, ``snapshot``), what redaction finds
+(``redact``).
 """
 
 from __future__ import annotations
 
 import html
 import html.entities
+import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ftfy
 from pydantic import BaseModel, ConfigDict, Field
 
+from data.redact import Redactor
 from data.schema import DocumentKind, document_id, encoded_text, metadata_json, sha256_text
 from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, has_surrogates, make_excerpt
 
@@ -81,7 +84,9 @@ class _RejectError(Exception):
         self.detail = detail
 
 
-def clean_row(row: RawRow, *, source: str, config: SourceConfig, clean: CleanConfig) -> Document | RejectedRow:
+def clean_row(
+    row: RawRow, *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
+) -> Document | RejectedRow:
     """Make a document of a raw row.
 
     Args:
@@ -89,17 +94,36 @@ def clean_row(row: RawRow, *, source: str, config: SourceConfig, clean: CleanCon
         source: Name of the source.
         config: Which fields hold id, title and text.
         clean: Limits.
+        redactor: Takes out what identifies a person, before anything is hashed.
 
     Returns:
         The document, its marks of duplicates still empty; or the row with the first reason against it.
     """
     try:
-        return _to_document(row.values, source=source, config=config, clean=clean)
+        return _to_document(row.values, source=source, config=config, clean=clean, redactor=redactor)
     except _RejectError as error:
         return RejectedRow(row.file, row.row, error.reason, error.detail, make_excerpt(row.values))
     except RecursionError:
         detail = "metadata nested too deeply; expected a flat row"
         return RejectedRow(row.file, row.row, RejectReason.WRONG_TYPE, detail, "")
+
+
+def redact_document(document: Document, redactor: Redactor) -> Document:
+    """A document that was kept before, redacted; its marks of duplicates are empty again."""
+    redacted = redactor.redact(document.title, document.text, json.loads(document.metadata))
+    redactor.keep(document.doc_id, redacted)
+    metadata, content = metadata_json(redacted.metadata), encoded_text(redacted.title, redacted.text)
+    return replace(
+        document,
+        title=redacted.title,
+        text=redacted.text,
+        content_sha256=sha256_text(content),
+        metadata_sha256=sha256_text(metadata),
+        metadata=metadata,
+        num_chars=len(content),
+        duplicate_of=None,
+        near_duplicate_of=None,
+    )
 
 
 def clean_text(text: str) -> str:
@@ -145,7 +169,9 @@ def _unescape(text: str) -> str:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def _to_document(values: Mapping[str, object], *, source: str, config: SourceConfig, clean: CleanConfig) -> Document:
+def _to_document(
+    values: Mapping[str, object], *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
+) -> Document:
     text_name = config.text_name(values)
     source_id = _check_id(values, config.id_field)
     title = "" if config.title_field == text_name else _check_title(values.get(config.title_field), config.title_field)
@@ -156,14 +182,19 @@ def _to_document(values: Mapping[str, object], *, source: str, config: SourceCon
         raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")
     _check_length(len(title) + len(text), clean, before="after cleaning")
     named = {config.id_field, config.title_field, text_name}
-    metadata = metadata_json({str(name): _plain(value) for name, value in values.items() if name not in named})
+    further = {str(name): _plain(value) for name, value in values.items() if name not in named}
+    redacted = redactor.redact(title, text, further)
+    title, text = redacted.title, redacted.text
+    metadata = metadata_json(redacted.metadata)
     metadata = _without_surrogates(metadata)
     if len(metadata) > clean.max_chars:
         detail = f"metadata of {len(metadata)} characters; expected at most {clean.max_chars}"
         raise _RejectError(RejectReason.METADATA_TOO_LONG, detail)
     content = encoded_text(title, text)
+    doc_id = document_id(source, source_id)
+    redactor.keep(doc_id, redacted)
     return Document(
-        doc_id=document_id(source, source_id),
+        doc_id=doc_id,
         kind=config.kind,
         source=source,
         source_id=source_id,

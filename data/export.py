@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from data.errors import RefusedError
 from data.export_schemas import EXPORT_VERSION, annotated_schema, render_dictionary, schema_record
-from data.schema import canonical_json, sha256_json
+from data.redact import Redactor
+from data.schema import canonical_json, metadata_json, sha256_json
 from data.store import Store, put_directory, storage_errors
 
 _ROW_GROUP_ROWS = 131_072
@@ -188,6 +189,21 @@ def _put_export(
             (directory / _SUCCESS).touch()
         store.delete(root)  # parts of an interrupted try, which may be of another day
         put_directory(store, root, directory, last=_SUCCESS)
+
+
+def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
+    """Documents as they are exported: a second pass over what a snapshot holds, and over the ids of the source.
+
+    The first pass leaves ``source_id`` alone, by which a row is found again; analysts have ``doc_id`` for that.
+    """
+    rows = batch.to_pylist()
+    for row in rows:
+        redacted = redactor.redact(row["title"], "", json.loads(row.get("metadata", "{}")))
+        row["title"] = redacted.title
+        if "metadata" in row:
+            row["metadata"] = metadata_json(redacted.metadata)
+        row["source_id"] = redactor.redact_text(row["source_id"])
+    return pa.Table.from_pylist(rows, schema=batch.schema)
 
 
 def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:

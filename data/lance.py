@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -25,6 +27,9 @@ from data.vector_index import Probe
 _MAX_IDS_PER_DELETE = 1000
 _BATCH_ROWS = 1024
 _FOREVER = timedelta(days=36500)
+_VERSION_GAP_S = 0.3
+"""Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
+
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
@@ -75,14 +80,23 @@ class LanceTable:
         """
         return self._run(self._table.search(), columns, where)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of all rows, at most 1,024 rows at a time.
+    def batches(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows that ``where`` (SQL) lets through, at most 1,024 rows at a time.
+
+        Args:
+            columns: Names; all when not given.
+            where: A filter of this project's own making; what a user writes goes through :meth:`read`.
 
         Raises:
             StoreError: A file of the table is gone or damaged.
         """
+        query = self._table.search()
+        if columns is not None:
+            query = query.select(list(columns))
+        if where is not None:
+            query = query.where(where, prefilter=True)
         with _table_errors(f"read table '{self._table.name}'"):
-            yield from self._table.search().select(list(columns)).to_batches(batch_size=_BATCH_ROWS)
+            yield from query.to_batches(batch_size=_BATCH_ROWS)
 
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
@@ -200,6 +214,46 @@ class LanceTable:
             versions = self._table.list_versions()
         return {int(each["version"]): each["timestamp"].astimezone(UTC) for each in versions}
 
+    def at(self, version: int) -> LanceTable:
+        """The same table, pinned to a version."""
+        pinned = lancedb.connect(Path(self._table.uri).parent).open_table(self._table.name)
+        pinned.checkout(version)
+        return LanceTable(pinned)
+
+    def versions(self) -> list[int]:
+        """All versions that can still be read, oldest first."""
+        return sorted(int(found["version"]) for found in self._table.list_versions())
+
+    def overwrite(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Make a version that holds these rows and shares no file with an earlier one; returns its number."""
+        time.sleep(_VERSION_GAP_S)
+        reader = pa.RecordBatchReader.from_batches(self._table.schema, batches)
+        with _table_errors(f"write table '{self._table.name}'"):
+            self._table.add(reader, mode="overwrite")
+        return self.version
+
+    def drop_history(self, first: int, *, keep: Iterable[int]) -> None:
+        """Remove every version before ``first``, with its files, for good.
+
+        Args:
+            first: A version that :meth:`overwrite` made; what an earlier tag protects goes, too.
+            keep: Versions that must outlive it; nothing is removed if one of them would go.
+
+        Raises:
+            StoreError: The removal failed, or would have taken a version of ``keep``.
+        """
+        made_at = {int(found["version"]): found["timestamp"].timestamp() for found in self._table.list_versions()}
+        before = max((at for version, at in made_at.items() if version < first), default=None)
+        for name in self._table.tags.list():
+            self._table.tags.delete(name)
+        for version in keep:
+            self._table.tags.create(f"keep-{version}", version)
+        with _table_errors(f"remove former versions of table '{self._table.name}'"):
+            cutoff = made_at[first] - _VERSION_GAP_S / 2 if before is None else (before + made_at[first]) / 2
+            self._table.optimize(cleanup_older_than=timedelta(seconds=time.time() - cutoff), delete_unverified=True)
+        for version in keep:
+            self._table.tags.delete(f"keep-{version}")
+
     def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
         if where is not None:
             if ";" in _QUOTED.sub("", where):  # what follows it would be left out silently
@@ -269,6 +323,20 @@ def _read_probe(store: Store, generation: str, name: str, version: int) -> Probe
 
 def _probe_key(generation: str, name: str, version: int) -> str:
     return f"{generation_key(generation)}/probes/{name}-{version:08d}.json"
+
+
+def read_all_versions(path: Path) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Every row of every version of the table in a directory, version by version."""
+    table = lancedb.connect(path.parent).open_table(path.name.removesuffix(".lance"))
+    for found in table.list_versions():
+        table.checkout(found["version"])
+        yield iter(table.search().to_batches())
+
+
+def unreferenced_files(path: Path) -> list[str]:
+    """Data files of a table that no version names: LanceDB never reads them, so nobody can say what they hold."""
+    manifests = b"".join(each.read_bytes() for each in sorted((path / "_versions").glob("*.manifest")))
+    return [each.name for each in sorted((path / "data").glob("*.lance")) if each.name.encode() not in manifests]
 
 
 def generation_key(generation: str) -> str:

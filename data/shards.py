@@ -102,19 +102,29 @@ def write_shard(
     return shard_id
 
 
-def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str) -> None:
+def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:
     """Forget the vectors of some contents: what else their shards hold is written anew before they are removed.
 
     Killed in between, a repeat completes it: until then a content may have its vector twice, or still.
 
+    Args:
+        store: Where the shards are.
+        contents: Digests of the contents.
+        fingerprint: Checkpoint that made the vectors.
+        encode_key: Settings that they were made with; any when not given.
+
+    Returns:
+        Number of shards that were written anew or removed.
+
     Raises:
         StoreError: A shard cannot be read or written.
     """
-    forgotten = DigestIndex(contents)
+    forgotten, num_changed = DigestIndex(contents), 0
     for key in list(_shard_keys(store, fingerprint)):
         keys = _read(store, key, vectors=False)
-        is_meant = pc.equal(keys["encode_key"], encode_key).to_numpy()
-        is_meant &= forgotten.contains(pack_digests(keys["content_sha256"]))
+        is_meant = forgotten.contains(pack_digests(keys["content_sha256"]))
+        if encode_key is not None:
+            is_meant &= pc.equal(keys["encode_key"], encode_key).to_numpy()
         if not is_meant.any():
             continue
         rest = _read(store, key, vectors=True).filter(pa.array(~is_meant))
@@ -128,6 +138,8 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
                 encode_key=rest["encode_key"][0].as_py(),  # a shard is written under one
             )
         store.delete(key)
+        num_changed += 1
+    return num_changed
 
 
 @dataclass(frozen=True)

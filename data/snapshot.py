@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -32,9 +32,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.clean import CleanConfig, Document, clean_row
+from data.clean import CleanConfig, Document, clean_row, redact_document
 from data.digests import Digests, no_digests, pack_digests
 from data.errors import InputError, SourceShrankError, StoreError
+from data.redact import RedactConfig, Redactor, open_key_file
 from data.schema import (
     DOCUMENT_SCHEMA,
     KINDS,
@@ -46,6 +47,7 @@ from data.schema import (
 )
 from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows, source_sha256
 from data.store import Store
+from data.tombstones import Tombstones, read_tombstones, snapshot_successor
 
 if TYPE_CHECKING:
     from data.near_duplicates import NearDuplicateIndex
@@ -56,6 +58,7 @@ PART_CHARS = 64_000_000
 """A part is closed at this many characters too, so that long documents do not fill the memory."""
 
 _BATCH_ROWS = 1024
+_ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
 
 
@@ -81,6 +84,12 @@ class PartInfo(BaseModel):
     num_rows: int = Field(description="Rows in the file.")
     size_bytes: int = Field(description="Size of the file.")
     sha256: str = Field(description="SHA-256 of the file, in hex.")
+
+    @classmethod
+    def of(cls, path: Path, *, file: str, source: str, num_rows: int) -> PartInfo:
+        """Describe a finished file, which will lie at ``file``."""
+        size = path.stat().st_size
+        return cls(file=file, source=source, num_rows=num_rows, size_bytes=size, sha256=_sha256_file(path))
 
 
 class SourceCounts(BaseModel):
@@ -121,6 +130,9 @@ class SnapshotManifest(BaseModel):
     run_id: str = Field(description="Run that built it.")
     parent: str | None = Field(description="Snapshot that the other sources' documents were taken from.")
     clean: CleanConfig = Field(description="Settings that the listed sources were cleaned with.")
+    redact: RedactConfig | None = Field(
+        default=None, description="What was replaced; None: built before there was any."
+    )
     sources: dict[str, SourceCounts] = Field(description="Counts by name of the source.")
     totals: TotalCounts = Field(description="Sums over the sources.")
     num_documents: int = Field(description="Documents in all parts.")
@@ -153,6 +165,14 @@ class Snapshot:
         """
         schema = _select(DOCUMENT_SCHEMA, columns)
         yield from self._read(self.manifest.documents, schema, source=source)
+
+    def part_batches(self, part: PartInfo) -> Iterator[pa.RecordBatch]:
+        """All columns of one part of its documents or of its quarantine.
+
+        Raises:
+            StoreError: The part is gone or damaged.
+        """
+        yield from self._read_part(part, DOCUMENT_SCHEMA if part in self.manifest.documents else QUARANTINE_SCHEMA)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """All documents in memory; see :meth:`batches`."""
@@ -233,13 +253,16 @@ def snapshot_ids(store: Store, kind: DocumentKind) -> list[str]:
 
 
 def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapshot:
-    """Open a snapshot by its id.
+    """Open a snapshot by its id; by the id of one that an erasure replaced, its successor.
 
     Raises:
         InputError: There is no such snapshot.
         StoreError: It is damaged, or one of its parts is missing.
     """
     content = store.read(f"{_prefix(kind, snapshot_id)}/manifest.json")
+    successor = snapshot_successor(store, kind, snapshot_id) if content is None else None
+    if successor is not None:
+        return open_snapshot(store, kind, successor)
     if content is None:
         known = snapshot_ids(store, kind)
         raise InputError(
@@ -313,6 +336,7 @@ def build_snapshot(
     kind: DocumentKind,
     sources: Mapping[str, SourceConfig],
     clean: CleanConfig,
+    redact: RedactConfig = RedactConfig(),  # noqa: B008 - frozen
     run_id: str,
     fence: Callable[[], None],
     now: datetime,
@@ -331,6 +355,8 @@ def build_snapshot(
         sources: Name of a source to where it is. Names order the documents: of two equal ones the first by name of
             source, then by row, is the original.
         clean: Limits, and how duplicates are looked for.
+        redact: What identifies a person, and is replaced before anything is hashed or written. Documents that are
+            carried over from a snapshot of other settings are redacted again.
         run_id: Run that builds, for the manifest.
         fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
         now: Time for the manifest; must know its time zone.
@@ -341,7 +367,8 @@ def build_snapshot(
         The latest snapshot: the new one, or the former one when no document changed.
 
     Raises:
-        InputError: A source cannot be read, or no document is left at all; nothing was changed.
+        InputError: A source cannot be read, no document is left at all, or the name model of ``redact`` is not
+            installed; nothing was changed.
         SourceShrankError: A source lost more documents than it may; nothing was changed.
         StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
         ConflictError: Another writer moved ``latest.json`` meanwhile.
@@ -349,22 +376,39 @@ def build_snapshot(
     _check_request(kind, sources, now)
     pointer = store.read(_latest_key(kind))
     previous = _follow(store, kind, pointer)
-    changed = _changed_sources(sources, clean, previous)
+    changed = _changed_sources(sources, clean, redact, previous)
     if previous is not None and not changed:
         return previous
-    with _write_errors(kind), store.scratch() as scratch:
+    home = store.local_path("snapshots").parent
+    with _write_errors(kind), store.scratch() as scratch, open_key_file(redact.key_file, home=home) as keys:
         staged = _stage(
-            scratch / "staged", kind=kind, sources=changed, clean=clean, previous=previous, on_progress=on_progress
+            scratch / "staged",
+            kind=kind,
+            sources=changed,
+            clean=clean,
+            redactor=Redactor(redact, kind, keys=keys),
+            tombstones=read_tombstones(store),
+            previous=_Former(previous, redact) if previous is not None else None,
+            on_progress=on_progress,
         )
         if previous is not None:
             _check_shrinkage(staged, previous, shrink)
-        snapshot_id = staged.snapshot_id(kind, clean)
+        if keys is not None:
+            keys.commit()
+        snapshot_id = staged.snapshot_id(kind, clean, redact)
         if previous is not None and previous.manifest.id == snapshot_id:
             return previous
         if store.read(f"{_prefix(kind, snapshot_id)}/manifest.json") is None:
             staged.mark_near_duplicates(scratch / "marked", clean)
             manifest = _make_manifest(
-                staged, snapshot_id=snapshot_id, kind=kind, clean=clean, run_id=run_id, now=now, parent=previous
+                staged,
+                snapshot_id=snapshot_id,
+                kind=kind,
+                clean=clean,
+                redact=redact,
+                run_id=run_id,
+                now=now,
+                parent=previous,
             )
             _put(store, staged, manifest)
     # Opened before it becomes the latest: a damaged snapshot must not be served.
@@ -385,11 +429,13 @@ class _Feed:
 
 
 def _changed_sources(
-    sources: Mapping[str, SourceConfig], clean: CleanConfig, previous: Snapshot | None
+    sources: Mapping[str, SourceConfig], clean: CleanConfig, redact: RedactConfig, previous: Snapshot | None
 ) -> dict[str, _Feed]:
-    """Sources whose documents may differ from the former ones: other files, or cleaned otherwise."""
+    """Sources whose documents may differ from the former ones: other files, or cleaned or redacted otherwise."""
     feeds = {name: _Feed(config, source_sha256(config)) for name, config in sources.items()}
     if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
+        return feeds
+    if not _Former(previous, redact).is_redacted:
         return feeds
     former = previous.manifest.sources
     return {
@@ -540,11 +586,11 @@ class _Staged:
                 hint="Nothing was written. Please report this as a defect.",
             )
 
-    def snapshot_id(self, kind: DocumentKind, clean: CleanConfig) -> str:
+    def snapshot_id(self, kind: DocumentKind, clean: CleanConfig, redact: RedactConfig) -> str:
         """Hash of all that determines the content; marks follow from the documents and the settings."""
         marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
-        return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, digests])[:16]
+        return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests])[:16]
 
     def mark_near_duplicates(self, directory: Path, clean: CleanConfig) -> None:
         """Write the parts of the documents once more, with near duplicates marked over the union of all sources."""
@@ -590,7 +636,9 @@ def _stage(
     kind: DocumentKind,
     sources: Mapping[str, _Feed],
     clean: CleanConfig,
-    previous: Snapshot | None,
+    redactor: Redactor,
+    tombstones: Tombstones,
+    previous: _Former | None,
     on_progress: Callable[[int], None] | None,
 ) -> _Staged:
     """Gather documents and rejected rows of all sources, read and carried over, in the order of their names."""
@@ -599,16 +647,24 @@ def _stage(
         rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
     )
     progress = _Progress(on_progress)
-    former = previous.manifest.sources if previous is not None else {}
+    former = previous.snapshot.manifest.sources if previous is not None else {}
     for name in sorted({*sources, *former}):
         if name in sources:
             feed = sources[name]
             staged.counts[name] = _Counts(feed.config.path, raw_sha256=feed.raw_sha256)
-            _stage_source(staged, name, config=feed.config, clean=clean, progress=progress)
+            _stage_source(
+                staged,
+                name,
+                config=feed.config,
+                clean=clean,
+                redactor=redactor,
+                tombstones=tombstones,
+                progress=progress,
+            )
         elif previous is not None:
             counts = former[name]
             staged.counts[name] = _Counts(counts.path, rows_in=counts.rows_in, raw_sha256=counts.raw_sha256)
-            _stage_former(staged, name, previous=previous)
+            _stage_former(staged, name, previous=previous, redactor=redactor)
         staged.close_source(name)
     progress.finish()
     if not any(counts.kept for counts in staged.counts.values()):
@@ -616,19 +672,39 @@ def _stage(
     return staged
 
 
-def _stage_source(staged: _Staged, name: str, *, config: SourceConfig, clean: CleanConfig, progress: _Progress) -> None:
+def _stage_source(
+    staged: _Staged,
+    name: str,
+    *,
+    config: SourceConfig,
+    clean: CleanConfig,
+    redactor: Redactor,
+    tombstones: Tombstones,
+    progress: _Progress,
+) -> None:
     counts = staged.counts[name]
     seen: dict[bytes, bytes] = {}
     for row in read_rows(config):
         counts.rows_in += 1
         progress.step()
-        result = clean_row(row, source=name, config=config, clean=clean) if isinstance(row, RawRow) else row
+        if isinstance(row, RawRow) and tombstones.holds_row(name, row.values.get(config.id_field)):
+            staged.add_rejected(name, RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, ""))
+            continue
+        result = (
+            clean_row(row, source=name, config=config, clean=clean, redactor=redactor)
+            if isinstance(row, RawRow)
+            else row
+        )
         if isinstance(result, Document) and isinstance(row, RawRow):
             result = _check_repeated(result, row, seen)
         if isinstance(result, Document):
             staged.add_document(result)
         else:
-            staged.add_rejected(name, result)
+            staged.add_rejected(name, _redact_rejected(result, redactor))
+
+
+def _redact_rejected(row: RejectedRow, redactor: Redactor) -> RejectedRow:
+    return replace(row, detail=redactor.redact_text(row.detail), excerpt=redactor.redact_text(row.excerpt))
 
 
 def _check_repeated(document: Document, row: RawRow, seen: dict[bytes, bytes]) -> Document | RejectedRow:
@@ -646,14 +722,29 @@ def _check_repeated(document: Document, row: RawRow, seen: dict[bytes, bytes]) -
     return RejectedRow(row.file, row.row, reason, detail, document.title[:100] or document.text[:100])
 
 
-def _stage_former(staged: _Staged, name: str, *, previous: Snapshot) -> None:
-    for batch in previous.batches(source=name):
+@dataclass(frozen=True)
+class _Former:
+    """The snapshot that documents are carried over from, and whether they were redacted as they are to be now."""
+
+    snapshot: Snapshot
+    redact: RedactConfig
+
+    @property
+    def is_redacted(self) -> bool:
+        found, kind = self.snapshot.manifest.redact, self.snapshot.manifest.kind
+        return found is not None and found.identity(kind) == self.redact.identity(kind)
+
+
+def _stage_former(staged: _Staged, name: str, *, previous: _Former, redactor: Redactor) -> None:
+    for batch in previous.snapshot.batches(source=name):
         for values in batch.to_pylist():
-            staged.add_document(Document(**values))
-    for batch in previous.quarantine_batches(source=name):
+            document = Document(**values)
+            staged.add_document(document if previous.is_redacted else redact_document(document, redactor))
+    for batch in previous.snapshot.quarantine_batches(source=name):
         for values in batch.to_pylist():
             values["reason"] = RejectReason(values["reason"])
-            staged.add_rejected(values.pop("source"), RejectedRow(**values))
+            row_source, row = values.pop("source"), RejectedRow(**values)
+            staged.add_rejected(row_source, row if previous.is_redacted else _redact_rejected(row, redactor))
 
 
 def _check_shrinkage(staged: _Staged, previous: Snapshot, shrink: ShrinkConfig) -> None:
@@ -704,6 +795,7 @@ def _make_manifest(
     snapshot_id: str,
     kind: DocumentKind,
     clean: CleanConfig,
+    redact: RedactConfig,
     run_id: str,
     now: datetime,
     parent: Snapshot | None,
@@ -731,6 +823,7 @@ def _make_manifest(
         run_id=run_id,
         parent=parent.manifest.id if parent is not None else None,
         clean=clean,
+        redact=redact,
         sources=sources,
         totals=totals,
         num_documents=totals.rows_kept,
@@ -740,13 +833,7 @@ def _make_manifest(
 
 
 def _describe(folder: str, part: _Part) -> PartInfo:
-    return PartInfo(
-        file=f"{folder}/{part.path.name}",
-        source=part.source,
-        num_rows=part.num_rows,
-        size_bytes=part.path.stat().st_size,
-        sha256=_sha256_file(part.path),
-    )
+    return PartInfo.of(part.path, file=f"{folder}/{part.path.name}", source=part.source, num_rows=part.num_rows)
 
 
 def _sha256_file(path: Path) -> str:

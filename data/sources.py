@@ -64,6 +64,7 @@ class RejectReason(StrEnum):
     METADATA_TOO_LONG = "metadata_too_long"
     DUPLICATE_ID = "duplicate_id"
     REPEATED_ROW = "repeated_row"
+    ERASED = "erased"
 
 
 class SourceConfig(BaseModel):

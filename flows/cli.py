@@ -448,6 +448,18 @@ def backfill(
 
 
 @_command(app)
+def erase(
+    call: _Call,
+    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
+) -> None:
+    """Remove a person's documents from everything at rest, and prove it."""
+    from tasks.erase import erase as erase_documents
+
+    report = erase_documents(call.request().settings(), doc_id)
+    _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
 def maintain(call: _Call, wait: WaitOption = None) -> None:
     """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
     request = call.request(_writing_overrides(None, wait))

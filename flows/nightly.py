@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow
@@ -18,8 +19,18 @@ from flows.request import RunRequest
 from flows.stages import run_stage
 from flows.train import train
 from tasks.artifacts import publish_markdown
+from tasks.audit import audit_served
 from tasks.events import emit_refusal
-from tasks.refs import EmbedReport, EvaluateReport, ExportReport, IngestReport, MatchReport, StageReport, TrainReport
+from tasks.refs import (
+    AuditReport,
+    EmbedReport,
+    EvaluateReport,
+    ExportReport,
+    IngestReport,
+    MatchReport,
+    StageReport,
+    TrainReport,
+)
 from tasks.reports import report_file
 from tasks.runs import peak_rss_bytes, usage_of
 from tasks.settings import Settings
@@ -39,6 +50,7 @@ class NightlyReport(BaseModel):
     evaluated: EvaluateReport
     embedded: EmbedReport
     matched: MatchReport
+    audited: AuditReport | None
     exported: ExportReport
     report_path: str
     seconds: float
@@ -57,6 +69,7 @@ class NightlyReport(BaseModel):
                 "evaluate": self.evaluated.model_dump(exclude={"systems"}),
                 "embed": self.embedded.model_dump(),
                 "match": self.matched.model_dump(),
+                **({"audit": self.audited.model_dump()} if self.audited is not None else {}),
                 "export": self.exported.model_dump(),
             },
             "seconds": self.seconds,
@@ -93,6 +106,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
         evaluated = _told(run.did(run_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
         embedded = _told(run.did(run_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
         matched = _told(run.did(match(stage)))
+        audited = _told(run.did(audit_served(settings, run_id=run.id))) if settings.audit.enabled else None
         exported = _told(run.did(export(stage)))
         report = NightlyReport(
             run_id=run.id,
@@ -101,6 +115,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
             evaluated=evaluated,
             embedded=embedded,
             matched=matched,
+            audited=audited,
             exported=exported,
             report_path=str(report_file(settings.store(), evaluated.report, "html")),
             seconds=run.seconds(),
@@ -125,6 +140,9 @@ def _publish(settings: Settings, report: NightlyReport) -> None:
     publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
     if report.refusal:
         emit_refusal(report.run_id, report.refusal)
+    if report.audited is not None:
+        audit = Path(report.audited.path).read_text()
+        publish_markdown("fairness", audit, description=f"Fairness audit of night {report.run_id}")
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
@@ -135,6 +153,7 @@ def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
         "evaluate": report.evaluated,
         "embed": report.embedded,
         "match": report.matched,
+        **({"audit": report.audited} if report.audited is not None else {}),
         "export": report.exported,
     }
     return [
@@ -155,4 +174,6 @@ def render_night(report: NightlyReport) -> str:
         *(f"- {stage.stage}: {stage.usage.sentence()}" for stage in (report.trained, report.embedded) if stage.usage),
         *([f"- cost: {report.cost.sentence()}"] if report.cost.sentence() else []),
     ]
+    if report.audited is not None:
+        lines += ["", "## Fairness audit", "", *(f"- {finding}" for finding in report.audited.findings)]
     return "\n".join(lines) + "\n"

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.export import ExportTable, publish_export
+from data.digests import pack_digests
+from data.export import ExportTable, publish_export, redact_rows
 from data.export_schemas import EXPORT_SCHEMAS
 from data.generations import Pointer, list_generations
 from data.matches import MATCH_SCHEMA, latest_match_files
+from data.redact import RedactConfig, Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
-from data.shards import read_vectors
 from data.snapshot import Snapshot, open_snapshot
 from data.store import LocalStore, Store
 from tasks.policies import STORAGE
@@ -58,7 +59,10 @@ def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, Exp
     """What is exported, each kind with what decides its rows."""
     snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
     match_files, report = latest_match_files(store), store.read("reports/latest.json")
-    tables = {TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind])) for kind in KINDS}
+    tables = {
+        TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind], settings.redact))
+        for kind in KINDS
+    }
     tables["matches"] = ExportTable(" ".join(path.as_posix() for path in match_files), _matches(match_files))
     tables["evaluation"] = ExportTable((report or b"").decode(), _evaluation(store, report))
     if settings.export.vectors:
@@ -67,9 +71,10 @@ def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, Exp
     return tables
 
 
-def _documents(snapshot: Snapshot) -> Iterator[pa.Table]:
+def _documents(snapshot: Snapshot, redact: RedactConfig) -> Iterator[pa.Table]:
     columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
-    return (pa.Table.from_batches([batch]) for batch in snapshot.batches(columns))
+    redactor = Redactor(redact, snapshot.manifest.kind)
+    return (redact_rows(batch, redactor) for batch in snapshot.batches(columns))
 
 
 def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
@@ -106,15 +111,12 @@ def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snaps
     schema = EXPORT_SCHEMAS["vectors"]
     (encode_keys,) = (found.encode_keys for found in list_generations(store) if found.generation == pointer.generation)
     for kind, snapshot in snapshots.items():
-        contents = {
-            content for batch in snapshot.batches(["content_sha256"]) for content in batch.column(0).to_pylist()
-        }
-        for found, vectors in read_vectors(
-            store, fingerprint=pointer.checkpoint, encode_key=encode_keys[kind], contents=contents
-        ):
-            for start in range(0, len(found), _VECTORS_PER_PART):
-                part = vectors[start : start + _VECTORS_PER_PART].astype("float16")
-                names = found[start : start + _VECTORS_PER_PART]
-                columns = [names, [kind] * len(names), [pointer.checkpoint] * len(names), list(part)]
+        vectors = ShardVectors(store, fingerprint=pointer.checkpoint, encode_key=encode_keys[kind])
+        for batch in snapshot.batches(["content_sha256", "duplicate_of"]):
+            originals = batch.filter(batch["duplicate_of"].is_null())["content_sha256"]
+            for start in range(0, len(originals), _VECTORS_PER_PART):
+                contents = originals.slice(start, _VECTORS_PER_PART)
+                part = vectors.of(pack_digests(contents)).astype("float16")
+                columns = [contents, [kind] * len(part), [pointer.checkpoint] * len(part), list(part)]
                 arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
                 yield pa.Table.from_arrays(arrays, schema=schema)

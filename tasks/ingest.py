@@ -50,6 +50,7 @@ def ingest_kind(
         kind=kind,
         sources=chosen,
         clean=settings.clean,
+        redact=settings.redact,
         run_id=run_id,
         fence=lease_of(store, run_id).check,
         now=utc_now(),

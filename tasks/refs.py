@@ -204,3 +204,36 @@ class MaintainReport(StageReport):
         freed = sum(step.freed_bytes for step in self.steps)
         failed = f"; failed: {', '.join(self.failed)}" if self.failed else ""
         return f"{sum(step.count for step in self.steps):,} objects, {freed / 1e6:,.1f} MB freed{failed}"
+
+
+class EraseReport(StageReport):
+    """An erasure that is done and proven."""
+
+    doc_ids: list[str]
+    removed: dict[str, int]
+    scanned_files: int
+    scanned_bytes: int
+    trained_checkpoints: list[str]
+    advice: str
+
+    def sentence(self) -> str:
+        """What it did, for logs and tables."""
+        places = ", ".join(f"{count:,} {place}" for place, count in self.removed.items())
+        return (
+            f"{len(self.doc_ids)} document(s) erased; rewritten or removed: {places or 'nothing'}. "
+            f"A scan of {self.scanned_files:,} files found nothing."
+        )
+
+
+class AuditReport(StageReport):
+    """The fairness audit of a served state; ``firing``: the attributes that move rankings of resumes as stored."""
+
+    path: str
+    firing: list[str]
+    encoded: int
+    findings: list[str]
+
+    def sentence(self) -> str:
+        """What it did, for logs and tables."""
+        state = f"moved by {', '.join(self.firing)}" if self.firing else "not shown to be moved by any attribute"
+        return f"{self.encoded:,} versions of resumes encoded; rankings are {state}"

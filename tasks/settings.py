@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig
 from data.gate import GateConfig
+from data.redact import RedactConfig
 from data.retention import RetentionConfig
 from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
@@ -107,6 +108,17 @@ class JudgmentSettings(_Section):
     max_per_source: int = Field(100_000, ge=1, description="a seeded sample of each source of so many at most")
 
 
+class AuditSettings(_Section):
+    """The nightly fairness audit: some 30 versions of each sampled resume are encoded when the served state is new."""
+
+    enabled: bool = Field(False, description="whether a night ends with it")
+    resumes: int = Field(20, ge=2, description="resumes that are written in versions")
+    jobs: int = Field(100, ge=1, description="jobs that they are ranked for")
+    pool: int = Field(2000, ge=1, description="other resumes that they are ranked among, at most")
+    top_k: int = Field(10, ge=1, description="places that count as the top")
+    seed: int = Field(0, description="decides the samples")
+
+
 class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
@@ -157,6 +169,7 @@ class Settings(_Section):
     ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
     lease: LeaseSettings = LeaseSettings()
+    redact: RedactConfig = RedactConfig()
     train: Recipe = Recipe()
     judgments: JudgmentSettings = JudgmentSettings()
     encode: EncodeSettings = EncodeSettings()
@@ -165,6 +178,7 @@ class Settings(_Section):
     retention: RetentionConfig = RetentionConfig()
     match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    audit: AuditSettings = AuditSettings()
     export: ExportSettings = ExportSettings()
     cost: CostSettings = CostSettings()
     freshness: FreshnessSettings = FreshnessSettings()

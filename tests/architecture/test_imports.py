@@ -25,12 +25,12 @@ def test_the_core_loads_neither_orchestrator_nor_storage():
     assert not loaded_by(*CORE) & {"prefect", "lancedb", "data", "tasks", "flows"}
 
 
-@pytest.mark.parametrize("module", ["data.generations", "data.export", "data.snapshot"])
+@pytest.mark.parametrize("module", ["data.generations", "data.export", "data.snapshot", "data.erase"])
 def test_the_data_room_loads_no_model_library(module):
     assert not loaded_by(module) & {"prefect", "torch", "transformers", "llm2vec_core"}
 
 
-@pytest.mark.parametrize("module", ["flows.cli", "tasks.search", "tasks.status", "tasks.serve"])
+@pytest.mark.parametrize("module", ["flows.cli", "tasks.search", "tasks.status", "tasks.serve", "tasks.erase"])
 def test_interactive_commands_load_neither_prefect_nor_torch(module):
     assert not loaded_by(module) & {"prefect", "torch", "transformers", "mteb", "matplotlib"}
 

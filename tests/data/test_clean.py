@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data.clean import CleanConfig, Document, clean_row, clean_text
 from data.near_duplicates import NearDuplicateIndex, minhash
+from data.redact import RedactConfig, Redactor
 from data.schema import DOCUMENT_SCHEMA, document_id, sha256_text
 from data.sources import RawRow, RejectedRow, SourceConfig
 
@@ -16,7 +17,13 @@ CONFIG = SourceConfig(kind="job", path="a.jsonl")
 
 
 def clean(values, **settings):
-    return clean_row(RawRow("a.jsonl", 7, values), source="board", config=CONFIG, clean=CleanConfig(**settings))
+    return clean_row(
+        RawRow("a.jsonl", 7, values),
+        source="board",
+        config=CONFIG,
+        clean=CleanConfig(**settings),
+        redactor=Redactor(RedactConfig(), CONFIG.kind),
+    )
 
 
 def test_a_document_has_the_columns_of_the_schema():
@@ -47,7 +54,9 @@ def test_the_title_is_optional(title):
 
 def test_a_field_that_is_title_and_text_is_the_text():
     config = SourceConfig(kind="job", path="a", text_field="title")
-    document = clean_row(RawRow("a", 1, {"id": "1", "title": "x"}), source="s", config=config, clean=CleanConfig())
+    redactor = Redactor(RedactConfig(), config.kind)
+    row = RawRow("a", 1, {"id": "1", "title": "x"})
+    document = clean_row(row, source="s", config=config, clean=CleanConfig(), redactor=redactor)
     assert (document.title, document.text, document.metadata) == ("", "x", "{}")
 
 

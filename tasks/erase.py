@@ -1,0 +1,59 @@
+"""Erasing: documents out of everything at rest, and which checkpoints learned from them.
+
+Never imports prefect: an orchestrator keeps the parameters of its runs, and would remember who was erased.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from data.erase import erase_documents
+from data.lease import hold_lease
+from data.store import LocalStore
+from tasks.checkpoints import stored_checkpoints
+from tasks.refs import EraseReport
+from tasks.settings import Settings
+from tasks.writing import new_run_id, utc_now
+
+_ADVICE = (
+    "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
+    "`l2v train` trains anew, without them; then serve the new checkpoint and remove the old ones."
+)
+
+
+def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
+    """Remove documents from everything at rest, prove it by a scan, and name the checkpoints trained on them.
+
+    Raises:
+        InputError: An id is unknown; nothing was changed.
+        LeaseHeldError: A run is writing.
+        StoreError: Something is left; the message names it, and running again completes.
+    """
+    started = time.monotonic()
+    store = settings.store()
+    with hold_lease(store, owner=new_run_id()) as lease:
+        report = erase_documents(
+            store,
+            doc_ids,
+            fence=lease.check,
+            now=utc_now(),
+            exports=LocalStore(Path(settings.export.to)) if settings.export.to else None,
+            key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
+        )
+    held = {snapshot for ids in report.snapshots.values() for snapshot in ids}
+    trained = [
+        record.fingerprint
+        for record in stored_checkpoints(store)
+        # Of a trained one that does not say what it was trained on, the worst is assumed.
+        if record.stages and (record.training_snapshots is None or held & set(record.training_snapshots.values()))
+    ]
+    return EraseReport(
+        doc_ids=report.doc_ids,
+        removed=report.removed,
+        scanned_files=report.scanned_files,
+        scanned_bytes=report.scanned_bytes,
+        trained_checkpoints=trained,
+        advice=_ADVICE if trained else "",
+        seconds=time.monotonic() - started,
+    )

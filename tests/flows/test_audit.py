@@ -1,0 +1,26 @@
+"""The fairness audit at the end of a real night."""
+
+import json
+
+import pytest
+
+from flows.nightly import nightly, render_night
+from flows.request import RunRequest
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_night_ends_with_the_audit_of_what_it_serves(served_night):
+    overrides = {"audit.enabled": True, "audit.resumes": 3, "audit.jobs": 4, "audit.top_k": 1}
+    request = RunRequest(profile="tiny", config=str(served_night.config), overrides=overrides)
+    report = nightly(request)
+    assert report.audited is not None
+    assert report.audited.encoded > 0
+    assert "## Fairness audit" in render_night(report)
+    (path,) = served_night.home.glob("audits/*/audit.json")
+    audits = json.loads(path.read_text())
+    name = {way: found["attributes"][0] for way, found in audits.items()}
+    assert {each["attribute"] for each in name.values()} == {"name"}
+    assert name["as stored"]["displacement"] == 0.0  # redacted: exactly the same vectors
+    assert name["without redaction"]["displacement"] > 0.0
+    assert nightly(request).audited.encoded == 0  # nothing new is served, nothing is encoded again

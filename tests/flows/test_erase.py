@@ -1,0 +1,38 @@
+"""``l2v erase`` over a night as it was really run: the embedded orchestrator, training and evaluation included."""
+
+import json
+
+import pytest
+
+from data.generations import read_pointer
+from data.scan import Needles, scan_tree
+from data.snapshot import latest_snapshot
+from data.store import LocalStore
+from flows.cli import run
+from flows.nightly import nightly
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_person_is_erased_and_the_night_goes_on(served_night, capsys):
+    store = LocalStore(served_night.home)
+    row = latest_snapshot(store, "resume").table().to_pylist()[0]
+    arguments = ["--json", "--profile", "tiny", "--config", str(served_night.config)]
+    assert run(["erase", "--doc-id", "f" * 32, *arguments]) == 2
+    assert "No document has the id" in json.loads(capsys.readouterr().out)["error"]
+    assert run(["erase", "--doc-id", row["doc_id"], *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["doc_ids"] == [row["doc_id"]]
+    assert {"snapshots", "tables", "shards", "matches", "exports"} <= set(result["removed"])
+    assert len(result["trained_checkpoints"]) == 1
+    assert "l2v train" in result["advice"]
+    needles = Needles({row["doc_id"].encode(): "id", row["content_sha256"].encode(): "hash"})
+    assert scan_tree(served_night.home, needles).findings == []
+    pointer = read_pointer(store)
+    report = nightly(served_night.request)
+    assert report.trained.steps == 0
+    assert report.embedded.encoded_documents == 0
+    assert report.embedded.generation == pointer.generation
+    ids = latest_snapshot(store, "resume").table(["doc_id"])["doc_id"].to_pylist()
+    assert row["doc_id"] not in ids
+    assert run(["search", "cloud engineer", "--in", "resumes", *arguments]) == 0
