@@ -19,6 +19,7 @@ from data.generations import Pointer, list_generations
 from data.matches import MATCH_SCHEMA, latest_match_files
 from data.redact import RedactConfig, Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.shards import ShardVectors
 from data.snapshot import Snapshot, open_snapshot
 from data.store import LocalStore, Store
 from tasks.policies import STORAGE
