@@ -82,7 +82,7 @@ def _match_direction(
     """Matches of one direction, a block of queries at a time."""
     query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
     queries, found = sides[query_kind], sides[found_kind]
-    index = LexicalIndex(found.texts)
+    index = LexicalIndex.of_texts(found.texts)
     for start in range(0, len(queries.ids), settings.block_rows):
         block = queries.vectors[start : start + settings.block_rows]
         cosines = block @ found.vectors.T

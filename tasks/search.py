@@ -59,7 +59,7 @@ def search(
         require_same_space(store, pointer, checkpoint)
     table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
     rows = table.read(_COLUMNS, where=where).to_pylist()
-    index = LexicalIndex([encoded_text(row["title"], row["text"]) for row in rows])
+    index = LexicalIndex.of_texts([encoded_text(row["title"], row["text"]) for row in rows])
     candidates = max(limit, settings.match.candidates)
     dense = None if mode == "lexical" else _dense_leg(settings, pointer, table, query, rows, candidates, where)
     lexical = None if mode == "dense" else _lexical_leg(index, query, candidates)
