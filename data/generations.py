@@ -9,7 +9,7 @@ lies in ``pointers/``, written before its successor: a crash loses no state that
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.errors import FencedError, InputError, RefusedError, StoreError
-from data.lance import LanceTable, create_table, generation_key, open_table
+from data.facets import FACET_SCHEMA, facet_columns, standard_json
+from data.lance import TABLE_LAYOUT, LanceTable, create_table, generation_key, open_table
 from data.lease import Lease
-from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, sha256_json
+from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, encoded_text, sha256_json
 from data.shards import read_vectors
 from data.snapshot import Snapshot
 from data.store import Store
@@ -87,12 +88,12 @@ class TableChange:
 
 
 def generation_id(*, fingerprint: str, encode_keys: Mapping[DocumentKind, str]) -> str:
-    """Name of the generation of a checkpoint and encode settings.
+    """Name of the generation of a checkpoint, encode settings and the layout of the tables.
 
     The same inputs give the same name, so that a build that was killed is continued, and a checkpoint that is served
     again finds its tables.
     """
-    return f"{fingerprint[:12]}-{sha256_json(dict(encode_keys))[:6]}"
+    return f"{fingerprint[:12]}-{sha256_json([dict(encode_keys), TABLE_LAYOUT])[:6]}"
 
 
 def create_generation(
@@ -117,7 +118,14 @@ def list_generations(store: Store) -> list[Generation]:
     return sorted((_read_generation(store, name) for name in names), key=lambda found: found.created_at)
 
 
-def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewrite: bool = False) -> TableChange:
+def sync_table(
+    store: Store,
+    generation: Generation,
+    snapshot: Snapshot,
+    *,
+    tokenize: Callable[[str], Sequence[str]] = str.split,
+    rewrite: bool = False,
+) -> TableChange:
     """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
 
     Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
@@ -128,6 +136,7 @@ def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewr
         store: Where shards and tables are.
         generation: What to bring up to date.
         snapshot: What its table of the snapshot's kind shall hold.
+        tokenize: Words of a text, for full-text search; none may hold white space.
         rewrite: Replace rows that look unchanged, too: their vectors were made anew.
 
     Raises:
@@ -150,9 +159,34 @@ def sync_table(store: Store, generation: Generation, snapshot: Snapshot, *, rewr
         return TableChange(version=base.version, upserted=0, removed=0)
     if table.version != base.version:
         table.restore(base.version)
-    upserted = table.upsert(_rows_with_vectors(store, generation, kind, documents), rewrite=rewrite)
+    upserted = table.upsert(_table_rows(store, generation, kind, documents, tokenize), rewrite=rewrite)
     table.delete(sorted(unseen))
     return TableChange(version=table.version, upserted=upserted, removed=len(unseen))
+
+
+def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
+    """Build the indexes of a table where a row stands in none.
+
+    Args:
+        store: Where the table is.
+        generation: Of which generation.
+        kind: Which table.
+        version: What :func:`sync_table` gave; anything newer is what a killed night left, and is dropped.
+
+    Returns:
+        The version with the indexes: the given one if it has them.
+
+    Raises:
+        StoreError: They could not be built; the given version is as it was.
+    """
+    table = open_table(store, generation=generation.generation, kind=kind, version=version)
+    if table.is_indexed():
+        return version
+    newest = open_table(store, generation=generation.generation, kind=kind)
+    if newest.version != version:
+        newest.restore(version)
+    newest.build_indexes()
+    return newest.version
 
 
 def verify_generation(
@@ -362,8 +396,12 @@ def _with_row_hash(documents: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*documents.columns, hashes], schema=_HASHED_SCHEMA)
 
 
-def _rows_with_vectors(
-    store: Store, generation: Generation, kind: DocumentKind, documents: pa.Table
+def _table_rows(
+    store: Store,
+    generation: Generation,
+    kind: DocumentKind,
+    documents: pa.Table,
+    tokenize: Callable[[str], Sequence[str]],
 ) -> Iterator[pa.Table]:
     """Rows of the table for ``documents``, in parts, as the shards give their vectors."""
     contents = documents["content_sha256"]
@@ -382,9 +420,22 @@ def _rows_with_vectors(
                 pa.array(chosen.reshape(-1), pa.float32()), generation.embedding_dim
             )
             checkpoint = pa.array([generation.checkpoint] * len(window), pa.string())
-            yield window.append_column("checkpoint", checkpoint).append_column("vector", column)
+            described = _with_facets_and_words(window, tokenize)
+            yield described.append_column("checkpoint", checkpoint).append_column("vector", column)
     if missing:
         raise StoreError(
             f"{len(missing)} contents have no vector of checkpoint {generation.checkpoint[:12]}.",
             hint="Run `l2v embed` again: it encodes what is missing.",
         )
+
+
+def _with_facets_and_words(documents: pa.Table, tokenize: Callable[[str], Sequence[str]]) -> pa.Table:
+    """Documents with what filters and full-text search ask for."""
+    metadata = documents["metadata"].to_pylist()
+    at = documents.schema.get_field_index("metadata")
+    rows = documents.set_column(at, "metadata", pa.array([standard_json(text) for text in metadata], pa.json_()))
+    for field, values in zip(FACET_SCHEMA, facet_columns(metadata), strict=True):
+        rows = rows.append_column(field.name, values)
+    texts = zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
+    words = [" ".join(tokenize(encoded_text(title, text))) for title, text in texts]
+    return rows.append_column("words", pa.array(words, pa.string()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -9,18 +10,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from data.errors import InputError
-from data.generations import Generation, create_generation, promote, sync_table, verify_generation
+from data.errors import InputError, StoreError
+from data.generations import Generation, create_generation, index_table, promote, sync_table, verify_generation
 from data.schema import KINDS, DocumentKind, encoded_text
 from data.shards import drop_shards, encoded_contents, write_shard
 from data.snapshot import Snapshot, latest_snapshot, open_snapshot
 from data.store import Store
 from llm2vec_core.checkpoint import read_record
+from llm2vec_core.lexical import tokenize
 from tasks.artifacts import progress
 from tasks.checkpoints import checkpoint_dir, load_encoder
 from tasks.policies import STORAGE
 from tasks.settings import Settings
 from tasks.writing import lease_of, utc_now
+
+logger = logging.getLogger(__name__)
 
 
 class ShardPlan(BaseModel):
@@ -136,7 +140,7 @@ def update_table(
     lease_of(store, run_id).check()
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
-    change = sync_table(store, generation, snapshot, rewrite=rewrite)
+    change = sync_table(store, generation, snapshot, tokenize=tokenize, rewrite=rewrite)
     return TableReport(
         kind=kind,
         version=change.version,
@@ -144,6 +148,19 @@ def update_table(
         upserted=change.upserted,
         removed=change.removed,
     )
+
+
+@task(task_run_name="index table of {table.kind}s", cache_policy=NO_CACHE, **STORAGE)
+def build_indexes(settings: Settings, fingerprint: str, table: TableReport, *, run_id: str) -> TableReport:
+    """Bring the indexes of a table up to date. Without them search is slower and says so; the night goes on."""
+    store = settings.store()
+    lease_of(store, run_id).check()
+    try:
+        version = index_table(store, _generation(settings, fingerprint), table.kind, table.version)
+    except StoreError as error:
+        logger.warning("%s The table is served without new indexes; the next `l2v embed` builds them.", error)
+        return table
+    return table.model_copy(update={"version": version})
 
 
 @task(task_run_name="verify and promote", cache_policy=NO_CACHE, **STORAGE)

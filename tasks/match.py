@@ -23,7 +23,7 @@ from llm2vec_core.lexical import LexicalIndex
 from tasks.artifacts import Advance, progress
 from tasks.policies import STORAGE
 from tasks.refs import MatchReport
-from tasks.search import lexical_ranking, served
+from tasks.search import served
 from tasks.settings import MatchSettings, Settings
 from tasks.writing import lease_of
 
@@ -93,7 +93,7 @@ def _match_direction(
             text = queries.texts[number]
             hits = fuse_legs(
                 dense=[(int(at), float(cosines[offset, at])) for at in candidates],
-                lexical=lexical_ranking(index.scores(text), settings.candidates),
+                lexical=_lexical_ranking(index.scores(text), settings.candidates),
                 limit=settings.top_k,
                 rrf_k=settings.rrf_k,
             )
@@ -121,3 +121,7 @@ def _match_direction(
 
 def _counts(manifest: dict[str, Any]) -> dict[str, int]:
     return {name: int(manifest[name]) for name in ("jobs", "resumes", "rows")}
+
+
+def _lexical_ranking(scores: np.ndarray, limit: int) -> list[tuple[int, float]]:
+    return [(int(index), float(scores[index])) for index in top_k(scores, limit) if scores[index] > 0]
