@@ -159,8 +159,10 @@ class LanceTable:
             StoreError: A file of the table is gone or damaged.
         """
         query = self._filtered(self._table.search().limit(limit), where).select(list(columns))
+        schema = self.schema_of(columns)  # a filter changes which columns LanceDB says may be null
         with self._reading(where):
-            yield from query.to_batches(batch_size=_ROWS_PER_BATCH)
+            for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def is_indexed(self) -> bool:
         """Whether every row stands in the indexes that the table should have."""

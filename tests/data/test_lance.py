@@ -11,7 +11,6 @@ from data.lance import create_table, open_table, table_schema
 from data.store import LocalStore
 
 DIM = 8
-COUNTS = pa.schema([pa.field("num_chars", pa.int64())])
 
 
 def doc_id(number):
