@@ -29,17 +29,40 @@ class RunningTopK:
 
     def offer(self, scores: Float32[np.ndarray, "rows candidates"], *, first_row: int, first_candidate: int) -> None:
         """Take in the scores of a block of candidates for a block of rows, which must be finite."""
-        held = self._keys[first_row : first_row + len(scores)]
-        enough = np.maximum(_scores_of(held.min(axis=1)), _lower_bounds(scores, self._k))
+        enough = self._enough(slice(first_row, first_row + scores.shape[0]), lambda: _lower_bounds(scores, self._k))
         rows, candidates = np.divmod(np.flatnonzero(scores >= enough[:, None]), scores.shape[1])
-        counts = np.bincount(rows, minlength=len(scores))
-        if not counts.any():
+        self._take(rows, candidates, scores[rows, candidates], first_row, first_candidate)
+
+    def offer_columns(
+        self, scores: Float32[np.ndarray, "candidates rows"], *, first_row: int, first_candidate: int
+    ) -> None:
+        """The same for a block whose columns are the rows; it is not turned, which would take longer than making it."""
+        enough = self._enough(slice(first_row, first_row + scores.shape[1]), lambda: _lower_bounds(scores.T, self._k))
+        candidates, rows = np.divmod(np.flatnonzero(scores >= enough), scores.shape[1])
+        order = np.argsort(rows, kind="stable")
+        rows, candidates = rows[order], candidates[order]
+        self._take(rows, candidates, scores[candidates, rows], first_row, first_candidate)
+
+    def _enough(self, rows: slice, bounds: Callable[[], np.ndarray]) -> Float32[np.ndarray, " rows"]:
+        """What a score must reach to be among the best: the k-th best so far, or a bound until there are so many."""
+        held = _scores_of(self._keys[rows].min(axis=1))
+        return held if np.isfinite(held).all() else np.maximum(held, bounds())
+
+    def _take(
+        self, rows: np.ndarray, candidates: np.ndarray, scores: np.ndarray, first_row: int, first_candidate: int
+    ) -> None:
+        """Merge scores into the rows that have any; ``rows`` ascends."""
+        if not len(rows):
             return
+        of_row = np.bincount(rows)
+        touched = np.flatnonzero(of_row)
+        counts = of_row[touched]
+        row = np.repeat(np.arange(len(touched)), counts)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        merged = np.full((len(scores), self._k + int(counts.max())), _NONE, np.int64)
-        merged[:, : self._k] = held
-        merged[rows, self._k + place] = _keys_of(scores[rows, candidates], candidates + first_candidate)
-        held[:] = np.partition(merged, merged.shape[1] - self._k, axis=1)[:, -self._k :]
+        merged = np.full((len(touched), self._k + int(counts.max())), _NONE, np.int64)
+        merged[:, : self._k] = self._keys[first_row + touched]
+        merged[row, self._k + place] = _keys_of(scores, candidates + first_candidate)
+        self._keys[first_row + touched] = np.partition(merged, merged.shape[1] - self._k, axis=1)[:, -self._k :]
 
     def best(self, rows: slice) -> tuple[Int64[np.ndarray, "rows k"], Float32[np.ndarray, "rows k"]]:
         """Candidates of some rows, best first, and their scores; number -1 and score -inf where there are fewer."""
@@ -54,7 +77,7 @@ def nearest_both_ways(
     *,
     k: int,
     block_rows: int,
-    on_block: Callable[[int], None] = lambda rows: None,
+    on_block: Callable[[int], object] = lambda rows: None,
 ) -> tuple[RunningTopK, RunningTopK]:
     """The ``k`` rows of highest dot product, exactly, for every row of either side; each product is computed once.
 
@@ -74,7 +97,7 @@ def nearest_both_ways(
         for start in range(0, len(right), block_rows):
             products = rows @ right[start : start + block_rows].T
             of_left.offer(products, first_row=top, first_candidate=start)
-            of_right.offer(np.ascontiguousarray(products.T), first_row=start, first_candidate=top)
+            of_right.offer_columns(products, first_row=start, first_candidate=top)
         on_block(len(rows))
     return of_left, of_right
 
@@ -147,7 +170,10 @@ def _lower_bounds(scores: Float32[np.ndarray, "rows candidates"], k: int) -> Flo
     if groups < k:
         return np.full(len(scores), -np.inf, np.float32)
     size = scores.shape[1] // groups
-    maxima = scores[:, : size * groups].reshape(len(scores), size, groups).max(axis=1)
+    # Each group is a stripe of the block, whichever way that lies in memory.
+    maxima = scores[:, :groups].copy()
+    for start in range(groups, size * groups, groups):
+        np.maximum(maxima, scores[:, start : start + groups], out=maxima)
     bounds: Float32[np.ndarray, " rows"] = np.partition(maxima, groups - k, axis=1)[:, groups - k]
     return bounds
 
