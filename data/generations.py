@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
 from data.errors import FencedError, InputError, StoreError
+from data.facets import FACET_SCHEMA, facet_columns, standard_json
 from data.gate import (
     PROFILE_COLUMNS,
     Check,
@@ -30,9 +31,9 @@ from data.gate import (
     judge_table,
     profile_table,
 )
-from data.lance import LanceTable, create_table, generation_key, open_table
+from data.lance import TABLE_LAYOUT, LanceTable, create_table, generation_key, open_table
 from data.lease import Lease
-from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, sha256_json
+from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, encoded_text, sha256_json
 from data.shards import ShardVectors
 from data.snapshot import Snapshot
 from data.store import Store
@@ -100,12 +101,12 @@ class TableChange:
 
 
 def generation_id(*, fingerprint: str, encode_keys: Mapping[DocumentKind, str]) -> str:
-    """Name of the generation of a checkpoint and encode settings.
+    """Name of the generation of a checkpoint, encode settings and the layout of the tables.
 
     The same inputs give the same name, so that a build that was killed is continued, and a checkpoint that is served
     again finds its tables.
     """
-    return f"{fingerprint[:12]}-{sha256_json(dict(encode_keys))[:6]}"
+    return f"{fingerprint[:12]}-{sha256_json([dict(encode_keys), TABLE_LAYOUT])[:6]}"
 
 
 def create_generation(
@@ -131,7 +132,12 @@ def list_generations(store: Store) -> list[Generation]:
 
 
 def sync_table(
-    store: Store, generation: Generation, snapshot: Snapshot, *, rewritten: Digests | None = None
+    store: Store,
+    generation: Generation,
+    snapshot: Snapshot,
+    *,
+    tokenize: Callable[[str], Sequence[str]] = str.split,
+    rewritten: Digests | None = None,
 ) -> TableChange:
     """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
 
@@ -143,6 +149,7 @@ def sync_table(
         store: Where shards and tables are.
         generation: What to bring up to date.
         snapshot: What its table of the snapshot's kind shall hold.
+        tokenize: Words of a text, for full-text search; none may hold white space.
         rewritten: Contents whose vectors were made anew: their rows are replaced although they look unchanged.
 
     Raises:
@@ -163,10 +170,35 @@ def sync_table(
         )
     if table.version != base.version:
         table.restore(base.version)
-    rows = _rows_with_vectors(generation, snapshot, difference.rows, vectors)
+    rows = _table_rows(generation, snapshot, difference.rows, vectors, tokenize)
     upserted = table.upsert(rows, rewrite=rewritten is not None)
     table.delete(difference.removed)
     return TableChange(version=table.version, upserted=upserted, removed=len(difference.removed))
+
+
+def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
+    """Build the indexes of a table where a row stands in none.
+
+    Args:
+        store: Where the table is.
+        generation: Of which generation.
+        kind: Which table.
+        version: What :func:`sync_table` gave; anything newer is what a killed night left, and is dropped.
+
+    Returns:
+        The version with the indexes: the given one if it has them.
+
+    Raises:
+        StoreError: They could not be built; the given version is as it was.
+    """
+    table = open_table(store, generation=generation.generation, kind=kind, version=version)
+    if table.has_all_words_indexed():
+        return version
+    newest = open_table(store, generation=generation.generation, kind=kind)
+    if newest.version != version:
+        newest.restore(version)
+    newest.build_word_index()
+    return newest.version
 
 
 def verify_generation(
@@ -491,8 +523,12 @@ def _row_hashes(documents: pa.RecordBatch | pa.Table) -> pa.StringArray:
     return hash_rows([each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in columns])
 
 
-def _rows_with_vectors(
-    generation: Generation, snapshot: Snapshot, numbers: NDArray[np.int64], vectors: ShardVectors
+def _table_rows(
+    generation: Generation,
+    snapshot: Snapshot,
+    numbers: NDArray[np.int64],
+    vectors: ShardVectors,
+    tokenize: Callable[[str], Sequence[str]],
 ) -> Iterator[pa.Table]:
     """Rows of the table for the documents at some row numbers of a snapshot, in parts."""
     for start in range(0, len(numbers), _ROWS_PER_MERGE):
@@ -501,7 +537,20 @@ def _rows_with_vectors(
         chosen = vectors.of(pack_digests(documents["content_sha256"]))
         column = pa.FixedSizeListArray.from_arrays(pa.array(chosen.reshape(-1)), generation.embedding_dim)
         yield (
-            documents.append_column(pa.field("row_sha256", pa.string(), nullable=False), [_row_hashes(documents)])
+            _with_facets_and_words(documents, tokenize)
+            .append_column(pa.field("row_sha256", pa.string(), nullable=False), [_row_hashes(documents)])
             .append_column("checkpoint", pa.array([generation.checkpoint] * len(documents), pa.string()))
             .append_column("vector", column)
         )
+
+
+def _with_facets_and_words(documents: pa.Table, tokenize: Callable[[str], Sequence[str]]) -> pa.Table:
+    """Documents with what filters and full-text search ask for."""
+    metadata = documents["metadata"].to_pylist()
+    at = documents.schema.get_field_index("metadata")
+    rows = documents.set_column(at, "metadata", pa.array([standard_json(text) for text in metadata], pa.json_()))
+    for field, values in zip(FACET_SCHEMA, facet_columns(metadata), strict=True):
+        rows = rows.append_column(field.name, values)
+    texts = zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
+    words = [" ".join(tokenize(encoded_text(title, text))) for title, text in texts]
+    return rows.append_column("words", pa.array(words, pa.string()))

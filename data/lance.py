@@ -17,27 +17,49 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
-from lancedb.index import IvfFlat
+from lancedb.index import FTS, IvfFlat
+from lancedb.query import MatchQuery
 
 from data.errors import InputError, StoreError, VectorSpaceError
+from data.facets import FACET_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store import Store
 from data.vector_index import Probe
 
+TABLE_LAYOUT = 2
+"""Version of the tables' columns and of what their words are made of: another one names other generations."""
+
 _MAX_IDS_PER_DELETE = 1000
-_BATCH_ROWS = 1024
+_ROWS_PER_BATCH = 1024
 _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
 """Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
 
+# The words are made by the caller's tokenizer: the index must take them as they are.
+_WORD_INDEX = FTS(
+    base_tokenizer="whitespace",
+    max_token_length=None,
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+)
+_NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
 def table_schema(embedding_dim: int) -> pa.Schema:
-    """Schema of ``jobs`` and ``resumes``: the document, what made its vector, the vector (length one)."""
+    """Schema of ``jobs`` and ``resumes``: the document and its facets, its words, what made its vector, the vector.
+
+    Metadata is JSON in the sense of LanceDB, whose functions then read it. Words are apart by a space; the vector has
+    length one.
+    """
+    document = [field if field.name != "metadata" else field.with_type(pa.json_()) for field in DOCUMENT_SCHEMA]
     return pa.schema(
         [
-            *DOCUMENT_SCHEMA,
+            *document,
+            *FACET_SCHEMA,
+            pa.field("words", pa.string(), nullable=False),
             pa.field("row_sha256", pa.string(), nullable=False),
             pa.field("checkpoint", pa.string(), nullable=False),
             pa.field("vector", pa.list_(pa.float32(), embedding_dim), nullable=False),
@@ -67,6 +89,10 @@ class LanceTable:
         """Length of the vectors."""
         return int(self._table.schema.field("vector").type.list_size)
 
+    def schema_of(self, columns: Sequence[str]) -> pa.Schema:
+        """Schema of some columns, as :meth:`batches` gives them."""
+        return pa.schema([pa.field(name, self._table.schema.field(name).type) for name in columns])
+
     def count(self) -> int:
         """Number of rows."""
         return int(self._table.count_rows())
@@ -79,24 +105,6 @@ class LanceTable:
             StoreError: A file of the table is gone or damaged.
         """
         return self._run(self._table.search(), columns, where)
-
-    def batches(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Columns of the rows that ``where`` (SQL) lets through, at most 1,024 rows at a time.
-
-        Args:
-            columns: Names; all when not given.
-            where: A filter of this project's own making; what a user writes goes through :meth:`read`.
-
-        Raises:
-            StoreError: A file of the table is gone or damaged.
-        """
-        query = self._table.search()
-        if columns is not None:
-            query = query.select(list(columns))
-        if where is not None:
-            query = query.where(where, prefilter=True)
-        with _table_errors(f"read table '{self._table.name}'"):
-            yield from query.to_batches(batch_size=_BATCH_ROWS)
 
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
@@ -123,6 +131,80 @@ class LanceTable:
         found = self._run(query, [*columns, "_distance"], where)
         scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
         return found.drop_columns(["_distance"]).append_column("score", scores)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the table has a column of words; those of the first layout have none."""
+        return "words" in self._table.schema.names
+
+    @property
+    def has_word_index(self) -> bool:
+        """Whether :meth:`best_words` can be asked; rows that came after the index was built are found, too."""
+        return any("words" in index.columns for index in self._table.list_indices())
+
+    def best_words(
+        self, words: Sequence[str], *, limit: int, columns: Sequence[str], where: str | None = None
+    ) -> pa.Table:
+        """The ``limit`` rows of highest BM25 for ``words``, and ``score``, that BM25 (Lucene's).
+
+        Args:
+            words: Of the tokenizer that made the table's words; a word that occurs twice counts twice.
+            limit: Number of rows, at most; rows without any of the words are none.
+            columns: What to read.
+            where: SQL filter, applied before ranking.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
+        """
+        assert self.has_word_index, "without its index LanceDB would cut the words by a tokenizer of its own"
+        query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
+        return self._run(query, [*columns, "_score"], where).rename_columns([*columns, "score"])
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, or of the first ``limit``, in parts of bounded size.
+
+        Args:
+            columns: Names; all columns when not given.
+            where: SQL filter.
+            limit: Number of rows, at most.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
+        """
+        schema = self.schema_of(self._table.schema.names if columns is None else columns)
+        query = self._filtered(self._table.search().limit(limit), where).select(schema.names)
+        with self._reading(where):
+            for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
+                # A filter changes which columns LanceDB says may be null.
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    def has_all_words_indexed(self) -> bool:
+        """Whether every row stands in the word index; a table without rows needs none."""
+        indexes = [index for index in self._table.list_indices() if "words" in index.columns]
+        if not indexes:
+            return not self.count()
+        return not any(self._table.index_stats(index.name).num_unindexed_rows for index in indexes)
+
+    def build_word_index(self) -> None:
+        """Build the word index over all rows, as a version of its own; a table without rows gets none.
+
+        Anew, not by adding to it: statistics of removed documents would stay in it.
+
+        Raises:
+            StoreError: It could not be built; the rows are as they were.
+        """
+        if not self.count():
+            return
+        action = f"build the word index of table '{self._table.name}'"
+        try:
+            with _table_errors(action):
+                self._table.create_index("words", config=_WORD_INDEX, replace=True)
+        except ValueError as error:  # Lance calls some faults of its own so
+            raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
 
     def upsert(self, rows: Iterable[pa.Table], *, rewrite: bool = False) -> int:
         """Insert new documents and replace changed ones; unchanged ones are left alone.
@@ -255,18 +337,36 @@ class LanceTable:
             self._table.tags.delete(f"keep-{version}")
 
     def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
-        if where is not None:
-            if ";" in _QUOTED.sub("", where):  # what follows it would be left out silently
-                raise _unusable(where, "it holds more than one statement")
-            query = query.where(where, prefilter=True)
+        query = self._filtered(query, where).select(list(columns))
+        with self._reading(where):
+            return query.to_arrow()
+
+    def _filtered(self, query: lancedb.query.LanceQueryBuilder, where: str | None) -> lancedb.query.LanceQueryBuilder:
+        if where is None:
+            return query
+        if ";" in _QUOTED.sub("", where):  # what follows it would be left out silently
+            raise self._unusable(where, "it holds more than one statement")
+        return query.where(where, prefilter=True)
+
+    @contextlib.contextmanager
+    def _reading(self, where: str | None) -> Iterator[None]:
+        """Tell a filter that cannot be used from a table that cannot be read."""
         try:
             with _table_errors(f"read table '{self._table.name}'"):
-                return query.select(list(columns)).to_arrow()
+                yield
         except (ValueError, StoreError) as error:
             is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
             if where is None or not is_filter:
                 raise
-            raise _unusable(where, _reason(error)) from error
+            raise self._unusable(where, _reason(error)) from error
+
+    def _unusable(self, where: str, reason: str) -> InputError:
+        columns = ", ".join(name for name in self._table.schema.names if name not in _NO_FILTER_COLUMNS)
+        return InputError(
+            f"The filter {where!r} cannot be used: {reason}",
+            hint="Write it as SQL, for example \"location = 'Leeds' AND posted_at >= '2026-01-31'\" or "
+            f"\"json_get_string(metadata, 'grade') = 'G7'\". Columns: {columns}.",
+        )
 
 
 def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding_dim: int) -> LanceTable:
@@ -278,13 +378,19 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
     name = TABLE_OF_KIND[kind]
     with _table_errors(f"create table '{name}' of generation {generation}"):
         database = lancedb.connect(store.local_path(generation_key(generation)))
+        schema = table_schema(embedding_dim)
         try:
-            return LanceTable(database.create_table(name, schema=table_schema(embedding_dim), exist_ok=True))
-        except ValueError as error:
-            raise StoreError(
-                f"Table '{name}' of generation {generation} has other columns than it should: {_reason(error)}",
-                hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
-            ) from error
+            table = database.open_table(name)
+        except ValueError:  # it is not there
+            return LanceTable(database.create_table(name, schema=schema))
+    # Types are not compared: LanceDB stores JSON as a type of its own.
+    if table.schema.names != schema.names or table.schema.field("vector").type != schema.field("vector").type:
+        raise StoreError(
+            f"Table '{name}' of generation {generation} has other columns than it should: "
+            f"{', '.join(table.schema.names)}; vectors of {table.schema.field('vector').type}.",
+            hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
+        )
+    return LanceTable(table)
 
 
 def open_table(store: Store, *, generation: str, kind: DocumentKind, version: int | None = None) -> LanceTable:
@@ -342,13 +448,6 @@ def unreferenced_files(path: Path) -> list[str]:
 def generation_key(generation: str) -> str:
     """Where a generation lies in the store."""
     return f"lance/{generation}"
-
-
-def _unusable(where: str, reason: str) -> InputError:
-    return InputError(
-        f"The filter {where!r} cannot be used: {reason}",
-        hint="Write it as SQL over columns of the table, for example \"source = 'nhs'\".",
-    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
+from tasks.embed import build_indexes, encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
 from tasks.refs import EmbedReport
 from tasks.usage import embed_usage
 
@@ -36,6 +36,7 @@ def embed(
             update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
             for kind, snapshot_id in snapshots.items()
         ]
+        tables = [build_indexes(settings, fingerprint, table, run_id=run.id) for table in tables]
         generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run.id)
         return run.did(
             EmbedReport(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -11,21 +12,24 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from data.digests import DigestIndex, first_of_each
-from data.errors import InputError
+from data.errors import InputError, StoreError
 from data.gate import Check, GenerationRefusedError
-from data.generations import Generation, create_generation, promote, sync_table, verify_generation
+from data.generations import Generation, create_generation, index_table, promote, sync_table, verify_generation
 from data.schema import KINDS, DocumentKind, encoded_text
 from data.shards import drop_shards, encoded_contents, write_shard
 from data.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store import Store
 from data.vector_index import settle_table
 from llm2vec_core.checkpoint import read_record
+from llm2vec_core.lexical import tokenize
 from tasks.artifacts import progress, publish_table
 from tasks.backfill import backfilled_contents
 from tasks.checkpoints import checkpoint_dir, load_encoder
 from tasks.policies import STORAGE
 from tasks.settings import Settings
 from tasks.writing import lease_of, utc_now
+
+logger = logging.getLogger(__name__)
 
 
 class ShardPlan(BaseModel):
@@ -160,19 +164,32 @@ def update_table(
     generation = _generation(settings, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
     rewritten = contents_of(snapshot) if rewrite else backfilled_contents(store, snapshot)
-    change = sync_table(store, generation, snapshot, rewritten=rewritten)
-    version = change.version
-    if change.upserted or change.removed:
-        version = settle_table(
-            store, generation=generation.generation, kind=kind, version=version, config=settings.index
-        )
+    change = sync_table(store, generation, snapshot, tokenize=tokenize, rewritten=rewritten)
     return TableReport(
         kind=kind,
-        version=version,
+        version=change.version,
         documents=snapshot.manifest.num_documents,
         upserted=change.upserted,
         removed=change.removed,
     )
+
+
+@task(task_run_name="index table of {table.kind}s", cache_policy=NO_CACHE, **STORAGE)
+def build_indexes(settings: Settings, fingerprint: str, table: TableReport, *, run_id: str) -> TableReport:
+    """Bring the indexes of a table up to date. Without them search is slower and says so; the night goes on."""
+    store = settings.store()
+    lease_of(store, run_id).check()
+    generation = _generation(settings, fingerprint)
+    try:
+        version = index_table(store, generation, table.kind, table.version)
+    except StoreError as error:
+        logger.warning("%s The table is served without new indexes; the next `l2v embed` builds them.", error)
+        return table
+    if version != table.version:  # new rows, or a table that had none of the indexes
+        version = settle_table(
+            store, generation=generation.generation, kind=table.kind, version=version, config=settings.index
+        )
+    return table.model_copy(update={"version": version})
 
 
 @task(task_run_name="verify and promote", cache_policy=NO_CACHE, **STORAGE)

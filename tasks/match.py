@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from jaxtyping import Float32
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.generations import Pointer
-from data.lance import open_table
-from data.matches import DIRECTIONS, MATCH_SCHEMA, Direction, make_latest, match_id, read_manifest, write_matches
-from data.schema import DocumentKind, encoded_text
-from data.store import Store
-from llm2vec_core.fusion import top_k
-from llm2vec_core.hybrid import fuse_legs
-from llm2vec_core.lexical import LexicalIndex
-from tasks.artifacts import Advance, progress
+from data.matches import make_latest, match_id, read_manifest, write_matches
+from tasks.artifacts import progress
+from tasks.bulk import plan_parts, read_sides
 from tasks.policies import STORAGE
 from tasks.refs import MatchReport
-from tasks.search import lexical_ranking, served
-from tasks.settings import MatchSettings, Settings
+from tasks.search import served
+from tasks.settings import Settings
 from tasks.writing import lease_of
 
 
@@ -41,82 +31,21 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
         lease_of(store, run_id).check()
         make_latest(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
-    sides = {"job": _Side(store, pointer, "job"), "resume": _Side(store, pointer, "resume")}
-    manifest: dict[str, Any] = {"jobs": len(sides["job"].ids), "resumes": len(sides["resume"].ids), "run_id": run_id}
-    with progress("match", manifest["jobs"] + manifest["resumes"]) as advance:
-        parts = (
-            part
-            for direction in DIRECTIONS
-            for part in _match_direction(direction, sides, pointer, settings.match, run_id=run_id, advance=advance)
-        )
-        rows = write_matches(store, match, parts, manifest=manifest, fence=lease_of(store, run_id).check)
+    with store.scratch() as scratch:
+        sides = read_sides(store, pointer, scratch)
+        manifest: dict[str, Any] = {**{f"{kind}s": len(side) for kind, side in sides.items()}, "run_id": run_id}
+        with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
+            rows = write_matches(
+                store,
+                match,
+                plan_parts(sides, settings.match, checkpoint=pointer.checkpoint, run_id=run_id, advance=advance),
+                cut=str(settings.match.block_rows),
+                manifest=manifest,
+                fence=lease_of(store, run_id).check,
+            )
     return MatchReport(
         match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started
     )
-
-
-class _Side:
-    """One kind of documents, as matching needs it."""
-
-    def __init__(self, store: Store, pointer: Pointer, kind: DocumentKind) -> None:
-        table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
-        rows = table.read(["doc_id", "title", "text", "vector"]).sort_by("doc_id")
-        self.ids: list[str] = rows["doc_id"].to_pylist()
-        self.texts = [
-            encoded_text(title, text)
-            for title, text in zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True)
-        ]
-        column = rows["vector"].combine_chunks()
-        self.vectors: Float32[np.ndarray, "documents dim"] = column.flatten().to_numpy().reshape(len(rows), -1)
-
-
-def _match_direction(
-    direction: Direction,
-    sides: dict[str, _Side],
-    pointer: Pointer,
-    settings: MatchSettings,
-    *,
-    run_id: str,
-    advance: Advance,
-) -> Iterator[pa.Table]:
-    """Matches of one direction, a block of queries at a time."""
-    query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
-    queries, found = sides[query_kind], sides[found_kind]
-    index = LexicalIndex(found.texts)
-    for start in range(0, len(queries.ids), settings.block_rows):
-        block = queries.vectors[start : start + settings.block_rows]
-        cosines = block @ found.vectors.T
-        nearest = top_k(cosines, settings.candidates)
-        rows: list[dict[str, object]] = []
-        for offset, candidates in enumerate(nearest):
-            number = start + offset
-            text = queries.texts[number]
-            hits = fuse_legs(
-                dense=[(int(at), float(cosines[offset, at])) for at in candidates],
-                lexical=lexical_ranking(index.scores(text), settings.candidates),
-                limit=settings.top_k,
-                rrf_k=settings.rrf_k,
-            )
-            rows += [
-                {
-                    "direction": direction,
-                    f"{query_kind}_id": queries.ids[number],
-                    f"{found_kind}_id": found.ids[hit.index],
-                    "rank": rank,
-                    "score": hit.score,
-                    "dense_score": hit.dense_score,
-                    "dense_rank": hit.dense_rank,
-                    "lexical_score": hit.lexical_score,
-                    "lexical_rank": hit.lexical_rank,
-                    "matched_terms": index.matched_terms(text, hit.index),
-                    "checkpoint": pointer.checkpoint,
-                    "run_id": run_id,
-                }
-                for rank, hit in enumerate(hits, start=1)
-            ]
-            advance(1)
-        if rows:
-            yield pa.Table.from_pylist(rows, schema=MATCH_SCHEMA)
 
 
 def _counts(manifest: dict[str, Any]) -> dict[str, int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
+import pyarrow as pa
 
 from data.errors import InputError, VectorSpaceError
 from data.generations import Pointer, read_pointer
@@ -14,13 +17,21 @@ from data.schema import DocumentKind, encoded_text
 from data.store import Store
 from llm2vec_core.fusion import top_k
 from llm2vec_core.hybrid import Ranking, fuse_legs
-from llm2vec_core.lexical import LexicalIndex
+from llm2vec_core.lexical import LexicalIndex, number_words, tokenize
 from tasks.checkpoints import checkpoint_dir, find_checkpoint, load_encoder
 from tasks.settings import Settings
 
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
-_COLUMNS = ["doc_id", "source", "source_id", "title", "text"]
+MAX_QUERY_CHARS = 20_000
+"""A long posting has half as many; more is a whole collection, or a mistake."""
+
+SCAN_ROWS = 5_000
+"""Documents that are looked at for words when a table has no word index: a few seconds of work."""
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = ("doc_id", "source", "source_id", "title")
 
 
 def search(
@@ -45,34 +56,57 @@ def search(
         checkpoint: Encode the query with this checkpoint instead of the served one.
 
     Returns:
-        Best first: ids, title, score, what each leg said, and the words of the query that the document holds.
+        Best first: ids, title, score, what each leg said, and the words of the query that the document holds, those
+        that fewest of the hits hold first.
 
     Raises:
-        InputError: An empty query, a filter that cannot be used, or nothing served yet.
+        InputError: An empty or too long query, a filter that cannot be used, or nothing served yet.
         VectorSpaceError: ``checkpoint`` is not the one that made the served vectors.
     """
-    if not query.strip():
-        raise InputError("The query is empty; expected some words.", hint='For example: l2v search "cloud engineer".')
+    _require_query(query)
     store = settings.store()
     pointer = served(store)
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
     table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
-    rows = table.read(_COLUMNS, where=where).to_pylist()
-    index = LexicalIndex([encoded_text(row["title"], row["text"]) for row in rows])
     candidates = max(limit, settings.match.candidates)
-    dense = None if mode == "lexical" else _dense_leg(settings, pointer, table, query, rows, candidates, where)
-    lexical = None if mode == "dense" else _lexical_leg(index, query, candidates)
-    hits = fuse_legs(dense=dense, lexical=lexical, limit=limit, rrf_k=settings.match.rrf_k)
+    found: dict[str, dict[str, Any]] = {}
+    dense = lexical = None
+    if mode != "lexical":
+        encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
+        vector = encoder.encode(query, normalize=True)[0]
+        dense = _ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
+    words = tokenize(query)
+    if mode != "dense":
+        lexical = _ranking(_by_words(table, words, limit=candidates, where=where), found)
+    ids = sorted(found)
+    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
+    hits = fuse_legs(
+        dense=_numbered(dense, number_of),
+        lexical=_numbered(lexical, number_of),
+        limit=limit,
+        rrf_k=settings.match.rrf_k,
+    )
+    rows = [found[ids[hit.index]] for hit in hits]
     return [
         {
             "rank": rank,
-            **{name: rows[hit.index][name] for name in ("doc_id", "source", "source_id", "title")},
+            **{name: row[name] for name in _SHOWN},
             **{name: value for name, value in asdict(hit).items() if name != "index"},
-            "matched_terms": index.matched_terms(query, hit.index),
+            "matched_terms": terms,
         }
-        for rank, hit in enumerate(hits, start=1)
+        for rank, (hit, row, terms) in enumerate(zip(hits, rows, _matched_terms(words, rows), strict=True), start=1)
     ]
+
+
+def _require_query(query: str) -> None:
+    if not query.strip():
+        raise InputError("The query is empty; expected some words.", hint='For example: l2v search "cloud engineer".')
+    if len(query) > MAX_QUERY_CHARS:
+        raise InputError(
+            f"The query has {len(query):,} characters; {MAX_QUERY_CHARS:,} at most were expected.",
+            hint="Search for a part of it, or ingest the documents and run `l2v match`.",
+        )
 
 
 def served(store: Store) -> Pointer:
@@ -105,27 +139,50 @@ def require_same_space(store: Store, pointer: Pointer, checkpoint: str) -> None:
         )
 
 
-def lexical_ranking(scores: np.ndarray, limit: int) -> Ranking:
-    """Documents that share a word with the query, best first."""
-    return [(int(index), float(scores[index])) for index in top_k(scores, limit) if scores[index] > 0]
+def _columns(table: LanceTable) -> list[str]:
+    return [*_SHOWN, "words"] if table.has_words else [*_SHOWN, "text"]
 
 
-def _lexical_leg(index: LexicalIndex, query: str, limit: int) -> Ranking:
-    return lexical_ranking(index.scores(query), limit)
+def _by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str | None) -> pa.Table:
+    """Documents that hold a word, by BM25: from the word index, or from a scan of bounded length without one."""
+    if words and table.has_word_index:
+        return table.best_words(words, limit=limit, columns=_columns(table), where=where)
+    rows = pa.Table.from_batches(
+        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 0),
+        schema=table.schema_of(_columns(table)),
+    )
+    if len(rows):
+        logger.warning(
+            "The table has no word index: BM25 is taken over %s of its %s documents. `l2v embed` builds the index.",
+            f"{len(rows):,}",
+            f"{table.count():,}",
+        )
+    vocabulary: dict[str, int] = {}
+    index = LexicalIndex([number_words(_words_of(row), vocabulary) for row in rows.to_pylist()], vocabulary)
+    scores = index.scores(number_words([word for word in words if word in vocabulary], vocabulary))
+    best = [at for at in top_k(scores, limit) if scores[at] > 0]
+    return rows.take(pa.array(best, pa.int64())).append_column("score", pa.array(scores[best], pa.float32()))
 
 
-def _dense_leg(
-    settings: Settings,
-    pointer: Pointer,
-    table: LanceTable,
-    query: str,
-    rows: list[dict[str, str]],
-    limit: int,
-    where: str | None,
-) -> Ranking:
-    encoder = load_encoder(checkpoint_dir(settings.store(), pointer.checkpoint), settings.encode.token_budget)
-    vector = encoder.encode(query, normalize=True)[0]
-    row_of = {row["doc_id"]: number for number, row in enumerate(rows)}
-    found = table.nearest(vector, limit=limit, columns=["doc_id"], where=where)
-    pairs = zip(found["doc_id"].to_pylist(), found["score"].to_pylist(), strict=True)
-    return sorted(((row_of[doc_id], score) for doc_id, score in pairs), key=lambda pair: (-pair[1], pair[0]))
+def _ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
+    """Ids and scores, best first, ties by id; what the rows hold is added to ``found``."""
+    hits = rows.to_pylist()
+    found.update((row["doc_id"], row) for row in hits)
+    return sorted(((row["doc_id"], row["score"]) for row in hits), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _numbered(ranking: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:
+    return None if ranking is None else [(number_of[doc_id], score) for doc_id, score in ranking]
+
+
+def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """For each row, the words that it holds; those in the fewest of the rows first, then as the query has them."""
+    asked = list(dict.fromkeys(words))
+    held = [set(_words_of(row)).intersection(asked) for row in rows]
+    frequency = Counter(word for each in held for word in each)
+    return [sorted((word for word in asked if word in each), key=frequency.__getitem__) for each in held]
+
+
+def _words_of(row: dict[str, Any]) -> list[str]:
+    """Words of a row; tables of the first layout hold the text only."""
+    return row["words"].split() if "words" in row else tokenize(encoded_text(row["title"], row["text"]))

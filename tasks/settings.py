@@ -78,7 +78,7 @@ class MatchSettings(_Section):
     top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
     candidates: int = Field(100, ge=1, description="documents that each leg brings to the fusion")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
-    block_rows: int = Field(1024, ge=1, description="queries of one matrix product; bounds the memory")
+    block_rows: int = Field(2048, ge=1, description="documents of a block on either side; bounds the memory")
 
 
 class EvaluateSettings(_Section):

@@ -14,14 +14,14 @@ from jaxtyping import Float32
 from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.eval_tasks import EvalTask
 from llm2vec_core.evaluation.observations import AveragePrecision, Correlation, Observations
-from llm2vec_core.lexical import LexicalIndex
+from llm2vec_core.lexical import ReferenceIndex
 
 
 def lexical_similarities(pairs: Sequence[tuple[str, str]]) -> Float32[np.ndarray, " num_pairs"]:
     """BM25 of each pair, mean of both directions, with the word statistics of all texts of the pairs."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     position = {text: number for number, text in enumerate(texts)}
-    index = LexicalIndex(texts)
+    index = ReferenceIndex(texts)
     return np.array(
         [(index.score(first, position[second]) + index.score(second, position[first])) / 2 for first, second in pairs],
         dtype=np.float32,

@@ -72,7 +72,7 @@ class RankingModel:
         self._encoder = system.encoder
         self._is_instructed = system.instructed
         self._ids: list[str] = []
-        self._lexical = LexicalIndex([])
+        self._lexical = LexicalIndex.of_texts([])
         self._vectors: np.ndarray | None = None
 
     def index(self, corpus: Any, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
@@ -80,7 +80,7 @@ class RankingModel:
         self._ids = list(corpus["id"])
         # title and text as mteb joins them for encoders (_corpus_to_dict), so that all systems read the same
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
-        self._lexical = LexicalIndex(texts)
+        self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
         self._vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
 
     def search(

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -29,6 +31,9 @@ def rows(numbers, *, sha="a", vectors=None, source="board"):
         "doc_id": [doc_id(number) for number in numbers],
         "row_sha256": [sha] * len(numbers),
         "num_chars": numbers,
+        "metadata": [json.dumps({"pay": number, "city": "Oslo"}) for number in numbers],
+        "posted_at": ["2026-01-31"] * len(numbers),
+        "words": [f"c++ w{number}" for number in numbers],
         "source": [source] * len(numbers),
         "vector": list(vectors),
     }
@@ -138,11 +143,14 @@ def test_a_pinned_table_does_not_see_what_comes_after_it(store, table):
 )
 def test_a_filter_that_cannot_be_used_is_the_callers_mistake_and_changes_nothing(table, where):
     table.upsert([rows([1, 2])])
+    table.build_word_index()
     before = table.version
     query = unit(1)[0]
     for call in (
         lambda: table.read(["doc_id"], where=where),
         lambda: table.nearest(query, limit=1, columns=["doc_id"], where=where),
+        lambda: table.best_words(["c++"], limit=1, columns=["doc_id"], where=where),
+        lambda: list(table.batches(["doc_id"], where=where)),
     ):
         with pytest.raises(InputError, match=r"The filter .* cannot be used: ") as caught:
             call()
@@ -184,3 +192,92 @@ def test_a_lost_file_is_a_fault_of_the_store_with_and_without_a_filter(store, ta
         with pytest.raises(StoreError, match=r"Could not .* table 'jobs': .*[Nn]ot found") as caught:
             call()
         assert "restore the files" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("json_get_int(metadata, 'pay') >= 2", [2, 3]),
+        ("json_get_string(metadata, 'city') = 'Oslo' AND num_chars < 2", [1]),
+        ("json_get_string(metadata, 'no such key') = 'x'", []),
+        ("posted_at >= '2026-01-31'", [1, 2, 3]),
+        ("posted_at > '2026-01-31'", []),
+        ("location = 'x'; DROP TABLE jobs'", None),
+        ("location = 'x''; DROP TABLE jobs; --'", []),
+    ],
+)
+def test_filters_read_metadata_and_days_and_a_value_is_only_a_value(table, where, expected):
+    table.upsert([rows([1, 2, 3])])
+    table.build_word_index()
+    calls = (
+        lambda: table.read(["num_chars"], where=where),
+        lambda: table.nearest(unit(1)[0], limit=9, columns=["num_chars"], where=where),
+        lambda: table.best_words(["c++"], limit=9, columns=["num_chars"], where=where),
+        lambda: pa.Table.from_batches(
+            table.batches(["num_chars"], where=where), pa.schema([("num_chars", pa.int64())])
+        ),
+    )
+    for call in calls:
+        if expected is None:
+            with pytest.raises(InputError, match="cannot be used"):
+                call()
+        else:
+            assert sorted(call()["num_chars"].to_pylist()) == expected
+    assert table.count() == 3
+
+
+def test_an_unknown_column_is_answered_with_the_known_ones(table):
+    table.upsert([rows([1])])
+    with pytest.raises(InputError, match="salary") as caught:
+        table.read(["doc_id"], where="salary > 3")
+    assert "employment_type" in caught.value.hint
+    assert "json_get_string" in caught.value.hint
+
+
+def test_words_are_indexed_as_they_are_and_filtered_before_ranking(table):
+    texts = [
+        "c++ and java",
+        "c developer r",
+        "c# .net 10+",
+        "ci/cd ci cd",
+        "it is go",
+        "node.js it",
+        "t-sql pl/sql b.sc.",
+    ]
+    part = rows(range(len(texts)))
+    part = part.set_column(part.schema.get_field_index("words"), "words", pa.array(texts))
+    table.upsert([part])
+    assert not table.has_word_index
+    assert not table.has_all_words_indexed()
+    table.build_word_index()
+    assert table.has_all_words_indexed()
+    for word, expected in {"c": [1], "c++": [0], "c#": [2], ".net": [2], "r": [1], "go": [4], "it": [4, 5]}.items():
+        found = table.best_words([word], limit=9, columns=["num_chars"])["num_chars"].to_pylist()
+        assert sorted(found) == expected, word
+    found = table.best_words(["it", "java"], limit=1, columns=["num_chars"], where="num_chars = 4")
+    assert found["num_chars"].to_pylist() == [4], "the best row is another one, which the filter leaves out"
+    for odd in ('"', "AND", "(", "*", "c++:", "\\"):
+        assert len(table.best_words([odd], limit=9, columns=["num_chars"])) == 0
+
+
+def test_rows_that_came_after_the_index_are_found_and_indexed_anew(table):
+    table.upsert([rows([1, 2])])
+    table.build_word_index()
+    table.upsert([rows([3]), rows([1], sha="b")])
+    table.delete([doc_id(2)])
+    assert not table.has_all_words_indexed()
+    assert sorted(table.best_words(["c++"], limit=9, columns=["num_chars"])["num_chars"].to_pylist()) == [1, 3]
+    table.build_word_index()
+    assert table.has_all_words_indexed()
+    assert sorted(table.best_words(["c++"], limit=9, columns=["num_chars"])["num_chars"].to_pylist()) == [1, 3]
+
+
+def test_an_empty_table_needs_no_index(table):
+    assert table.has_all_words_indexed()
+    table.build_word_index()
+    assert not table.has_word_index
+
+
+def test_batches_cover_all_rows_or_so_many(large):
+    assert sum(len(batch) for batch in large.batches(["doc_id", "vector"])) == 2500
+    assert sum(len(batch) for batch in large.batches(["doc_id"], limit=30)) == 30

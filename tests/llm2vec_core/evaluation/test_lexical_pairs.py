@@ -13,7 +13,7 @@ from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.eval_tasks import load_eval_task
 from llm2vec_core.evaluation.lexical_pairs import lexical_similarities, observe_lexical_pairs
 from llm2vec_core.evaluation.observations import AveragePrecision, Correlation, score_all
-from llm2vec_core.lexical import LexicalIndex
+from llm2vec_core.lexical import ReferenceIndex
 
 MakeTask = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def test_similarity_is_symmetric_and_the_mean_of_both_searches(pairs: list[tuple
     # the other way round the texts are counted in another order, which BM25 must not notice
     assert lexical_similarities([(second, first) for first, second in pairs]) == pytest.approx(found, rel=1e-6)
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-    index = LexicalIndex(texts)
+    index = ReferenceIndex(texts)
     for similarity, (first, second) in zip(found, pairs, strict=True):
         searched = index.scores(first)[texts.index(second)], index.scores(second)[texts.index(first)]
         assert similarity == pytest.approx(np.mean(searched), rel=1e-5)

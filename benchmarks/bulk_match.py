@@ -1,0 +1,170 @@
+"""What matching two whole tables takes, beside asking LanceDB one query a row.
+
+``ratio``: exact top-10 of every row of one table among the other, one LanceDB query a row over blocked products; both
+give the same scores. ``gemm_share``: FLOP/s of the products with both running top-k's, over this machine's measured
+peak. ``seconds_nhs``: all of a night's matching (both directions, BM25, fusion, Parquet) of real postings and resumes,
+whose vectors are given; needs the development data.
+
+    python -m benchmarks.bulk_match [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from data.generations import Pointer
+from data.lance import LanceTable, create_table, table_schema
+from data.matches import write_matches
+from data.schema import DocumentKind
+from data.store import LocalStore
+from llm2vec_core.bulk import nearest_both_ways
+from llm2vec_core.lexical import tokenize
+from tasks.bulk import plan_parts, read_sides
+from tasks.settings import MatchSettings
+
+DIM = 384
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
+
+
+def unit_vectors(rows: int, *, seed: int) -> np.ndarray:
+    """Vectors of length one around a few hundred centres, as those of documents are."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).normal(size=(300, DIM))
+    vectors = centres[rng.integers(len(centres), size=rows)] + rng.normal(size=(rows, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def document_rows(kind: DocumentKind, words: list[str], vectors: np.ndarray) -> Iterator[pa.Table]:
+    """Rows of a table for given words and vectors, in parts."""
+    schema = table_schema(vectors.shape[1])
+    for start in range(0, len(words), 5000):
+        part = range(start, min(start + 5000, len(words)))
+        columns: dict[str, object] = {
+            name: [None if schema.field(name).nullable else ""] * len(part) for name in schema.names
+        }
+        columns |= {
+            "doc_id": [f"{number:032x}" for number in part],
+            "kind": [kind] * len(part),
+            "metadata": ["{}"] * len(part),
+            "num_chars": [0] * len(part),
+            "words": words[part.start : part.stop],
+            "vector": list(vectors[part.start : part.stop]),
+        }
+        yield pa.table(columns, schema=schema)
+
+
+def build_table(store: LocalStore, kind: DocumentKind, words: list[str], vectors: np.ndarray) -> LanceTable:
+    """A table with its indexes."""
+    table = create_table(store, generation="g", kind=kind, embedding_dim=vectors.shape[1])
+    table.upsert(document_rows(kind, words, vectors))
+    table.build_word_index()
+    return table
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def gemm_peak() -> float:
+    """FLOP/s of the best of five square products."""
+    square = np.random.default_rng(0).normal(size=(3000, 3000)).astype(np.float32)
+    return 2 * 3000**3 / min(seconds_of(lambda: square @ square) for _ in range(5))
+
+
+def measure_products(rows: int, block_rows: int) -> dict[str, float]:
+    """FLOP/s with both top-100s, over the peak measured before and after."""
+    left, right = unit_vectors(rows, seed=1), unit_vectors(rows, seed=2)
+    before = gemm_peak()
+    seconds = seconds_of(lambda: nearest_both_ways(left, right, k=100, block_rows=block_rows))
+    peak = max(before, gemm_peak())
+    return {"gemm_share": 2 * rows**2 * DIM / seconds / peak, "peak_gflops": peak / 1e9}
+
+
+def measure_ratio(folder: Path, rows: int, asked: int, block_rows: int) -> dict[str, float]:
+    """Seconds a query of both ways to the same top-10."""
+    vectors, queries = unit_vectors(rows, seed=3), unit_vectors(rows, seed=4)
+    table = build_table(LocalStore(folder), "resume", ["x"] * rows, vectors)
+    table.nearest(queries[0], limit=10, columns=["doc_id"])  # the index is in memory for both
+    answers: list[np.ndarray] = []
+    one_by_one = seconds_of(
+        lambda: answers.extend(
+            table.nearest(query, limit=10, columns=["doc_id"])["score"].to_numpy() for query in queries[:asked]
+        )
+    )
+    blocked = seconds_of(lambda: nearest_both_ways(queries, vectors, k=10, block_rows=block_rows))
+    found, _ = nearest_both_ways(queries[:asked], vectors, k=10, block_rows=block_rows)
+    np.testing.assert_allclose(found.best(slice(None))[1], np.stack(answers), atol=1e-5)
+    return {"ratio": (one_by_one / asked) / (blocked / rows), "query_ms": one_by_one / asked * 1e3}
+
+
+def measure_nhs(folder: Path) -> float:
+    """Seconds from served tables to published matches."""
+    store = LocalStore(folder)
+    versions: dict[str, int] = {}
+    files: dict[DocumentKind, tuple[str, str]] = {
+        "job": ("jobs_nhs.jsonl", "description"),
+        "resume": ("resumes_livecareer.jsonl", "text"),
+    }
+    for kind, (name, field) in files.items():
+        documents = [json.loads(line) for line in (SHARED_DATA / name).read_text(encoding="utf-8").splitlines()]
+        words = [" ".join(tokenize(f"{document['title']}\n{document[field]}")) for document in documents]
+        versions[kind] = build_table(store, kind, words, unit_vectors(len(words), seed=len(words))).version
+    pointer = Pointer(
+        sequence=1,
+        generation="g",
+        checkpoint="given",
+        jobs=versions["job"],
+        resumes=versions["resume"],
+        snapshots={},
+        fencing_epoch=1,
+        run_id="benchmark",
+        promoted_at=datetime.now(UTC),
+    )
+
+    def match() -> None:
+        with store.scratch() as scratch:
+            sides = read_sides(store, pointer, scratch)
+            parts = plan_parts(
+                sides, MatchSettings(), checkpoint="given", run_id="benchmark", advance=lambda count: None
+            )
+            write_matches(store, "m", parts, cut="", manifest={}, fence=lambda: None)
+
+    return seconds_of(match)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller tables")
+    quick = parser.parse_args().quick
+    started = time.perf_counter()
+    rows, block_rows = (20_000 if quick else 50_000), MatchSettings().block_rows
+    result: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        result |= measure_ratio(Path(folder) / "ratio", rows, 100, block_rows)
+        result |= measure_products(rows, block_rows)
+        result["seconds_nhs"] = measure_nhs(Path(folder) / "nhs") if SHARED_DATA.is_dir() else None
+    result |= {
+        "rows": rows,
+        "block_rows": block_rows,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

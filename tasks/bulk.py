@@ -1,0 +1,219 @@
+"""Bulk matching over two tables: blocks in, parts of matches out. Never imports prefect.
+
+What is in memory: one block of products, ids, the candidates of every document (8 bytes each), and the BM25 weights of
+the side that is searched. Vectors and words of both sides are spilled to scratch files, which the system pages.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int64
+
+from data.generations import Pointer
+from data.lance import LanceTable, open_table
+from data.matches import DIRECTIONS, MATCH_SCHEMA, Direction, MatchPart
+from data.schema import KINDS, DocumentKind, encoded_text
+from data.store import Store
+from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways
+from llm2vec_core.fusion import top_k
+from llm2vec_core.lexical import LexicalIndex, TokenLists, number_words, tokenize
+from tasks.settings import MatchSettings
+
+MATCHED_TERMS = 20
+"""Words that a match shows; a long posting and a long resume share hundreds."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One kind of documents, in the order of their ids.
+
+    Attributes:
+        ids: ``doc_id`` of each.
+        vectors: Mapped from a file.
+        words: Mapped from a file.
+        vocabulary: Word to number, shared by both sides.
+    """
+
+    ids: list[str]
+    vectors: Float32[np.ndarray, "documents dim"]
+    words: TokenLists
+    vocabulary: dict[str, int]
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.ids)
+
+    @cached_property
+    def word_list(self) -> pa.Array:
+        """The vocabulary by number."""
+        return pa.array(list(self.vocabulary), pa.string())
+
+
+def read_sides(store: Store, pointer: Pointer, scratch: Path) -> dict[DocumentKind, Side]:
+    """Read both served tables once, spilling vectors and words to ``scratch``."""
+    vocabulary: dict[str, int] = {}
+    return {
+        kind: _spill(
+            open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind)),
+            scratch / kind,
+            vocabulary,
+        )
+        for kind in KINDS
+    }
+
+
+def plan_parts(
+    sides: Mapping[DocumentKind, Side],
+    settings: MatchSettings,
+    *,
+    checkpoint: str,
+    run_id: str,
+    advance: Callable[[int], object],
+) -> Iterator[MatchPart]:
+    """The matches of both directions, a part for each block of queries.
+
+    Cosines of both directions come from one pass of products; it is not kept when a run is killed, parts are.
+    """
+    job, resume = sides["job"], sides["resume"]
+    of_jobs, of_resumes = nearest_both_ways(
+        job.vectors, resume.vectors, k=settings.candidates, block_rows=settings.block_rows, on_block=advance
+    )
+    for direction in DIRECTIONS:
+        kinds: tuple[DocumentKind, DocumentKind] = ("job", "resume")
+        if direction == "jobs_for_resume":
+            kinds = ("resume", "job")
+        queries, found = (sides[kind] for kind in kinds)
+        index = LexicalIndex(found.words, found.vocabulary)
+        matching = _Direction(
+            direction, kinds, queries, found, of_jobs if kinds[0] == "job" else of_resumes, index, settings
+        )
+        for number, start in enumerate(range(0, len(queries), settings.block_rows)):
+            build = partial(matching.part, start, checkpoint=checkpoint, run_id=run_id)
+            yield MatchPart(direction, number, build)
+            advance(min(settings.block_rows, len(queries) - start))
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """Everything that one direction of matching needs."""
+
+    direction: Direction
+    kinds: tuple[DocumentKind, DocumentKind]
+    queries: Side
+    found: Side
+    neighbours: RunningTopK
+    index: LexicalIndex
+    settings: MatchSettings
+
+    def part(self, start: int, *, checkpoint: str, run_id: str) -> pa.Table:
+        """Matches of a block of queries."""
+        rows = range(start, min(start + self.settings.block_rows, len(self.queries)))
+        dense, cosines = self.neighbours.best(slice(rows.start, rows.stop))
+        lexical, bm25 = self._by_words(rows)
+        fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=self.settings.rrf_k)
+        at, rank = np.nonzero(fused.is_hit)
+        documents = fused.documents[at, rank]
+        terms = [
+            words
+            for offset, query in enumerate(rows)
+            for words in self.index.matched_words(
+                self.queries.words[query], fused.documents[offset][fused.is_hit[offset]], limit=MATCHED_TERMS
+            )
+        ]
+        query_kind, found_kind = self.kinds
+        columns = {
+            "direction": pa.repeat(self.direction, len(at)),
+            f"{query_kind}_id": pa.array(self.queries.ids, pa.string()).take(pa.array(at + start)),
+            f"{found_kind}_id": pa.array(self.found.ids, pa.string()).take(pa.array(documents)),
+            "rank": pa.array(rank + 1, pa.int32()),
+            "score": pa.array(fused.scores[at, rank]),
+            **_leg("dense", fused.dense_ranks[at, rank], cosines[at]),
+            **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at]),
+            "matched_terms": self._terms(terms),
+            "checkpoint": pa.repeat(checkpoint, len(at)),
+            "run_id": pa.repeat(run_id, len(at)),
+        }
+        return pa.table({name: columns[name] for name in MATCH_SCHEMA.names}).cast(MATCH_SCHEMA)
+
+    def _by_words(
+        self, rows: range
+    ) -> tuple[Int64[np.ndarray, "queries candidates"], Float32[np.ndarray, "queries candidates"]]:
+        """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more."""
+        numbers = np.full((len(rows), self.settings.candidates), -1, np.int64)
+        kept = np.zeros(numbers.shape, np.float32)
+        for offset, query in enumerate(rows):
+            scores = self.index.scores(self.queries.words[query])
+            best = top_k(scores, self.settings.candidates)
+            best = best[scores[best] > 0]
+            numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
+        return numbers, kept
+
+    def _terms(self, terms: list[list[int]]) -> pa.Array:
+        """Word numbers as lists of words."""
+        offsets = np.cumsum([0, *(len(words) for words in terms)]).astype(np.int32)
+        flat = pa.array([word for words in terms for word in words], pa.int64())
+        element = MATCH_SCHEMA.field("matched_terms").type
+        return pa.ListArray.from_arrays(pa.array(offsets), self.found.word_list.take(flat)).cast(element)
+
+
+def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array]:
+    """Score and rank of each hit in a leg, null where the leg did not bring it."""
+    missing = ranks == 0
+    of_hit = scores[np.arange(len(ranks)), ranks - 1]
+    return {
+        f"{name}_score": pa.array(of_hit, pa.float32(), mask=missing),
+        f"{name}_rank": pa.array(ranks, pa.int32(), mask=missing),
+    }
+
+
+def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
+    """One pass over a table: vectors and words go to files, ids and places stay."""
+    columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
+    ids: list[str] = []
+    lengths = array("q")
+    vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
+    with vectors_path.open("wb") as vectors, words_path.open("wb") as words:
+        for batch in table.batches(columns):
+            rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
+            vectors.write(batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).tobytes())
+            for row in rows:
+                said = row["words"].split() if table.has_words else tokenize(encoded_text(row["title"], row["text"]))
+                numbers = number_words(said, vocabulary)
+                words.write(np.array(numbers, np.int32).tobytes())
+                lengths.append(len(numbers))
+                ids.append(row["doc_id"])
+    counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
+    order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
+    starts = np.cumsum(counts) - counts
+    return Side(
+        ids=[ids[at] for at in order],
+        vectors=_sorted_rows(vectors_path, order, table.embedding_dim),
+        words=TokenLists(_mapped(words_path, np.int32), starts[order], counts[order]),
+        vocabulary=vocabulary,
+    )
+
+
+def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray, "documents dim"]:
+    """The rows of a file in another order, in a file of their own."""
+    unsorted = _mapped(path, np.float32).reshape(len(order), dim)
+    if not len(order):
+        return unsorted
+    target = np.memmap(path.with_suffix(".sorted"), np.float32, "w+", shape=unsorted.shape)
+    for start in range(0, len(order), _ROWS_PER_COPY):
+        target[start : start + _ROWS_PER_COPY] = unsorted[order[start : start + _ROWS_PER_COPY]]
+    return target
+
+
+def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
+    """A file as an array; an empty file cannot be mapped."""
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
+
+
+_ROWS_PER_COPY = 4096

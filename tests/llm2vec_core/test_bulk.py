@@ -1,0 +1,72 @@
+"""Bulk arithmetic gives what the plain definitions give, ties included."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm2vec_core.bulk import fuse_block, nearest_both_ways
+from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+
+
+def small_integers(seed, rows, dim):
+    """Vectors whose products are exact in float32, with many ties."""
+    return np.random.default_rng(seed).integers(-2, 3, size=(rows, dim)).astype(np.float32)
+
+
+@given(
+    seed=st.integers(0, 999),
+    left=st.integers(0, 40),
+    right=st.integers(0, 40),
+    k=st.integers(1, 12),
+    block=st.integers(1, 50),
+)
+def test_both_ways_are_the_exact_top_k_with_ties_by_number(seed, left, right, k, block):
+    lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
+    of_left, of_right = nearest_both_ways(lefts, rights, k=k, block_rows=block)
+    for state, products in ((of_left, lefts @ rights.T), (of_right, rights @ lefts.T)):
+        numbers, scores = state.best(slice(None))
+        kept = min(k, products.shape[1])
+        expected = top_k(products, k)
+        np.testing.assert_array_equal(numbers[:, :kept], expected)
+        np.testing.assert_array_equal(scores[:, :kept], np.take_along_axis(products, expected, axis=1))
+        assert (numbers[:, kept:] == -1).all()
+        assert np.isneginf(scores[:, kept:]).all()
+
+
+def test_the_block_size_changes_nothing_on_real_numbers():
+    rng = np.random.default_rng(0)
+    lefts, rights = (rng.normal(size=(rows, 32)).astype(np.float32) for rows in (700, 500))
+    for state, products in zip(
+        nearest_both_ways(lefts, rights, k=20, block_rows=128), (lefts @ rights.T, rights @ lefts.T), strict=True
+    ):
+        numbers, scores = state.best(slice(None))
+        np.testing.assert_array_equal(numbers, top_k(products, 20))
+        np.testing.assert_allclose(scores, np.sort(products, axis=1)[:, ::-1][:, :20], atol=1e-5)
+
+
+def test_progress_adds_up_to_the_left_side():
+    told = []
+    nearest_both_ways(small_integers(0, 25, 3), small_integers(1, 7, 3), k=2, block_rows=10, on_block=told.append)
+    assert told == [10, 10, 5]
+
+
+RANKING = st.lists(st.integers(0, 9), unique=True, max_size=6)
+
+
+@given(
+    legs=st.lists(st.tuples(RANKING, RANKING), min_size=1, max_size=5),
+    limit=st.integers(1, 8),
+    rrf_k=st.sampled_from([1, 60]),
+)
+def test_a_block_is_fused_as_each_of_its_queries(legs, limit, rrf_k):
+    dense, lexical = (np.array([leg + [-1] * (6 - len(leg)) for leg in side]) for side in zip(*legs, strict=True))
+    fused = fuse_block(dense, lexical, limit=limit, rrf_k=rrf_k)
+    for row, (of_dense, of_lexical) in enumerate(legs):
+        expected = reciprocal_rank_fusion([of_dense, of_lexical], k=rrf_k)[:limit]
+        hits = fused.is_hit[row]
+        assert fused.documents[row][hits].tolist() == [document for document, _ in expected]
+        assert fused.scores[row][hits] == pytest.approx([score for _, score in expected])
+        for ranks, leg in ((fused.dense_ranks, of_dense), (fused.lexical_ranks, of_lexical)):
+            at = [leg.index(document) + 1 if document in leg else 0 for document, _ in expected]
+            assert ranks[row][hits].tolist() == at
