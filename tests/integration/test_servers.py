@@ -104,7 +104,8 @@ def api(servers: Servers, night: SmallNight) -> Iterator[Api]:
 
 
 def lease_is_free(night: SmallNight) -> bool:
-    return bool(json.loads((night.home / LEASE_KEY).read_text())["expires_at"] == 0)
+    lease = LocalStore(night.home).read(LEASE_KEY)
+    return lease is None or json.loads(lease)["expires_at"] == 0
 
 
 def change_a_job(night: SmallNight, word: str) -> None:
