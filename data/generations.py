@@ -177,7 +177,7 @@ def sync_table(
 
 
 def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
-    """Build the indexes of a table where a row stands in none.
+    """Build the word index of a table of which it does not hold every row.
 
     Args:
         store: Where the table is.
@@ -186,10 +186,10 @@ def index_table(store: Store, generation: Generation, kind: DocumentKind, versio
         version: What :func:`sync_table` gave; anything newer is what a killed night left, and is dropped.
 
     Returns:
-        The version with the indexes: the given one if it has them.
+        The version with the index: the given one if it has it.
 
     Raises:
-        StoreError: They could not be built; the given version is as it was.
+        StoreError: It could not be built; the given version is as it was.
     """
     table = open_table(store, generation=generation.generation, kind=kind, version=version)
     if table.has_all_words_indexed():

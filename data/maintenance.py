@@ -176,10 +176,9 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
 
 
 def remove_results(store: Store, kept: Kept, config: RetentionConfig) -> Removed:
-    """All but the newest exports, reports, matches and records of runs; the latest of each always stays."""
+    """All but the newest reports, matches and records of runs; the latest of each always stays."""
     removed = Removed()
     for prefix, depth, num_kept in (
-        ("exports", 2, config.keep_results),
         ("reports", 1, config.keep_results),
         ("matches", 1, config.keep_results),
         ("runs", 1, config.keep_runs),

@@ -18,11 +18,12 @@ import pyarrow as pa
 
 from data.clean import CleanConfig
 from data.digests import DigestIndex, first_of_each, pack_digests
-from data.export import publish_export
+from data.export import ExportTable, publish_export
+from data.export_schemas import EXPORT_SCHEMAS
 from data.generations import create_generation, pointer_history, promote, read_pointer, sync_table, verify_generation
 from data.lance import open_table
 from data.lease import hold_lease
-from data.schema import DOCUMENT_SCHEMA, KINDS
+from data.schema import KINDS, TABLE_OF_KIND
 from data.shards import encoded_contents, list_shards, write_shard
 from data.snapshot import ShrinkConfig, build_snapshot, contents_of
 from data.sources import SourceConfig
@@ -32,7 +33,6 @@ DIM = 8
 SHARD_SIZE = 5
 FINGERPRINT = "1" * 64
 ENCODE_KEYS = {"job": "job: ", "resume": "resume: "}
-EXPORTED = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
 
 
 class Faults:
@@ -99,6 +99,12 @@ def encode(store, snapshot, fingerprint, log):
         write_shard(store, names, vectors, fingerprint=fingerprint, encode_key=encode_key)
 
 
+def exported(snapshot):
+    """Documents of a snapshot on their way into an export."""
+    columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
+    return ExportTable(snapshot.manifest.id, (pa.Table.from_batches([each]) for each in snapshot.batches(columns)))
+
+
 def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names: None):
     """Ingest, encode, update, verify, promote, export."""
     with hold_lease(store, owner=run_id) as lease:
@@ -128,16 +134,10 @@ def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names
         )
         publish_export(
             store,
-            {
-                "documents": (
-                    pa.Table.from_batches([batch])
-                    for snapshot in snapshots.values()
-                    for batch in snapshot.batches(EXPORTED.names)
-                )
-            },
-            {"documents": EXPORTED},
+            {TABLE_OF_KIND[kind]: exported(snapshot) for kind, snapshot in snapshots.items()},
             run_id=run_id,
             day=datetime(2026, 3, 1, tzinfo=UTC).date(),
+            keep=2,
             fence=lease.check,
             prefix="exports/",
         )

@@ -17,7 +17,8 @@ from data import lance
 from data.clean import CleanConfig
 from data.erase import erase_documents
 from data.errors import InputError, StoreError
-from data.export import publish_export
+from data.export import ExportTable, publish_export
+from data.export_schemas import EXPORT_SCHEMAS
 from data.generations import (
     create_generation,
     promote,
@@ -28,9 +29,9 @@ from data.generations import (
 )
 from data.lance import open_table
 from data.lease import hold_lease
-from data.matches import MATCH_SCHEMA, latest_match_files, write_matches
+from data.matches import MATCH_SCHEMA, MatchPart, latest_match_files, write_matches
 from data.scan import Needles, scan_tree
-from data.schema import DOCUMENT_SCHEMA, document_id
+from data.schema import document_id
 from data.snapshot import build_snapshot, latest_snapshot, open_snapshot
 from data.sources import SourceConfig
 from data.store import LocalStore
@@ -82,18 +83,23 @@ def night(store, resumes, jobs, run_id):
         for rank, resume in enumerate(snapshots["resume"].table()["doc_id"].to_pylist(), start=1)
     ]  # fmt: skip
     matches = pa.Table.from_pylist(rows, schema=MATCH_SCHEMA)
-    write_matches(store, f"match-{run_id}", [matches], manifest={"jobs": 2}, fence=lambda: None)
-    schema = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
+    part = MatchPart("resumes_for_job", 0, lambda: matches)
+    write_matches(store, f"match-{run_id}", [part], cut="1", manifest={"jobs": 2}, fence=lambda: None)
+    exported = matches.select(EXPORT_SCHEMAS["matches"].names)
     publish_export(
         store,
-        {"documents": [snapshots["resume"].table(schema.names)], "matches": [matches]},
-        {"documents": schema, "matches": MATCH_SCHEMA},
+        {"resumes": exported_resumes(snapshots["resume"]), "matches": ExportTable(run_id, [exported])},
         run_id=run_id,
         day=date(2026, 3, 1),
+        keep=100,
         fence=lambda: None,
         prefix="exports/",
     )
     return SimpleNamespace(snapshots=snapshots, generation=generation, pointer=pointer)
+
+
+def exported_resumes(snapshot):
+    return ExportTable(snapshot.manifest.id, [snapshot.table(EXPORT_SCHEMAS["resumes"].names)])
 
 
 def make_home(root):
@@ -201,9 +207,9 @@ def test_everybody_else_is_untouched_and_search_matches_and_exports_go_on(copied
         assert after[name] == expected, name
     for run in ("run-1", "run-2", "run-3"):
         root = store.local_path(f"exports/v1/{run}")
-        rows = sum(pq.read_metadata(path).num_rows for path in root.rglob("kind=documents/*.parquet"))
-        assert json.loads((root / "manifest.json").read_text())["rows"]["documents"] == rows
-    assert json.loads(store.read("exports/latest.json"))["rows"]["documents"] == rows
+        rows = sum(pq.read_metadata(path).num_rows for path in root.rglob("kind=resumes/*.parquet"))
+        assert json.loads((root / "manifest.json").read_text())["rows"]["resumes"] == rows
+    assert json.loads(store.read("exports/latest.json"))["rows"]["resumes"] == rows
 
 
 def test_the_heir_of_a_duplicate_is_the_first_that_bears_its_mark(copied):
@@ -303,12 +309,10 @@ def test_exports_in_another_directory_lose_the_rows(copied, tmp_path):
     store, nights = copied
     target = LocalStore(tmp_path / "analysts")
     snapshot = nights[2].snapshots["resume"]
-    schema = pa.schema([field for field in DOCUMENT_SCHEMA if field.name != "text"])
-    options = {"run_id": "r", "day": date(2026, 3, 1), "fence": lambda: None}
-    documents = pa.Table.from_pylist(snapshot.table(schema.names).to_pylist(), schema=schema)
-    publish_export(target, {"documents": [documents]}, {"documents": schema}, **options)
+    options = {"run_id": "r", "day": date(2026, 3, 1), "fence": lambda: None, "keep": 100}
+    publish_export(target, {"resumes": exported_resumes(snapshot)}, **options)
     assert erased(store, PERSON_ID, exports=target).removed["exports elsewhere"] == 1
-    assert json.loads(target.read("latest.json"))["rows"] == {"documents": len(documents) - 1}
+    assert json.loads(target.read("latest.json"))["rows"] == {"resumes": snapshot.manifest.num_documents - 1}
 
 
 class Killed(BaseException):

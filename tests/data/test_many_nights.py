@@ -141,8 +141,6 @@ def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated,
     assert len(kept) == POLICY.keep_served
     assert {key.split("/")[1] for key in store.list("shards")} == {FIRST}
     assert len({key.split("/")[1] for key in store.list("lance")}) == 1
-    exports = {key.split("/")[2] for key in store.list("exports/v1")}
-    assert exports == {"night-4", "night-5"}
     with hold_lease(store, owner="back") as lease:
         for night in (4, 3):
             rollback(store, lease=lease, run_id="back", now=simulated.datetime.now(simulated.UTC))
@@ -182,6 +180,7 @@ def test_a_step_that_fails_leaves_the_others_to_do_their_work(simulated, tmp_pat
     for night in range(6):
         simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo")})
         simulated.run_night(store, feeds, run_id=f"night-{night}")
+        store.put_if_absent(f"reports/{night}/report.json", b"{}")
     key = next(iter(store.list("shards")))
     store.local_path(key).write_bytes(b"damaged")
     kept = what_to_keep(store, POLICY, pinned=frozenset())

@@ -20,6 +20,8 @@ def rows(numbers, seed=0):
     columns |= {
         "doc_id": [f"{number:032x}" for number in numbers],
         "num_chars": numbers,
+        "metadata": ["{}"] * len(numbers),
+        "posted_at": ["2026-01-31"] * len(numbers),
         "vector": list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)),
     }
     return pa.table(columns, schema=table_schema(DIM))
