@@ -254,7 +254,10 @@ def test_the_next_night_does_not_bring_the_person_back(copied):
     resumes = {row["source_id"]: row["text"] for row in before.to_pylist()}
     assert PERSON in resumes
     jobs = {row["source_id"]: row["text"] for row in nights[2].snapshots["job"].table().to_pylist()}
-    after = night(store, resumes, jobs, "run-4").snapshots["resume"]
+    carried_over = night(store, resumes, jobs, "run-4").snapshots["resume"]
+    assert PERSON_ID not in carried_over.table()["doc_id"].to_pylist(), "the files did not change"
+    resumes["cv-1"] += " And more."
+    after = night(store, resumes, jobs, "run-5").snapshots["resume"]
     assert set(after.table()["doc_id"].to_pylist()) == set(before["doc_id"].to_pylist()) - {PERSON_ID}
     (row,) = after.quarantine().to_pylist()
     assert (row["reason"], row["excerpt"], row["file"]) == ("erased", "", "")
