@@ -27,9 +27,7 @@ from data.store import LocalStore
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
 
-WORDS = [
-    a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "or") for c in "bdfgklmnprst"
-]
+WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "or") for c in "bdfgklmnprst"]
 WORDS_PER_DOCUMENT = (150, 250)
 _SHARD_SIZE = 2000
 _ENCODE_KEYS: dict[DocumentKind, str] = {"job": "job", "resume": "resume"}

@@ -31,7 +31,13 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
 
 def test_training_and_encoding_go_to_the_gpu_pool():
     pools = {name: deployment["work_pool"]["name"] for name, deployment in DEPLOYMENTS.items()}
-    assert {name for name, pool in pools.items() if pool == "gpu"} == {"nightly", "train", "embed", "evaluate", "backfill"}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {
+        "nightly",
+        "train",
+        "embed",
+        "evaluate",
+        "backfill",
+    }
 
 
 def test_the_night_is_scheduled_in_a_time_zone():
