@@ -145,6 +145,29 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
     return dict.fromkeys(names, dropout)
 
 
+def text_transformer(directory: Path, *, max_tokens: int, **settings: Any) -> Any:  # noqa: ANN401 - ships no types
+    """The sentence-transformers module of a transformer that reads texts as they are.
+
+    Without being told so, the library takes a tokenizer with a chat template for that of a chat model, and wraps every
+    text in the template: system prompt and all, short texts would then be equal up to ``max_tokens``.
+
+    Args:
+        directory: Of a transformer with its tokenizer.
+        max_tokens: Longer texts are cut here.
+        settings: Further keyword arguments of the module, such as ``config_kwargs``.
+    """
+    from sentence_transformers.base.modules import Transformer
+
+    return Transformer(
+        str(directory),
+        max_seq_length=max_tokens,
+        model_kwargs={"dtype": "float32", "local_files_only": True},
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+        **settings,
+    )
+
+
 def transformer_directory(base: Path) -> Path:
     """Where the transformer of a base model lies: ``base``, or its folder in a sentence-transformers directory.
 

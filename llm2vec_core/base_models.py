@@ -1,23 +1,30 @@
 """Finding a base model: bundled weights, a local directory, or a name on the hub, as one local directory.
 
+A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names.
+
 Does not belong here: attention and pooling (``bidirectional``, ``pooling``) and saved encoders (``checkpoint``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llm2vec_core.errors import BaseModelError
+from llm2vec_core.lora import merge_adapter
 
 logger = logging.getLogger(__name__)
 
 _BUNDLED_PREFIX = "bundled:"
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     """Local directory with a base model's configuration, weights and tokenizer.
 
     Args:
-        name: ``bundled:smollm2-135m``, ``bundled:all-minilm-l6-v2``, a directory, or a hub name.
+        name: A bundled name, a directory of a model or of an adapter, or a hub name.
         cache_dir: Where converted weights are kept; written once.
 
     Raises:
@@ -42,6 +49,8 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     if name.startswith(_BUNDLED_PREFIX):
         return _fetch_bundled(name, cache_dir)
     directory = Path(name).expanduser()
+    if (directory / _ADAPTER_CONFIG).is_file():
+        return _merge_adapter_directory(directory, cache_dir=cache_dir)
     if directory.is_dir():
         _require_model_files(directory)
         return directory.resolve()
@@ -87,13 +96,39 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
     settings.update(_name_or_path="SmolLM2-135M-Instruct", pad_token_id=tokenizer.pad_token_id)
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(quantised.state_dict())
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+    return _save_once(model, tokenizer, cached)
+
+
+def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
+    """The model that an adapter was trained on with the adapter merged into it, made once for the adapter's content."""
+    if not (adapter / _ADAPTER_WEIGHTS).is_file():
+        raise BaseModelError(
+            f"{adapter} holds no {_ADAPTER_WEIGHTS}.", hint="Give the directory that PeftModel.save_pretrained wrote."
+        )
+    settings = (adapter / _ADAPTER_CONFIG).read_bytes()
+    content = hashlib.sha256(settings + (adapter / _ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+    merged = cache_dir / f"adapter-{content[:16]}"
+    if merged.is_dir():
+        return merged
+    base = fetch_base_model(json.loads(settings)["base_model_name_or_path"], cache_dir=cache_dir)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logger.info("merging the adapter %s into its base model, once", adapter.name)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    merge_adapter(model.base_model, adapter)  # in place: the output layer stands beside what was trained
+    return _save_once(model, AutoTokenizer.from_pretrained(base, local_files_only=True), merged)
+
+
+def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
+    """Save a model where nobody sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         shutil.copytree(scratch, f"{scratch}/ready", ignore=shutil.ignore_patterns("ready"))
-        Path(scratch, "ready").rename(cached)
-    return cached
+        Path(scratch, "ready").rename(target)
+    return target
 
 
 def _fetch_from_hub(name: str) -> Path:

@@ -112,20 +112,18 @@ def write_checkpoint(
         InputError: Too few calibration texts.
     """
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
 
     from llm2vec_core.architectures import (
         apply_attention,
         prepare_padding,
         require_positions,
         seeded_missing_weights,
+        text_transformer,
     )
     from llm2vec_core.pooling import pooling_module
 
     with seeded_missing_weights():
-        transformer = Transformer(
-            str(backbone), max_seq_length=max_tokens, model_kwargs={"dtype": "float32", "local_files_only": True}
-        )
+        transformer = text_transformer(backbone, max_tokens=max_tokens)
     require_positions(transformer.model.config, max_tokens, name=base_model)
     prepare_padding(transformer.tokenizer)
     apply_attention(transformer.model, attention, name=base_model)

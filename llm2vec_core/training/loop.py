@@ -34,6 +34,7 @@ from llm2vec_core.architectures import (
     require_one_stack,
     require_positions,
     seeded_missing_weights,
+    text_transformer,
 )
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.lora import merge_adapter
@@ -226,15 +227,13 @@ def contrastive_encoder(
             attention or has no dropout to set, or its positions do not reach as far as ``max_tokens``.
     """
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)
     require_one_stack(config)
     require_positions(config, max_tokens, name=name)
-    transformer = Transformer(
-        str(base),
-        max_seq_length=max_tokens,
-        model_kwargs={"dtype": torch.float32, "local_files_only": True},
+    transformer = text_transformer(
+        base,
+        max_tokens=max_tokens,
         config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
     )
     prepare_padding(transformer.tokenizer)
