@@ -616,8 +616,8 @@ def run(arguments: list[str]) -> int:
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
-        checks = getattr(error, "checks", ())
-        details = {"refused": str(error), "gates": [check.model_dump() for check in checks]}
+        checks = [check.model_dump() for check in getattr(error, "checks", ())]
+        details = {"refused": str(error), **({"gates": checks} if checks else {})}
         return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
     except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)

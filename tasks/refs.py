@@ -192,6 +192,7 @@ class MaintainStep(_Ref):
 class MaintainReport(StageReport):
     """Outcome of maintenance."""
 
+    stage: ClassVar[str] = "maintain"
     steps: list[MaintainStep]
 
     @property
@@ -209,6 +210,7 @@ class MaintainReport(StageReport):
 class EraseReport(StageReport):
     """An erasure that is done and proven."""
 
+    stage: ClassVar[str] = "erase"
     doc_ids: list[str]
     removed: dict[str, int]
     scanned_files: int
@@ -228,6 +230,7 @@ class EraseReport(StageReport):
 class AuditReport(StageReport):
     """The fairness audit of a served state; ``firing``: the attributes that move rankings of resumes as stored."""
 
+    stage: ClassVar[str] = "audit"
     path: str
     firing: list[str]
     encoded: int

@@ -269,7 +269,7 @@ class TestEvaluate:
     def test_a_worse_candidate_is_refused_and_the_report_kept(self, capsys, served_night):
         last = f"{served_night.base_model}+last"
         code, result = self.evaluate(capsys, served_night, "--checkpoint", last, "--against", "bm25", "--gate")
-        assert (code, set(result)) == (3, {"error", "hint"})
+        assert (code, set(result)) == (3, {"error", "hint", "refused"})
         assert f"{served_night.base_model.name} Uni, last is worse than BM25 in Retrieval" in result["error"]
         report = Path(result["hint"].removeprefix("The report: "))
         assert result["error"].split(" Retrieval: ")[0] in report.read_text()

@@ -25,7 +25,7 @@ class Prompted:
         self.calls: list[tuple[str | None, list[str]]] = []
 
     def encode_counted(self, texts: list[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
-        assert not pool_prompt, "a prompt is read, and the text alone pooled"
+        assert pool_prompt == (not prompt), "a prompt is read, and the text alone pooled"
         self.calls.append((prompt, list(texts)))
         vectors = np.array([[len(prompt or ""), len(text)] for text in texts], dtype=np.float32)
         return Encoding(vectors, num_tokens=3 * len(texts), num_padded_tokens=0, num_truncated=0)
