@@ -277,6 +277,25 @@ def search(
 
 
 @_command(app)
+def explain(
+    call: _Call,
+    job: Annotated[str, typer.Option("--job", help="doc_id, or id in its source, of a served job.")],
+    resume: Annotated[str, typer.Option("--resume", help="The same of a served resume.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+) -> None:
+    """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
+    from tasks.explain import explain as explain_pair
+    from tasks.explain import explanation_tables
+
+    found = explain_pair(call.request().settings(), job=job, resume=resume, checkpoint=checkpoint)
+    if call.as_json:
+        _print_json(found)
+        return
+    for title, columns, rows in explanation_tables(found):
+        _print_table(title, columns, rows)
+
+
+@_command(app)
 def match(call: _Call) -> None:
     """Rank resumes for every job, and jobs for every resume."""
     request = call.request()
