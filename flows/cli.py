@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -709,13 +710,13 @@ def _print_json(result: dict[str, Any]) -> None:
 
 
 def _print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN401 - rows of cells
-    table = Table(title=title, title_justify="left", show_header=any(columns))
+    table = Table(title=escape(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(
             column, justify="right" if column in ("seconds", "main score", "95 % interval", "rank") else "left"
         )
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)
 
 
