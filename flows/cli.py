@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -274,6 +275,25 @@ def search(
         for hit in hits
     ]
     _print_table(f"{len(hits)} {table}", columns, rows)
+
+
+@_command(app)
+def explain(
+    call: _Call,
+    job: Annotated[str, typer.Option("--job", help="doc_id, or id in its source, of a served job.")],
+    resume: Annotated[str, typer.Option("--resume", help="The same of a served resume.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+) -> None:
+    """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
+    from tasks.explain import explain as explain_pair
+    from tasks.explain import explanation_tables
+
+    found = explain_pair(call.request().settings(), job=job, resume=resume, checkpoint=checkpoint)
+    if call.as_json:
+        _print_json(found)
+        return
+    for title, columns, rows in explanation_tables(found):
+        _print_table(title, columns, rows)
 
 
 @_command(app)
@@ -690,13 +710,13 @@ def _print_json(result: dict[str, Any]) -> None:
 
 
 def _print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN401 - rows of cells
-    table = Table(title=title, title_justify="left", show_header=any(columns))
+    table = Table(title=escape(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(
             column, justify="right" if column in ("seconds", "main score", "95 % interval", "rank") else "left"
         )
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)
 
 

@@ -35,7 +35,7 @@ from tasks.outcomes import OutcomeStore
 from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.reports import build_report, keep_report
 from tasks.settings import EvaluateSettings, Settings
-from tasks.systems import NamedSystem, dense_system, hybrid_system, lexical_system, resolve_systems
+from tasks.systems import NamedSystem, dense_system, hybrid_system, lexical_system, resolve_systems, tuned_system
 from tasks.writing import lease_of
 
 
@@ -44,6 +44,8 @@ def evaluate_recipe(
     settings: Settings, *, base: CheckpointRef, trained: CheckpointRef | None, run_id: str
 ) -> EvaluateReport:
     """Set BM25, the untrained base, the trained encoder and hybrid search side by side; choose what is served.
+
+    Where a task has judgments enough, hybrid search with a tuned weight stands beside it.
 
     Training must have helped: the trained encoder is preferred to its own base only with a higher mean. Whichever is
     preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
@@ -59,7 +61,7 @@ def evaluate_recipe(
     fence = lease_of(store, run_id).check
     decision: Decision | None = None
     refused = False
-    with progress("evaluate", 4 * len(eval_tasks)) as advance:
+    with progress("evaluate", 5 * len(eval_tasks)) as advance:
         scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name="base, untrained")
@@ -88,7 +90,8 @@ def evaluate_recipe(
             refused = decision.served == incumbent.name
             preferred = incumbent if refused else preferred
         hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
-    entries = [lexical, *dense, hybrid]
+        tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
+    entries = [lexical, *dense, hybrid, *([tuned] if tuned.outcomes else [])]
     report = build_report(
         "Evaluation",
         [entry.scored for entry in entries],

@@ -16,7 +16,7 @@ from data.lance import LanceTable, open_table
 from data.schema import DocumentKind, encoded_text
 from data.store import Store
 from llm2vec_core.fusion import top_k
-from llm2vec_core.hybrid import Ranking, fuse_legs
+from llm2vec_core.hybrid import Hit, Ranking, fuse_legs
 from llm2vec_core.lexical import LexicalIndex, number_words, tokenize
 from tasks.checkpoints import checkpoint_dir, find_checkpoint, load_encoder
 from tasks.settings import Settings
@@ -75,19 +75,12 @@ def search(
     if mode != "lexical":
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
         vector = encoder.encode(query, normalize=True)[0]
-        dense = _ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
+        dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
     words = tokenize(query)
     if mode != "dense":
-        lexical = _ranking(_by_words(table, words, limit=candidates, where=where), found)
-    ids = sorted(found)
-    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
-    hits = fuse_legs(
-        dense=_numbered(dense, number_of),
-        lexical=_numbered(lexical, number_of),
-        limit=limit,
-        rrf_k=settings.match.rrf_k,
-    )
-    rows = [found[ids[hit.index]] for hit in hits]
+        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+    hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=limit)
+    rows = [found[doc_id] for doc_id in hits]
     return [
         {
             "rank": rank,
@@ -95,7 +88,9 @@ def search(
             **{name: value for name, value in asdict(hit).items() if name != "index"},
             "matched_terms": terms,
         }
-        for rank, (hit, row, terms) in enumerate(zip(hits, rows, _matched_terms(words, rows), strict=True), start=1)
+        for rank, (hit, row, terms) in enumerate(
+            zip(hits.values(), rows, _matched_terms(words, rows), strict=True), start=1
+        )
     ]
 
 
@@ -143,7 +138,7 @@ def _columns(table: LanceTable) -> list[str]:
     return [*_SHOWN, "words"] if table.has_words else [*_SHOWN, "text"]
 
 
-def _by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str | None) -> pa.Table:
+def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str | None) -> pa.Table:
     """Documents that hold a word, by BM25: from the word index, or from a scan of bounded length without one."""
     if words and table.has_word_index:
         return table.best_words(words, limit=limit, columns=_columns(table), where=where)
@@ -164,15 +159,30 @@ def _by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str
     return rows.take(pa.array(best, pa.int64())).append_column("score", pa.array(scores[best], pa.float32()))
 
 
-def _ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
+def ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
     """Ids and scores, best first, ties by id; what the rows hold is added to ``found``."""
     hits = rows.to_pylist()
     found.update((row["doc_id"], row) for row in hits)
     return sorted(((row["doc_id"], row["score"]) for row in hits), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _numbered(ranking: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:
-    return None if ranking is None else [(number_of[doc_id], score) for doc_id, score in ranking]
+def fuse_by_id(
+    settings: Settings, *, dense: list[tuple[str, float]] | None, lexical: list[tuple[str, float]] | None, limit: int
+) -> dict[str, Hit]:
+    """Fuse the legs that there are: ``doc_id`` to hit, best first, ties by id."""
+    ids = sorted({doc_id for leg in (dense, lexical) for doc_id, _ in leg or ()})
+    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
+    hits = fuse_legs(
+        dense=_numbered(dense, number_of),
+        lexical=_numbered(lexical, number_of),
+        limit=limit,
+        rrf_k=settings.match.rrf_k,
+    )
+    return {ids[hit.index]: hit for hit in hits}
+
+
+def _numbered(leg: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:
+    return None if leg is None else [(number_of[doc_id], score) for doc_id, score in leg]
 
 
 def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:

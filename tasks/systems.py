@@ -56,6 +56,15 @@ def hybrid_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem
     return NamedSystem(system, f"BM25 and {dense.description}")
 
 
+def tuned_system(dense: NamedSystem, *, name: str) -> NamedSystem:
+    """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
+    system = replace(dense.system, name=name, mode="tuned")
+    description = (
+        f"BM25 and {dense.description}, weighted; the weight of each half of the queries is tuned on the other"
+    )
+    return NamedSystem(system, description)
+
+
 def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
     """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` fuses.
 

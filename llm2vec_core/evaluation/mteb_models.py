@@ -7,12 +7,13 @@ tokenizing and BM25 (``lexical``), fusion (``fusion``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
+from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.model_meta import ModelMeta
 from mteb.similarity_functions import cos_sim, pairwise_cos_sim
@@ -20,11 +21,21 @@ from mteb.types import PromptType
 
 from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+from llm2vec_core.fusion import (
+    JudgedQuery,
+    convex_combination,
+    cross_fit_weights,
+    reciprocal_rank_fusion,
+    score_weights,
+    top_k,
+)
 from llm2vec_core.lexical import LexicalIndex
 
 HYBRID_CANDIDATES = 100
 """Documents that each leg of a hybrid search brings to the fusion."""
+
+_SEED = 42
+"""Of the halves of the queries that a weight is tuned on."""
 
 _NO_DOCUMENT = "(no document matched)"
 
@@ -118,8 +129,59 @@ class RankingModel:
         return reciprocal_rank_fusion([dense, lexical])[:limit]
 
 
-def build_mteb_model(system: System) -> DenseModel | RankingModel:
-    """The mteb model of a system."""
+class TunedModel(RankingModel):
+    """BM25 and an encoder, fused by a weight that other judged queries of the same task chose."""
+
+    def __init__(self, system: System, task: AbsTask) -> None:
+        """Rank by both legs; the task's judgments tune how much each counts."""
+        super().__init__(system)
+        self._task = task
+
+    def search(
+        self,
+        queries: Any,  # noqa: ANN401 (mteb's signature)
+        *,
+        task_metadata: TaskMetadata,
+        top_k: int,
+        top_ranked: dict[str, list[str]] | None = None,
+        **kwargs: Any,  # noqa: ANN401 (split and subset among them)
+    ) -> dict[str, dict[str, float]]:
+        """Score the candidates of both legs for queries, each with the weight that the other half of them chose."""
+        assert self._encoder is not None and self._vectors is not None, "a tuned system has an encoder"
+        assert self._task.dataset is not None and top_ranked is None, "mteb loads a retrieval task before it is ranked"
+        texts = list(queries["text"])
+        prompt = _instruction(task_metadata, PromptType.query) if self._is_instructed else None
+        split = self._task.dataset[kwargs["hf_subset"]][kwargs["hf_split"]]
+        vectors = _normalise(self._encoder.encode(texts, prompt=prompt))
+        judged, candidates = [], []
+        for query_id, text, vector in zip(queries["id"], texts, vectors, strict=True):
+            query, found = self._judge(text, self._vectors @ vector, split["relevant_docs"].get(query_id, {}))
+            judged.append(query)
+            candidates.append(found)
+        weights = cross_fit_weights(score_weights(judged), seed=_SEED)
+        results = {}
+        for query_id, query, found, weight in zip(queries["id"], judged, candidates, weights, strict=True):
+            fused = convex_combination(query.dense, query.lexical, weight=float(weight))
+            best = _best(fused, among=None, limit=top_k)
+            results[query_id] = {self._ids[found[at]]: float(fused[at]) for at in best}
+        return results
+
+    def _judge(
+        self, text: str, cosines: np.ndarray, relevant: Mapping[str, int]
+    ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
+        """The candidates of either leg with both scores and their relevance, and their positions in the corpus."""
+        bm25 = self._lexical.scores(text)
+        dense = _best(cosines, among=None, limit=HYBRID_CANDIDATES)
+        lexical = _best(bm25, among=None, limit=HYBRID_CANDIDATES, threshold=0.0)
+        found = np.array(sorted({*dense, *lexical}), np.int64)
+        relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
+        return JudgedQuery(cosines[found], bm25[found], relevance), found
+
+
+def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel:
+    """The mteb model of a system for a task."""
+    if system.mode == "tuned":
+        return TunedModel(system, task)
     if system.mode == "dense" and system.encoder is not None:
         return DenseModel(system, system.encoder)
     return RankingModel(system)

@@ -21,6 +21,7 @@ from llm2vec_core.evaluation.observations import MeanOfItems, Observations, Rati
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.stats import Estimate, estimate
 from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
+from llm2vec_core.fusion import MIN_JUDGED_QUERIES
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -80,7 +81,15 @@ class _Measured:
 
 
 def can_score(system: System, eval_task: ScorableTask) -> bool:
-    """Whether a system can do a task; BM25 does pair tasks only where their texts are at hand."""
+    """Whether a system can do a task.
+
+    BM25 does pair tasks only where their texts are at hand, and a weight is tuned only where each half of the queries
+    has enough judgments.
+    """
+    if system.mode == "tuned":
+        if not isinstance(eval_task, EvalTask) or not system.supports(eval_task.type):
+            return False
+        return _num_judged_queries(eval_task) >= 2 * MIN_JUDGED_QUERIES
     if system.mode == "lexical" and eval_task.type in PAIR_TYPES:
         return isinstance(eval_task, EvalTask)
     return system.supports(eval_task.type)
@@ -132,6 +141,11 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         is_official=eval_task.is_official,
     )
     return Outcome(score, found, _by_query(eval_task, measured.observations), measured.task_result)
+
+
+def _num_judged_queries(eval_task: EvalTask) -> int:
+    judged = {row["query"] for row in eval_task.tables["qrels"]}
+    return sum(row["_id"] in judged for row in eval_task.tables["queries"])
 
 
 def _measure(system: System, eval_task: ScorableTask) -> _Measured:

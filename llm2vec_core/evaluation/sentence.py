@@ -64,7 +64,7 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
     with _quiet_progress(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The task .* is superseded", category=UserWarning)
         result = mteb.evaluate(
-            build_mteb_model(system),
+            build_mteb_model(system, task),
             task,
             cache=None,  # keys results by model name: ours never meet another's
             overwrite_strategy="always",

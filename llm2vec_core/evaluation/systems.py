@@ -17,7 +17,7 @@ from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.modes import Attention, PoolingMode
 
-SystemMode = Literal["dense", "lexical", "hybrid"]
+SystemMode = Literal["dense", "lexical", "hybrid", "tuned"]
 
 RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 """Types that ask for a ranking: every system can do them."""
@@ -57,7 +57,8 @@ class System:
 
     Attributes:
         name: How reports call it.
-        mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both.
+        mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
+            ``tuned`` by both with a weight chosen on judged queries.
         encoder: Of ``dense`` and ``hybrid``; none for ``lexical``.
         traits: Place of the encoder in the paper's ablation, where it has one.
         instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
@@ -76,7 +77,7 @@ class System:
             found = "no encoder" if self.encoder is None else "an encoder"
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and {found}.",
-                hint="dense and hybrid need an encoder, lexical takes none.",
+                hint="dense, hybrid and tuned need an encoder, lexical takes none.",
             )
 
     @property
@@ -85,7 +86,7 @@ class System:
         if self.encoder is None:
             return LEXICAL_FINGERPRINT
         parts = [self.encoder.fingerprint]
-        if self.mode == "hybrid":
+        if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
         if self.instructed:
             parts = ["instructed", *parts]
@@ -97,7 +98,12 @@ class System:
         return self.traits is not None and "mntp" in self.traits.stages
 
     def supports(self, task_type: EvalTaskType) -> bool:
-        """Whether the system can do tasks of a type: a dense one all, a hybrid one rankings, BM25 pairs as well."""
+        """Whether the system can do tasks of a type: a dense one all, BM25 rankings and pairs, a hybrid one rankings.
+
+        A tuned one does retrieval only, which has one corpus and many queries.
+        """
+        if self.mode == "tuned":
+            return task_type == "Retrieval"
         if self.mode == "dense" or task_type in RANKING_TYPES:
             return True
         return self.mode == "lexical" and task_type in PAIR_TYPES

@@ -30,7 +30,9 @@ def test_the_data_room_loads_no_model_library(module):
     assert not loaded_by(module) & {"prefect", "torch", "transformers", "llm2vec_core"}
 
 
-@pytest.mark.parametrize("module", ["flows.cli", "tasks.search", "tasks.status", "tasks.serve", "tasks.erase"])
+@pytest.mark.parametrize(
+    "module", ["flows.cli", "tasks.search", "tasks.explain", "tasks.status", "tasks.serve", "tasks.erase"]
+)
 def test_interactive_commands_load_neither_prefect_nor_torch(module):
     assert not loaded_by(module) & {"prefect", "torch", "transformers", "mteb", "matplotlib"}
 

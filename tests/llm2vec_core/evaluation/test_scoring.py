@@ -1,3 +1,4 @@
+import json
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, 
 from llm2vec_core.evaluation.mteb_models import build_mteb_model
 from llm2vec_core.evaluation.scoring import can_score, evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
+from llm2vec_core.fusion import MIN_JUDGED_QUERIES
 
 MakeTask = Callable[..., Path]
 MakeSystem = Callable[..., System]
@@ -193,12 +195,13 @@ def test_name_and_revision_for_mteb_are_the_fingerprint(
         make_system("dense", make_encoder("one")),
         make_system("dense", make_encoder("two")),
         make_system("hybrid", make_encoder("one")),
+        make_system("tuned", make_encoder("one")),
         make_system("lexical"),
     )
-    metas = {build_mteb_model(system).mteb_model_meta for system in systems}
-    assert {meta.revision for meta in metas} == {system.fingerprint for system in systems}
-    assert len({(meta.name, meta.revision) for meta in metas}) == 4
     eval_task = load_eval_task(make_task("STS"))
+    metas = {build_mteb_model(system, eval_task.mteb_task()).mteb_model_meta for system in systems}
+    assert {meta.revision for meta in metas} == {system.fingerprint for system in systems}
+    assert len({(meta.name, meta.revision) for meta in metas}) == 5
     assert eval_task.mteb_task().metadata.dataset["revision"] == eval_task.content_sha256
 
 
@@ -228,6 +231,41 @@ def test_fusion_finds_what_either_leg_finds(make_system: MakeSystem, tmp_path: P
     eval_task = load_eval_task(tmp_path)
     assert evaluate_task(make_system("hybrid", Fixed(vectors)), eval_task).score.main_score == pytest.approx(100)
     assert evaluate_task(make_system("lexical"), eval_task).score.main_score < 100
+
+
+def write_blind_retrieval(folder: Path, num_queries: int) -> Fixed:
+    """A task that words solve, and an encoder that sees nothing: fusing by rank cannot know that."""
+    (folder / "task.json").write_text('{"name": "Blind", "type": "Retrieval", "main_score": "ndcg_at_10"}')
+    texts = {
+        "queries": [f"w{n} post" for n in range(num_queries)],
+        "corpus": [f"w{n} a post" for n in range(num_queries)],
+    }
+    for stem, lines in texts.items():
+        rows = [json.dumps({"_id": f"{stem[0]}{n}", "text": text}) for n, text in enumerate(lines)]
+        (folder / f"{stem}.jsonl").write_text("\n".join(rows))
+    qrels = [f"q{n}\tc{n}\t1" for n in range(num_queries)]
+    (folder / "qrels.tsv").write_text("\n".join(["q\td\ts", *qrels]))
+    every = [*texts["queries"], *texts["corpus"]]
+    noise = np.random.default_rng(0).standard_normal((len(every), 8))
+    return Fixed(dict(zip(every, noise, strict=True)))
+
+
+def test_a_tuned_weight_leaves_out_a_leg_that_sees_nothing(make_system: MakeSystem, tmp_path: Path) -> None:
+    blind = write_blind_retrieval(tmp_path, 2 * MIN_JUDGED_QUERIES)
+    eval_task = load_eval_task(tmp_path)
+    hybrid, tuned = (evaluate_task(make_system(mode, blind), eval_task).score for mode in ("hybrid", "tuned"))
+    assert tuned.main_score == pytest.approx(100)
+    assert hybrid.main_score < 95
+    assert hybrid.system_fingerprint != tuned.system_fingerprint
+
+
+def test_few_judged_queries_tune_no_weight(make_system: MakeSystem, tmp_path: Path) -> None:
+    blind = write_blind_retrieval(tmp_path, 2 * MIN_JUDGED_QUERIES)
+    assert can_score(make_system("tuned", blind), load_eval_task(tmp_path))
+    assert not can_score(make_system("tuned", blind), load_eval_task(tmp_path, max_items=99))
+    judgments = (tmp_path / "qrels.tsv").read_text().splitlines()
+    (tmp_path / "qrels.tsv").write_text("\n".join(judgments[:-1]))
+    assert not can_score(make_system("tuned", blind), load_eval_task(tmp_path))
 
 
 @pytest.mark.parametrize("task_type", ["STS", "PairClassification"])
