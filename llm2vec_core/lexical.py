@@ -153,7 +153,9 @@ class LexicalIndex:
         Returns:
             One score a text, in the order of the texts.
         """
-        return self.scores_of([self.numbers(query) if isinstance(query, str) else query])[0]
+        numbers = self.numbers(query) if isinstance(query, str) else query
+        scores: Float32[np.ndarray, " num_texts"] = self.scores_of([numbers])[0]
+        return scores
 
     def scores_of(self, queries: Sequence[Sequence[int]]) -> Float32[np.ndarray, "num_queries num_texts"]:
         """Score every text for each of some queries, given as word numbers: what :meth:`scores` gives for each.

@@ -210,8 +210,9 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
 def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:
     """Numbers of words, each distinct one being looked up once."""
     distinct = words.dictionary_encode()
-    numbers = np.array(number_words(distinct.dictionary.to_pylist(), vocabulary), np.int32)
-    return numbers[distinct.indices.to_numpy()]
+    of_distinct = np.array(number_words(distinct.dictionary.to_pylist(), vocabulary), np.int32)
+    numbers: Int32[np.ndarray, " words"] = of_distinct[distinct.indices.to_numpy()]
+    return numbers
 
 
 def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray, "documents dim"]:
