@@ -25,44 +25,47 @@ class RunningTopK:
     def __init__(self, num_rows: int, k: int) -> None:
         """Start with no candidates: 8 bytes for each of ``k`` in each row."""
         self._k = k
+        # The first of a row is its least, where a partition leaves it; the others are in no order.
         self._keys: Int64[np.ndarray, "rows k"] = np.full((num_rows, k), _NONE, np.int64)
 
     def offer(self, scores: Float32[np.ndarray, "rows candidates"], *, first_row: int, first_candidate: int) -> None:
         """Take in the scores of a block of candidates for a block of rows, which must be finite."""
-        enough = self._enough(slice(first_row, first_row + scores.shape[0]), lambda: _lower_bounds(scores, self._k))
-        rows, candidates = np.divmod(np.flatnonzero(scores >= enough[:, None]), scores.shape[1])
-        self._take(rows, candidates, scores[rows, candidates], first_row, first_candidate)
+        num_rows, num_candidates = scores.shape
+        enough = self._enough(slice(first_row, first_row + num_rows), lambda: _lower_bounds(scores, self._k))
+        places = np.flatnonzero(scores >= enough[:, None])
+        rows = places // num_candidates
+        keys = _keys_of(scores.ravel()[places], places - rows * num_candidates + first_candidate)
+        self._merge(first_row, np.bincount(rows), keys)
 
     def offer_columns(
         self, scores: Float32[np.ndarray, "candidates rows"], *, first_row: int, first_candidate: int
     ) -> None:
         """The same for a block whose columns are the rows; it is not turned, which would take longer than making it."""
-        enough = self._enough(slice(first_row, first_row + scores.shape[1]), lambda: _lower_bounds(scores.T, self._k))
-        candidates, rows = np.divmod(np.flatnonzero(scores >= enough), scores.shape[1])
-        order = np.argsort(rows, kind="stable")
-        rows, candidates = rows[order], candidates[order]
-        self._take(rows, candidates, scores[candidates, rows], first_row, first_candidate)
+        num_rows = scores.shape[1]
+        enough = self._enough(slice(first_row, first_row + num_rows), lambda: _lower_bounds(scores.T, self._k))
+        places = np.flatnonzero(scores >= enough)
+        candidates = places // num_rows
+        rows = places - candidates * num_rows
+        keys = _keys_of(scores.ravel()[places], candidates + first_candidate)
+        by_row = np.argsort(rows.astype(np.min_scalar_type(num_rows)), kind="stable")  # by radix, being short
+        self._merge(first_row, np.bincount(rows), keys[by_row])
 
     def _enough(self, rows: slice, bounds: Callable[[], np.ndarray]) -> Float32[np.ndarray, " rows"]:
         """What a score must reach to be among the best: the k-th best so far, or a bound until there are so many."""
-        held = _scores_of(self._keys[rows].min(axis=1))
+        held = _scores_of(self._keys[rows, 0])
         return held if np.isfinite(held).all() else np.maximum(held, bounds())
 
-    def _take(
-        self, rows: np.ndarray, candidates: np.ndarray, scores: np.ndarray, first_row: int, first_candidate: int
-    ) -> None:
-        """Merge scores into the rows that have any; ``rows`` ascends."""
-        if not len(rows):
+    def _merge(self, first_row: int, counts: Int64[np.ndarray, " rows"], keys: Int64[np.ndarray, " keys"]) -> None:
+        """Keep the best of what rows have and of as many keys as ``counts`` says for each, which lie row after row."""
+        touched = np.flatnonzero(counts)
+        if not len(touched):
             return
-        of_row = np.bincount(rows)
-        touched = np.flatnonzero(of_row)
-        counts = of_row[touched]
-        row = np.repeat(np.arange(len(touched)), counts)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        counts = counts[touched]
         merged = np.full((len(touched), self._k + int(counts.max())), _NONE, np.int64)
         merged[:, : self._k] = self._keys[first_row + touched]
-        merged[row, self._k + place] = _keys_of(scores, candidates + first_candidate)
-        self._keys[first_row + touched] = np.partition(merged, merged.shape[1] - self._k, axis=1)[:, -self._k :]
+        merged[:, self._k :][np.arange(merged.shape[1] - self._k) < counts[:, None]] = keys
+        merged.partition(merged.shape[1] - self._k, axis=1)
+        self._keys[first_row + touched] = merged[:, -self._k :]
 
     def best(self, rows: slice) -> tuple[Int64[np.ndarray, "rows k"], Float32[np.ndarray, "rows k"]]:
         """Candidates of some rows, best first, and their scores; number -1 and score -inf where there are fewer."""

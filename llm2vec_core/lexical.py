@@ -14,6 +14,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, pairwise
 from typing import Literal
 
 import bm25s
@@ -108,7 +110,7 @@ def number_words(words: Iterable[str], vocabulary: dict[str, int]) -> list[int]:
 
 
 class LexicalIndex:
-    """BM25 over a fixed list of texts, by bm25s: weights are computed once, and a query adds up columns of them.
+    """BM25 over a fixed list of texts: bm25s computes the weights once, queries are sparse products with them.
 
     A word that occurs twice in a query counts twice. Scores of the variant "okapi" equal ``rank_bm25.BM25Okapi``'s, but
     for the floor ``MINIMUM_IDF``; those of "lucene" equal LanceDB's.
@@ -130,7 +132,6 @@ class LexicalIndex:
         self.num_texts = len(documents)
         self.vocabulary = vocabulary
         self._weights = _weigh(documents, vocabulary, variant)
-        self._rows: sparse.csr_matrix | None = None
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], *, variant: Bm25Variant = "lucene") -> LexicalIndex:
@@ -152,14 +153,29 @@ class LexicalIndex:
         Returns:
             One score a text, in the order of the texts.
         """
-        if self._weights is None:
-            return np.zeros(self.num_texts, np.float32)
         numbers = self.numbers(query) if isinstance(query, str) else query
-        scores: Float32[np.ndarray, " num_texts"] = self._weights.get_scores_from_ids(numbers).astype(np.float32)
+        scores: Float32[np.ndarray, " num_texts"] = self.scores_of([numbers])[0]
         return scores
 
+    def scores_of(self, queries: Sequence[Sequence[int]]) -> Float32[np.ndarray, "num_queries num_texts"]:
+        """Score every text for each of some queries, given as word numbers: what :meth:`scores` gives for each.
+
+        Raises:
+            ValueError: If a number is not one of the vocabulary's when the texts were weighed.
+        """
+        if self._weights is None:
+            return np.zeros((len(queries), self.num_texts), np.float32)
+        starts = np.cumsum([0, *(len(query) for query in queries)])
+        numbers = np.fromiter(chain.from_iterable(queries), np.int32, starts[-1])
+        ones = np.ones(len(numbers), self._weights.dtype)
+        said = sparse.csr_matrix((ones, numbers, starts), (len(queries), self._weights.shape[0]))
+        said.check_format()  # a number without a row would be read from beyond the weights
+        said.sum_duplicates()
+        scores: Float32[np.ndarray, "num_queries num_texts"] = (said @ self._weights).toarray()
+        return scores.astype(np.float32, copy=False)
+
     def matched_words(
-        self, query: Sequence[int], documents: Iterable[int], *, limit: int | None = None
+        self, query: Sequence[int], documents: Sequence[int] | Int[np.ndarray, " num"], *, limit: int | None = None
     ) -> list[list[int]]:
         """The words of a query that texts hold, those that contribute most first.
 
@@ -173,34 +189,29 @@ class LexicalIndex:
         """
         if self._weights is None:
             return [[] for _ in documents]
-        rows = self._by_text()
+        texts = self._by_text[np.asarray(documents, np.int64)]
         counts = Counter(query)
-        place = {number: at for at, number in enumerate(counts)}
-        count_of = np.zeros(rows.shape[1], rows.dtype)
-        count_of[list(counts)] = list(counts.values())
-        found = []
-        for document in documents:
-            span = slice(rows.indptr[document], rows.indptr[document + 1])
-            words = rows.indices[span]
-            contributions = rows.data[span] * count_of[words]
-            shared = np.flatnonzero(contributions)
-            chosen = sorted(shared.tolist(), key=lambda at: (-contributions[at], place[int(words[at])]))[:limit]
-            found.append([int(words[at]) for at in chosen])
-        return found
+        distinct = list(counts)
+        place, count_of = np.zeros(texts.shape[1], np.int32), np.zeros(texts.shape[1], texts.dtype)
+        place[distinct], count_of[distinct] = np.arange(len(counts)), list(counts.values())
+        contributions = texts.data * count_of[texts.indices]
+        shared = np.flatnonzero(contributions)
+        words, text = texts.indices[shared], np.searchsorted(texts.indptr, shared, side="right")
+        order = np.lexsort((place[words], -contributions[shared], text))
+        ends = np.cumsum(np.bincount(text, minlength=texts.shape[0] + 1)).tolist()
+        ranked: list[int] = words[order].tolist()
+        return [ranked[start:end][:limit] for start, end in pairwise(ends)]
 
     def matched_terms(self, query: str, index: int) -> list[str]:
         """The words of the query that a text holds, the one that contributes most first."""
         words = {number: word for word in tokenize(query) if (number := self.vocabulary.get(word)) is not None}
         return [words[number] for number in self.matched_words(self.numbers(query), [index])[0]]
 
+    @cached_property
     def _by_text(self) -> sparse.csr_matrix:
         """The weights with a row a text, made when they are first asked for."""
-        if self._rows is None:
-            assert self._weights is not None, "texts without words have no weights"
-            columns = self._weights.scores
-            shape = (self.num_texts, len(columns["indptr"]) - 1)
-            self._rows = sparse.csc_matrix((columns["data"], columns["indices"], columns["indptr"]), shape).tocsr()
-        return self._rows
+        assert self._weights is not None, "texts without words have no weights"
+        return self._weights.T.tocsr()
 
 
 class ReferenceIndex:
@@ -231,8 +242,8 @@ class ReferenceIndex:
 
 def _weigh(
     documents: Sequence[Sequence[int]], vocabulary: Mapping[str, int], variant: Bm25Variant
-) -> bm25s.BM25 | None:
-    """What each word adds to the score of each text; None when there is no word."""
+) -> sparse.csr_matrix | None:
+    """What each word adds to the score of each text, a row a word; None when there is no word."""
     if not any(len(document) for document in documents):
         return None
     # LanceDB's and BM25Okapi's formulas share the part that depends on the text ("atire" in bm25s); Lucene's idf is
@@ -246,7 +257,10 @@ def _weigh(
         frequency = np.diff(index.scores["indptr"])
         scale = _okapi_idf(frequency, len(documents)) / _lucene_idf(frequency, len(documents))
         index.scores["data"] *= np.repeat(scale, frequency)
-    return index
+    columns = index.scores
+    return sparse.csr_matrix(
+        (columns["data"], columns["indices"], columns["indptr"]), (len(columns["indptr"]) - 1, len(documents))
+    )
 
 
 def _lucene_idf(frequency: Int[np.ndarray, " words"], num_texts: int) -> Float64[np.ndarray, " words"]:

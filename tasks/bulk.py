@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from data.generations import Pointer
 from data.lance import LanceTable, open_table
@@ -148,11 +148,13 @@ class _Direction:
         """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more."""
         numbers = np.full((len(rows), self.settings.candidates), -1, np.int64)
         kept = np.zeros(numbers.shape, np.float32)
-        for offset, query in enumerate(rows):
-            scores = self.index.scores(self.queries.words[query])
-            best = top_k(scores, self.settings.candidates)
-            best = best[scores[best] > 0]
-            numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
+        at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
+        for start in range(0, len(rows), at_once):
+            block = self.index.scores_of([self.queries.words[query] for query in rows[start : start + at_once]])
+            for offset, scores in enumerate(block, start=start):
+                best = top_k(scores, self.settings.candidates)
+                best = best[scores[best] > 0]
+                numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
         return numbers, kept
 
     def _terms(self, terms: list[list[int]]) -> pa.Array:
@@ -175,7 +177,8 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
 
 def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
     """One pass over a table: vectors and words go to files, ids and places stay."""
-    columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
+    has_words = table.has_words
+    columns = ["doc_id", "words", "vector"] if has_words else ["doc_id", "title", "text", "vector"]
     ids: list[str] = []
     lengths = array("q")
     vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
@@ -183,12 +186,16 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
         for batch in table.batches(columns):
             rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
             vectors.write(batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).tobytes())
-            for row in rows:
-                said = row["words"].split() if table.has_words else tokenize(encoded_text(row["title"], row["text"]))
-                numbers = number_words(said, vocabulary)
-                words.write(np.array(numbers, np.int32).tobytes())
-                lengths.append(len(numbers))
-                ids.append(row["doc_id"])
+            said = pa.array(
+                [
+                    row["words"].split() if has_words else tokenize(encoded_text(row["title"], row["text"]))
+                    for row in rows
+                ],
+                pa.list_(pa.string()),
+            )
+            words.write(_numbered(said.flatten(), vocabulary).tobytes())
+            lengths.extend(said.value_lengths().to_pylist())
+            ids.extend(row["doc_id"] for row in rows)
     counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
     order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
     starts = np.cumsum(counts) - counts
@@ -198,6 +205,14 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
         words=TokenLists(_mapped(words_path, np.int32), starts[order], counts[order]),
         vocabulary=vocabulary,
     )
+
+
+def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:
+    """Numbers of words, each distinct one being looked up once."""
+    distinct = words.dictionary_encode()
+    of_distinct = np.array(number_words(distinct.dictionary.to_pylist(), vocabulary), np.int32)
+    numbers: Int32[np.ndarray, " words"] = of_distinct[distinct.indices.to_numpy()]
+    return numbers
 
 
 def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray, "documents dim"]:
@@ -217,3 +232,4 @@ def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
 
 
 _ROWS_PER_COPY = 4096
+_SCORES_AT_ONCE = 1 << 22

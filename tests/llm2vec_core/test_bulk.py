@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2vec_core.bulk import fuse_block, nearest_both_ways
+from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways
 from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
 
 
@@ -43,6 +43,21 @@ def test_the_block_size_changes_nothing_on_real_numbers():
         numbers, scores = state.best(slice(None))
         np.testing.assert_array_equal(numbers, top_k(products, 20))
         np.testing.assert_allclose(scores, np.sort(products, axis=1)[:, ::-1][:, :20], atol=1e-5)
+
+
+@given(seed=st.integers(0, 999), k=st.integers(1, 6), cuts=st.lists(st.integers(1, 19), unique=True, max_size=4))
+def test_blocks_of_any_width_in_any_order_leave_the_same_best(seed, k, cuts):
+    products = small_integers(seed, 7, 20)
+    blocks = np.split(np.arange(20), sorted(cuts))
+    by_rows, by_columns = RunningTopK(7, k), RunningTopK(7, k)
+    for at in np.random.default_rng(seed).permutation(len(blocks)):
+        block = products[:, blocks[at]]
+        by_rows.offer(block, first_row=0, first_candidate=blocks[at][0])
+        by_columns.offer_columns(np.ascontiguousarray(block.T), first_row=0, first_candidate=blocks[at][0])
+    for state in (by_rows, by_columns):
+        numbers, scores = state.best(slice(None))
+        np.testing.assert_array_equal(numbers, top_k(products, k))
+        np.testing.assert_array_equal(scores, np.take_along_axis(products, numbers, axis=1))
 
 
 def test_progress_adds_up_to_the_left_side():

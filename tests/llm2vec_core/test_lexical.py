@@ -208,6 +208,26 @@ def test_texts_may_lie_in_one_flat_array_in_another_order() -> None:
     np.testing.assert_array_equal(index.scores("night nurse"), index_of(TEXTS).scores("night nurse")[::-1])
 
 
+@given(
+    texts=SMALL_TEXTS,
+    queries=st.lists(st.lists(st.sampled_from(["nurse", "ward", "night", "chef", "a"]), max_size=6), max_size=4),
+)
+def test_queries_are_scored_together_as_alone(texts: list[str], queries: list[list[str]]) -> None:
+    index = index_of(texts)
+    together = index.scores_of([index.numbers(" ".join(query)) for query in queries])
+    assert together.shape == (len(queries), len(texts))
+    for query, scores in zip(queries, together, strict=True):
+        np.testing.assert_array_equal(scores, index.scores(" ".join(query)))
+        by_word = [index.scores(word) for word in query]
+        np.testing.assert_allclose(scores, np.sum(by_word, axis=0) if by_word else 0.0, rtol=1e-5)
+
+
+def test_a_word_that_came_after_the_texts_were_weighed_is_refused() -> None:
+    index = index_of(TEXTS)
+    with pytest.raises(ValueError, match="indices"):
+        index.scores_of([[len(index.vocabulary)]])
+
+
 @given(st.text())
 def test_any_text_has_clean_tokens(text: str) -> None:
     for token in tokenize(text):
