@@ -687,7 +687,6 @@ def _configure_logging() -> None:
     if not os.environ.get("LLM2VEC_DEBUG"):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for DEBUG by itself
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
 
 

