@@ -83,7 +83,7 @@ def kill_and_repeat(simulated, start, whole, folder, at):
     assert simulated.state(store) == whole[0]
 
 
-@pytest.mark.parametrize("place", range(2))
+@pytest.mark.parametrize("place", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_night_that_is_killed_ends_like_one_that_was_not(simulated, start, whole, tmp_path, place):
     at = places(whole[1], 4)[1 + place]
     kill_and_repeat(simulated, start, whole, tmp_path / "night", at)

@@ -455,6 +455,7 @@ def check_counts(snapshot, rows_in):
 # --- real data --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the development data is not beside this checkout")
 def test_the_development_corpora_are_ingested_without_losing_a_row(store):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from llm2vec_core.base_models import fetch_base_model
+from llm2vec_core.base_models import _BUNDLED, _BUNDLED_ADAPTERS, fetch_base_model
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
@@ -85,3 +86,14 @@ def test_an_adapter_without_weights_is_refused(adapter, tmp_path):
     (directory / "adapter_model.safetensors").unlink()
     with pytest.raises(BaseModelError, match="holds no adapter_model"):
         fetch_base_model(str(directory), cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", list(_BUNDLED_ADAPTERS))
+def test_an_adapter_that_ships_names_a_bundled_base_and_is_whole(name):
+    directory = _BUNDLED_ADAPTERS[name]
+    settings = json.loads((directory / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] in _BUNDLED, "no path of the machine that trained it"
+    weights = load_file(directory / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    assert any(tensor.abs().max() > 0 for key, tensor in weights.items() if "lora_B" in key)

@@ -129,7 +129,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: no handler of the code under test sees it."""
 
 
-@pytest.mark.parametrize("hard_negatives", [0, 1])
+@pytest.mark.parametrize("hard_negatives", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_path, monkeypatch, hard_negatives):
     recipe = recipe.model_copy(
         update={"supervised": recipe.supervised.model_copy(update={"hard_negatives": hard_negatives})}
