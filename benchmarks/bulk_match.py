@@ -29,6 +29,7 @@ from data.schema import DocumentKind
 from data.store import LocalStore
 from llm2vec_core.bulk import nearest_both_ways
 from llm2vec_core.lexical import tokenize
+from llm2vec_core.peak import measure_peak_flops
 from tasks.bulk import plan_parts, read_sides
 from tasks.settings import MatchSettings
 
@@ -78,18 +79,12 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def gemm_peak() -> float:
-    """FLOP/s of the best of five square products."""
-    square = np.random.default_rng(0).normal(size=(3000, 3000)).astype(np.float32)
-    return 2 * 3000**3 / min(seconds_of(lambda: square @ square) for _ in range(5))
-
-
 def measure_products(rows: int, block_rows: int) -> dict[str, float]:
     """FLOP/s with both top-100s, over the peak measured before and after."""
     left, right = unit_vectors(rows, seed=1), unit_vectors(rows, seed=2)
-    before = gemm_peak()
+    before = measure_peak_flops()
     seconds = seconds_of(lambda: nearest_both_ways(left, right, k=100, block_rows=block_rows))
-    peak = max(before, gemm_peak())
+    peak = max(before, measure_peak_flops())
     return {"gemm_share": 2 * rows**2 * DIM / seconds / peak, "peak_gflops": peak / 1e9}
 
 

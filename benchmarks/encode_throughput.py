@@ -23,9 +23,10 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
-from benchmarks.machine import BASE_MODEL, base_model_dir, describe, gemm_peak_flops, sample_texts
+from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder
+from llm2vec_core.peak import measure_peak_flops
 from llm2vec_core.plan import Execution, count_architecture, flops_per_token
 
 RESUMES = Path(__file__).parents[2] / "shared" / "data" / "corpora" / "resumes_livecareer.jsonl"
@@ -57,14 +58,14 @@ def main() -> None:
         )
     counted = ours.encode_counted(texts)
     vectors = {name: encode() for name, encode in sides.items()}
-    peak = gemm_peak_flops()
+    peak = measure_peak_flops()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(2 if quick else 3):
         for name, encode in sides.items():
             start = time.perf_counter()
             encode()
             seconds[name].append(time.perf_counter() - start)
-    peak = max(peak, gemm_peak_flops())
+    peak = max(peak, measure_peak_flops())
     rates = {name: counted.num_tokens / statistics.median(times) for name, times in seconds.items()}
     default, *others = [rate for name, rate in rates.items() if name != "ours"]
     architecture = count_architecture(AutoConfig.from_pretrained(base))

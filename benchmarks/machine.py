@@ -1,11 +1,10 @@
-"""What the benchmarks share: the machine, its measured peak, and text that is there on every checkout."""
+"""What the benchmarks share: the machine, a base model, and text that is there on every checkout."""
 
 from __future__ import annotations
 
 import os
 import platform
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ def describe() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
     }
-
-
-def gemm_peak_flops(*, size: int = 2048, seconds: float = 2.0) -> float:
-    """FLOP/s of the best of many square fp32 matrix products: what this machine gives at most, now."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    best, until = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        start = time.perf_counter()
-        left @ right
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
 
 
 def base_model_dir() -> Path:

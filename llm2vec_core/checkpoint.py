@@ -120,7 +120,9 @@ def write_checkpoint(
         seeded_missing_weights,
         text_transformer,
     )
+    from llm2vec_core.encoder import Encoder
     from llm2vec_core.pooling import pooling_module
+    from llm2vec_core.standardisation import standardisation_module
 
     with seeded_missing_weights():
         transformer = text_transformer(backbone, max_tokens=max_tokens)
@@ -129,9 +131,10 @@ def write_checkpoint(
     apply_attention(transformer.model, attention, name=base_model)
     hidden_size = transformer.get_embedding_dimension()
     model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])
-    model.save_pretrained(str(directory), create_model_card=False)
     if calibration:
-        _standardise(directory, calibration)
+        plain = Encoder(model, fingerprint=base_model, attention=attention, pooling_mode=pooling_mode)
+        model.append(standardisation_module(plain.encode(list(dict.fromkeys(calibration)))))
+    model.save_pretrained(str(directory), create_model_card=False)
     record = CheckpointRecord(
         fingerprint=fingerprint(directory),
         base_model=base_model,
@@ -148,19 +151,6 @@ def write_checkpoint(
     )
     (directory / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
     return record
-
-
-def _standardise(directory: Path, calibration: Sequence[str]) -> None:
-    """Measure how the encoder of a directory pools calibration texts, and put a standardisation behind its modules."""
-    from sentence_transformers import SentenceTransformer
-
-    from llm2vec_core.encoder import Encoder
-    from llm2vec_core.standardisation import standardisation_module
-
-    vectors = Encoder.load(directory).encode(list(dict.fromkeys(calibration)))
-    model = SentenceTransformer(str(directory), local_files_only=True)
-    model.append(standardisation_module(vectors))
-    model.save_pretrained(str(directory), create_model_card=False)
 
 
 def read_record(directory: Path) -> CheckpointRecord:

@@ -79,6 +79,7 @@ class Encoder:
         self.attention = attention
         self.pooling_mode = pooling_mode
         self.echo = echo
+        self.standardised = is_standardisation(modules[-1])
         self.token_budget = token_budget
         self.embedding_dim: int = model.get_embedding_dimension()
         self.max_tokens: int = min(model.max_seq_length or 512, 100_000)
@@ -154,7 +155,7 @@ class Encoder:
         identity = read_record(directory).fingerprint if (directory / RECORD_NAME).is_file() else fingerprint(directory)
         attention = saved_attention(model[0].model, name=directory.name)
         pooling_mode = saved_pooling_mode(model)
-        standardised = is_standardisation(model[-1])
+        standardised = is_standardisation(list(model)[-1])
         changes = [
             view.changes(attention=attention, pooling_mode=pooling_mode, standardised=standardised) for view in views
         ]

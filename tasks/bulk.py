@@ -19,11 +19,12 @@ from jaxtyping import Float32, Int32, Int64
 from data.generations import Pointer
 from data.lance import LanceTable, open_table
 from data.matches import DIRECTIONS, MATCH_SCHEMA, Direction, MatchPart
-from data.schema import KINDS, DocumentKind, encoded_text
+from data.schema import KINDS, DocumentKind
 from data.store import Store
 from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways
 from llm2vec_core.fusion import top_k
-from llm2vec_core.lexical import LexicalIndex, TokenLists, number_words, tokenize
+from llm2vec_core.lexical import LexicalIndex, TokenLists, number_words
+from tasks.search import words_of
 from tasks.settings import MatchSettings
 
 MATCHED_TERMS = 20
@@ -177,8 +178,7 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
 
 def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
     """One pass over a table: vectors and words go to files, ids and places stay."""
-    has_words = table.has_words
-    columns = ["doc_id", "words", "vector"] if has_words else ["doc_id", "title", "text", "vector"]
+    columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
     ids: list[str] = []
     lengths = array("q")
     vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
@@ -186,13 +186,7 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
         for batch in table.batches(columns):
             rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
             vectors.write(batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).tobytes())
-            said = pa.array(
-                [
-                    row["words"].split() if has_words else tokenize(encoded_text(row["title"], row["text"]))
-                    for row in rows
-                ],
-                pa.list_(pa.string()),
-            )
+            said = pa.array([words_of(row) for row in rows], pa.list_(pa.string()))
             words.write(_numbered(said.flatten(), vocabulary).tobytes())
             lengths.extend(said.value_lengths().to_pylist())
             ids.extend(row["doc_id"] for row in rows)

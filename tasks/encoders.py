@@ -127,7 +127,9 @@ def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderV
         from llm2vec_core.encoder import DEFAULT_TOKEN_BUDGET
 
         encoder = load_encoder(directory, DEFAULT_TOKEN_BUDGET)
-        saved = _Saved(attention=encoder.attention, pooling_mode=encoder.pooling_mode)
+        saved = _Saved(
+            attention=encoder.attention, pooling_mode=encoder.pooling_mode, standardised=encoder.standardised
+        )
         store.put_if_absent(key, saved.model_dump_json().encode())
     view, identity, traits = _read_through(view, saved, fingerprint=saved_fingerprint, base_model=name)
     label = f"{name}+{view}" if view else name

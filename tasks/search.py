@@ -153,7 +153,7 @@ def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str 
             f"{table.count():,}",
         )
     vocabulary: dict[str, int] = {}
-    index = LexicalIndex([number_words(_words_of(row), vocabulary) for row in rows.to_pylist()], vocabulary)
+    index = LexicalIndex([number_words(words_of(row), vocabulary) for row in rows.to_pylist()], vocabulary)
     scores = index.scores(number_words([word for word in words if word in vocabulary], vocabulary))
     best = [at for at in top_k(scores, limit) if scores[at] > 0]
     return rows.take(pa.array(best, pa.int64())).append_column("score", pa.array(scores[best], pa.float32()))
@@ -188,11 +188,11 @@ def _numbered(leg: list[tuple[str, float]] | None, number_of: dict[str, int]) ->
 def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """For each row, the words that it holds; those in the fewest of the rows first, then as the query has them."""
     asked = list(dict.fromkeys(words))
-    held = [set(_words_of(row)).intersection(asked) for row in rows]
+    held = [set(words_of(row)).intersection(asked) for row in rows]
     frequency = Counter(word for each in held for word in each)
     return [sorted((word for word in asked if word in each), key=frequency.__getitem__) for each in held]
 
 
-def _words_of(row: dict[str, Any]) -> list[str]:
+def words_of(row: dict[str, Any]) -> list[str]:
     """Words of a row; tables of the first layout hold the text only."""
     return row["words"].split() if "words" in row else tokenize(encoded_text(row["title"], row["text"]))

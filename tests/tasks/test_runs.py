@@ -8,6 +8,7 @@ import pytest
 
 from data.errors import GateRefusedError, LeaseHeldError
 from data.lease import hold_lease
+from tasks import refs
 from tasks.refs import MatchReport, Usage
 from tasks.runs import latest_summary, read_stage, read_summary, recorded_run
 from tasks.settings import CostSettings, LineageSettings, Settings
@@ -179,3 +180,9 @@ class TestLineage:
 
         monkeypatch.setattr("urllib.request.urlopen", no_network)
         record(settings)
+
+
+def test_every_report_of_a_stage_names_its_flow():
+    reports = [each for each in vars(refs).values() if isinstance(each, type) and issubclass(each, refs.StageReport)]
+    names = [each.stage for each in reports if each is not refs.StageReport]
+    assert len(set(names)) == len(names) > 8
