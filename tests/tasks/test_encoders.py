@@ -228,3 +228,23 @@ def test_an_unknown_name_is_named(settings: Settings, name: str) -> None:
     with pytest.raises(BaseModelError, match=name) as caught:
         resolve(settings, f"{name}+causal+mean")
     assert "bundled:smollm2-135m" in caught.value.hint
+
+
+def test_a_standardised_encoder_of_others_has_the_identity_that_it_loads_with(
+    settings: Settings, tiny_base: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "standardised"
+    write_checkpoint(
+        directory,
+        backbone=tiny_base,
+        base_model="tiny",
+        attention="causal",
+        pooling_mode="mean",
+        max_tokens=64,
+        calibration=[f"text {number}" for number in range(60)],
+    )
+    (directory / RECORD_NAME).unlink()
+    for modes in ("", "+standardised", "+last"):
+        found = resolve(settings, f"{directory}{modes}")
+        assert found.fingerprint == Encoder.load(directory, view=found.view).fingerprint
+    assert resolve(settings, f"{directory}+standardised").fingerprint == directory_fingerprint(directory)
