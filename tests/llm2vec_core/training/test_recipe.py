@@ -266,3 +266,16 @@ def test_split_sentences_keeps_each_once():
         "Writes code for C++;",
         "tests the code too",
     ]
+
+
+def test_mixed_precision_trains_on_a_cpu_as_full_precision_does(recipe, tmp_path):
+    """The trainer refuses bf16 without a GPU unless it is told that this is meant."""
+
+    def losses(bf16):
+        stages = {stage: getattr(recipe, stage).model_copy(update={"bf16": bf16}) for stage in ("mntp", "simcse")}
+        trained = train(recipe.model_copy(update=stages), tmp_path / str(bf16))
+        return np.array([curve.losses for curve in trained.curves])
+
+    full, mixed = losses(False), losses(True)
+    assert not np.array_equal(full, mixed)
+    np.testing.assert_allclose(mixed, full, rtol=0.05)
