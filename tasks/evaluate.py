@@ -43,7 +43,7 @@ from tasks.writing import lease_of
 def evaluate_recipe(
     settings: Settings, *, base: CheckpointRef, trained: CheckpointRef | None, run_id: str
 ) -> EvaluateReport:
-    """Set BM25, the untrained base, the trained encoder and hybrid search side by side; choose what is served.
+    """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
 
     Where a task has judgments enough, hybrid search with a tuned weight stands beside it.
 
@@ -52,7 +52,7 @@ def evaluate_recipe(
 
     Args:
         settings: Settings of the run.
-        base: The recipe's base model, untrained.
+        base: The recipe's base model as it comes.
         trained: The recipe's encoder; None when the recipe has no stages.
         run_id: Run that evaluates.
     """
@@ -61,10 +61,11 @@ def evaluate_recipe(
     fence = lease_of(store, run_id).check
     decision: Decision | None = None
     refused = False
-    with progress("evaluate", 5 * len(eval_tasks)) as advance:
+    references = resolve_systems(settings, settings.evaluate.references)
+    with progress("evaluate", (5 + len(references)) * len(eval_tasks)) as advance:
         scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
-        preferred = before = scorer.score_checkpoint(base.fingerprint, name="base, untrained")
+        preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
         dense = [before]
         if trained is not None:
             after = scorer.score_checkpoint(trained.fingerprint, name="LLM2Vec, trained")
@@ -89,9 +90,12 @@ def evaluate_recipe(
             )
             refused = decision.served == incumbent.name
             preferred = incumbent if refused else preferred
+        beside = [scorer.score(named) for named in references]
         hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
-    entries = [lexical, *dense, hybrid, *([tuned] if tuned.outcomes else [])]
+    known = {entry.fingerprint for entry in (lexical, *dense)}
+    beside = [entry for entry in beside if entry.fingerprint not in known]
+    entries = [lexical, *beside, *dense, hybrid, *([tuned] if tuned.outcomes else [])]
     report = build_report(
         "Evaluation",
         [entry.scored for entry in entries],
@@ -173,6 +177,9 @@ def load_tasks(settings: Settings) -> list[ScorableTask]:
     _require_found(chosen, there, eval_tasks)
     return eval_tasks
 
+
+BASE_NAME = "base, before training"
+"""What reports call the recipe's base model as it comes: a plain decoder, or one with an adapter."""
 
 SERVED = "served"
 """Name of whatever encoder is served."""
@@ -342,7 +349,7 @@ def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | Non
             notes.append(
                 f"The encoder was trained on {tokens:,} tokens; the paper's recipe uses about 50 million (16M for MNTP "
                 "and up to 33M for SimCSE). So short a run shows that every stage works. It often makes vectors worse "
-                "before more training makes them better, and then the untrained base is served."
+                "before more training makes them better, and then the base is served."
             )
     if decision is not None and decision.served == decision.incumbent:
         notes.append("Serving the base instead of a poorly trained encoder is the gate doing its work, not a failure.")

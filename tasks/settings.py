@@ -93,7 +93,10 @@ class EvaluateSettings(_Section):
     tasks: list[str] | None = Field(None, description="names of the tasks to run; all that are found when not given")
     max_items: int | None = Field(None, ge=10, description="seeded subset of each task of tasks_dirs")
     base_pooling: PoolingMode = Field(
-        "weighted_mean", description="pooling of the untrained causal base that the trained encoder is set beside"
+        "weighted_mean", description="pooling of the causal base that the trained encoder is set beside"
+    )
+    references: list[str] = Field(
+        [], description="encoders by name that a night's report shows beside its own; they are never served"
     )
     min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
     gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")

@@ -62,7 +62,7 @@ def test_a_killed_evaluation_goes_on_and_cards_get_their_scores(small_night, mon
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
         patched.setattr("tasks.outcomes.evaluate_task", killed)
         evaluate(small_night.request)
-    assert scored == ["BM25", "base, untrained"]
+    assert scored == ["BM25", "base, before training"]
     assert not has_scores(directory)
     assert not (small_night.home / "reports").exists()
 
@@ -91,7 +91,7 @@ def test_a_recipe_s_own_base_is_defended_too_when_it_is_served(served_night, mon
     monkeypatch.setattr("tasks.evaluate.choose_encoder", prefer_the_trained)
     monkeypatch.setattr("tasks.evaluate.defend", refuse)
     report = evaluate(served_night.request)
-    assert judged == [("LLM2Vec, trained", "base, untrained")]
+    assert judged == [("LLM2Vec, trained", "base, before training")]
     assert (report.served, report.refused) == (pointer.checkpoint, True)
 
 

@@ -196,7 +196,7 @@ def test_everything_that_decides_a_score_decides_its_key(monkeypatch: pytest.Mon
 
 
 def test_what_a_report_calls_a_system_or_a_task_does_not_decide_the_key() -> None:
-    assert outcome_key(replace(dense(), name="base, untrained"), NamedTask(name="Renamed", is_official=True)) == (
+    assert outcome_key(replace(dense(), name="base, before training"), NamedTask(name="Renamed", is_official=True)) == (
         outcome_key(dense(), NamedTask())
     )
 
