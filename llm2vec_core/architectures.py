@@ -168,6 +168,11 @@ def text_transformer(directory: Path, *, max_tokens: int, **settings: Any) -> An
     )
 
 
+def state_width(config: Any) -> int:  # noqa: ANN401 - PretrainedConfig, which ships no types
+    """Dimensions of the states that a transformer hands on: its hidden size, but for OPT-350m, which projects them."""
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
+
+
 def transformer_directory(base: Path) -> Path:
     """Where the transformer of a base model lies: ``base``, or its folder in a sentence-transformers directory.
 

@@ -118,6 +118,7 @@ def write_checkpoint(
         prepare_padding,
         require_positions,
         seeded_missing_weights,
+        state_width,
         text_transformer,
     )
     from llm2vec_core.encoder import Encoder
@@ -129,7 +130,7 @@ def write_checkpoint(
     require_positions(transformer.model.config, max_tokens, name=base_model)
     prepare_padding(transformer.tokenizer)
     apply_attention(transformer.model, attention, name=base_model)
-    hidden_size = transformer.get_embedding_dimension()
+    hidden_size = state_width(transformer.model.config)
     model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])
     if calibration:
         plain = Encoder(model, fingerprint=base_model, attention=attention, pooling_mode=pooling_mode)

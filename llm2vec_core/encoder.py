@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from llm2vec_core.architectures import apply_attention
+from llm2vec_core.architectures import apply_attention, state_width
 from llm2vec_core.batching import LENGTH_MULTIPLE, padded_length, plan_batches
 from llm2vec_core.bidirectional import saved_attention
 from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, require_encoder_directory
@@ -107,7 +107,8 @@ class Encoder:
             calibration: Texts that a standardised view is measured on.
 
         Raises:
-            CheckpointError: The directory is incomplete, or has no pooling that the view could replace.
+            CheckpointError: The directory is incomplete, wraps its texts in a chat template, or has no pooling that the
+                view could replace.
             BaseModelError: Its configuration states an attention that the loaded model does not show, or the model
                 does not follow the attention of the view.
             InputError: EOS pooling, and the tokenizer has no token that ends a text; or a standardised view, and too
@@ -152,6 +153,12 @@ class Encoder:
                 f"{directory} could not be loaded as an encoder: {str(error).splitlines()[0]}",
                 hint="Restore the directory, or build the checkpoint again.",
             ) from error
+        if "message" in getattr(model[0], "modality_config", {}):
+            raise CheckpointError(
+                f"{directory.name} was saved to read every text within the chat template of its tokenizer; an encoder "
+                "that reads texts as they are was expected.",
+                hint="Train it again, or remove `message` from modality_config in its sentence_bert_config.json.",
+            )
         identity = read_record(directory).fingerprint if (directory / RECORD_NAME).is_file() else fingerprint(directory)
         attention = saved_attention(model[0].model, name=directory.name)
         pooling_mode = saved_pooling_mode(model)
@@ -329,7 +336,7 @@ class Encoder:
                 num_words,
                 self.max_tokens,
             )
-        states = np.empty((num_words, self._model[0].get_embedding_dimension()), dtype=np.float32)
+        states = np.empty((num_words, state_width(self._model[0].model.config)), dtype=np.float32)
         lengths = [len(sentence.token_ids) for sentence in tokenized]
         for batch in plan_batches(lengths, token_budget=self.token_budget):
             rows = [np.arange(ends[index] - len(sentences[index]), ends[index]) for index in batch]

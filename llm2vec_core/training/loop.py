@@ -36,6 +36,7 @@ from llm2vec_core.architectures import (
     require_one_stack,
     require_positions,
     seeded_missing_weights,
+    state_width,
     text_transformer,
 )
 from llm2vec_core.errors import TrainingError
@@ -251,7 +252,7 @@ def contrastive_encoder(
     )
     prepare_padding(transformer.tokenizer)
     apply_attention(transformer.model, attention, name=name)
-    pooling = pooling_module(pooling_mode, hidden_size=transformer.get_embedding_dimension())
+    pooling = pooling_module(pooling_mode, hidden_size=state_width(transformer.model.config))
     return SentenceTransformer(modules=[transformer, pooling])
 
 

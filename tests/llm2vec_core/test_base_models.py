@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from llm2vec_core.base_models import _BUNDLED, _BUNDLED_ADAPTERS, fetch_base_model
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder
-from llm2vec_core.errors import BaseModelError
+from llm2vec_core.errors import BaseModelError, CheckpointError
 from llm2vec_core.lora import LoraSettings, lora_config
 from llm2vec_core.training.loop import contrastive_encoder
 
@@ -51,6 +51,12 @@ def test_a_checkpoint_of_a_chat_model_loads_anywhere_with_equal_vectors(chat_bas
     texts = ["nurse", "a longer text about a cook"]
     anywhere = SentenceTransformer(str(directory), local_files_only=True).encode(texts)
     np.testing.assert_allclose(Encoder.load(directory).encode(texts), anywhere, atol=1e-5)
+
+
+def test_an_encoder_that_wraps_its_texts_in_a_chat_template_is_refused(chat_base, tmp_path):
+    SentenceTransformer(str(chat_base), local_files_only=True).save(str(tmp_path / "wrapping"))
+    with pytest.raises(CheckpointError, match="chat template"):
+        Encoder.load(tmp_path / "wrapping")
 
 
 @pytest.fixture

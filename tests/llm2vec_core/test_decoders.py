@@ -53,7 +53,7 @@ DECODERS = {
     "gpt_neox": WIDTH,
     "opt": {
         **{"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "init_std": 0.2},
-        **{"word_embed_proj_dim": 32, "max_position_embeddings": POSITIONS},
+        **{"word_embed_proj_dim": 16, "max_position_embeddings": POSITIONS},
     },
 }
 IN_THE_FAST_TIER = ("gemma3_text", "gpt2")
