@@ -142,9 +142,11 @@ def erase_documents(
         What was removed where.
 
     Raises:
-        InputError: An id is unknown; nothing was changed.
+        InputError: An id is unknown, or a store lies in a bucket; nothing was changed.
         StoreError: Something is left that cannot be removed; the message names it, and running again completes.
     """
+    for place in filter(None, (store, exports)):
+        _require_local(place)
     journal = _begin(store, set(doc_ids))
     bury(store, journal.doc_ids, now=now)
     removed: Counter[str] = Counter()
@@ -323,6 +325,17 @@ def _forget_shared(others: pa.RecordBatch, found: _Found) -> None:
     }  # fmt: skip
 
 
+def _require_local(store: Store) -> None:
+    """An erasure is proved by a scan of every file, also of those that no key names; a bucket shows none of these."""
+    if store.machine is not store:
+        raise InputError(
+            f"{store.location('lease.json').removesuffix('/lease.json')} lies in a bucket; documents are erased from a "
+            "directory only.",
+            hint="Copy the bucket to a directory, run `l2v erase --set home=DIRECTORY` there, copy back what is left, "
+            "and remove what is no more, former versions of objects and the work_dir of each machine included.",
+        )
+
+
 def _snapshots(store: Store) -> Iterator[tuple[DocumentKind, Snapshot]]:
     for kind in KINDS:
         for key in list(store.list(f"snapshots/{kind}")):
@@ -333,7 +346,7 @@ def _snapshots(store: Store) -> Iterator[tuple[DocumentKind, Snapshot]]:
 def _tables(store: Store) -> Iterator[tuple[tuple[str, DocumentKind], LanceTable]]:
     for generation in list_generations(store):
         for kind in KINDS:
-            if store.local_path(f"{generation_key(generation.generation)}/{TABLE_OF_KIND[kind]}.lance").is_dir():
+            if store.exists(f"{generation_key(generation.generation)}/{TABLE_OF_KIND[kind]}.lance"):
                 yield (generation.generation, kind), open_table(store, generation=generation.generation, kind=kind)
 
 

@@ -222,7 +222,7 @@ class Snapshot:
         key = f"{_prefix(self.manifest.kind, self.manifest.id)}/{part.file}"
         try:
             # Writers put a checksum on every page: a flipped bit is found here, not in a search result.
-            with pq.ParquetFile(self._store.local_path(key), page_checksum_verification=True) as parquet:
+            with self._store.open(key) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names):
                     yield batch.select(schema.names)
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can lead to
@@ -270,10 +270,10 @@ def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapsho
             hint="Use one of the known ids, or run l2v ingest.",
         )
     manifest = _parse_manifest(content, f"{_prefix(kind, snapshot_id)}/manifest.json")
+    sizes = {entry.key: entry.size_bytes for entry in store.entries(_prefix(kind, snapshot_id))}
     for part in (*manifest.documents, *manifest.quarantine):
         key = f"{_prefix(kind, snapshot_id)}/{part.file}"
-        path = store.local_path(key)
-        size = path.stat().st_size if path.is_file() else None
+        size = sizes.get(key)
         if size != part.size_bytes:
             found = "nothing" if size is None else f"{size} bytes"
             raise _damaged(key, f"found {found}, expected {part.size_bytes} bytes.")
@@ -379,7 +379,7 @@ def build_snapshot(
     changed = _changed_sources(sources, clean, redact, previous)
     if previous is not None and not changed:
         return previous
-    home = store.local_path("snapshots").parent
+    home = store.machine.root
     with _write_errors(kind), store.scratch() as scratch, open_key_file(redact.key_file, home=home) as keys:
         staged = _stage(
             scratch / "staged",
@@ -847,9 +847,9 @@ def _put(store: Store, staged: _Staged, manifest: SnapshotManifest) -> None:
     parts = [*staged.document_parts, *staged.rejected.parts]
     for part, info in zip(parts, (*manifest.documents, *manifest.quarantine), strict=True):
         key = f"{prefix}/{info.file}"
-        stored = store.local_path(key)
+        stored = store.read(key)
         # An interrupted build left its part, which may have been written by another version of the Parquet library.
-        if stored.is_file() and _sha256_file(stored) != info.sha256:
+        if stored is not None and hashlib.sha256(stored).hexdigest() != info.sha256:
             store.delete(key)
         store.put_if_absent(key, part.path)
     store.put_if_absent(f"{prefix}/manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")

@@ -21,7 +21,7 @@ from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
 from data.snapshot import ShrinkConfig
 from data.sources import SourceConfig
-from data.store import LocalStore, Store
+from data.store import Store, open_store
 from data.vector_index import VectorIndexConfig
 from llm2vec_core.modes import PoolingMode
 from llm2vec_core.training.settings import Recipe
@@ -122,7 +122,7 @@ class AuditSettings(_Section):
 class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
-    to: str | None = Field(None, description="directory; `exports/` of the home directory when not given")
+    to: str | None = Field(None, description="directory or URI; `exports/` of the home when not given")
     vectors: bool = Field(False, description="export the vectors, too, as lists of float16")
     keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
 
@@ -164,7 +164,10 @@ class DeploymentSettings(_Section):
 class Settings(_Section):
     """All settings of a run."""
 
-    home: str = Field("var", description="directory of everything at rest")
+    home: str = Field("var", description="everything at rest: a directory, file:///directory, or s3://bucket/prefix")
+    work_dir: str = Field(
+        "var", description="where home is a bucket: directory for what belongs to this machine alone, such as copies"
+    )
     sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
     ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
@@ -187,12 +190,22 @@ class Settings(_Section):
 
     @property
     def home_dir(self) -> Path:
-        """Home directory, absolute."""
-        return Path(self.home).expanduser().resolve()
+        """Home directory, absolute; where home is a bucket, that of what belongs to this machine."""
+        return self.store().machine.root
 
     def store(self) -> Store:
-        """The store of the home directory."""
-        return LocalStore(self.home_dir)
+        """The store of the home directory or bucket."""
+        return open_store(self.home, work_dir=self.work_dir)
+
+    @property
+    def home_location(self) -> str:
+        """Where everything at rest lies: an absolute directory, or a URI."""
+        return self.home if "://" in self.home else str(Path(self.home).expanduser().resolve())
+
+    @property
+    def export_store(self) -> Store | None:
+        """The store that exports go to, where that is not the home."""
+        return None if self.export.to is None else open_store(self.export.to, work_dir=self.work_dir)
 
     def sources_of(self, kind: DocumentKind) -> dict[str, SourceConfig]:
         """Sources of one kind."""
