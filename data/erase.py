@@ -429,6 +429,7 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
                 "num_documents": totals.rows_kept,
                 "documents": [part for part in parts["documents"] if part.num_rows],
                 "quarantine": [part for part in parts["quarantine"] if part.num_rows],
+                "origins": [],  # hashes of the erased rows among them: the next night cleans all of them anew
             }
         )
         store.put_if_absent(f"{prefix}/manifest.json", written.model_dump_json(indent=2).encode() + b"\n")

@@ -230,9 +230,10 @@ def embed(
         str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
+    engine: Annotated[Literal["local", "ray"] | None, typer.Option("--engine", help="Where to encode.")] = None,
 ) -> None:
     """Encode what changed and serve it."""
-    request = call.request()
+    request = call.request({"encode.engine": engine} if engine else {})
     _prepare_prefect(request)
     from flows.embed import embed as embed_flow
     from tasks.checkpoints import find_checkpoint

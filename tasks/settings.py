@@ -59,6 +59,11 @@ class EncodeSettings(_Section):
     long_texts: Literal["cut", "parts"] = Field(
         "cut", description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts"
     )
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where shards are encoded: in the process of the run, or on a Ray cluster"
+    )
+    ray_cpus: float = Field(1, ge=0, description="CPUs of one encoder process on Ray, and its threads")
+    ray_gpus: float = Field(0, ge=0, description="GPUs of one encoder process on Ray: 1 gives each a GPU of its own")
 
     def encode_key(self, kind: DocumentKind) -> str:
         """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
