@@ -37,6 +37,7 @@ from data.generations import (
     POINTER_KEY,
     Pointer,
     list_generations,
+    profiles_key,
     read_pointer,
 )
 from data.lance import LanceTable, generation_key, open_table
@@ -516,6 +517,7 @@ def _erase_from_tables(store: Store, journal: Journal) -> int:
     renamed: dict[tuple[str, DocumentKind], dict[int, int]] = {}
     dirty: dict[tuple[str, DocumentKind], LanceTable] = {}
     for name, table in _tables(store):
+        store.delete(profiles_key(name[0]))  # of a table with few rows, its mean vector tells of each of them
         versions = table.versions()
         holding = [version for version in versions if _holds(table.at(version), doc_ids)]
         folder = store.local_path(f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance")

@@ -82,6 +82,11 @@ class LanceTable:
         self.probe = probe
 
     @property
+    def name(self) -> str:
+        """``jobs`` or ``resumes``."""
+        return str(self._table.name)
+
+    @property
     def version(self) -> int:
         """Version that this object reads."""
         return int(self._table.version)
