@@ -63,6 +63,10 @@ ORIGIN_SCHEMA = pa.schema([pa.field("raw_digest", pa.binary(DIGEST_BYTES)), pa.f
 where none was needed to find near duplicates."""
 
 _BATCH_ROWS = 1024
+_CHUNK_ROWS = 2500
+_CHUNK_CHARS = 4_000_000
+"""So many rows of a source are looked up in the former snapshot at once; they are in memory twice meanwhile."""
+
 _MIN_SHARE = 0.05
 """A former part is read again for a chunk of rows if so many of them came from it: else cleaning is cheaper."""
 
@@ -793,7 +797,7 @@ def _recognised(
         rows.append(row)
         digests.append(None if written is None else hashlib.sha256(seed + written).digest()[:DIGEST_BYTES])
         num_chars += len(written or b"")
-        if former is None or len(rows) >= PART_ROWS or num_chars >= PART_CHARS // 4:
+        if former is None or len(rows) >= _CHUNK_ROWS or num_chars >= _CHUNK_CHARS:
             yield from recognised()
             rows, digests, num_chars = [], [], 0
     yield from recognised()

@@ -193,11 +193,6 @@ class Settings(_Section):
     lineage: LineageSettings = LineageSettings()
     deployments: DeploymentSettings = DeploymentSettings()
 
-    @property
-    def home_dir(self) -> Path:
-        """Home directory, absolute; where home is a bucket, that of what belongs to this machine."""
-        return self.store().machine.root
-
     def store(self) -> Store:
         """The store of the home directory or bucket."""
         return open_store(self.home, work_dir=self.work_dir)

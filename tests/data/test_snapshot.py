@@ -629,8 +629,8 @@ def test_rows_are_cleaned_again_when_anything_decides_otherwise(store, tmp_path,
 def test_rows_that_lie_far_from_their_neighbours_are_cleaned_rather_than_looked_up(
     store, tmp_path, monkeypatch, cleaned
 ):
-    monkeypatch.setattr(module, "PART_ROWS", 10)
-    monkeypatch.setattr(module, "_MIN_SHARE", 0.3)
+    for name, value in {"PART_ROWS": 10, "_CHUNK_ROWS": 10, "_MIN_SHARE": 0.3}.items():
+        monkeypatch.setattr(module, name, value)
     path = tmp_path / "a.jsonl"
     build(store, board=write(path, [posting(number) for number in range(40)]))
     cleaned.clear()
@@ -643,13 +643,14 @@ def test_rows_that_lie_far_from_their_neighbours_are_cleaned_rather_than_looked_
 versions = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["one text", "other words", "", "a\0b"])), max_size=8)
 
 
-@given(nights=st.lists(versions, min_size=2, max_size=4), part_rows=st.integers(1, 4))
+@given(nights=st.lists(versions, min_size=2, max_size=4), part_rows=st.integers(1, 4), chunk_rows=st.integers(1, 4))
 @settings(max_examples=25)
-def test_a_night_after_others_makes_the_snapshot_of_a_night_alone(tmp_path_factory, nights, part_rows):
+def test_a_night_after_others_makes_the_snapshot_of_a_night_alone(tmp_path_factory, nights, part_rows, chunk_rows):
     folder = tmp_path_factory.mktemp("nights")
     store, path = LocalStore(folder / "var"), folder / "a.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PART_ROWS", part_rows)
+        patch.setattr(module, "_CHUNK_ROWS", chunk_rows)
         for number, rows in enumerate(nights):
             write(path, [posting("always"), *(posting(key, text=text) for key, text in rows)])
             followed = build(store, board=path)
