@@ -47,7 +47,7 @@ def main() -> None:
         indexed = open_table(store, generation="g", kind="job", version=version)
         probe = indexed.probe
         assert probe is not None, "an index was asked for"
-        exact = LanceTable(indexed._table)
+        exact = LanceTable(indexed._database, indexed._table)
         recalls, milliseconds = [], {"exact": [], "index": []}
         for query in draw(rng, centres, _NUM_QUERIES):
             best = _timed(exact, query, milliseconds["exact"])

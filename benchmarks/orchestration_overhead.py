@@ -54,9 +54,7 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
     ingest(request)
     settings = request.settings()
     fingerprint = build_untrained(settings, settings.train.base_model).fingerprint
-    contents = [
-        len(plan.contents) for plan in plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))
-    ]
+    contents = [len(plan.rows) for plan in plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))]
     size = max(1, sum(contents) // shards)
     num_shards = sum(math.ceil(count / size) for count in contents)
     request = request.model_copy(update={"overrides": {**request.overrides, "encode.shard_size": size}})

@@ -37,6 +37,7 @@ from data.generations import (
     POINTER_KEY,
     Pointer,
     list_generations,
+    profiles_key,
     read_pointer,
 )
 from data.lance import LanceTable, generation_key, open_table
@@ -142,9 +143,11 @@ def erase_documents(
         What was removed where.
 
     Raises:
-        InputError: An id is unknown; nothing was changed.
+        InputError: An id is unknown, or a store lies in a bucket; nothing was changed.
         StoreError: Something is left that cannot be removed; the message names it, and running again completes.
     """
+    for place in filter(None, (store, exports)):
+        _require_local(place)
     journal = _begin(store, set(doc_ids))
     bury(store, journal.doc_ids, now=now)
     removed: Counter[str] = Counter()
@@ -323,6 +326,17 @@ def _forget_shared(others: pa.RecordBatch, found: _Found) -> None:
     }  # fmt: skip
 
 
+def _require_local(store: Store) -> None:
+    """An erasure is proved by a scan of every file, also of those that no key names; a bucket shows none of these."""
+    if store.machine is not store:
+        raise InputError(
+            f"{store.location('lease.json').removesuffix('/lease.json')} lies in a bucket; documents are erased from a "
+            "directory only.",
+            hint="Copy the bucket to a directory, run `l2v erase --set home=DIRECTORY` there, copy back what is left, "
+            "and remove what is no more, former versions of objects and the work_dir of each machine included.",
+        )
+
+
 def _snapshots(store: Store) -> Iterator[tuple[DocumentKind, Snapshot]]:
     for kind in KINDS:
         for key in list(store.list(f"snapshots/{kind}")):
@@ -333,7 +347,7 @@ def _snapshots(store: Store) -> Iterator[tuple[DocumentKind, Snapshot]]:
 def _tables(store: Store) -> Iterator[tuple[tuple[str, DocumentKind], LanceTable]]:
     for generation in list_generations(store):
         for kind in KINDS:
-            if store.local_path(f"{generation_key(generation.generation)}/{TABLE_OF_KIND[kind]}.lance").is_dir():
+            if store.exists(f"{generation_key(generation.generation)}/{TABLE_OF_KIND[kind]}.lance"):
                 yield (generation.generation, kind), open_table(store, generation=generation.generation, kind=kind)
 
 
@@ -416,6 +430,7 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
                 "num_documents": totals.rows_kept,
                 "documents": [part for part in parts["documents"] if part.num_rows],
                 "quarantine": [part for part in parts["quarantine"] if part.num_rows],
+                "origins": [],  # hashes of the erased rows among them: the next night cleans all of them anew
             }
         )
         store.put_if_absent(f"{prefix}/manifest.json", written.model_dump_json(indent=2).encode() + b"\n")
@@ -502,6 +517,7 @@ def _erase_from_tables(store: Store, journal: Journal) -> int:
     renamed: dict[tuple[str, DocumentKind], dict[int, int]] = {}
     dirty: dict[tuple[str, DocumentKind], LanceTable] = {}
     for name, table in _tables(store):
+        store.delete(profiles_key(name[0]))  # of a table with few rows, its mean vector tells of each of them
         versions = table.versions()
         holding = [version for version in versions if _holds(table.at(version), doc_ids)]
         folder = store.local_path(f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance")

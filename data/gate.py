@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -115,6 +116,29 @@ class TableProfile:
     lengths: NDArray[np.int64]
     letters: NDArray[np.int64]
     centroid: NDArray[np.float64]
+
+    def to_json(self) -> str:
+        """As a record; :meth:`from_json` reads it back to the last bit."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return json.dumps(values, default=lambda array: array.tolist())
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> TableProfile:
+        """Read a record.
+
+        Raises:
+            ValueError: It is damaged, or of another version of the gate.
+        """
+        values = json.loads(raw)
+        try:
+            for name, dtype in (("lengths", np.int64), ("letters", np.int64), ("centroid", np.float64)):
+                values[name] = np.array(values[name], dtype)
+            profile = cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"unlike a profile: {error}") from error
+        if (len(profile.lengths), len(profile.letters)) != (_LENGTH_BINS, _NUM_LETTERS):
+            raise ValueError("it has other bins than the gate counts by.")
+        return profile
 
 
 def profile_table(batches: Iterable[pa.RecordBatch]) -> TableProfile:

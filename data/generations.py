@@ -227,18 +227,35 @@ def verify_generation(
     for kind, snapshot in snapshots.items():
         table = open_table(store, generation=generation.generation, kind=kind, version=versions[kind])
         checks += _check_rows(table, generation, snapshot)
-        profile = _profile(table)
+        profile = _profile(store, generation, table)
         served = _pinned_table(store, generation, kind)
-        is_same = served is not None and served.version == table.version
-        reference = None if served is None else profile if is_same else _profile(served)
+        reference = None if served is None else _profile(store, generation, served)
         checks += judge_table(TABLE_OF_KIND[kind], profile, reference, config)
     if not all(check.passed for check in checks):
         raise GenerationRefusedError(checks)
     return checks
 
 
-def _profile(table: LanceTable) -> TableProfile:
-    return profile_table(table.batches(PROFILE_COLUMNS))
+def profiles_key(generation: str) -> str:
+    """Where the figures of a generation's table versions lie."""
+    return f"{generation_key(generation)}/profiles"
+
+
+def _profile(store: Store, generation: Generation, table: LanceTable) -> TableProfile:
+    """Figures of a table version, which never change: measured once and kept, those of the last two versions."""
+    prefix = f"{profiles_key(generation.generation)}/{table.name}"
+    key = f"{prefix}/{table.version:08d}.json"
+    kept = store.read(key)
+    if kept is not None:
+        try:
+            return TableProfile.from_json(kept)
+        except ValueError:
+            store.delete(key)
+    profile = profile_table(table.batches(PROFILE_COLUMNS))
+    for former in sorted(store.list(prefix))[:-1]:
+        store.delete(former)
+    store.put_if_absent(key, profile.to_json().encode())
+    return profile
 
 
 def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -> list[Check]:

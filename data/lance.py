@@ -74,10 +74,17 @@ class LanceTable:
         probe: How to ask the approximate index; None: search is exact.
     """
 
-    def __init__(self, table: lancedb.table.Table, *, probe: Probe | None = None) -> None:
+    def __init__(
+        self, database: lancedb.DBConnection, table: lancedb.table.Table, *, probe: Probe | None = None
+    ) -> None:
         """Use :func:`open_table` or :func:`create_table`."""
-        self._table = table
+        self._database, self._table = database, table
         self.probe = probe
+
+    @property
+    def name(self) -> str:
+        """``jobs`` or ``resumes``."""
+        return str(self._table.name)
 
     @property
     def version(self) -> int:
@@ -298,9 +305,9 @@ class LanceTable:
 
     def at(self, version: int) -> LanceTable:
         """The same table, pinned to a version."""
-        pinned = lancedb.connect(Path(self._table.uri).parent).open_table(self._table.name)
+        pinned = self._database.open_table(self._table.name)
         pinned.checkout(version)
-        return LanceTable(pinned)
+        return LanceTable(self._database, pinned)
 
     def versions(self) -> list[int]:
         """All versions that can still be read, oldest first."""
@@ -377,12 +384,12 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
     """
     name = TABLE_OF_KIND[kind]
     with _table_errors(f"create table '{name}' of generation {generation}"):
-        database = lancedb.connect(store.local_path(generation_key(generation)))
+        database = _connect(store, generation)
         schema = table_schema(embedding_dim)
         try:
             table = database.open_table(name)
         except ValueError:  # it is not there
-            return LanceTable(database.create_table(name, schema=schema))
+            return LanceTable(database, database.create_table(name, schema=schema))
     # Types are not compared: LanceDB stores JSON as a type of its own.
     if table.schema.names != schema.names or table.schema.field("vector").type != schema.field("vector").type:
         raise StoreError(
@@ -390,7 +397,7 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
             f"{', '.join(table.schema.names)}; vectors of {table.schema.field('vector').type}.",
             hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
         )
-    return LanceTable(table)
+    return LanceTable(database, table)
 
 
 def open_table(store: Store, *, generation: str, kind: DocumentKind, version: int | None = None) -> LanceTable:
@@ -400,11 +407,11 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
         StoreError: There is no such table or version.
     """
     name = TABLE_OF_KIND[kind]
-    path = store.local_path(generation_key(generation))
     try:
-        if not path.is_dir():  # connecting would make it
-            raise FileNotFoundError(path)
-        table = lancedb.connect(path).open_table(name)
+        if not store.exists(generation_key(generation)):  # connecting would make it
+            raise FileNotFoundError(generation)
+        database = _connect(store, generation)
+        table = database.open_table(name)
         if version is not None:
             table.checkout(version)
     except (ValueError, RuntimeError, OSError) as error:
@@ -413,7 +420,11 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
             f"Generation {generation} has no {wanted}.",
             hint="Promote another generation (`l2v generations list`), or run `l2v embed` again.",
         ) from error
-    return LanceTable(table, probe=_read_probe(store, generation, name, table.version))
+    return LanceTable(database, table, probe=_read_probe(store, generation, name, table.version))
+
+
+def _connect(store: Store, generation: str) -> lancedb.DBConnection:
+    return lancedb.connect(store.location(generation_key(generation)), storage_options=store.storage_options)
 
 
 def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:

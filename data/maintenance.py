@@ -9,13 +9,11 @@ Does not belong here: erasing a person's documents.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
@@ -193,8 +191,10 @@ def remove_results(store: Store, kept: Kept, config: RetentionConfig) -> Removed
 
 
 def remove_leftovers(store: Store, kept: Kept) -> Removed:
-    """What killed processes left under construction."""
-    return sum((_remove_if_old(store, key, kept) for key in _groups(store, "tmp", depth=1)), Removed())
+    """What killed processes left under construction on this machine, and its copies of what lies in a bucket."""
+    machine = store.machine
+    found = [*_groups(machine, "tmp", depth=1), *_groups(machine, "copies", depth=2)]
+    return sum((_remove_if_old(machine, key, kept) for key in found), Removed())
 
 
 def _snapshots(store: Store, kind: DocumentKind, kept: Kept) -> Iterator[Snapshot]:
@@ -222,22 +222,9 @@ def _remove(store: Store, key: str) -> Removed:
 
 
 def _touched_at(store: Store, key: str) -> float:
-    """When anything below a key was written last; a file that goes away meanwhile is not there."""
-    newest = 0.0
-    for path in _paths(store, key):
-        with contextlib.suppress(FileNotFoundError):
-            newest = max(newest, path.stat().st_mtime)
-    return newest
+    """When anything below a key was written last."""
+    return max((entry.written_at for entry in store.entries(key)), default=0.0)
 
 
 def _size(store: Store, key: str) -> int:
-    size = 0
-    for path in _paths(store, key):
-        with contextlib.suppress(FileNotFoundError):
-            size += path.stat().st_size
-    return size
-
-
-def _paths(store: Store, key: str) -> list[Path]:
-    top = store.local_path(key)
-    return [top, *(path for path in top.rglob("*"))] if top.is_dir() else [top]
+    return sum(entry.size_bytes for entry in store.entries(key))

@@ -41,6 +41,14 @@ def minhash(text: str) -> NDArray[np.uint32]:
     return signature
 
 
+def sketch(text: str) -> NDArray[np.uint16]:
+    """What is kept of a signature: the low half of each entry; shape (128,).
+
+    Texts are compared by the low bytes; a band of two entries still has 2^32 buckets.
+    """
+    return minhash(text).astype(np.uint16)
+
+
 def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The finalizer of MurmurHash3, which datasketch puts before its permutations."""
     mixed = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x85EBCA6B)
@@ -72,9 +80,13 @@ class NearDuplicateIndex:
         self._signatures = bytearray()
         self._keys = bytearray()
 
-    def add(self, doc_id: str, text: str) -> str | None:
-        """Id of the first document that is nearly equal to ``text``; None when there is none, and then it is kept."""
-        signature = minhash(text)
+    def add(self, doc_id: str, signature: NDArray[np.uint16]) -> str | None:
+        """Id of the first document whose text is nearly equal; None when there is none, and then this one is kept.
+
+        Args:
+            doc_id: Of the document.
+            signature: The :func:`sketch` of its text.
+        """
         # Python's hash differs between processes, but only names a bucket; what counts is the comparison in _match.
         bands = [hash(band.tobytes()) for band in signature[:_BANDED_PERM].reshape(-1, self._band_rows)]
         low_bytes = signature.astype(np.uint8)

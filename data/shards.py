@@ -250,7 +250,7 @@ def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
     """Keys of a shard, with their vectors if asked for."""
     columns = [*_KEY_COLUMNS, *(["vector"] if vectors else [])]
     try:
-        with pq.ParquetFile(store.local_path(key), page_checksum_verification=True) as parquet:
+        with store.open(key) as source, pq.ParquetFile(source, page_checksum_verification=True) as parquet:
             table = parquet.read(columns).select(columns)
         for field, column in zip(table.schema, table.columns, strict=True):
             expected = pa.types.is_fixed_size_list if field.name == "vector" else pa.types.is_string

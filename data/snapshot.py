@@ -7,6 +7,7 @@ Layout, below ``snapshots/<kind>/``::
 
     <id>/documents/part-00000.parquet    DOCUMENT_SCHEMA; every part holds documents of one source
     <id>/quarantine/part-00000.parquet   QUARANTINE_SCHEMA; likewise
+    <id>/origins/part-00000.parquet      ORIGIN_SCHEMA; what the documents of the part of that number were made of
     <id>/manifest.json                   put last: without it the snapshot does not exist
     latest.json                          {"id": …}: the only record that changes, by compare-and-swap
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig, Document, clean_row, redact_document
-from data.digests import Digests, no_digests, pack_digests
+from data.digests import DIGEST_BYTES, DigestIndex, Digests, no_digests, pack_digests
 from data.errors import InputError, SourceShrankError, StoreError
 from data.redact import RedactConfig, Redactor, open_key_file
 from data.schema import (
@@ -57,7 +58,18 @@ PART_ROWS = 10_000
 PART_CHARS = 64_000_000
 """A part is closed at this many characters too, so that long documents do not fill the memory."""
 
+ORIGIN_SCHEMA = pa.schema([pa.field("raw_digest", pa.binary(DIGEST_BYTES)), pa.field("sketch", pa.binary(256))])
+"""For each document: the digest of its raw row, null where other settings cleaned it, and the sketch of its text, null
+where none was needed to find near duplicates."""
+
 _BATCH_ROWS = 1024
+_CHUNK_ROWS = 2500
+_CHUNK_CHARS = 4_000_000
+"""So many rows of a source are looked up in the former snapshot at once; they are in memory twice meanwhile."""
+
+_MIN_SHARE = 0.05
+"""A former part is read again for a chunk of rows if so many of them came from it: else cleaning is cheaper."""
+
 _ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
 
@@ -138,6 +150,9 @@ class SnapshotManifest(BaseModel):
     num_documents: int = Field(description="Documents in all parts.")
     documents: tuple[PartInfo, ...] = Field(description="Parts with documents, in order.")
     quarantine: tuple[PartInfo, ...] = Field(description="Parts with rejected rows, in order.")
+    origins: tuple[PartInfo, ...] = Field(
+        default=(), description="What the documents of each part were made of; without them all rows are cleaned again."
+    )
 
 
 class Snapshot:
@@ -174,6 +189,10 @@ class Snapshot:
         """
         yield from self._read_part(part, DOCUMENT_SCHEMA if part in self.manifest.documents else QUARANTINE_SCHEMA)
 
+    def origins(self, *, source: str) -> Iterator[pa.RecordBatch]:
+        """What each document of a source was made of, in order; nothing for snapshots that do not know."""
+        yield from self._read(self.manifest.origins, ORIGIN_SCHEMA, source=source)
+
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """All documents in memory; see :meth:`batches`."""
         return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
@@ -189,9 +208,17 @@ class Snapshot:
             InputError: A column is unknown.
             StoreError: A part is gone or damaged.
         """
-        schema = _select(DOCUMENT_SCHEMA, columns)
+        yield from self._rows_of(self.manifest.documents, _select(DOCUMENT_SCHEMA, columns), numbers)
+
+    def origins_of(self, numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """What documents were made of, by their row numbers, as in :meth:`rows`."""
+        yield from self._rows_of(self.manifest.origins, ORIGIN_SCHEMA, numbers)
+
+    def _rows_of(
+        self, parts: Sequence[PartInfo], schema: pa.Schema, numbers: NDArray[np.int64]
+    ) -> Iterator[pa.RecordBatch]:
         start = 0
-        for part in self.manifest.documents:
+        for part in parts:
             first, stop = np.searchsorted(numbers, [start, start + part.num_rows])
             if first < stop:
                 yield from self._rows_of_part(part, schema, numbers[first:stop] - start)
@@ -222,7 +249,7 @@ class Snapshot:
         key = f"{_prefix(self.manifest.kind, self.manifest.id)}/{part.file}"
         try:
             # Writers put a checksum on every page: a flipped bit is found here, not in a search result.
-            with pq.ParquetFile(self._store.local_path(key), page_checksum_verification=True) as parquet:
+            with self._store.open(key) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names):
                     yield batch.select(schema.names)
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can lead to
@@ -270,10 +297,10 @@ def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapsho
             hint="Use one of the known ids, or run l2v ingest.",
         )
     manifest = _parse_manifest(content, f"{_prefix(kind, snapshot_id)}/manifest.json")
-    for part in (*manifest.documents, *manifest.quarantine):
+    sizes = {entry.key: entry.size_bytes for entry in store.entries(_prefix(kind, snapshot_id))}
+    for part in (*manifest.documents, *manifest.quarantine, *manifest.origins):
         key = f"{_prefix(kind, snapshot_id)}/{part.file}"
-        path = store.local_path(key)
-        size = path.stat().st_size if path.is_file() else None
+        size = sizes.get(key)
         if size != part.size_bytes:
             found = "nothing" if size is None else f"{size} bytes"
             raise _damaged(key, f"found {found}, expected {part.size_bytes} bytes.")
@@ -379,7 +406,7 @@ def build_snapshot(
     changed = _changed_sources(sources, clean, redact, previous)
     if previous is not None and not changed:
         return previous
-    home = store.local_path("snapshots").parent
+    home = store.machine.root
     with _write_errors(kind), store.scratch() as scratch, open_key_file(redact.key_file, home=home) as keys:
         staged = _stage(
             scratch / "staged",
@@ -482,6 +509,14 @@ class _Part:
     path: Path
     source: str
     num_rows: int
+    origins: Path | None = None
+
+
+class _Origin(NamedTuple):
+    """A row of :data:`ORIGIN_SCHEMA`."""
+
+    raw_digest: bytes | None = None
+    sketch: bytes | None = None
 
 
 @dataclass
@@ -501,18 +536,24 @@ class _PartWriter:
     Args:
         directory: Where the files go.
         schema: Columns; rows are tuples in their order.
+        origins: Where files of their origins go; None: rows have none.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, *, origins: Path | None = None) -> None:
         directory.mkdir(parents=True)
+        if origins is not None:
+            origins.mkdir(parents=True)
+        self._origins_directory, self._origins = origins, list[_Origin]()
         self.parts: list[_Part] = []
         self._directory = directory
         self._schema = schema
         self._rows: list[tuple[Any, ...]] = []
         self._num_chars = 0
 
-    def add(self, row: tuple[Any, ...], *, source: str, num_chars: int) -> None:
+    def add(self, row: tuple[Any, ...], *, source: str, num_chars: int, origin: _Origin = _Origin()) -> None:  # noqa: B008 - immutable
         self._rows.append(row)
+        if self._origins_directory is not None:
+            self._origins.append(origin)
         self._num_chars += num_chars
         if len(self._rows) >= PART_ROWS or self._num_chars >= PART_CHARS:
             self.close(source)
@@ -521,12 +562,21 @@ class _PartWriter:
         """Write what was collected; the next row starts a new part."""
         if not self._rows:
             return
-        columns = zip(*self._rows, strict=True)
-        arrays = [pa.array(column, item.type) for column, item in zip(columns, self._schema, strict=True)]
-        path = self._directory / f"part-{len(self.parts):05d}.parquet"
-        _write_parquet(pa.Table.from_arrays(arrays, schema=self._schema), path)
-        self.parts.append(_Part(path, source, len(self._rows)))
-        self._rows, self._num_chars = [], 0
+        name = f"part-{len(self.parts):05d}.parquet"
+        part = _Part(self._directory / name, source, len(self._rows))
+        _write_parquet(_table_of(self._rows, self._schema), part.path)
+        if self._origins_directory is not None:
+            part.origins = self._origins_directory / name
+            _write_parquet(_table_of(self._origins, ORIGIN_SCHEMA), part.origins)
+        self.parts.append(part)
+        self._rows, self._origins, self._num_chars = [], [], 0
+
+
+def _table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True)
+    return pa.Table.from_arrays(
+        [pa.array(column, item.type) for column, item in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
@@ -547,8 +597,8 @@ class _Staged:
     rejected_digest: Any = field(default_factory=hashlib.sha256)
     _first_of_content: dict[bytes, bytes] = field(default_factory=dict)
 
-    def add_document(self, document: Document) -> None:
-        """Keep a document; mark it when an earlier one has the same content."""
+    def add_document(self, document: Document, origin: _Origin) -> None:
+        """Keep a document and what it was made of; mark it when an earlier one has the same content."""
         counts = self.counts[document.source]
         counts.kept += 1
         # 16 bytes of a SHA-256: millions of keys fit into memory, and two contents never meet by chance.
@@ -561,7 +611,7 @@ class _Staged:
         )
         row = tuple(getattr(document, name) for name in _DOCUMENT_COLUMNS[:-2])
         size = document.num_chars + len(document.metadata)
-        self.documents.add((*row, duplicate_of, None), source=document.source, num_chars=size)
+        self.documents.add((*row, duplicate_of, None), source=document.source, num_chars=size, origin=origin)
 
     def add_rejected(self, source: str, row: RejectedRow) -> None:
         """Keep a rejected row and its reason."""
@@ -596,21 +646,26 @@ class _Staged:
         """Write the parts of the documents once more, with near duplicates marked over the union of all sources."""
         if not clean.near_duplicates:
             return
-        directory.mkdir(parents=True)
+        documents, origins = directory / "documents", directory / "origins"
+        for each in (documents, origins):
+            each.mkdir(parents=True)
         from data.near_duplicates import NearDuplicateIndex
 
         index = NearDuplicateIndex(clean.near_duplicate_threshold)
         marked = []
         for part in self.document_parts:
-            table = pq.read_table(part.path, schema=DOCUMENT_SCHEMA)
-            marks = _near_duplicates(table, index)
+            assert part.origins is not None, "documents have origins"
+            table, known = pq.read_table(part.path, schema=DOCUMENT_SCHEMA), pq.read_table(part.origins)
+            marks, sketches = _near_duplicates(table, known["sketch"], index)
             self.counts[part.source].near_duplicate += len(marks) - marks.null_count
             column = table.schema.get_field_index("near_duplicate_of")
             table = table.set_column(column, DOCUMENT_SCHEMA.field("near_duplicate_of"), marks)
-            path = directory / part.path.name
-            _write_parquet(table, path)
+            written = _Part(documents / part.path.name, part.source, part.num_rows, origins / part.path.name)
+            _write_parquet(table, written.path)
+            _write_parquet(known.set_column(1, ORIGIN_SCHEMA.field("sketch"), sketches), origins / part.path.name)
             part.path.unlink()
-            marked.append(_Part(path, part.source, part.num_rows))
+            part.origins.unlink()
+            marked.append(written)
         self.document_parts = marked
 
 
@@ -621,13 +676,22 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _near_duplicates(table: pa.Table, index: NearDuplicateIndex) -> pa.Array:
+def _near_duplicates(table: pa.Table, known: pa.ChunkedArray, index: NearDuplicateIndex) -> tuple[pa.Array, pa.Array]:
+    """Marks of near duplicates, and the sketches that they were found by: those that are known, and others."""
+    from data.near_duplicates import sketch
+
     marks: list[str | None] = []
-    for batch in table.select(["doc_id", "title", "text", "duplicate_of"]).to_batches(max_chunksize=_BATCH_ROWS):
+    sketches: list[bytes | None] = []
+    columns = table.select(["doc_id", "title", "text", "duplicate_of"]).append_column("sketch", known)
+    for batch in columns.to_batches(max_chunksize=_BATCH_ROWS):
         for row in batch.to_pylist():
-            is_first = row["duplicate_of"] is None  # an exact duplicate points to its first already
-            marks.append(index.add(row["doc_id"], encoded_text(row["title"], row["text"])) if is_first else None)
-    return pa.array(marks, pa.string())
+            mark, found = None, row["sketch"]
+            if row["duplicate_of"] is None:  # an exact duplicate points to its first already
+                found = found or sketch(encoded_text(row["title"], row["text"])).tobytes()
+                mark = index.add(row["doc_id"], np.frombuffer(found, np.uint16))
+            marks.append(mark)
+            sketches.append(found)
+    return pa.array(marks, pa.string()), pa.array(sketches, ORIGIN_SCHEMA.field("sketch").type)
 
 
 def _stage(
@@ -643,7 +707,7 @@ def _stage(
 ) -> _Staged:
     """Gather documents and rejected rows of all sources, read and carried over, in the order of their names."""
     staged = _Staged(
-        documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA),
+        documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA, origins=directory / "origins"),
         rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
     )
     progress = _Progress(on_progress)
@@ -660,11 +724,12 @@ def _stage(
                 redactor=redactor,
                 tombstones=tombstones,
                 progress=progress,
+                former=_FormerRows.of(previous, name, clean) if name in former else None,
             )
         elif previous is not None:
             counts = former[name]
             staged.counts[name] = _Counts(counts.path, rows_in=counts.rows_in, raw_sha256=counts.raw_sha256)
-            _stage_former(staged, name, previous=previous, redactor=redactor)
+            _stage_former(staged, name, previous=previous, clean=clean, redactor=redactor)
         staged.close_source(name)
     progress.finish()
     if not any(counts.kept for counts in staged.counts.values()):
@@ -681,26 +746,121 @@ def _stage_source(
     redactor: Redactor,
     tombstones: Tombstones,
     progress: _Progress,
+    former: _FormerRows | None,
 ) -> None:
     counts = staged.counts[name]
     seen: dict[bytes, bytes] = {}
-    for row in read_rows(config):
+    for row, digest, known in _recognised(config, former):
         counts.rows_in += 1
         progress.step()
         if isinstance(row, RawRow) and tombstones.holds_row(name, row.values.get(config.id_field)):
             staged.add_rejected(name, RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, ""))
             continue
-        result = (
-            clean_row(row, source=name, config=config, clean=clean, redactor=redactor)
-            if isinstance(row, RawRow)
-            else row
-        )
+        result: Document | RejectedRow
+        if known is not None:
+            result = known.document
+        elif isinstance(row, RawRow):
+            result = clean_row(row, source=name, config=config, clean=clean, redactor=redactor)
+        else:
+            result = row
         if isinstance(result, Document) and isinstance(row, RawRow):
             result = _check_repeated(result, row, seen)
         if isinstance(result, Document):
-            staged.add_document(result)
+            staged.add_document(result, _Origin(digest, known.sketch if known is not None else None))
         else:
             staged.add_rejected(name, _redact_rejected(result, redactor))
+
+
+class _Known(NamedTuple):
+    """The document that an equal row became before, and the sketch of its text."""
+
+    document: Document
+    sketch: bytes | None
+
+
+def _recognised(
+    config: SourceConfig, former: _FormerRows | None
+) -> Iterator[tuple[RawRow | RejectedRow, bytes | None, _Known | None]]:
+    """All rows of a source with their digests, and the documents that equal rows became before."""
+    rows: list[RawRow | RejectedRow] = []
+    digests: list[bytes | None] = []
+    num_chars = 0
+    seed = config.model_dump_json(exclude={"path"}).encode()
+
+    def recognised() -> Iterator[tuple[RawRow | RejectedRow, bytes | None, _Known | None]]:
+        known = former.find(digests) if former is not None else {}
+        for number, (row, digest) in enumerate(zip(rows, digests, strict=True)):
+            yield row, digest, known.get(number)
+
+    for row in read_rows(config):
+        written = _written_out(row)
+        rows.append(row)
+        digests.append(None if written is None else hashlib.sha256(seed + written).digest()[:DIGEST_BYTES])
+        num_chars += len(written or b"")
+        if former is None or len(rows) >= _CHUNK_ROWS or num_chars >= _CHUNK_CHARS:
+            yield from recognised()
+            rows, digests, num_chars = [], [], 0
+    yield from recognised()
+
+
+def _written_out(row: RawRow | RejectedRow) -> bytes | None:
+    """A raw row in full; None for what is nested too deeply, or no row at all."""
+    if not isinstance(row, RawRow):
+        return None
+    try:
+        return repr(row.values).encode()
+    except RecursionError:
+        return None
+
+
+class _FormerRows:
+    """The rows of a source as the former snapshot knows them: found by digest, some 40 bytes a row.
+
+    Args:
+        snapshot: The former snapshot.
+        source: Name of the source.
+    """
+
+    def __init__(self, snapshot: Snapshot, source: str) -> None:
+        unknown = bytes(DIGEST_BYTES)
+        self._snapshot = snapshot
+        raw = [
+            np.frombuffer(batch["raw_digest"].fill_null(unknown).buffers()[1], f"S{DIGEST_BYTES}")[
+                batch["raw_digest"].offset :
+            ][: len(batch)]
+            for batch in snapshot.origins(source=source)
+        ]
+        self._index = DigestIndex(np.concatenate([no_digests(), *raw]))
+        starts = np.cumsum([0, *(part.num_rows for part in snapshot.manifest.documents)])
+        self._parts = [number for number, part in enumerate(snapshot.manifest.documents) if part.source == source]
+        self._rows = np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(starts[part], starts[part + 1]) for part in self._parts)]
+        )
+        self._part_of = np.searchsorted(starts, self._rows, side="right") - 1
+
+    @classmethod
+    def of(cls, previous: _Former | None, source: str, clean: CleanConfig) -> _FormerRows | None:
+        """The rows of a source; None where equal rows may become other documents now."""
+        if previous is None or not previous.is_cleaned(clean) or not previous.snapshot.manifest.origins:
+            return None
+        return cls(previous.snapshot, source)
+
+    def find(self, digests: Sequence[bytes | None]) -> dict[int, _Known]:
+        """Documents of equal rows, by place; those that lie far from the others are not looked up."""
+        wanted = np.array([digest or b"" for digest in digests], f"S{DIGEST_BYTES}")
+        places = self._index.positions(wanted)
+        places[wanted == b""] = -1
+        found = np.flatnonzero(places >= 0)
+        _, inverse, counts = np.unique(self._part_of[places[found]], return_inverse=True, return_counts=True)
+        found = found[counts[inverse] >= _MIN_SHARE * len(digests)]
+        rows, which = np.unique(self._rows[places[found]], return_inverse=True)
+        documents = (row for batch in self._snapshot.rows(rows) for row in batch.to_pylist())
+        sketches = (sketch for batch in self._snapshot.origins_of(rows) for sketch in batch["sketch"].to_pylist())
+        known = [
+            _Known(Document(**{**values, "duplicate_of": None, "near_duplicate_of": None}), sketch)
+            for values, sketch in zip(documents, sketches, strict=True)
+        ]
+        return {int(number): known[at] for number, at in zip(found, which, strict=True)}
 
 
 def _redact_rejected(row: RejectedRow, redactor: Redactor) -> RejectedRow:
@@ -729,17 +889,33 @@ class _Former:
     snapshot: Snapshot
     redact: RedactConfig
 
+    def is_cleaned(self, clean: CleanConfig) -> bool:
+        """Whether an equal row would become the document that it became then."""
+        manifest = self.snapshot.manifest
+        is_same = (manifest.clean, manifest.schema_version) == (clean, SCHEMA_VERSION)
+        # A file of what was replaced needs every document to be redacted again.
+        return is_same and self.is_redacted and self.redact.key_file is None
+
     @property
     def is_redacted(self) -> bool:
         found, kind = self.snapshot.manifest.redact, self.snapshot.manifest.kind
         return found is not None and found.identity(kind) == self.redact.identity(kind)
 
 
-def _stage_former(staged: _Staged, name: str, *, previous: _Former, redactor: Redactor) -> None:
+def _stage_former(staged: _Staged, name: str, *, previous: _Former, clean: CleanConfig, redactor: Redactor) -> None:
+    is_cleaned = previous.is_cleaned(clean)
+    origins = (
+        _Origin(raw_digest if is_cleaned else None, sketch)
+        for batch in previous.snapshot.origins(source=name)
+        for raw_digest, sketch in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
     for batch in previous.snapshot.batches(source=name):
         for values in batch.to_pylist():
-            document = Document(**values)
-            staged.add_document(document if previous.is_redacted else redact_document(document, redactor))
+            document, origin = Document(**values), next(origins, _Origin())
+            if previous.is_redacted:
+                staged.add_document(document, origin)
+            else:
+                staged.add_document(redact_document(document, redactor), _Origin())
     for batch in previous.snapshot.quarantine_batches(source=name):
         for values in batch.to_pylist():
             values["reason"] = RejectReason(values["reason"])
@@ -829,11 +1005,17 @@ def _make_manifest(
         num_documents=totals.rows_kept,
         documents=tuple(_describe("documents", part) for part in staged.document_parts),
         quarantine=tuple(_describe("quarantine", part) for part in staged.rejected.parts),
+        origins=tuple(_describe_origins(part) for part in staged.document_parts),
     )
 
 
 def _describe(folder: str, part: _Part) -> PartInfo:
     return PartInfo.of(part.path, file=f"{folder}/{part.path.name}", source=part.source, num_rows=part.num_rows)
+
+
+def _describe_origins(part: _Part) -> PartInfo:
+    assert part.origins is not None, "documents have origins"
+    return PartInfo.of(part.origins, file=f"origins/{part.origins.name}", source=part.source, num_rows=part.num_rows)
 
 
 def _sha256_file(path: Path) -> str:
@@ -844,12 +1026,13 @@ def _sha256_file(path: Path) -> str:
 def _put(store: Store, staged: _Staged, manifest: SnapshotManifest) -> None:
     """Put all parts, then the manifest that makes them a snapshot."""
     prefix = _prefix(manifest.kind, manifest.id)
-    parts = [*staged.document_parts, *staged.rejected.parts]
-    for part, info in zip(parts, (*manifest.documents, *manifest.quarantine), strict=True):
+    origins = [part.origins for part in staged.document_parts]
+    paths = [*(part.path for part in (*staged.document_parts, *staged.rejected.parts)), *filter(None, origins)]
+    for path, info in zip(paths, (*manifest.documents, *manifest.quarantine, *manifest.origins), strict=True):
         key = f"{prefix}/{info.file}"
-        stored = store.local_path(key)
+        stored = store.read(key)
         # An interrupted build left its part, which may have been written by another version of the Parquet library.
-        if stored.is_file() and _sha256_file(stored) != info.sha256:
+        if stored is not None and hashlib.sha256(stored).hexdigest() != info.sha256:
             store.delete(key)
-        store.put_if_absent(key, part.path)
+        store.put_if_absent(key, path)
     store.put_if_absent(f"{prefix}/manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")

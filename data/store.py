@@ -1,30 +1,59 @@
-"""The store: where everything at rest lives, behind six small operations.
+"""The store: where everything at rest lives, behind a few small operations.
 
 Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). What is put under a key is immutable; only the few
 mutable records (``current.json``, ``lease.json``, ``latest.json``) change, and only by compare-and-swap. A multi-part
 artifact is committed by its manifest, which is put last: parts without a manifest do not exist for readers.
 
-Does not belong here: what the keys mean (see ``snapshot``, ``generations``, ``export``).
+Does not belong here: what the keys mean (see ``snapshot``, ``generations``, ``export``), the store in a bucket
+(``object_store``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
 
 from data.errors import ConflictError, InputError, StoreError
 
 _SCRATCH = "tmp"
 
 
+class StoredFile(NamedTuple):
+    """What is known of a key without reading it.
+
+    Attributes:
+        key: Where it lies in the store.
+        size_bytes: Its size.
+        written_at: When it was written last; seconds since 1970.
+    """
+
+    key: str
+    size_bytes: int
+    written_at: float
+
+
 class Store(Protocol):
-    """Atomic, immutable storage. Every operation either happens completely or not at all."""
+    """Atomic, immutable storage. Every operation either happens completely or not at all.
+
+    Attributes:
+        machine: What belongs to this machine alone and is not shared: base models, training state, an embedded server's
+            database. A local store is its own.
+        storage_options: What LanceDB needs to reach :meth:`location`; None: nothing.
+    """
+
+    machine: LocalStore
+    storage_options: dict[str, str] | None
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """Store ``content`` (bytes, or a finished local file, which is moved) unless the key exists.
@@ -46,8 +75,24 @@ class Store(Protocol):
         """Content under ``key``, or None when there is none."""
         ...
 
+    def open(self, key: str) -> pa.NativeFile:
+        """What is under ``key``, to be read from any place on; the caller closes it.
+
+        Raises:
+            OSError: There is nothing, or it cannot be read.
+        """
+        ...
+
     def list(self, prefix: str) -> Iterator[str]:
         """All keys below ``prefix``, in the order of their text."""
+        ...
+
+    def entries(self, prefix: str) -> Iterator[StoredFile]:
+        """``prefix`` itself, if it is a key, or all keys below it, hidden ones too, with size and time."""
+        ...
+
+    def exists(self, prefix: str) -> bool:
+        """Whether ``prefix`` is a key or has keys below it."""
         ...
 
     def delete(self, prefix: str) -> None:
@@ -55,7 +100,11 @@ class Store(Protocol):
         ...
 
     def local_path(self, key: str) -> Path:
-        """A local path that holds what is under ``key`` (a file, or a directory of keys)."""
+        """A local path that holds what is under ``key`` (a file, or a directory of keys), for reading."""
+        ...
+
+    def location(self, key: str) -> str:
+        """Where a key lies, for people and for LanceDB: a path or a URI."""
         ...
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
@@ -72,9 +121,13 @@ class LocalStore:
         root: Directory of the store; created when missing.
     """
 
+    machine: LocalStore
+    storage_options: dict[str, str] | None
+
     def __init__(self, root: Path) -> None:
         """Resolve the root, so that a later change of directory changes nothing."""
         self.root = root.expanduser().resolve()
+        self.machine, self.storage_options = self, None
         with storage_errors(f"create the store at {self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
 
@@ -124,12 +177,34 @@ class LocalStore:
             except FileNotFoundError:
                 return None
 
+    def open(self, key: str) -> pa.NativeFile:
+        """See :meth:`Store.open`."""
+        return pa.OSFile(str(self._path(key)))
+
     def list(self, prefix: str) -> Iterator[str]:
         """See :meth:`Store.list`."""
         top = self._path(prefix)
         with storage_errors(f"list {prefix}"):
             paths = [path for path in top.rglob("*") if path.is_file() and not path.name.startswith(".")]
         yield from sorted(path.relative_to(self.root).as_posix() for path in paths)
+
+    def entries(self, prefix: str) -> Iterator[StoredFile]:
+        """See :meth:`Store.entries`; what goes away meanwhile is not there."""
+        top = self._path(prefix)
+        with storage_errors(f"list {prefix}"):
+            paths = sorted(top.rglob("*")) if top.is_dir() else [top]
+        for path in paths:
+            with storage_errors(f"look at {prefix}"):
+                try:
+                    found = path.stat()
+                except FileNotFoundError:
+                    continue
+            if not stat.S_ISDIR(found.st_mode):
+                yield StoredFile(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
+
+    def exists(self, prefix: str) -> bool:
+        """See :meth:`Store.exists`."""
+        return self._path(prefix).exists()
 
     def delete(self, prefix: str) -> None:
         """See :meth:`Store.delete`."""
@@ -146,6 +221,10 @@ class LocalStore:
         """See :meth:`Store.local_path`."""
         return self._path(key)
 
+    def location(self, key: str) -> str:
+        """See :meth:`Store.location`."""
+        return str(self._path(key))
+
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """See :meth:`Store.scratch`."""
@@ -158,10 +237,7 @@ class LocalStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or ".." in parts or "\0" in key:
-            raise InputError(f"'{key}' is no key of a store: expected a relative path without '..'.")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*key_parts(key))
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -178,6 +254,49 @@ class LocalStore:
         with (self.root / ".lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def open_store(home: str, *, work_dir: str) -> Store:
+    """The store at a path or a URI.
+
+    Args:
+        home: A directory, ``file:///directory``, or ``s3://bucket/prefix``.
+        work_dir: Directory for what belongs to this machine alone, where ``home`` is a bucket.
+
+    Raises:
+        InputError: A URI of another kind.
+        StoreError: It is out of reach, or the directory cannot be made.
+    """
+    scheme, place, path, *_ = urlsplit(home)
+    if "://" not in home:
+        return LocalStore(Path(home))
+    if scheme == "file" and place in ("", "localhost") and path.strip("/"):
+        return LocalStore(Path(unquote(path)))
+    if scheme == "s3" and place:
+        return _object_store(place, path.strip("/"), Path(work_dir).expanduser().resolve())
+    raise InputError(
+        f"'{home}' is no place for a store.", hint="Expected a directory, file:///directory, or s3://bucket/prefix."
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _object_store(bucket: str, prefix: str, work_dir: Path) -> Store:
+    """Made once for each place: connecting takes as long as many requests."""
+    from data.object_store import ObjectStore  # takes half a second, which no local home should
+
+    return ObjectStore(bucket, prefix, machine=LocalStore(work_dir / bucket / prefix))
+
+
+def key_parts(key: str) -> tuple[str, ...]:
+    """The parts of a key.
+
+    Raises:
+        InputError: It is empty or would leave the store.
+    """
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or ".." in parts or "\0" in key:
+        raise InputError(f"'{key}' is no key of a store: expected a relative path without '..'.")
+    return parts
 
 
 def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None:

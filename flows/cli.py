@@ -147,7 +147,7 @@ def nightly(call: _Call, allow_shrink: AllowShrinkOption = None, wait: WaitOptio
         ("serving", f"{report.embedded.generation} (checkpoint {report.embedded.checkpoint[:12]})"),
         ("report", report.report_path),
         ("exports", report.exported.path),
-        ("home", str(request.settings().home_dir)),
+        ("home", request.settings().home_location),
     ]
     if report.refusal:
         made.append(("refused", f"{report.refusal} The night went on with the served encoder."))
@@ -230,9 +230,10 @@ def embed(
         str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
+    engine: Annotated[Literal["local", "ray"] | None, typer.Option("--engine", help="Where to encode.")] = None,
 ) -> None:
     """Encode what changed and serve it."""
-    request = call.request()
+    request = call.request({"encode.engine": engine} if engine else {})
     _prepare_prefect(request)
     from flows.embed import embed as embed_flow
     from tasks.checkpoints import find_checkpoint
@@ -304,8 +305,8 @@ def match(call: _Call) -> None:
     from flows.match import match as match_flow
 
     report = match_flow(request)
-    path = request.settings().store().local_path(f"matches/{report.match}")
-    _show({**report.model_dump(), "path": str(path)}, as_json=call.as_json, title=report.sentence())
+    path = request.settings().store().location(f"matches/{report.match}")
+    _show({**report.model_dump(), "path": path}, as_json=call.as_json, title=report.sentence())
 
 
 @_command(app)
@@ -368,9 +369,9 @@ def ablate(
 
 def _show_evaluation(call: _Call, request: RunRequest, report: EvaluateReport) -> None:
     """Scores of an evaluation, and where its report is."""
-    from tasks.reports import report_file
+    from tasks.reports import report_location
 
-    path = str(report_file(request.settings().store(), report.report, "html"))
+    path = report_location(request.settings().store(), report.report, "html")
     if call.as_json:
         findings = {"reason": report.reason, "findings": report.findings, "refused": report.refused}
         counts = {"computed": report.computed, "reused": report.reused, "seconds": report.seconds}
@@ -419,10 +420,10 @@ def _interval(score: dict[str, Any]) -> str:
 @_command(app)
 def export(
     call: _Call,
-    to: Annotated[Path | None, typer.Option("--to", help="Directory; exports/ of the home directory else.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Directory or URI; exports/ of the home else.")] = None,
 ) -> None:
     """Publish documents, matches and evaluation results as Parquet."""
-    request = call.request({"export.to": str(to.resolve())} if to else {})
+    request = call.request({"export.to": to if "://" in to else str(Path(to).resolve())} if to else {})
     _prepare_prefect(request)
     from flows.export import export as export_flow
 
@@ -655,7 +656,7 @@ def run(arguments: list[str]) -> int:
 def _prepare_prefect(request: RunRequest) -> None:
     """Environment of the embedded server, set before prefect is imported; what the user set stands."""
     if "PREFECT_API_URL" not in os.environ:
-        embedded = request.settings().store().local_path("prefect")
+        embedded = request.settings().store().machine.local_path("prefect")
         embedded.mkdir(exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(embedded))
     for name, value in {

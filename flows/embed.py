@@ -8,7 +8,15 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.embed import build_indexes, encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
+from tasks.embed import (
+    build_indexes,
+    encode_shard,
+    encode_shards_on_ray,
+    latest_snapshots,
+    plan_shards,
+    promote_tables,
+    update_table,
+)
 from tasks.refs import EmbedReport
 from tasks.usage import embed_usage
 
@@ -31,7 +39,10 @@ def embed(
     with request.recorded("embed") as run:
         snapshots = latest_snapshots(settings.store())
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
-        shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
+        if settings.encode.engine == "ray":
+            shards = encode_shards_on_ray(settings, fingerprint, plans)
+        else:
+            shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
         tables = [
             update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
             for kind, snapshot_id in snapshots.items()

@@ -9,7 +9,7 @@ from flows.names import run_name
 from flows.request import RunRequest
 from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
-from tasks.reports import report_file
+from tasks.reports import report_location
 from tasks.train import build_base, find_trained
 
 
@@ -52,6 +52,6 @@ def evaluate(
         )
         run.did(report)
     if gate and report.refused:
-        path = report_file(settings.store(), report.report, "html")
+        path = report_location(settings.store(), report.report, "html")
         raise GateRefusedError(f"{report.reason} {' '.join(report.findings)}", hint=f"The report: {path}")
     return report

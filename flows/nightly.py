@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow
@@ -19,7 +18,7 @@ from flows.request import RunRequest
 from flows.stages import run_stage
 from flows.train import train
 from tasks.artifacts import publish_markdown
-from tasks.audit import audit_served
+from tasks.audit import audit_served, latest_audit
 from tasks.events import emit_refusal
 from tasks.refs import (
     AuditReport,
@@ -31,7 +30,7 @@ from tasks.refs import (
     StageReport,
     TrainReport,
 )
-from tasks.reports import report_file
+from tasks.reports import report_location
 from tasks.runs import peak_rss_bytes, usage_of
 from tasks.settings import Settings
 from tasks.usage import Cost, estimate_cost
@@ -117,7 +116,7 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
             matched=matched,
             audited=audited,
             exported=exported,
-            report_path=str(report_file(settings.store(), evaluated.report, "html")),
+            report_path=report_location(settings.store(), evaluated.report, "html"),
             seconds=run.seconds(),
             cost=estimate_cost(settings.cost, run.seconds()),
         )
@@ -135,14 +134,15 @@ def _told(report: _Stage) -> _Stage:
 def _publish(settings: Settings, report: NightlyReport) -> None:
     """Artifacts of the night: what it did, and the evaluation."""
     publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
-    evaluation = report_file(settings.store(), report.evaluated.report, "md").read_text()
+    evaluation = (settings.store().read(f"reports/{report.evaluated.report}/report.md") or b"").decode()
     page = f"[The full report]({report.report_path}) with plots is a file on the worker.\n\n{evaluation}"
     publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
     if report.refusal:
         emit_refusal(report.run_id, report.refusal)
     if report.audited is not None:
-        audit = Path(report.audited.path).read_text()
-        publish_markdown("fairness", audit, description=f"Fairness audit of night {report.run_id}")
+        publish_markdown(
+            "fairness", latest_audit(settings.store()), description=f"Fairness audit of night {report.run_id}"
+        )
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:

@@ -57,12 +57,19 @@ def audit_served(settings: Settings, *, run_id: str) -> AuditReport:
         store.compare_and_swap(_LATEST_KEY, expected=current, content=latest)
     as_stored = audits["as stored"]
     return AuditReport(
-        path=str(store.local_path(f"{key}/audit.md")),
+        path=store.location(f"{key}/audit.md"),
         firing=as_stored.firing,
         encoded=0 if raw is not None else sum(audit.encoded for audit in audits.values()),
         findings=[each.sentence() for each in as_stored.attributes],
         seconds=time.monotonic() - started,
     )
+
+
+def latest_audit(store: Store) -> str:
+    """The latest audit as Markdown; empty before the first."""
+    raw = store.read(_LATEST_KEY)
+    kept = None if raw is None else store.read(f"audits/{json.loads(raw)['audit']}/audit.md")
+    return (kept or b"").decode()
 
 
 def _audit_id(settings: Settings, pointer: Pointer) -> str:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from data.schema import KINDS
 from data.snapshot import open_snapshot
 from data.store import Store
-from llm2vec_core.checkpoint import RECORD_NAME, CheckpointRecord, read_record
+from llm2vec_core.checkpoint import CheckpointRecord, read_record
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.model_card import TrainingSource, render_model_card
 from llm2vec_core.training.settings import read_curves
-from tasks.checkpoints import checkpoint_dir
+from tasks.checkpoints import checkpoint_dir, stored_at
 
 _BUNDLED_LICENCE = "apache-2.0"
 _SAMPLE_LICENCE = "written for this project (Apache-2.0); facts of ESCO (CC BY 4.0)"
@@ -31,7 +31,7 @@ def write_model_card(store: Store, fingerprint: str, *, scores: Sequence[TaskSco
     """
     directory = checkpoint_dir(store, fingerprint)
     record = read_record(directory)
-    created = datetime.fromtimestamp((directory / RECORD_NAME).stat().st_mtime, UTC).date()
+    created = datetime.fromtimestamp(stored_at(store, fingerprint), UTC).date()
     card = render_model_card(
         record,
         curves=read_curves(checkpoint_dir(store, fingerprint)),

@@ -34,11 +34,11 @@ MIN_PREFIX = 6
 
 def base_models_dir(store: Store) -> Path:
     """Where converted base models are kept."""
-    return store.local_path("base_models")
+    return store.machine.local_path("base_models")
 
 
 def checkpoint_dir(store: Store, fingerprint: str) -> Path:
-    """Directory of a stored checkpoint."""
+    """Directory of a stored checkpoint, for reading."""
     return store.local_path(f"checkpoints/{fingerprint}")
 
 
@@ -129,8 +129,12 @@ def find_trained_checkpoint(
             hint=f"Train it: l2v train --base-model {base_model} --set train.attention={attention} "
             f"--set 'train.stages=[{listed}]'",
         )
-    newest = max(found, key=lambda record: (checkpoint_dir(store, record.fingerprint) / RECORD_NAME).stat().st_mtime)
-    return _ref(newest)
+    return _ref(max(found, key=lambda record: stored_at(store, record.fingerprint)))
+
+
+def stored_at(store: Store, fingerprint: str) -> float:
+    """When a checkpoint was stored; seconds since 1970."""
+    return next(store.entries(f"checkpoints/{fingerprint}/{RECORD_NAME}")).written_at
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
@@ -15,61 +13,23 @@ from data.digests import DigestIndex, first_of_each
 from data.errors import InputError, StoreError
 from data.gate import Check, GenerationRefusedError
 from data.generations import Generation, create_generation, index_table, promote, sync_table, verify_generation
-from data.schema import KINDS, DocumentKind, encoded_text
-from data.shards import drop_shards, encoded_contents, write_shard
-from data.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
+from data.schema import KINDS, DocumentKind
+from data.shards import drop_shards, encoded_contents
+from data.snapshot import contents_of, latest_snapshot, open_snapshot
 from data.store import Store
 from data.vector_index import settle_table
 from llm2vec_core.checkpoint import read_record
 from llm2vec_core.lexical import tokenize
 from tasks.artifacts import progress, publish_table
 from tasks.backfill import backfilled_contents
-from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.checkpoints import checkpoint_dir
+from tasks.encoding import ShardPlan, ShardReport, encode_planned
 from tasks.policies import STORAGE
+from tasks.ray_engine import encode_on_ray
 from tasks.settings import Settings
 from tasks.writing import lease_of, utc_now
 
 logger = logging.getLogger(__name__)
-
-
-class ShardPlan(BaseModel):
-    """Documents whose contents one shard will hold.
-
-    Attributes:
-        kind: Kind of the documents.
-        snapshot: Snapshot that they are in.
-        runs: Their row numbers there, as ranges: first, and the one after the last.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: DocumentKind
-    snapshot: str
-    runs: list[tuple[int, int]]
-
-    @classmethod
-    def of_rows(cls, kind: DocumentKind, snapshot: str, rows: NDArray[np.int64]) -> ShardPlan:
-        """The plan of some documents, by their row numbers in the snapshot, ascending."""
-        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(rows, breaks)]
-        return cls(kind=kind, snapshot=snapshot, runs=runs)
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Row numbers of the documents in the snapshot, ascending."""
-        return np.concatenate([np.arange(first, stop) for first, stop in self.runs])
-
-
-class ShardReport(BaseModel):
-    """What encoding one shard took."""
-
-    model_config = ConfigDict(frozen=True)
-
-    documents: int
-    tokens: int
-    padded_tokens: int
-    truncated: int
-    seconds: float
 
 
 class TableReport(BaseModel):
@@ -119,33 +79,20 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     Raises:
         StoreError: The shard cannot be written; encoding it again is the only loss.
     """
-    store = settings.store()
-    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
-    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
-    started = time.monotonic()
-    with progress(f"encode {plan.kind}s", len(texts)) as advance:
-        encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
-        encoding = encode(
-            list(texts.values()),
-            prompt=settings.encode.prompts.get(plan.kind),
-            normalize=True,
-            on_progress=lambda count: advance(count),
-        )
-    duration_s = time.monotonic() - started
-    write_shard(
-        store,
-        list(texts),
-        encoding.vectors,
-        fingerprint=fingerprint,
-        encode_key=settings.encode.encode_key(plan.kind),
-    )
-    return ShardReport(
-        documents=len(texts),
-        tokens=encoding.num_tokens,
-        padded_tokens=encoding.num_padded_tokens,
-        truncated=encoding.num_truncated,
-        seconds=duration_s,
-    )
+    with progress(f"encode {plan.kind}s", len(plan.rows)) as advance:
+        return encode_planned(settings, fingerprint, plan, on_progress=advance)
+
+
+@task(task_run_name="encode shards on Ray", cache_policy=NO_CACHE, **STORAGE)
+def encode_shards_on_ray(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
+    """Encode all planned shards on the machines of a Ray cluster, which read from and write to the same store.
+
+    Raises:
+        InputError: Ray is not installed.
+        StoreError: A shard cannot be written; those that are finished are not encoded again.
+    """
+    with progress("encode on Ray", sum(len(plan.rows) for plan in plans)) as advance:
+        return encode_on_ray(settings, fingerprint, plans, on_progress=advance)
 
 
 @task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)
@@ -261,12 +208,3 @@ def _generation(settings: Settings, fingerprint: str) -> Generation:
         embedding_dim=read_record(checkpoint_dir(store, fingerprint)).embedding_dim,
         now=utc_now(),
     )
-
-
-def _texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
-    """Text of each content at some rows of a snapshot."""
-    return {
-        row["content_sha256"]: encoded_text(row["title"], row["text"])
-        for batch in snapshot.rows(rows, ["content_sha256", "title", "text"])
-        for row in batch.to_pylist()
-    }

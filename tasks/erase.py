@@ -10,7 +10,6 @@ from pathlib import Path
 
 from data.erase import erase_documents
 from data.lease import hold_lease
-from data.store import LocalStore
 from tasks.checkpoints import stored_checkpoints
 from tasks.refs import EraseReport
 from tasks.settings import Settings
@@ -38,7 +37,7 @@ def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
             doc_ids,
             fence=lease.check,
             now=utc_now(),
-            exports=LocalStore(Path(settings.export.to)) if settings.export.to else None,
+            exports=settings.export_store,
             key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
         )
     held = {snapshot for ids in report.snapshots.values() for snapshot in ids}

@@ -21,7 +21,7 @@ from data.redact import RedactConfig, Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
 from data.shards import ShardVectors
 from data.snapshot import Snapshot, open_snapshot
-from data.store import LocalStore, Store
+from data.store import Store
 from tasks.policies import STORAGE
 from tasks.refs import ExportReport
 from tasks.search import served
@@ -37,8 +37,9 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
+    target = settings.export_store or store
     published = publish_export(
-        LocalStore(Path(settings.export.to)) if settings.export.to else store,
+        target,
         _tables(store, pointer, settings),
         run_id=run_id,
         day=utc_now().date(),
@@ -46,9 +47,8 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
         fence=lease_of(store, run_id).check,
         prefix="" if settings.export.to else "exports/",
     )
-    target = Path(settings.export.to) / published.key if settings.export.to else store.local_path(published.key)
     return ExportReport(
-        path=str(target),
+        path=target.location(published.key),
         files=published.num_files,
         rows=published.rows,
         reused=published.reused,
@@ -59,12 +59,12 @@ def export_all(settings: Settings, *, run_id: str) -> ExportReport:
 def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
     """What is exported, each kind with what decides its rows."""
     snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
-    match_files, report = latest_match_files(store), store.read("reports/latest.json")
+    matches, report = store.read("matches/latest.json"), store.read("reports/latest.json")
     tables = {
         TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind], settings.redact))
         for kind in KINDS
     }
-    tables["matches"] = ExportTable(" ".join(path.as_posix() for path in match_files), _matches(match_files))
+    tables["matches"] = ExportTable((matches or b"").decode(), _matches(latest_match_files(store)))
     tables["evaluation"] = ExportTable((report or b"").decode(), _evaluation(store, report))
     if settings.export.vectors:
         served_state = " ".join([pointer.generation, *pointer.snapshots.values()])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 from data.schema import canonical_json, sha256_json
 from data.store import Store
@@ -63,9 +62,9 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
     return name
 
 
-def report_file(store: Store, report: str, suffix: str) -> Path:
-    """Path of a kept report as ``html``, ``md`` or ``json``."""
-    return store.local_path(f"reports/{report}/report.{suffix}")
+def report_location(store: Store, report: str, suffix: str) -> str:
+    """Where a kept report lies as ``html``, ``md`` or ``json``."""
+    return store.location(f"reports/{report}/report.{suffix}")
 
 
 def _machine() -> dict[str, str]:

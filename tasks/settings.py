@@ -21,7 +21,7 @@ from data.sample_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
 from data.snapshot import ShrinkConfig
 from data.sources import SourceConfig
-from data.store import LocalStore, Store
+from data.store import Store, open_store
 from data.vector_index import VectorIndexConfig
 from llm2vec_core.modes import PoolingMode
 from llm2vec_core.training.settings import Recipe
@@ -59,6 +59,11 @@ class EncodeSettings(_Section):
     long_texts: Literal["cut", "parts"] = Field(
         "cut", description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts"
     )
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where shards are encoded: in the process of the run, or on a Ray cluster"
+    )
+    ray_cpus: float = Field(1, ge=0, description="CPUs of one encoder process on Ray, and its threads")
+    ray_gpus: float = Field(0, ge=0, description="GPUs of one encoder process on Ray: 1 gives each a GPU of its own")
 
     def encode_key(self, kind: DocumentKind) -> str:
         """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
@@ -125,7 +130,7 @@ class AuditSettings(_Section):
 class ExportSettings(_Section):
     """Where analysts' Parquet goes."""
 
-    to: str | None = Field(None, description="directory; `exports/` of the home directory when not given")
+    to: str | None = Field(None, description="directory or URI; `exports/` of the home when not given")
     vectors: bool = Field(False, description="export the vectors, too, as lists of float16")
     keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
 
@@ -167,7 +172,10 @@ class DeploymentSettings(_Section):
 class Settings(_Section):
     """All settings of a run."""
 
-    home: str = Field("var", description="directory of everything at rest")
+    home: str = Field("var", description="everything at rest: a directory, file:///directory, or s3://bucket/prefix")
+    work_dir: str = Field(
+        "var", description="where home is a bucket: directory for what belongs to this machine alone, such as copies"
+    )
     sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
     ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
@@ -188,14 +196,19 @@ class Settings(_Section):
     lineage: LineageSettings = LineageSettings()
     deployments: DeploymentSettings = DeploymentSettings()
 
-    @property
-    def home_dir(self) -> Path:
-        """Home directory, absolute."""
-        return Path(self.home).expanduser().resolve()
-
     def store(self) -> Store:
-        """The store of the home directory."""
-        return LocalStore(self.home_dir)
+        """The store of the home directory or bucket."""
+        return open_store(self.home, work_dir=self.work_dir)
+
+    @property
+    def home_location(self) -> str:
+        """Where everything at rest lies: an absolute directory, or a URI."""
+        return self.home if "://" in self.home else str(Path(self.home).expanduser().resolve())
+
+    @property
+    def export_store(self) -> Store | None:
+        """The store that exports go to, where that is not the home."""
+        return None if self.export.to is None else open_store(self.export.to, work_dir=self.work_dir)
 
     def sources_of(self, kind: DocumentKind) -> dict[str, SourceConfig]:
         """Sources of one kind."""

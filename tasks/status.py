@@ -34,7 +34,7 @@ def status(settings: Settings) -> dict[str, object]:
     store = settings.store()
     pointer = read_pointer(store)
     return {
-        "home": str(settings.home_dir),
+        "home": settings.home_location,
         "served": None if pointer is None else pointer.model_dump(mode="json"),
         "age_hours": None if pointer is None else _hours_since(pointer.promoted_at),
         "fresh_hours": fresh_hours(store, pointer),

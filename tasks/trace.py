@@ -18,7 +18,7 @@ from data.snapshot import Snapshot, open_snapshot
 from data.store import Store
 from llm2vec_core.checkpoint import CheckpointRecord, read_record
 from tasks.checkpoints import checkpoint_dir
-from tasks.reports import report_file
+from tasks.reports import report_location
 from tasks.runs import read_summary
 from tasks.search import served
 from tasks.settings import Settings
@@ -141,9 +141,9 @@ def _checkpoint_step(record: CheckpointRecord) -> dict[str, object]:
 
 def _latest_report(store: Store) -> str | None:
     raw = store.read("reports/latest.json")
-    return None if raw is None else str(report_file(store, json.loads(raw)["report"], "html"))
+    return None if raw is None else report_location(store, json.loads(raw)["report"], "html")
 
 
 def _latest_export(store: Store) -> str | None:
     raw = store.read("exports/latest.json")
-    return None if raw is None else str(store.local_path(f"exports/{json.loads(raw)['export']}"))
+    return None if raw is None else store.location(f"exports/{json.loads(raw)['export']}")

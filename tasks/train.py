@@ -93,7 +93,7 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
     lease = lease_of(store, run_id)
     lease.check()
     _pin(store, settings, pinned)  # before the first step: a killed run continues on what it began with
-    work_dir = store.local_path(f"training/{recipe_key[:32]}")
+    work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
     begun = _begun(settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
     with progress(f"train {recipe.base_model}", num_steps) as advance:

@@ -21,7 +21,7 @@ from tasks.refs import Usage
 from tasks.settings import CostSettings, Settings
 
 if TYPE_CHECKING:
-    from tasks.embed import ShardReport
+    from tasks.encoding import ShardReport
 
 _ANY_GPU = "A100-80GB"  # a plan asks for one; FLOPs per token do not depend on it
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.clean import CleanConfig, Document, clean_row, clean_text
-from data.near_duplicates import NearDuplicateIndex, minhash
+from data.near_duplicates import NearDuplicateIndex, minhash, sketch
 from data.redact import RedactConfig, Redactor
 from data.schema import DOCUMENT_SCHEMA, document_id, sha256_text
 from data.sources import RawRow, RejectedRow, SourceConfig
@@ -193,16 +193,16 @@ def test_short_texts_have_signatures(text):
 def test_near_duplicates_point_to_the_first_of_their_group(threshold):
     index = NearDuplicateIndex(threshold)
     a, b, c, d, e = (document_id("s", name) for name in "abcde")
-    assert index.add(a, " ".join(WORDS)) is None
-    assert index.add(b, " ".join(reversed(WORDS))) is None
-    assert index.add(c, "  ".join(WORDS).upper()) == a
-    assert index.add(d, " ".join(WORDS)) == a
-    assert index.add(e, " ".join(reversed(WORDS))) == b
+    assert index.add(a, sketch(" ".join(WORDS))) is None
+    assert index.add(b, sketch(" ".join(reversed(WORDS)))) is None
+    assert index.add(c, sketch("  ".join(WORDS).upper())) == a
+    assert index.add(d, sketch(" ".join(WORDS))) == a
+    assert index.add(e, sketch(" ".join(reversed(WORDS)))) == b
 
 
 def test_a_small_edit_is_a_near_duplicate_and_another_text_is_not():
     index = NearDuplicateIndex(0.9)
     a, b, c = (document_id("s", name) for name in "abc")
-    index.add(a, " ".join(WORDS))
-    assert index.add(b, " ".join([*WORDS[:200], "other", *WORDS[201:]])) == a
-    assert index.add(c, " ".join([*WORDS[:200], *(word + "x" for word in WORDS[200:])])) is None
+    index.add(a, sketch(" ".join(WORDS)))
+    assert index.add(b, sketch(" ".join([*WORDS[:200], "other", *WORDS[201:]]))) == a
+    assert index.add(c, sketch(" ".join([*WORDS[:200], *(word + "x" for word in WORDS[200:])]))) is None

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.gate import GateConfig, GenerationRefusedError, judge_table, profile_table, stability_index
+from data.gate import GateConfig, GenerationRefusedError, TableProfile, judge_table, profile_table, stability_index
 from data.schema import sha256_text
 
 DIM = 16
@@ -130,3 +130,14 @@ def test_a_refusal_names_every_failed_gate_with_figure_and_limit():
     assert "duplicate_share is 0.1225, the limit is 0.01" in str(refusal)
     assert "length_shift" not in str(refusal)
     assert refusal.checks == checks
+
+
+def test_figures_come_back_from_their_record_to_the_last_bit():
+    profile = profile_table(batches_of(SOUND, size=400))
+    again = TableProfile.from_json(profile.to_json().encode())
+    assert again.to_json() == profile.to_json()
+    assert np.array_equal(again.centroid, profile.centroid)
+    assert again.lengths.dtype == profile.lengths.dtype
+    for damaged in (b"", b"{}", profile.to_json().replace('"lengths": [0, ', '"lengths": [').encode()):
+        with pytest.raises(ValueError):
+            TableProfile.from_json(damaged)

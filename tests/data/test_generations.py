@@ -561,6 +561,27 @@ def test_the_gate_compares_with_what_the_same_checkpoint_serves(rooms, store, le
     assert all(check.passed for check in gate(SECOND))
 
 
+def test_a_table_version_is_measured_once_and_damaged_figures_are_measured_again(rooms, store, lease, monkeypatch):
+    measured, real = [], module.profile_table
+    monkeypatch.setattr(module, "profile_table", lambda batches: measured.append(1) or real(batches))
+    jobs = {"a": "text a", "b": "text b"}
+    run_night(rooms, store, lease, jobs)
+    assert len(measured) == 2
+    run_night(rooms, store, lease, jobs)
+    assert len(measured) == 2
+    for number in range(3):
+        run_night(rooms, store, lease, {**jobs, "c": f"text {number}"})
+    assert len(measured) == 5
+    keys = [key for key in store.list("lance") if "/profiles/jobs/" in key]
+    assert len(keys) == 2  # the disk stays bounded
+    for key in keys:
+        content = json.loads(store.read(key))
+        store.delete(key)
+        store.put_if_absent(key, json.dumps({**content, "letters": [1]}).encode())
+    run_night(rooms, store, lease, {**jobs, "c": "text 2"})
+    assert len(measured) == 6
+
+
 def test_a_row_that_was_made_anew_is_replaced_although_it_looks_unchanged(rooms, store, night, monkeypatch):
     jobs = {"a": "text a", "b": "text b", "c": "text c"}
     night(jobs)

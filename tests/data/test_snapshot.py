@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from data import snapshot as module
 from data.clean import CleanConfig
 from data.errors import ConflictError, FencedError, InputError, SourceShrankError, StoreError
+from data.redact import RedactConfig
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from data.snapshot import ShrinkConfig, build_snapshot, latest_snapshot, open_snapshot
 from data.sources import SourceConfig
@@ -545,3 +546,114 @@ def test_unchanged_files_are_neither_read_nor_cleaned_again(store, tmp_path, mon
     assert second.manifest.sources["board"] == first.manifest.sources["board"]
     write(board, [posting(1), posting(2, title="Chef"), posting(3, text="")])
     assert build(store, board=board).manifest.id != second.manifest.id
+
+
+# --- rows of changed files --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cleaned(monkeypatch):
+    """Ids of the rows that were cleaned."""
+    found, real = [], module.clean_row
+
+    def clean_row(row, **rest):
+        found.append(row.values["id"])
+        return real(row, **rest)
+
+    monkeypatch.setattr(module, "clean_row", clean_row)
+    return found
+
+
+def parts_of(snapshot):
+    """Hashes of everything that readers see."""
+    manifest = snapshot.manifest
+    return manifest.id, [part.sha256 for part in (*manifest.documents, *manifest.quarantine)]
+
+
+def test_only_changed_rows_of_a_changed_file_are_cleaned_and_sketched(store, tmp_path, monkeypatch, cleaned):
+    sketched = []
+    from data import near_duplicates
+
+    real = near_duplicates.sketch
+    monkeypatch.setattr(near_duplicates, "sketch", lambda text: sketched.append(text) or real(text))
+    path, other = tmp_path / "a.jsonl", write(tmp_path / "b.jsonl", [posting(50)])
+    build(store, board=write(path, [posting(number) for number in range(9)]), other=other)
+    cleaned.clear(), sketched.clear()
+    rows = [
+        posting(8),
+        *(posting(number) for number in range(4)),
+        posting(4, pay=1),
+        posting(5, text="New."),
+        posting(9),
+    ]
+    snapshot = build(store, board=write(path, rows), other=other)
+    assert cleaned == ["4", "5", "9"]
+    assert [text.split()[1] for text in sketched] == ["Ward", "New.", "Ward"]
+    assert ids(snapshot, "board") == ["8", "0", "1", "2", "3", "4", "5", "9"]
+    assert parts_of(snapshot) == parts_of(build(LocalStore(tmp_path / "anew"), board=path, other=other))
+    cleaned.clear()
+    build(store, other=write(other, [posting(51)]))  # what is carried over keeps what it was made of
+    build(store, board=write(path, rows[1:]))
+    assert cleaned == ["51"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clean": CleanConfig(max_chars=5000)},
+        {"redact": RedactConfig(job=())},
+        {"redact": RedactConfig(key_file="keys.jsonl")},
+        {"text_field": "body"},
+    ],
+)
+def test_rows_are_cleaned_again_when_anything_decides_otherwise(store, tmp_path, cleaned, change, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a.jsonl", [posting(number, body="B") for number in range(5)])
+    build(store, board=path)
+    cleaned.clear()
+    write(path, [posting(number, body="B") for number in range(6)])
+    fields = {name: value for name, value in change.items() if name == "text_field"}
+    build_snapshot(
+        store,
+        kind="job",
+        sources={"board": SourceConfig(kind="job", path=str(path), **fields)},
+        clean=change.get("clean", CleanConfig()),
+        redact=change.get("redact", RedactConfig()),
+        run_id="run",
+        fence=lambda: None,
+        now=NOW,
+    )
+    assert cleaned == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_rows_that_lie_far_from_their_neighbours_are_cleaned_rather_than_looked_up(
+    store, tmp_path, monkeypatch, cleaned
+):
+    for name, value in {"PART_ROWS": 10, "_CHUNK_ROWS": 10, "_MIN_SHARE": 0.3}.items():
+        monkeypatch.setattr(module, name, value)
+    path = tmp_path / "a.jsonl"
+    build(store, board=write(path, [posting(number) for number in range(40)]))
+    cleaned.clear()
+    order = [*range(9), 35, *range(9, 35), *range(36, 40)]
+    snapshot = build(store, board=write(path, [posting(number) for number in order]))
+    assert set(cleaned) == {"35", "9", "19", "29"}  # one of ten in a chunk comes from elsewhere
+    assert ids(snapshot) == [f"{number}" for number in order]
+
+
+versions = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["one text", "other words", "", "a\0b"])), max_size=8)
+
+
+@given(nights=st.lists(versions, min_size=2, max_size=4), part_rows=st.integers(1, 4), chunk_rows=st.integers(1, 4))
+@settings(max_examples=25)
+def test_a_night_after_others_makes_the_snapshot_of_a_night_alone(tmp_path_factory, nights, part_rows, chunk_rows):
+    folder = tmp_path_factory.mktemp("nights")
+    store, path = LocalStore(folder / "var"), folder / "a.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PART_ROWS", part_rows)
+        patch.setattr(module, "_CHUNK_ROWS", chunk_rows)
+        for number, rows in enumerate(nights):
+            write(path, [posting("always"), *(posting(key, text=text) for key, text in rows)])
+            followed = build(store, board=path)
+            alone = build(LocalStore(folder / f"alone{number}"), board=path)
+            assert parts_of(followed) == parts_of(alone)
+            assert followed.manifest.totals == alone.manifest.totals

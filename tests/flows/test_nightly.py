@@ -35,7 +35,7 @@ def test_three_nights(small_night, monkeypatch):
         raise AssertionError("a night with nothing new loaded a model")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.embed.load_encoder", no_model)
+        patched.setattr("tasks.encoding.load_encoder", no_model)
         patched.setattr("tasks.systems.load_views", no_model)
         second = nightly(small_night.request).summary()
     assert (second["encoded_documents"], second["training_steps"]) == (0, 0)

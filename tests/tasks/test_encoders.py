@@ -58,7 +58,7 @@ def foreign(settings: Settings, tiny_base: Path, tmp_path: Path) -> Path:
     directory = tmp_path / "foreign"
     shutil.copytree(checkpoint_dir(settings.store(), ref.fingerprint), directory)
     (directory / RECORD_NAME).unlink()
-    shutil.rmtree(settings.home_dir)
+    shutil.rmtree(settings.home)
     return directory
 
 
@@ -83,7 +83,7 @@ def test_the_modes_of_an_untrained_base_are_views_of_one_directory(
     modes = ("", "+mean", "+bidirectional", "+bidirectional+mean", "+last", "+eos", "+echo", "+bidirectional+mean+echo")
     found = {mode: resolve(settings, f"{tiny_base}{mode}") for mode in modes}
     (directory,) = {encoder.directory for encoder in found.values()}
-    assert [path.name for path in (settings.home_dir / "checkpoints").iterdir()] == [directory.name]
+    assert [path.name for path in (Path(settings.home) / "checkpoints").iterdir()] == [directory.name]
     assert len({encoder.fingerprint for encoder in found.values()}) == len(modes)
     for encoder in found.values():
         assert encoder.fingerprint == Encoder.load(directory, view=encoder.view).fingerprint
@@ -194,7 +194,7 @@ def test_a_foreign_encoder_is_measured_once(settings: Settings, foreign: Path, n
     first = resolve(settings, foreign)
     assert first.fingerprint == directory_fingerprint(foreign)
     assert first.traits == SystemTraits(base_model="foreign", attention="causal", pooling_mode="weighted_mean")
-    assert (settings.home_dir / "encoders" / f"{first.fingerprint}.json").is_file()
+    assert (Path(settings.home) / "encoders" / f"{first.fingerprint}.json").is_file()
     no_model()
     assert resolve(settings, foreign) == resolve(settings, f"{foreign}+causal") == first
     read_otherwise = resolve(settings, f"{foreign}+bidirectional+mean+echo")
@@ -220,7 +220,7 @@ def test_a_bundled_encoder_keeps_its_own_pooling(settings: Settings) -> None:
         base_model="all-minilm-l6-v2", attention="bidirectional", pooling_mode="mean", stages=()
     )
     assert found.fingerprint == resolve(settings, found.directory).fingerprint
-    assert not (settings.home_dir / "checkpoints").exists()
+    assert not (Path(settings.home) / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("name", ["bundled:nothing", "some-org/some-model", "abc"])

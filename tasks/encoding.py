@@ -1,0 +1,111 @@
+"""The shard function: documents of one plan to a shard in the store, wherever it runs.
+
+A plan is small and a repeat changes nothing, so that any number of processes, on any machine that reaches the store,
+may work on the plans of a night. Never imports prefect: Ray's workers need none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from data.schema import DocumentKind, encoded_text
+from data.shards import write_shard
+from data.snapshot import Snapshot, open_snapshot
+from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.settings import Settings
+
+
+class ShardPlan(BaseModel):
+    """Documents whose contents one shard will hold.
+
+    Attributes:
+        kind: Kind of the documents.
+        snapshot: Snapshot that they are in.
+        runs: Their row numbers there, as ranges: first, and the one after the last.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DocumentKind
+    snapshot: str
+    runs: list[tuple[int, int]]
+
+    @classmethod
+    def of_rows(cls, kind: DocumentKind, snapshot: str, rows: NDArray[np.int64]) -> ShardPlan:
+        """The plan of some documents, by their row numbers in the snapshot, ascending."""
+        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(rows, breaks)]
+        return cls(kind=kind, snapshot=snapshot, runs=runs)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row numbers of the documents in the snapshot, ascending."""
+        return np.concatenate([np.arange(first, stop) for first, stop in self.runs])
+
+
+class ShardReport(BaseModel):
+    """What encoding one shard took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: int
+    tokens: int
+    padded_tokens: int
+    truncated: int
+    seconds: float
+
+
+def encode_planned(
+    settings: Settings, fingerprint: str, plan: ShardPlan, *, on_progress: Callable[[int], None] | None = None
+) -> ShardReport:
+    """Encode the documents of one planned shard and write it.
+
+    Args:
+        settings: Settings of the run.
+        fingerprint: Checkpoint to encode with.
+        plan: Which documents.
+        on_progress: Called with numbers of further texts that are done.
+
+    Raises:
+        StoreError: The shard cannot be written; encoding it again is the only loss.
+    """
+    store = settings.store()
+    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
+    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
+    started = time.monotonic()
+    encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
+    encoding = encode(
+        list(texts.values()),
+        prompt=settings.encode.prompts.get(plan.kind),
+        normalize=True,
+        on_progress=on_progress,
+    )
+    duration_s = time.monotonic() - started
+    write_shard(
+        store,
+        list(texts),
+        encoding.vectors,
+        fingerprint=fingerprint,
+        encode_key=settings.encode.encode_key(plan.kind),
+    )
+    return ShardReport(
+        documents=len(texts),
+        tokens=encoding.num_tokens,
+        padded_tokens=encoding.num_padded_tokens,
+        truncated=encoding.num_truncated,
+        seconds=duration_s,
+    )
+
+
+def _texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
+    """Text of each content at some rows of a snapshot."""
+    return {
+        row["content_sha256"]: encoded_text(row["title"], row["text"])
+        for batch in snapshot.rows(rows, ["content_sha256", "title", "text"])
+        for row in batch.to_pylist()
+    }

@@ -1,0 +1,159 @@
+"""Shards of one night, encoded by one process, by two, and by two nodes of a Ray cluster: the same table."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.clean import CleanConfig
+from data.errors import InputError
+from data.generations import create_generation, sync_table
+from data.lance import open_table
+from data.schema import KINDS
+from data.shards import list_shards
+from data.snapshot import build_snapshot, open_snapshot
+from data.sources import SourceConfig
+from tasks import ray_engine
+from tasks.checkpoints import build_untrained
+from tasks.embed import latest_snapshots, plan_shards
+from tasks.encoding import encode_planned
+from tasks.settings import EncodeSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def night(tmp_path, tiny_base):
+    """A home with snapshots and an encoder, and the plans of its shards."""
+    settings = Settings(home=str(tmp_path / "home"), encode=EncodeSettings(shard_size=4, engine="ray"))
+    for kind in KINDS:
+        path = tmp_path / f"{kind}.jsonl"
+        rows = [
+            {"id": f"{kind}{number}", "text": f"the {kind} number {number} " * (number + 1)} for number in range(14)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build_snapshot(
+            settings.store(),
+            kind=kind,
+            sources={"board": SourceConfig(kind=kind, path=str(path))},
+            clean=CleanConfig(near_duplicates=False),
+            run_id="run",
+            fence=lambda: None,
+            now=datetime(2026, 3, 1, tzinfo=UTC),
+        )
+    fingerprint = build_untrained(settings, str(tiny_base)).fingerprint
+    return settings, fingerprint, plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))
+
+
+def elsewhere(settings, folder):
+    """The same home in another directory."""
+    shutil.copytree(settings.home, folder)
+    return settings.model_copy(update={"home": str(folder)})
+
+
+def tables_of(settings, fingerprint):
+    """All rows of both tables, made of the shards that there are."""
+    store = settings.store()
+    generation = create_generation(
+        store,
+        fingerprint=fingerprint,
+        encode_keys={kind: settings.encode.encode_key(kind) for kind in KINDS},
+        embedding_dim=32,
+        now=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    tables = []
+    for kind, snapshot in latest_snapshots(store).items():
+        version = sync_table(store, generation, open_snapshot(store, kind, snapshot)).version
+        table = open_table(store, generation=generation.generation, kind=kind, version=version)
+        tables.append(table.read(["doc_id", "content_sha256", "row_sha256", "vector"]).sort_by("doc_id"))
+    return tables
+
+
+def assert_same_tables(settings, others, fingerprint):
+    for table, other in zip(tables_of(settings, fingerprint), tables_of(others, fingerprint), strict=True):
+        assert len(table) == 14
+        assert table.drop_columns(["vector"]) == other.drop_columns(["vector"])
+        vectors, found = (np.array(each["vector"].to_pylist()) for each in (table, other))
+        assert np.abs(vectors - found).max() <= 1e-6
+        assert len(np.unique(vectors, axis=0)) == 14
+    shards = [
+        [shard.key for shard in list_shards(each.store(), fingerprint=fingerprint)] for each in (settings, others)
+    ]
+    assert shards[0] == shards[1] and len(shards[0]) == 8
+
+
+def encode_all(settings, fingerprint, plans):
+    for plan in plans:
+        encode_planned(settings, fingerprint, plan)
+
+
+WORKER = """
+import json, sys
+from tasks.encoding import ShardPlan, encode_planned
+from tasks.settings import Settings
+settings, fingerprint, plans = sys.argv[1:]
+for plan in json.loads(plans):
+    encode_planned(Settings.model_validate_json(settings), fingerprint, ShardPlan.model_validate(plan))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_take_the_same_plans_make_the_table_of_one(night, tmp_path):
+    settings, fingerprint, plans = night
+    others = elsewhere(settings, tmp_path / "two")
+    encode_all(settings, fingerprint, plans)
+    orders = [json.dumps([plan.model_dump() for plan in order]) for order in (plans, plans[::-1])]
+    command = [sys.executable, "-c", WORKER, others.model_dump_json(), fingerprint]
+    workers = [subprocess.Popen([*command, order], cwd=ROOT) for order in orders]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    assert_same_tables(settings, others, fingerprint)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_a_ray_cluster_make_the_table_of_one_process(night, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    settings, fingerprint, plans = night
+    others, nodes = elsewhere(settings, tmp_path / "ray"), tmp_path / "nodes"
+    nodes.mkdir()
+    encode_all(settings, fingerprint, plans)
+
+    def telling_where(settings, fingerprint, plan):
+        import ray
+
+        (nodes / ray.get_runtime_context().get_node_id()).touch()
+        time.sleep(0.5)  # long enough that one node alone would not take all
+        return encode_planned(settings, fingerprint, plan)
+
+    monkeypatch.setattr(ray_engine, "encode_planned", telling_where)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        done = []
+        reports = ray_engine.encode_on_ray(others, fingerprint, plans, on_progress=done.append)
+    finally:
+        cluster.shutdown()
+    assert [report.documents for report in reports] == [len(plan.rows) for plan in plans]
+    assert sum(done) == 28
+    assert len(list(nodes.iterdir())) == 2
+    assert_same_tables(settings, others, fingerprint)
+
+
+def test_without_ray_the_error_says_what_to_install(night, monkeypatch):
+    settings, fingerprint, plans = night
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="Ray is not installed") as caught:
+        ray_engine.encode_on_ray(settings, fingerprint, plans)
+    assert "scale" in caught.value.hint and os.environ.get("RAY_ADDRESS") is None
