@@ -105,6 +105,31 @@ def nearest_both_ways(
     return of_left, of_right
 
 
+def nearest_of(
+    rows: Int64[np.ndarray, " rows"],
+    left: Float32[np.ndarray, "left dim"],
+    right: Float32[np.ndarray, "right dim"],
+    *,
+    k: int,
+    block_rows: int,
+) -> RunningTopK:
+    """The ``k`` rows of ``right`` of highest dot product, exactly, for some rows of ``left`` only.
+
+    Args:
+        rows: Which; the first row of the result is that of the first of them.
+        left: Vectors; may be mapped from a file.
+        right: Vectors of the same length; may be mapped, too.
+        k: How many for each.
+        block_rows: Rows of a block on either side.
+    """
+    found = RunningTopK(len(rows), k)
+    for top in range(0, len(rows), block_rows):
+        block = left[rows[top : top + block_rows]]
+        for start in range(0, len(right), block_rows):
+            found.offer(block @ right[start : start + block_rows].T, first_row=top, first_candidate=start)
+    return found
+
+
 @dataclass(frozen=True)
 class Fused:
     """Rankings of a block of queries, best first; a row may hold fewer documents than there are columns.

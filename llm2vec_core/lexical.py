@@ -40,6 +40,7 @@ MINIMUM_IDF = 1e-6
 """Weight of a word that half of the texts or more hold. BM25Okapi gives such words an idf of zero, or below zero when
 the corpus is tiny, so that a match would count against a text; with this floor it counts for it, just barely."""
 
+_WORDS_AT_ONCE = 1 << 22
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 _WORD = r"[^\W_]+(?:\+\+)?(?:(?<![^\W_][^\W_])\#(?![^\W_]))?"  # a word, "c++", or one letter with a sharp: "c#"
@@ -105,6 +106,16 @@ class TokenLists(Sequence[list[int]]):
         start = int(self._starts[index])
         numbers: list[int] = self._flat[start : start + int(self._lengths[index])].tolist()
         return numbers
+
+    def renumber(self, numbers: Int32[np.ndarray, " vocabulary"]) -> None:
+        """Give every word another number, in place.
+
+        Args:
+            numbers: The new number of each old one.
+        """
+        for start in range(0, len(self._flat), _WORDS_AT_ONCE):
+            part = self._flat[start : start + _WORDS_AT_ONCE]
+            part[:] = numbers[part]
 
 
 def number_words(words: Iterable[str], vocabulary: dict[str, int]) -> list[int]:

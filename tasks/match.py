@@ -8,7 +8,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.matches import make_latest, match_id, read_manifest, write_matches
+from data.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
+from data.schema import sha256_json
 from tasks.artifacts import progress
 from tasks.bulk import plan_parts, read_sides
 from tasks.policies import STORAGE
@@ -20,12 +21,15 @@ from tasks.writing import lease_of
 
 @task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
 def match_all(settings: Settings, *, run_id: str) -> MatchReport:
-    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing."""
+    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing.
+
+    What the latest matches say about documents to which nothing happened is carried over (``bulk``).
+    """
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
-    # The block size decides memory, not results.
-    match = match_id(pointer, settings.match.model_dump(exclude={"block_rows"}))
+    decisive = settings.match.model_dump(exclude={"block_rows"})  # which decides memory, not results
+    match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:
         lease_of(store, run_id).check()
@@ -33,12 +37,25 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch)
-        manifest: dict[str, Any] = {**{f"{kind}s": len(side) for kind, side in sides.items()}, "run_id": run_id}
+        recipe = sha256_json([pointer.checkpoint, decisive])
+        manifest: dict[str, Any] = {
+            **{f"{kind}s": len(side) for kind, side in sides.items()},
+            "run_id": run_id,
+            "recipe": recipe,
+        }
         with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
             rows = write_matches(
                 store,
                 match,
-                plan_parts(sides, settings.match, checkpoint=pointer.checkpoint, run_id=run_id, advance=advance),
+                plan_parts(
+                    sides,
+                    settings.match,
+                    former=read_former_matches(store, recipe=recipe),
+                    checkpoint=pointer.checkpoint,
+                    run_id=run_id,
+                    advance=advance,
+                ),
+                documents={kind: side.digests for kind, side in sides.items()},
                 cut=str(settings.match.block_rows),
                 manifest=manifest,
                 fence=lease_of(store, run_id).check,
