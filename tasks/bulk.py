@@ -27,7 +27,7 @@ from data.lance import LanceTable, open_table
 from data.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, FormerMatches, MatchPart
 from data.schema import KINDS, DocumentKind
 from data.store import Store
-from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways, nearest_of
+from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways, nearest_of, weigh_block
 from llm2vec_core.fusion import top_k
 from llm2vec_core.lexical import LexicalIndex, TokenLists, number_words
 from tasks.search import words_of
@@ -90,6 +90,7 @@ def plan_parts(
     sides: Mapping[DocumentKind, Side],
     settings: MatchSettings,
     *,
+    weight: float | None = None,
     former: FormerMatches | None = None,
     checkpoint: str,
     run_id: str,
@@ -103,6 +104,7 @@ def plan_parts(
     Args:
         sides: Of :func:`read_sides`.
         settings: How to match.
+        weight: Of the dense leg, for a fusion by scores; None: by rank.
         former: Matches of the same recipe whose rows may still hold.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
@@ -119,6 +121,7 @@ def plan_parts(
             neighbours=neighbours[direction],
             former=former,
             settings=settings,
+            weight=weight,
         )
         for number, start in enumerate(range(0, len(matching.queries), settings.block_rows)):
             build = partial(matching.part, start, checkpoint=checkpoint, run_id=run_id)
@@ -166,6 +169,7 @@ class _Direction:
     neighbours: RunningTopK
     former: FormerMatches | None
     settings: MatchSettings
+    weight: float | None
 
     @cached_property
     def index(self) -> LexicalIndex:
@@ -189,12 +193,22 @@ class _Direction:
 
     def _rank(self, first: int, last: int, *, checkpoint: str, run_id: str) -> pa.Table:
         """Matches of some of the queries that are ranked for."""
-        if first == last:
+        if first == last or not len(self.found):
             return MATCH_SCHEMA.empty_table()
         rows = self.rows[first:last]
         dense, cosines = self.neighbours.best(slice(first, last))
-        lexical, bm25 = self._by_words(rows)
-        fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=self.settings.rrf_k)
+        lexical, bm25, bm25_of_dense = self._by_words(rows, dense)
+        if self.weight is None:
+            fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=self.settings.rrf_k)
+        else:
+            fused = weigh_block(
+                dense,
+                lexical,
+                cosines=np.concatenate([cosines, self._cosines(rows, lexical)], axis=1),
+                bm25=np.concatenate([bm25_of_dense, bm25], axis=1),
+                weight=self.weight,
+                limit=self.settings.top_k,
+            )
         at, rank = np.nonzero(fused.is_hit)
         documents = fused.documents[at, rank]
         terms = [
@@ -220,19 +234,38 @@ class _Direction:
         return pa.table({name: columns[name] for name in MATCH_SCHEMA.names}).cast(MATCH_SCHEMA)
 
     def _by_words(
-        self, rows: Int64[np.ndarray, " rows"]
-    ) -> tuple[Int64[np.ndarray, "queries candidates"], Float32[np.ndarray, "queries candidates"]]:
-        """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more."""
+        self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries candidates"]
+    ) -> tuple[
+        Int64[np.ndarray, "queries candidates"],
+        Float32[np.ndarray, "queries candidates"],
+        Float32[np.ndarray, "queries candidates"],
+    ]:
+        """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more.
+
+        The third is BM25 of the candidates of the dense leg.
+        """
         numbers = np.full((len(rows), self.settings.candidates), -1, np.int64)
-        kept = np.zeros(numbers.shape, np.float32)
+        kept, of_dense = np.zeros(numbers.shape, np.float32), np.zeros(dense.shape, np.float32)
         at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
         for start in range(0, len(rows), at_once):
             block = self.index.scores_of([self.queries.words[query] for query in rows[start : start + at_once]])
+            of_dense[start : start + len(block)] = np.take_along_axis(block, dense[start : start + len(block)], axis=1)
             for offset, scores in enumerate(block, start=start):
                 best = top_k(scores, self.settings.candidates)
                 best = best[scores[best] > 0]
                 numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
-        return numbers, kept
+        return numbers, kept, of_dense
+
+    def _cosines(
+        self, rows: Int64[np.ndarray, " rows"], documents: Int64[np.ndarray, "queries candidates"]
+    ) -> Float32[np.ndarray, "queries candidates"]:
+        """Cosines of queries and some documents of each."""
+        cosines = np.empty(documents.shape, np.float32)
+        for start in range(0, len(rows), _QUERIES_AT_ONCE):
+            part = slice(start, start + _QUERIES_AT_ONCE)
+            vectors = self.found.vectors[documents[part]]
+            cosines[part] = np.einsum("qd,qcd->qc", self.queries.vectors[rows[part]], vectors)
+        return cosines
 
     def _terms(self, terms: list[list[int]]) -> pa.Array:
         """Word numbers as lists of words."""
@@ -316,3 +349,4 @@ def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
 
 _ROWS_PER_COPY = 4096
 _SCORES_AT_ONCE = 1 << 22
+_QUERIES_AT_ONCE = 64

@@ -24,7 +24,8 @@ from llm2vec_core.checkpoint import read_record
 from llm2vec_core.lexical import tokenize
 from tasks.artifacts import progress, publish_table
 from tasks.backfill import backfilled_contents
-from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.checkpoints import checkpoint_dir, encode_documents, load_encoder
+from tasks.fusing import tune_fusion
 from tasks.policies import STORAGE
 from tasks.settings import Settings
 from tasks.writing import lease_of, utc_now
@@ -124,12 +125,8 @@ def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> Shard
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
     started = time.monotonic()
     with progress(f"encode {plan.kind}s", len(texts)) as advance:
-        encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
-        encoding = encode(
-            list(texts.values()),
-            prompt=settings.encode.prompts.get(plan.kind),
-            normalize=True,
-            on_progress=lambda count: advance(count),
+        encoding = encode_documents(
+            encoder, list(texts.values()), plan.kind, settings.encode, on_progress=lambda count: advance(count)
         )
     duration_s = time.monotonic() - started
     write_shard(
@@ -201,7 +198,7 @@ def promote_tables(
     *,
     run_id: str,
 ) -> str:
-    """Pass the generation gate, then serve the tables.
+    """Pass the generation gate, tune the weight of the legs where the settings ask for one, then serve the tables.
 
     Returns:
         Name of the served generation.
@@ -220,12 +217,14 @@ def promote_tables(
         _publish_verdict(refusal.checks, run_id)
         raise
     _publish_verdict(checks, run_id)
+    lease = lease_of(store, run_id)
+    tune_fusion(settings, store, generation=generation.generation, checkpoint=fingerprint, fence=lease.check)
     pointer = promote(
         store,
         generation,
         versions=versions,
         snapshots=snapshots,
-        lease=lease_of(store, run_id),
+        lease=lease,
         run_id=run_id,
         now=utc_now(),
     )

@@ -12,6 +12,7 @@ from data.matches import make_latest, match_id, read_former_matches, read_manife
 from data.schema import sha256_json
 from tasks.artifacts import progress
 from tasks.bulk import plan_parts, read_sides
+from tasks.fusing import tune_fusion
 from tasks.policies import STORAGE
 from tasks.refs import MatchReport
 from tasks.search import served
@@ -28,11 +29,15 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
-    decisive = settings.match.model_dump(exclude={"block_rows"})  # which decides memory, not results
+    fence = lease_of(store, run_id).check
+    tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
+    weight = tuned.weight if tuned is not None else None
+    # The size of blocks decides memory, not results; of the judgments only the weight counts.
+    decisive = {**settings.match.model_dump(exclude={"block_rows", "fusion", "judged"}), "weight": weight}
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:
-        lease_of(store, run_id).check()
+        fence()
         make_latest(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
@@ -42,6 +47,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
             **{f"{kind}s": len(side) for kind, side in sides.items()},
             "run_id": run_id,
             "recipe": recipe,
+            "fusion": "by rank" if tuned is None else tuned.sentence(),
         }
         with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
             rows = write_matches(
@@ -50,6 +56,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
                 plan_parts(
                     sides,
                     settings.match,
+                    weight=weight,
                     former=read_former_matches(store, recipe=recipe),
                     checkpoint=pointer.checkpoint,
                     run_id=run_id,
@@ -58,7 +65,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
                 documents={kind: side.digests for kind, side in sides.items()},
                 cut=str(settings.match.block_rows),
                 manifest=manifest,
-                fence=lease_of(store, run_id).check,
+                fence=fence,
             )
     return MatchReport(
         match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started

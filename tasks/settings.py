@@ -77,6 +77,12 @@ class MatchSettings(_Section):
 
     top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
     candidates: int = Field(100, ge=1, description="documents that each leg brings to the fusion")
+    fusion: Literal["rrf", "tuned"] = Field(
+        "rrf", description="rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged pairs"
+    )
+    judged: str | None = Field(
+        None, description="retrieval task whose judgments tune the weight: a folder, or the name of one of the sample"
+    )
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
     block_rows: int = Field(2048, ge=1, description="documents of a block on either side; bounds the memory")
 

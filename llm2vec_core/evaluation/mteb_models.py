@@ -29,6 +29,7 @@ from llm2vec_core.fusion import (
     score_weights,
     top_k,
 )
+from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex
 
 HYBRID_CANDIDATES = 100
@@ -171,9 +172,7 @@ class TunedModel(RankingModel):
     ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
         """The candidates of either leg with both scores and their relevance, and their positions in the corpus."""
         bm25 = self._lexical.scores(text)
-        dense = _best(cosines, among=None, limit=HYBRID_CANDIDATES)
-        lexical = _best(bm25, among=None, limit=HYBRID_CANDIDATES, threshold=0.0)
-        found = np.array(sorted({*dense, *lexical}), np.int64)
+        found = either_leg(cosines, bm25, limit=HYBRID_CANDIDATES)
         relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
         return JudgedQuery(cosines[found], bm25[found], relevance), found
 

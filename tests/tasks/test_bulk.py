@@ -11,7 +11,8 @@ from data.generations import Pointer
 from data.lance import create_table, table_schema
 from data.matches import DIRECTIONS, MATCH_SCHEMA, latest_match_files, read_former_matches, write_matches
 from data.store import LocalStore
-from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+from llm2vec_core.fusion import convex_combination, reciprocal_rank_fusion, top_k
+from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex, tokenize
 from tasks.bulk import plan_parts, read_sides
 from tasks.settings import MatchSettings
@@ -68,10 +69,10 @@ def served(tmp_path_factory):
     return store, pointer, {kind: table.sort_by("doc_id").to_pylist() for kind, table in tables.items()}
 
 
-def match(store, pointer, folder, settings):
+def match(store, pointer, folder, settings, weight=None):
     told = []
     sides = read_sides(store, pointer, folder)
-    parts = list(plan_parts(sides, settings, checkpoint="f", run_id="run", advance=told.append))
+    parts = list(plan_parts(sides, settings, weight=weight, checkpoint="f", run_id="run", advance=told.append))
     built = [part.build() for part in parts]
     for part, table in zip(parts, built, strict=True):
         assert table.schema.equals(MATCH_SCHEMA)
@@ -80,11 +81,13 @@ def match(store, pointer, folder, settings):
     return pa.concat_tables(built).to_pylist()
 
 
-@pytest.mark.parametrize("block_rows", [1, 5, 1000])
-def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows):
+@pytest.mark.parametrize(
+    ("block_rows", "weight"), [(1, None), (5, None), (1000, None), (5, 0.35), (1000, 0.0), (5, 1.0)]
+)
+def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows, weight):
     store, pointer, documents = served
     settings = MatchSettings(top_k=6, candidates=8, block_rows=block_rows)
-    found = match(store, pointer, tmp_path, settings)
+    found = match(store, pointer, tmp_path, settings, weight)
     expected = []
     for direction in DIRECTIONS:
         query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
@@ -95,7 +98,14 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows):
             cosines, bm25 = vectors @ np.array(query["vector"]), index.scores(query["words"])
             dense = top_k(cosines, settings.candidates).tolist()
             lexical = [at for at in top_k(bm25, settings.candidates).tolist() if bm25[at] > 0]
-            for rank, (at, score) in enumerate(reciprocal_rank_fusion([dense, lexical])[: settings.top_k], start=1):
+            if weight is None:
+                fused = reciprocal_rank_fusion([dense, lexical])
+            else:
+                either = either_leg(cosines, bm25, limit=settings.candidates)
+                scores = convex_combination(cosines[either], bm25[either], weight=weight)
+                # the block rounds as single queries do, where integers tie
+                fused = [(int(either[place]), scores[place]) for place in top_k(scores, len(either))]
+            for rank, (at, score) in enumerate(fused[: settings.top_k], start=1):
                 in_dense, in_lexical = at in dense, at in lexical
                 expected.append(
                     {
