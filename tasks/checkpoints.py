@@ -28,6 +28,7 @@ from tasks.settings import EncodeSettings, Settings
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
     from llm2vec_core.encoding import Encoding
+    from llm2vec_core.reranking import Reranker
 
 MIN_PREFIX = 6
 """Characters of a fingerprint that are enough to name a checkpoint."""
@@ -147,6 +148,23 @@ def load_views(directory: Path, token_budget: int, views: tuple[EncoderView, ...
 def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
     """Load an encoder once per process; the last two stay."""
     return load_views(directory, token_budget, (view or EncoderView(),))[0]
+
+
+@functools.lru_cache(maxsize=1)
+def load_reranker(name: str, cache_dir: Path) -> Reranker:
+    """A cross-encoder by directory or hub name; its weights are loaded when it reads a first pair.
+
+    Args:
+        name: The directory, or the name.
+        cache_dir: Of :func:`base_models_dir`.
+
+    Raises:
+        BaseModelError: There is no such model at hand.
+    """
+    from llm2vec_core.base_models import fetch_base_model
+    from llm2vec_core.reranking import Reranker
+
+    return Reranker(fetch_base_model(name, cache_dir=cache_dir))
 
 
 def encode_documents(

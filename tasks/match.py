@@ -32,8 +32,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
     fence = lease_of(store, run_id).check
     tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
     weight = tuned.weight if tuned is not None else None
-    # The size of blocks decides memory, not results; of the judgments only the weight counts.
-    decisive = {**settings.match.model_dump(exclude={"block_rows", "fusion", "judged"}), "weight": weight}
+    decisive = {**settings.match.model_dump(include={"top_k", "candidates", "rrf_k"}), "weight": weight}
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:

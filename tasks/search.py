@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,12 @@ from data.store import Store
 from llm2vec_core.fusion import top_k
 from llm2vec_core.hybrid import Hit, Ranking, fuse_legs, weigh_legs
 from llm2vec_core.lexical import LexicalIndex, number_words, tokenize
-from tasks.checkpoints import checkpoint_dir, find_checkpoint, load_encoder
+from tasks.checkpoints import base_models_dir, checkpoint_dir, find_checkpoint, load_encoder, load_reranker
 from tasks.fusing import served_weight
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.reranking import Reranker
 
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
@@ -83,11 +86,16 @@ def search(
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
     if mode != "dense":
         lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+    fused = max(limit, settings.match.reranked) if mode == "hybrid" and settings.match.reranker is not None else limit
     weight = served_weight(settings, store, pointer) if mode == "hybrid" else None
     if weight is not None and vector is not None and dense is not None and lexical is not None:
-        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=limit)
+        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=fused)
     else:
-        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=limit)
+        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=fused)
+    if mode == "hybrid" and settings.match.reranker is not None:
+        hits = rerank_by_id(
+            load_reranker(settings.match.reranker, base_models_dir(store)), table, query, hits, limit=limit
+        )
     rows = [found[doc_id] for doc_id in hits]
     return [
         {
@@ -233,6 +241,19 @@ def among(column: str, values: Sequence[str]) -> str:
 def quoted(value: str) -> str:
     """A string of SQL."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def rerank_by_id(
+    reranker: Reranker, table: LanceTable, query: str, hits: dict[str, Hit], *, limit: int
+) -> dict[str, Hit]:
+    """The hits in the order of a cross-encoder, whose score takes the place of the fused one; ties by id."""
+    if not hits:
+        return hits
+    rows = table.read(["doc_id", "title", "text"], where=among("doc_id", list(hits))).sort_by("doc_id").to_pylist()
+    scores = reranker.scores(query, [encoded_text(row["title"], row["text"]) for row in rows])
+    return {
+        rows[at]["doc_id"]: replace(hits[rows[at]["doc_id"]], score=float(scores[at])) for at in top_k(scores, limit)
+    }
 
 
 def _numbered(leg: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:

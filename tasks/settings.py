@@ -83,6 +83,10 @@ class MatchSettings(_Section):
     judged: str | None = Field(
         None, description="retrieval task whose judgments tune the weight: a folder, or the name of one of the sample"
     )
+    reranker: str | None = Field(
+        None, description="cross-encoder that reads the first hits of a hybrid search: a directory, or a hub name"
+    )
+    reranked: int = Field(50, ge=1, description="hits that it reads")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
     block_rows: int = Field(2048, ge=1, description="documents of a block on either side; bounds the memory")
 

@@ -10,9 +10,9 @@ from data.errors import InputError
 from data.lance import create_table, table_schema
 from data.store import LocalStore
 from llm2vec_core.fusion import convex_combination, top_k
-from llm2vec_core.hybrid import either_leg
+from llm2vec_core.hybrid import Hit, either_leg
 from llm2vec_core.lexical import LexicalIndex
-from tasks.search import MAX_QUERY_CHARS, by_words, ranking, search, weigh_by_id
+from tasks.search import MAX_QUERY_CHARS, by_words, ranking, rerank_by_id, search, weigh_by_id
 from tasks.settings import Settings
 
 COUNT = 400
@@ -90,6 +90,20 @@ def test_a_weight_counts_both_scores_of_every_candidate(tmp_path, texts, weight)
         expected = convex_combination(cosines[candidates], bm25[candidates], weight=weight)
         best = {int(candidates[at]): expected[at] for at in top_k(expected, 15)}
         assert {int(doc_id, 16): hit.score for doc_id, hit in hits.items()} == pytest.approx(best, rel=1e-4)
+
+
+def test_a_cross_encoder_orders_the_hits_by_what_they_say(table):
+    hits = {f"{number:032x}": Hit(number, 1.0, dense_rank=number + 1) for number in range(5)}
+
+    class ByLength:
+        def scores(self, query, texts):
+            assert (query, texts) == ("w1", ["x\nx"] * 5)
+            return np.float32([1, 3, 2, 3, 0])
+
+    found = rerank_by_id(ByLength(), table, "w1", hits, limit=4)
+    assert [int(doc_id, 16) for doc_id in found] == [1, 3, 2, 0], "ties by id"
+    assert [(hit.score, hit.dense_rank) for hit in found.values()] == [(3, 2), (3, 4), (2, 3), (1, 1)]
+    assert rerank_by_id(ByLength(), table, "w1", {}, limit=4) == {}
 
 
 @pytest.mark.parametrize("query", ["", " \n", "x" * (MAX_QUERY_CHARS + 1)])

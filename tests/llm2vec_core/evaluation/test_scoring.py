@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from llm2vec_core.evaluation.mteb_models import build_mteb_model
 from llm2vec_core.evaluation.scoring import can_score, evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
 from llm2vec_core.fusion import MIN_JUDGED_QUERIES
+from llm2vec_core.reranking import Reranker
 
 MakeTask = Callable[..., Path]
 MakeSystem = Callable[..., System]
@@ -257,6 +259,28 @@ def test_a_tuned_weight_leaves_out_a_leg_that_sees_nothing(make_system: MakeSyst
     assert tuned.main_score == pytest.approx(100)
     assert hybrid.main_score < 95
     assert hybrid.system_fingerprint != tuned.system_fingerprint
+
+
+def test_a_cross_encoder_orders_what_fusion_begins_with(
+    make_system: MakeSystem, tmp_path: Path, tiny_cross_encoder: Path
+) -> None:
+    blind = write_blind_retrieval(tmp_path, 20)
+    eval_task = load_eval_task(tmp_path)
+    hybrid = make_system("hybrid", blind)
+    reranker = Reranker(tiny_cross_encoder)
+    reranked = replace(hybrid, mode="reranked", reranker=reranker)
+    by_item = evaluate_task(reranked, eval_task).by_item
+    assert by_item is not None
+    texts = [f"w{n} a post" for n in range(20)]
+    expected = []
+    for number in range(20):
+        scores = reranker.scores(f"w{number} post", texts)
+        above = int((scores > scores[number]).sum())
+        expected.append(100 / np.log2(2 + above) if above < 10 else 0)
+    assert np.sort(by_item) == pytest.approx(np.sort(expected), abs=0.01)
+    assert len({hybrid.fingerprint, reranked.fingerprint}) == 2
+    with pytest.raises(InputError, match="cross-encoder"):
+        replace(hybrid, mode="reranked")
 
 
 def test_few_judged_queries_tune_no_weight(make_system: MakeSystem, tmp_path: Path) -> None:
