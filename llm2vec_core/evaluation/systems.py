@@ -28,7 +28,7 @@ RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
 """Types that ask how close two texts are: BM25 can tell that, too (``lexical_pairs``)."""
 
-LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words1"
+LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
 
 
