@@ -3,7 +3,8 @@
 ``ratio``: exact top-10 of every row of one table among the other, one LanceDB query a row over blocked products; both
 give the same scores. ``gemm_share``: FLOP/s of the products with both running top-k's, over this machine's measured
 peak. ``seconds_nhs``: all of a night's matching (both directions, BM25, fusion, Parquet) of real postings and resumes,
-whose vectors are given; needs the development data.
+whose vectors are given; needs the development data. ``incremental_share``: the part of these seconds that the next
+night takes when 1 % of the resumes are new.
 
     python -m benchmarks.bulk_match [--quick]
 """
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from data.generations import Pointer
 from data.lance import LanceTable, create_table, table_schema
-from data.matches import write_matches
+from data.matches import read_former_matches, write_matches
 from data.schema import DocumentKind
 from data.store import LocalStore
 from llm2vec_core.bulk import nearest_both_ways
@@ -105,39 +106,59 @@ def measure_ratio(folder: Path, rows: int, asked: int, block_rows: int) -> dict[
     return {"ratio": (one_by_one / asked) / (blocked / rows), "query_ms": one_by_one / asked * 1e3}
 
 
-def measure_nhs(folder: Path) -> float:
-    """Seconds from served tables to published matches."""
+def measure_nhs(folder: Path) -> dict[str, float]:
+    """Seconds from served tables to published matches, and the share of that after 1 % of the resumes were replaced."""
     store = LocalStore(folder)
-    versions: dict[str, int] = {}
+    tables: dict[DocumentKind, LanceTable] = {}
     files: dict[DocumentKind, tuple[str, str]] = {
         "job": ("jobs_nhs.jsonl", "description"),
         "resume": ("resumes_livecareer.jsonl", "text"),
     }
+    words: dict[DocumentKind, list[str]] = {}
     for kind, (name, field) in files.items():
         documents = [json.loads(line) for line in (SHARED_DATA / name).read_text(encoding="utf-8").splitlines()]
-        words = [" ".join(tokenize(f"{document['title']}\n{document[field]}")) for document in documents]
-        versions[kind] = build_table(store, kind, words, unit_vectors(len(words), seed=len(words))).version
+        words[kind] = [" ".join(tokenize(f"{document['title']}\n{document[field]}")) for document in documents]
+        tables[kind] = build_table(store, kind, words[kind], unit_vectors(len(documents), seed=len(documents)))
+    whole = seconds_of(lambda: publish_matches(store, tables, "whole"))
+    num_new = max(1, len(words["resume"]) // 100)
+    new_words = [f"{said} again" for said in words["resume"][:num_new]]
+    tables["resume"].upsert(document_rows("resume", new_words, unit_vectors(num_new, seed=5)), rewrite=True)
+    incremental = seconds_of(lambda: publish_matches(store, tables, "incremental"))
+    return {"seconds_nhs": whole, "incremental_share": incremental / whole}
+
+
+def publish_matches(store: LocalStore, tables: dict[DocumentKind, LanceTable], match: str) -> None:
+    """Match two tables as a night does, after what was matched before."""
     pointer = Pointer(
         sequence=1,
         generation="g",
         checkpoint="given",
-        jobs=versions["job"],
-        resumes=versions["resume"],
+        jobs=tables["job"].version,
+        resumes=tables["resume"].version,
         snapshots={},
         fencing_epoch=1,
         run_id="benchmark",
         promoted_at=datetime.now(UTC),
     )
-
-    def match() -> None:
-        with store.scratch() as scratch:
-            sides = read_sides(store, pointer, scratch)
-            parts = plan_parts(
-                sides, MatchSettings(), checkpoint="given", run_id="benchmark", advance=lambda count: None
-            )
-            write_matches(store, "m", parts, cut="", manifest={}, fence=lambda: None)
-
-    return seconds_of(match)
+    with store.scratch() as scratch:
+        sides = read_sides(store, pointer, scratch)
+        parts = plan_parts(
+            sides,
+            MatchSettings(),
+            former=read_former_matches(store, recipe="benchmark"),
+            checkpoint="given",
+            run_id="benchmark",
+            advance=lambda count: None,
+        )
+        write_matches(
+            store,
+            match,
+            parts,
+            cut="",
+            manifest={"recipe": "benchmark"},
+            documents={kind: side.digests for kind, side in sides.items()},
+            fence=lambda: None,
+        )
 
 
 def main() -> None:
@@ -151,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result |= measure_ratio(Path(folder) / "ratio", rows, 100, block_rows)
         result |= measure_products(rows, block_rows)
-        result["seconds_nhs"] = measure_nhs(Path(folder) / "nhs") if SHARED_DATA.is_dir() else None
+        result |= measure_nhs(Path(folder) / "nhs") if SHARED_DATA.is_dir() else {"seconds_nhs": None}
     result |= {
         "rows": rows,
         "block_rows": block_rows,

@@ -26,7 +26,7 @@ from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store import Store
 from data.vector_index import Probe
 
-TABLE_LAYOUT = 2
+TABLE_LAYOUT = 3
 """Version of the tables' columns and of what their words are made of: another one names other generations."""
 
 _MAX_IDS_PER_DELETE = 1000

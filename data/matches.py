@@ -7,25 +7,35 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from data.digests import Digests
 from data.generations import Pointer
-from data.schema import canonical_json, column, sha256_json
+from data.schema import DocumentKind, canonical_json, column, sha256_json
 from data.store import Store, storage_errors
 
 Direction = Literal["resumes_for_job", "jobs_for_resume"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
+KINDS_OF: dict[Direction, tuple[DocumentKind, DocumentKind]] = {
+    "resumes_for_job": ("job", "resume"),
+    "jobs_for_resume": ("resume", "job"),
+}
+"""Kind of the documents that are ranked for, and of those that are ranked."""
+
 _LATEST_KEY = "matches/latest.json"
 _MANIFEST = "manifest.json"
 _CUT = "cut.txt"
-
+_DOCUMENTS = "documents.npz"
 
 _WORDS = pa.list_(pa.field("element", pa.string()))  # named as Parquet names it: what is written is what is read
 
@@ -78,6 +88,55 @@ class MatchPart:
         return f"direction={self.direction}/part-{self.number:05d}.parquet"
 
 
+@dataclass(frozen=True)
+class FormerMatches:
+    """Finished matches, for what of them still holds.
+
+    Attributes:
+        documents: Digest of each document that was matched, in the order of their ids.
+        paths: Parts of each direction.
+    """
+
+    documents: Mapping[DocumentKind, Digests]
+    paths: Mapping[Direction, list[Path]]
+
+    def rows(self, direction: Direction, query_ids: Sequence[str]) -> pa.Table:
+        """Rows of some queries, in :data:`MATCH_SCHEMA` and in no order; parts without any of them are not read.
+
+        Args:
+            direction: Of the rows.
+            query_ids: Ids of documents of the kind that is ranked for, in order.
+
+        Raises:
+            StoreError: A part is gone.
+        """
+        if not query_ids or not self.paths[direction]:
+            return MATCH_SCHEMA.empty_table()
+        query = pc.field(f"{KINDS_OF[direction][0]}_id")
+        among = (query >= query_ids[0]) & (query <= query_ids[-1]) & query.isin(list(query_ids))
+        with storage_errors("read the former matches"):
+            found = ds.dataset(self.paths[direction]).to_table(filter=among)
+        return found.add_column(0, MATCH_SCHEMA.field(0), pa.repeat(direction, len(found))).cast(MATCH_SCHEMA)
+
+
+def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
+    """The latest matches, if they were ranked by the same recipe and say which documents they had."""
+    raw = store.read(_LATEST_KEY)
+    match = "" if raw is None else str(json.loads(raw)["match"])
+    manifest = read_manifest(store, match) if match else None
+    documents = store.read(f"matches/{match}/{_DOCUMENTS}") if match else None
+    if manifest is None or documents is None or manifest.get("recipe") != recipe:
+        return None
+    with np.load(io.BytesIO(documents), allow_pickle=False) as found:
+        digests: dict[DocumentKind, Digests] = {"job": found["job"], "resume": found["resume"]}
+    paths = {direction: _parts_of(store, match, direction) for direction in DIRECTIONS}
+    return FormerMatches(digests, paths)
+
+
+def _parts_of(store: Store, match: str, direction: Direction) -> list[Path]:
+    return [store.local_path(key) for key in store.list(f"matches/{match}/direction={direction}")]
+
+
 def write_matches(
     store: Store,
     match: str,
@@ -85,6 +144,7 @@ def write_matches(
     *,
     cut: str,
     manifest: dict[str, object],
+    documents: Mapping[DocumentKind, Digests],
     fence: Callable[[], None],
 ) -> int:
     """Write matches part by part, then their manifest, then make them the latest.
@@ -96,7 +156,8 @@ def write_matches(
         match: Their :func:`match_id`.
         parts: What to write. Not taken from when the matches are there.
         cut: What decides which rows a part holds besides ``match``: parts of another cut are dropped.
-        manifest: What to record beside the number of rows.
+        manifest: What to record beside the number of rows; ``recipe`` says how they were ranked.
+        documents: Digest of each document, in the order of their ids: the next matches tell by them what changed.
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:
@@ -107,7 +168,7 @@ def write_matches(
     """
     known = read_manifest(store, match)
     if known is None:
-        known = _put_matches(store, match, parts, cut=cut, manifest=manifest, fence=fence)
+        known = _put_matches(store, match, parts, cut=cut, manifest=manifest, documents=documents, fence=fence)
     make_latest(store, match)
     return int(str(known["rows"]))
 
@@ -119,6 +180,7 @@ def _put_matches(
     *,
     cut: str,
     manifest: dict[str, object],
+    documents: Mapping[DocumentKind, Digests],
     fence: Callable[[], None],
 ) -> dict[str, object]:
     root = f"matches/{match}"
@@ -139,8 +201,11 @@ def _put_matches(
                 rows += len(table)
             else:
                 rows += int(pq.read_metadata(io.BytesIO(finished)).num_rows)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{str(kind): digests for kind, digests in documents.items()})
     written = {**manifest, "rows": rows}
     fence()
+    store.put_if_absent(f"{root}/{_DOCUMENTS}", buffer.getvalue())
     store.put_if_absent(f"{root}/{_MANIFEST}", canonical_json(written).encode())
     return written
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 
 _NONE = np.iinfo(np.int64).min
 _GROUPS_PER_RESULT = 3
@@ -105,6 +105,31 @@ def nearest_both_ways(
     return of_left, of_right
 
 
+def nearest_of(
+    rows: Int64[np.ndarray, " rows"],
+    left: Float32[np.ndarray, "left dim"],
+    right: Float32[np.ndarray, "right dim"],
+    *,
+    k: int,
+    block_rows: int,
+) -> RunningTopK:
+    """The ``k`` rows of ``right`` of highest dot product, exactly, for some rows of ``left`` only.
+
+    Args:
+        rows: Which; the first row of the result is that of the first of them.
+        left: Vectors; may be mapped from a file.
+        right: Vectors of the same length; may be mapped, too.
+        k: How many for each.
+        block_rows: Rows of a block on either side.
+    """
+    found = RunningTopK(len(rows), k)
+    for top in range(0, len(rows), block_rows):
+        block = left[rows[top : top + block_rows]]
+        for start in range(0, len(right), block_rows):
+            found.offer(block @ right[start : start + block_rows].T, first_row=top, first_candidate=start)
+    return found
+
+
 @dataclass(frozen=True)
 class Fused:
     """Rankings of a block of queries, best first; a row may hold fewer documents than there are columns.
@@ -139,29 +164,93 @@ def fuse_block(
         limit: Documents kept of each query.
         rrf_k: Constant of reciprocal rank fusion.
     """
-    width = dense.shape[1] + lexical.shape[1]
-    ranks = np.concatenate([np.arange(1, leg.shape[1] + 1) for leg in (dense, lexical)])
-    is_dense = np.arange(width) < dense.shape[1]
-    numbers = np.concatenate([dense, lexical], axis=1)
-    order = np.argsort(numbers, axis=1, kind="stable")  # both mentions of a document side by side, the dense one first
-    numbers = np.take_along_axis(numbers, order, axis=1)
-    shares = np.where(numbers >= 0, 1.0 / (rrf_k + ranks[order]), 0.0)
-    dense_ranks, lexical_ranks = (np.where(leg[order], ranks[order], 0) for leg in (is_dense, ~is_dense))
-    again = np.zeros(numbers.shape, bool)
-    again[:, 1:] = (numbers[:, 1:] == numbers[:, :-1]) & (numbers[:, 1:] >= 0)
-    row, second = np.nonzero(again)
+    legs = _Legs.merged(dense, lexical)
+    shares = np.where(legs.numbers >= 0, 1.0 / (rrf_k + legs.ranks), 0.0)
+    row, second = np.nonzero(legs.is_again)
     shares[row, second - 1] += shares[row, second]
-    lexical_ranks[row, second - 1] = lexical_ranks[row, second]
-    shares[again] = 0.0
-    best = np.argsort(-shares, axis=1, kind="stable")[:, :limit]
-    scores = np.take_along_axis(shares, best, axis=1)
-    found = scores > 0
-    return Fused(
-        documents=np.where(found, np.take_along_axis(numbers, best, axis=1), -1),
-        scores=scores.astype(np.float32),
-        dense_ranks=np.where(found, np.take_along_axis(dense_ranks, best, axis=1), 0),
-        lexical_ranks=np.where(found, np.take_along_axis(lexical_ranks, best, axis=1), 0),
-    )
+    return legs.best(np.where(legs.is_candidate, shares, -np.inf), limit)
+
+
+def weigh_block(
+    dense: Int[np.ndarray, "queries dense"],
+    lexical: Int[np.ndarray, "queries lexical"],
+    *,
+    cosines: Float32[np.ndarray, "queries candidates"],
+    bm25: Float32[np.ndarray, "queries candidates"],
+    weight: float,
+    limit: int,
+) -> Fused:
+    """Convex combination of the scores of a block of queries: what ``hybrid.weigh_legs`` gives for each.
+
+    Args:
+        dense: Numbers of documents of each query, best first; -1 where there are no more.
+        lexical: The same of the other leg.
+        cosines: Of the candidates of the dense leg, then of those of the lexical one.
+        bm25: The same.
+        weight: Of the dense leg, 0 to 1.
+        limit: Documents kept of each query.
+    """
+    legs = _Legs.merged(dense, lexical)
+    fused = np.zeros(legs.numbers.shape)
+    for scores, minimum, share in ((cosines, -1.0, weight), (bm25, 0.0, 1 - weight)):
+        scores = np.where(legs.is_candidate, np.take_along_axis(scores, legs.order, axis=1).astype(float), minimum)
+        span = scores.max(axis=1, keepdims=True, initial=minimum) - minimum
+        fused += share * np.divide(scores - minimum, span, out=np.zeros(scores.shape), where=span > 0)
+    return legs.best(np.where(legs.is_candidate, fused, -np.inf), limit)
+
+
+@dataclass(frozen=True)
+class _Legs:
+    """The candidates of both legs of a block of queries, by number; a document that both bring stands there twice.
+
+    Attributes:
+        numbers: Of the documents, -1 where there is none.
+        order: Where each stood in the two legs side by side.
+        ranks: Its rank in the leg that it is of.
+        dense_ranks: Its rank in the dense leg, 0 where that did not bring it.
+        lexical_ranks: The same of the lexical leg; the first mention of a document has the ranks of both.
+        is_again: Second mentions.
+    """
+
+    numbers: Int64[np.ndarray, "queries width"]
+    order: Int64[np.ndarray, "queries width"]
+    ranks: Int64[np.ndarray, "queries width"]
+    dense_ranks: Int64[np.ndarray, "queries width"]
+    lexical_ranks: Int64[np.ndarray, "queries width"]
+    is_again: Bool[np.ndarray, "queries width"]
+
+    @classmethod
+    def merged(cls, dense: Int[np.ndarray, "queries dense"], lexical: Int[np.ndarray, "queries lexical"]) -> _Legs:
+        width = dense.shape[1] + lexical.shape[1]
+        ranks = np.concatenate([np.arange(1, leg.shape[1] + 1) for leg in (dense, lexical)])
+        is_dense = np.arange(width) < dense.shape[1]
+        numbers = np.concatenate([dense, lexical], axis=1)
+        order = np.argsort(numbers, axis=1, kind="stable")  # both mentions side by side, the dense one first
+        numbers = np.take_along_axis(numbers, order, axis=1)
+        dense_ranks, lexical_ranks = (np.where(leg[order], ranks[order], 0) for leg in (is_dense, ~is_dense))
+        again = np.zeros(numbers.shape, bool)
+        again[:, 1:] = (numbers[:, 1:] == numbers[:, :-1]) & (numbers[:, 1:] >= 0)
+        row, second = np.nonzero(again)
+        lexical_ranks[row, second - 1] = lexical_ranks[row, second]
+        return cls(numbers, order, ranks[order], dense_ranks, lexical_ranks, again)
+
+    @property
+    def is_candidate(self) -> Bool[np.ndarray, "queries width"]:
+        """First mentions of documents."""
+        first: Bool[np.ndarray, "queries width"] = (self.numbers >= 0) & ~self.is_again
+        return first
+
+    def best(self, fused: Float[np.ndarray, "queries width"], limit: int) -> Fused:
+        """The documents of the highest scores, ties by number; minus infinity is none."""
+        best = np.argsort(-fused, axis=1, kind="stable")[:, :limit]
+        scores = np.take_along_axis(fused, best, axis=1)
+        found = np.isfinite(scores)
+        return Fused(
+            documents=np.where(found, np.take_along_axis(self.numbers, best, axis=1), -1),
+            scores=np.where(found, scores, 0.0).astype(np.float32),
+            dense_ranks=np.where(found, np.take_along_axis(self.dense_ranks, best, axis=1), 0),
+            lexical_ranks=np.where(found, np.take_along_axis(self.lexical_ranks, best, axis=1), 0),
+        )
 
 
 def _lower_bounds(scores: Float32[np.ndarray, "rows candidates"], k: int) -> Float32[np.ndarray, " rows"]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float, Int64
+
 from llm2vec_core.errors import InputError
-from llm2vec_core.fusion import RRF_K, reciprocal_rank_fusion
+from llm2vec_core.fusion import RRF_K, convex_combination, reciprocal_rank_fusion, top_k
 
 Ranking = Sequence[tuple[int, float]]
 """Document numbers with their scores, best first."""
@@ -52,9 +55,51 @@ def fuse_legs(*, dense: Ranking | None, lexical: Ranking | None, limit: int, rrf
         fused: Ranking = reciprocal_rank_fusion([[index for index, _ in leg] for leg in legs], k=rrf_k)
     else:
         fused = legs[0]
+    return _hits(fused[:limit], dense=dense, lexical=lexical)
+
+
+def weigh_legs(
+    *,
+    dense: Ranking,
+    lexical: Ranking,
+    cosines: Mapping[int, float],
+    bm25: Mapping[int, float],
+    weight: float,
+    limit: int,
+) -> list[Hit]:
+    """Fuse two legs by their scores: ``weight`` of the dense one, the rest of the lexical one.
+
+    Args:
+        dense: Ranking by cosine.
+        lexical: Ranking by BM25.
+        cosines: Cosine of every document of either leg.
+        bm25: BM25 of every document of either leg; zero where it is not named.
+        weight: 0 to 1.
+        limit: Number of hits, at most.
+    """
+    documents = sorted(cosines)
+    fused = convex_combination(
+        np.array([cosines[document] for document in documents]),
+        np.array([bm25.get(document, 0.0) for document in documents]),
+        weight=weight,
+    )
+    best = [(documents[at], float(fused[at])) for at in top_k(fused, limit)]
+    return _hits(best, dense=dense, lexical=lexical)
+
+
+def either_leg(
+    cosines: Float[np.ndarray, " documents"], bm25: Float[np.ndarray, " documents"], *, limit: int
+) -> Int64[np.ndarray, " candidates"]:
+    """Positions of the documents that one leg or the other brings, in order; BM25 brings none without a shared word."""
+    lexical = top_k(bm25, limit)
+    found: Int64[np.ndarray, " candidates"] = np.union1d(top_k(cosines, limit), lexical[bm25[lexical] > 0])
+    return found
+
+
+def _hits(fused: Ranking, *, dense: Ranking | None, lexical: Ranking | None) -> list[Hit]:
     places_dense, places_lexical = _places(dense), _places(lexical)
     hits = []
-    for index, score in fused[:limit]:
+    for index, score in fused:
         dense_rank, dense_score = places_dense.get(index, (None, None))
         lexical_rank, lexical_score = places_lexical.get(index, (None, None))
         hits.append(Hit(index, score, dense_score, dense_rank, lexical_score, lexical_rank))

@@ -40,6 +40,8 @@ MINIMUM_IDF = 1e-6
 """Weight of a word that half of the texts or more hold. BM25Okapi gives such words an idf of zero, or below zero when
 the corpus is tiny, so that a match would count against a text; with this floor it counts for it, just barely."""
 
+_ABBREVIATED = 2  # letters of a part of an abbreviation: "b.sc", "ph.d"
+_WORDS_AT_ONCE = 1 << 22
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 _WORD = r"[^\W_]+(?:\+\+)?(?:(?<![^\W_][^\W_])\#(?![^\W_]))?"  # a word, "c++", or one letter with a sharp: "c#"
@@ -52,9 +54,10 @@ def tokenize(text: str) -> list[str]:
 
     "C", "C++", "C#", "F#", ".NET", "Node.js", "R", "Go" and "IT" are words of their own. A compound is kept whole and
     followed by its parts, so that both spellings of a query find it: "CI/CD" gives "ci/cd", "ci", "cd", and "front-end"
-    gives "front-end", "front", "end". Parts of one character count only beside a slash: "R/Python" is about R,
-    "R&D" and "C-level" are not about a language. No word is dropped as a stop word ("IT" and "Go" would be), and
-    nothing is stemmed. Case is lost: "IT" and "it" are the same word.
+    gives "front-end", "front", "end" and, as it is also written, "frontend"; "B.Sc." gives "bsc", too. Parts of one
+    character count only beside a slash: "R/Python" is about R, "R&D" and "C-level" are not about a language. No word is
+    dropped as a stop word ("IT" and "Go" would be), and nothing is stemmed. Case is lost: "IT" and "it" are the same
+    word.
 
     Args:
         text: Any text.
@@ -80,6 +83,14 @@ def _with_parts(compound: str) -> Iterator[str]:
             # "ASP.NET" is a kind of .NET
             named = (".net" if part == "net" and f".{part}" in alternative else part for part in parts)
             yield from (part for part in named if len(part) > 1)
+            if _is_also_one_word(alternative, parts):
+                yield "".join(parts)
+
+
+def _is_also_one_word(compound: str, parts: Sequence[str]) -> bool:
+    """Whether people write a compound as one word, too: two words, or an abbreviation with points or hyphens."""
+    is_short = len(parts) == 2 or all(len(part) <= _ABBREVIATED for part in parts)
+    return is_short and "&" not in compound and all(part.isalpha() for part in parts)
 
 
 class TokenLists(Sequence[list[int]]):
@@ -105,6 +116,16 @@ class TokenLists(Sequence[list[int]]):
         start = int(self._starts[index])
         numbers: list[int] = self._flat[start : start + int(self._lengths[index])].tolist()
         return numbers
+
+    def renumber(self, numbers: Int32[np.ndarray, " vocabulary"]) -> None:
+        """Give every word another number, in place.
+
+        Args:
+            numbers: The new number of each old one.
+        """
+        for start in range(0, len(self._flat), _WORDS_AT_ONCE):
+            part = self._flat[start : start + _WORDS_AT_ONCE]
+            part[:] = numbers[part]
 
 
 def number_words(words: Iterable[str], vocabulary: dict[str, int]) -> list[int]:

@@ -26,7 +26,8 @@ STAGES = ("mntp", "simcse", "supervised")
 ECHO = "echo"
 STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
-HYBRID = "hybrid"
+RankingMode = Literal["hybrid", "tuned", "reranked"]
+RANKING_MODES: tuple[RankingMode, ...] = get_args(RankingMode)
 
 # The order of the kinds is that of the canonical name.
 _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
@@ -36,7 +37,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "reading": (ECHO,),
     "scaling": (STANDARDISED,),
     "prompt": (INSTRUCTED,),
-    "search": (HYBRID,),
+    "search": RANKING_MODES,
 }
 _MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
 
@@ -118,14 +119,15 @@ class EncoderName:
         view: How it is read.
         stages: Training stages asked for, in training order; None when none are named.
         instructed: Whether the instruction of an evaluation task stands before its texts.
-        hybrid: Whether its ranking is fused with that of BM25.
+        ranking: How its ranking is fused with that of BM25: ``hybrid`` by rank, ``tuned`` by a weight that judged
+            queries chose, ``reranked`` by rank, the first documents then read by a cross-encoder; None: not at all.
     """
 
     source: str
     view: EncoderView = EncoderView()
     stages: tuple[str, ...] | None = None
     instructed: bool = False
-    hybrid: bool = False
+    ranking: RankingMode | None = None
 
     def __str__(self) -> str:
         """Canonical name: :func:`parse_encoder_name` makes the same of it."""
@@ -133,14 +135,14 @@ class EncoderName:
         modes |= {ECHO} if self.view.echo else set()
         modes |= {STANDARDISED} if self.view.standardised else set()
         modes |= {INSTRUCTED} if self.instructed else set()
-        modes |= {HYBRID} if self.hybrid else set()
+        modes |= {self.ranking}
         return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
 
 
 def parse_encoder_name(name: str) -> EncoderName:
     """Read ``SOURCE`` and modes behind plus signs, in any order.
 
-    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+instructed][+hybrid]``
+    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+instructed][+RANKING]``
     A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
 
     Raises:
@@ -167,7 +169,7 @@ def parse_encoder_name(name: str) -> EncoderName:
         ),
         tuple(stage for stage in STAGES if stage in modes) or None,
         instructed=INSTRUCTED in modes,
-        hybrid=HYBRID in modes,
+        ranking=next((mode for mode in RANKING_MODES if mode in modes), None),
     )
 
 

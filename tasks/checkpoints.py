@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
 from data.sample_esco import read_calibration_texts
-from data.schema import sha256_json
+from data.schema import DocumentKind, sha256_json
 from data.store import Store, put_directory
 from llm2vec_core.checkpoint import (
     RECORD_NAME,
@@ -23,10 +23,12 @@ from llm2vec_core.checkpoint import (
 )
 from llm2vec_core.modes import Attention, EncoderView
 from tasks.refs import CheckpointRef
-from tasks.settings import Settings
+from tasks.settings import EncodeSettings, Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
+    from llm2vec_core.encoding import Encoding
+    from llm2vec_core.reranking import Reranker
 
 MIN_PREFIX = 6
 """Characters of a fingerprint that are enough to name a checkpoint."""
@@ -150,6 +152,36 @@ def load_views(directory: Path, token_budget: int, views: tuple[EncoderView, ...
 def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
     """Load an encoder once per process; the last two stay."""
     return load_views(directory, token_budget, (view or EncoderView(),))[0]
+
+
+@functools.lru_cache(maxsize=1)
+def load_reranker(name: str, cache_dir: Path) -> Reranker:
+    """A cross-encoder by directory or hub name; its weights are loaded when it reads a first pair.
+
+    Args:
+        name: The directory, or the name.
+        cache_dir: Of :func:`base_models_dir`.
+
+    Raises:
+        BaseModelError: There is no such model at hand.
+    """
+    from llm2vec_core.base_models import fetch_base_model
+    from llm2vec_core.reranking import Reranker
+
+    return Reranker(fetch_base_model(name, cache_dir=cache_dir))
+
+
+def encode_documents(
+    encoder: Encoder,
+    texts: Sequence[str],
+    kind: DocumentKind,
+    settings: EncodeSettings,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> Encoding:
+    """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
+    encode = encoder.encode_counted if settings.long_texts == "cut" else encoder.encode_in_parts
+    return encode(texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress)
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

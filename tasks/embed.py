@@ -24,6 +24,7 @@ from tasks.artifacts import progress, publish_table
 from tasks.backfill import backfilled_contents
 from tasks.checkpoints import checkpoint_dir
 from tasks.encoding import ShardPlan, ShardReport, encode_planned
+from tasks.fusing import tune_fusion
 from tasks.policies import STORAGE
 from tasks.ray_engine import encode_on_ray
 from tasks.settings import Settings
@@ -148,7 +149,7 @@ def promote_tables(
     *,
     run_id: str,
 ) -> str:
-    """Pass the generation gate, then serve the tables.
+    """Pass the generation gate, tune the weight of the legs where the settings ask for one, then serve the tables.
 
     Returns:
         Name of the served generation.
@@ -167,12 +168,14 @@ def promote_tables(
         _publish_verdict(refusal.checks, run_id)
         raise
     _publish_verdict(checks, run_id)
+    lease = lease_of(store, run_id)
+    tune_fusion(settings, store, generation=generation.generation, checkpoint=fingerprint, fence=lease.check)
     pointer = promote(
         store,
         generation,
         versions=versions,
         snapshots=snapshots,
-        lease=lease_of(store, run_id),
+        lease=lease,
         run_id=run_id,
         now=utc_now(),
     )

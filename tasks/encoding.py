@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from data.schema import DocumentKind, encoded_text
 from data.shards import write_shard
 from data.snapshot import Snapshot, open_snapshot
-from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.settings import Settings
 
 
@@ -78,13 +78,7 @@ def encode_planned(
     encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
     started = time.monotonic()
-    encode = encoder.encode_counted if settings.encode.long_texts == "cut" else encoder.encode_in_parts
-    encoding = encode(
-        list(texts.values()),
-        prompt=settings.encode.prompts.get(plan.kind),
-        normalize=True,
-        on_progress=on_progress,
-    )
+    encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)
     duration_s = time.monotonic() - started
     write_shard(
         store,

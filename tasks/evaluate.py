@@ -18,6 +18,7 @@ from data.errors import InputError
 from data.generations import read_pointer
 from data.sample_tasks import write_sample_tasks
 from data.store import Store
+from llm2vec_core.errors import BaseModelError
 from llm2vec_core.evaluation.benchmarks import load_benchmark, require_data
 from llm2vec_core.evaluation.compare import ScoredSystem
 from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
@@ -35,7 +36,15 @@ from tasks.outcomes import OutcomeStore
 from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.reports import build_report, keep_report
 from tasks.settings import EvaluateSettings, Settings
-from tasks.systems import NamedSystem, dense_system, hybrid_system, lexical_system, resolve_systems, tuned_system
+from tasks.systems import (
+    NamedSystem,
+    dense_system,
+    hybrid_system,
+    lexical_system,
+    reranked_system,
+    resolve_systems,
+    tuned_system,
+)
 from tasks.writing import lease_of
 
 
@@ -45,7 +54,8 @@ def evaluate_recipe(
 ) -> EvaluateReport:
     """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
 
-    Where a task has judgments enough, hybrid search with a tuned weight stands beside it.
+    Where a task has judgments enough, hybrid search with a tuned weight stands beside it, and where a cross-encoder is
+    at hand, hybrid search with its first documents re-ranked.
 
     Training must have helped: the trained encoder is preferred to its own base only with a higher mean. Whichever is
     preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
@@ -62,7 +72,7 @@ def evaluate_recipe(
     decision: Decision | None = None
     refused = False
     references = resolve_systems(settings, settings.evaluate.references)
-    with progress("evaluate", (5 + len(references)) * len(eval_tasks)) as advance:
+    with progress("evaluate", (6 + len(references)) * len(eval_tasks)) as advance:
         scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
@@ -93,9 +103,10 @@ def evaluate_recipe(
         beside = [scorer.score(named) for named in references]
         hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
+        reranked, not_run = _score_reranked(settings, scorer, preferred)
     known = {entry.fingerprint for entry in (lexical, *dense)}
-    beside = [entry for entry in beside if entry.fingerprint not in known]
-    entries = [lexical, *beside, *dense, hybrid, *([tuned] if tuned.outcomes else [])]
+    entries = [lexical, *(entry for entry in beside if entry.fingerprint not in known), *dense, hybrid]
+    entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
         "Evaluation",
         [entry.scored for entry in entries],
@@ -103,6 +114,7 @@ def evaluate_recipe(
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, trained, decision),
+        not_run=not_run,
     )
     for entry in dense:
         write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
@@ -115,7 +127,7 @@ def evaluate_recipe(
 def evaluate_named(
     settings: Settings, names: list[str], *, run_id: str, against: str | None = None, mteb_results: str | None = None
 ) -> EvaluateReport:
-    """Score systems by name side by side: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` fuses.
+    """Score systems by name side by side: fingerprints, directories, model names, ``bm25``, ``NAME+hybrid``.
 
     Args:
         settings: Settings of the run.
@@ -263,6 +275,15 @@ class _Scorer:
             reused=self._outcomes.reused,
             seconds=time.monotonic() - self._started,
         )
+
+
+def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
+    """Hybrid search with its first documents re-ranked; where no cross-encoder is at hand, the reason."""
+    name = "hybrid + re-ranking"
+    try:
+        return scorer.score(reranked_system(settings, dense.named, name=name)), {}
+    except (InputError, BaseModelError) as error:
+        return None, {name: str(error)}
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:

@@ -25,7 +25,8 @@ from data.store import Store
 from llm2vec_core.explain import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.lexical import tokenize
 from tasks.checkpoints import checkpoint_dir, load_encoder
-from tasks.search import by_words, fuse_by_id, ranking, require_same_space, served
+from tasks.fusing import served_weight
+from tasks.search import by_words, fuse_by_id, quoted, ranking, require_same_space, served, weigh_by_id
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
 
     Returns:
         ``job`` and ``resume``; ``match``: score and rank of the pair, fused and in each leg, a rank being None where
-        the leg does not bring the resume; ``terms``: shared words, what each adds to the BM25 score, the most first;
+        the leg does not bring the resume; ``weight_of_vectors``: how much the dense leg counts, None where the legs are
+        fused by rank; ``terms``: shared words, what each adds to the BM25 score, the most first;
         ``sentences``: the nearest pairs; ``compared_sentences``: how many of how many; ``skills``, and
         ``missing_skills``, their gaps; ``near_threshold``: the cosine from which on a sentence counts as near.
 
@@ -103,13 +105,15 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
     named = _finder().find(texts["job"])
     threshold = _background_threshold(encoder, of_resume, named=named)
     skills = _skill_evidence(named, texts["resume"], of_resume, encoder, threshold)
+    weight = served_weight(settings, store, pointer)
     terms = _contributions(resumes, texts["job"], texts["resume"], resume_row["doc_id"])
     return {
         "job": {name: job_row[name] for name in _SHOWN},
         "resume": {name: resume_row[name] for name in _SHOWN},
         "checkpoint": pointer.checkpoint,
         "generation": pointer.generation,
-        "match": {**_place(resumes, job_row, resume_row, settings), "lexical_score": math.fsum(terms.values())},
+        "weight_of_vectors": weight,
+        "match": {**_place(resumes, job_row, resume_row, settings, weight), "lexical_score": math.fsum(terms.values())},
         "terms": [{"term": word, "bm25": bm25} for word, bm25 in terms.items()],
         "sentences": _near_sentences(of_job, of_resume),
         "compared_sentences": {kind: [min(len(found), MAX_SENTENCES), len(found)] for kind, found in split.items()},
@@ -173,8 +177,8 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
-    quoted = _quoted(identity)
-    rows = table.read([*_SHOWN, "text", "vector"], where=f"doc_id = {quoted} OR source_id = {quoted}").to_pylist()
+    wanted = quoted(identity)
+    rows = table.read([*_SHOWN, "text", "vector"], where=f"doc_id = {wanted} OR source_id = {wanted}").to_pylist()
     if len(rows) == 1:
         return dict(rows[0])
     if not rows:
@@ -188,16 +192,18 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
     )
 
 
-def _place(table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _place(
+    table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings, weight: float | None
+) -> dict[str, Any]:
     """Score and rank of a resume among the candidates of a job; its cosine also where it is none of them."""
-    vector = np.array(job["vector"], np.float32)
+    vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
     limit = settings.match.candidates
-    hits = fuse_by_id(
-        settings,
-        dense=ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {}),
-        lexical=ranking(by_words(table, tokenize(_text(job)), limit=limit, where=None), {}),
-        limit=2 * limit,
-    )
+    dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
+    lexical = ranking(by_words(table, words, limit=limit, where=None), {})
+    if weight is None:
+        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=2 * limit)
+    else:
+        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
     ranks = {doc_id: rank for rank, doc_id in enumerate(hits, start=1)}
     hit = hits.get(resume["doc_id"])
     return {
@@ -218,7 +224,7 @@ def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: s
 
 def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
     """BM25 of a document for a word that it holds, with the statistics of the whole table."""
-    found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {_quoted(doc_id)}")
+    found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {quoted(doc_id)}")
     return float(found["score"][0].as_py())
 
 
@@ -256,8 +262,3 @@ def _background_threshold(encoder: Encoder, resume: _Sentences, *, named: Mappin
 @cache
 def _finder() -> SkillFinder:
     return SkillFinder(read_skill_names(), everyday=read_everyday_names())
-
-
-def _quoted(value: str) -> str:
-    """A string of SQL."""
-    return "'" + value.replace("'", "''") + "'"

@@ -8,9 +8,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.matches import make_latest, match_id, read_manifest, write_matches
+from data.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
+from data.schema import sha256_json
 from tasks.artifacts import progress
 from tasks.bulk import plan_parts, read_sides
+from tasks.fusing import tune_fusion
 from tasks.policies import STORAGE
 from tasks.refs import MatchReport
 from tasks.search import served
@@ -20,28 +22,49 @@ from tasks.writing import lease_of
 
 @task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
 def match_all(settings: Settings, *, run_id: str) -> MatchReport:
-    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing."""
+    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing.
+
+    What the latest matches say about documents to which nothing happened is carried over (``bulk``).
+    """
     started = time.monotonic()
     store = settings.store()
     pointer = served(store)
-    # The block size decides memory, not results.
-    match = match_id(pointer, settings.match.model_dump(exclude={"block_rows"}))
+    fence = lease_of(store, run_id).check
+    tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
+    weight = tuned.weight if tuned is not None else None
+    decisive = {**settings.match.model_dump(include={"top_k", "candidates", "rrf_k"}), "weight": weight}
+    match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:
-        lease_of(store, run_id).check()
+        fence()
         make_latest(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch)
-        manifest: dict[str, Any] = {**{f"{kind}s": len(side) for kind, side in sides.items()}, "run_id": run_id}
+        recipe = sha256_json([pointer.checkpoint, decisive])
+        manifest: dict[str, Any] = {
+            **{f"{kind}s": len(side) for kind, side in sides.items()},
+            "run_id": run_id,
+            "recipe": recipe,
+            "fusion": "by rank" if tuned is None else tuned.sentence(),
+        }
         with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
             rows = write_matches(
                 store,
                 match,
-                plan_parts(sides, settings.match, checkpoint=pointer.checkpoint, run_id=run_id, advance=advance),
+                plan_parts(
+                    sides,
+                    settings.match,
+                    weight=weight,
+                    former=read_former_matches(store, recipe=recipe),
+                    checkpoint=pointer.checkpoint,
+                    run_id=run_id,
+                    advance=advance,
+                ),
+                documents={kind: side.digests for kind, side in sides.items()},
                 cut=str(settings.match.block_rows),
                 manifest=manifest,
-                fence=lease_of(store, run_id).check,
+                fence=fence,
             )
     return MatchReport(
         match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started

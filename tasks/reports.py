@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from data.schema import canonical_json, sha256_json
 from data.store import Store
@@ -27,6 +28,7 @@ def build_report(
     decision: Decision | None = None,
     training: Sequence[StageCurve] = (),
     notes: Sequence[str] = (),
+    not_run: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """What a report says about systems that were scored on the same tasks."""
     side_by_side = compare_systems(systems)
@@ -41,6 +43,7 @@ def build_report(
         decision=decision,
         training=tuple(training),
         notes=tuple(notes),
+        not_run=dict(not_run or {}),
         machine=_machine(),
     )
 

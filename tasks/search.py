@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 from data.errors import InputError, VectorSpaceError
 from data.generations import Pointer, read_pointer
@@ -16,10 +18,14 @@ from data.lance import LanceTable, open_table
 from data.schema import DocumentKind, encoded_text
 from data.store import Store
 from llm2vec_core.fusion import top_k
-from llm2vec_core.hybrid import Hit, Ranking, fuse_legs
+from llm2vec_core.hybrid import Hit, Ranking, fuse_legs, weigh_legs
 from llm2vec_core.lexical import LexicalIndex, number_words, tokenize
-from tasks.checkpoints import checkpoint_dir, find_checkpoint, load_encoder
+from tasks.checkpoints import base_models_dir, checkpoint_dir, find_checkpoint, load_encoder, load_reranker
+from tasks.fusing import served_weight
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.reranking import Reranker
 
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
@@ -72,14 +78,24 @@ def search(
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     dense = lexical = None
+    words = tokenize(query)
+    vector = None
     if mode != "lexical":
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
         vector = encoder.encode(query, normalize=True)[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
-    words = tokenize(query)
     if mode != "dense":
         lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
-    hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=limit)
+    fused = max(limit, settings.match.reranked) if mode == "hybrid" and settings.match.reranker is not None else limit
+    weight = served_weight(settings, store, pointer) if mode == "hybrid" else None
+    if weight is not None and vector is not None and dense is not None and lexical is not None:
+        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=fused)
+    else:
+        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=fused)
+    if mode == "hybrid" and settings.match.reranker is not None:
+        hits = rerank_by_id(
+            load_reranker(settings.match.reranker, base_models_dir(store)), table, query, hits, limit=limit
+        )
     rows = [found[doc_id] for doc_id in hits]
     return [
         {
@@ -179,6 +195,65 @@ def fuse_by_id(
         rrf_k=settings.match.rrf_k,
     )
     return {ids[hit.index]: hit for hit in hits}
+
+
+def weigh_by_id(
+    table: LanceTable,
+    words: Sequence[str],
+    vector: Float32[np.ndarray, " dim"],
+    *,
+    dense: list[tuple[str, float]],
+    lexical: list[tuple[str, float]],
+    weight: float,
+    limit: int,
+) -> dict[str, Hit]:
+    """Fuse both legs by their scores: ``doc_id`` to hit, best first, ties by id.
+
+    What one leg brings, the other may not: the scores that are missing are read from the table.
+    """
+    cosines, bm25 = dict(dense), dict(lexical)
+    if unmeasured := [doc_id for doc_id in bm25 if doc_id not in cosines]:
+        rows = table.read(["doc_id", "vector"], where=among("doc_id", unmeasured))
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+        cosines |= dict(zip(rows["doc_id"].to_pylist(), (vectors @ vector).tolist(), strict=True))
+    unscored = [doc_id for doc_id in cosines if doc_id not in bm25]
+    if words and unscored and table.has_word_index:
+        rows = table.best_words(words, limit=len(unscored), columns=["doc_id"], where=among("doc_id", unscored))
+        bm25 |= dict(zip(rows["doc_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
+    ids = sorted(cosines)
+    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
+    hits = weigh_legs(
+        dense=[(number_of[doc_id], score) for doc_id, score in dense],
+        lexical=[(number_of[doc_id], score) for doc_id, score in lexical],
+        cosines={number_of[doc_id]: score for doc_id, score in cosines.items()},
+        bm25={number_of[doc_id]: score for doc_id, score in bm25.items()},
+        weight=weight,
+        limit=limit,
+    )
+    return {ids[hit.index]: hit for hit in hits}
+
+
+def among(column: str, values: Sequence[str]) -> str:
+    """SQL for a column that has one of some values."""
+    return f"{column} IN ({', '.join(map(quoted, values))})"
+
+
+def quoted(value: str) -> str:
+    """A string of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def rerank_by_id(
+    reranker: Reranker, table: LanceTable, query: str, hits: dict[str, Hit], *, limit: int
+) -> dict[str, Hit]:
+    """The hits in the order of a cross-encoder, whose score takes the place of the fused one; ties by id."""
+    if not hits:
+        return hits
+    rows = table.read(["doc_id", "title", "text"], where=among("doc_id", list(hits))).sort_by("doc_id").to_pylist()
+    scores = reranker.scores(query, [encoded_text(row["title"], row["text"]) for row in rows])
+    return {
+        rows[at]["doc_id"]: replace(hits[rows[at]["doc_id"]], score=float(scores[at])) for at in top_k(scores, limit)
+    }
 
 
 def _numbered(leg: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:

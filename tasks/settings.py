@@ -82,6 +82,16 @@ class MatchSettings(_Section):
 
     top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
     candidates: int = Field(100, ge=1, description="documents that each leg brings to the fusion")
+    fusion: Literal["rrf", "tuned"] = Field(
+        "rrf", description="rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged pairs"
+    )
+    judged: str | None = Field(
+        None, description="retrieval task whose judgments tune the weight: a folder, or the name of one of the sample"
+    )
+    reranker: str | None = Field(
+        None, description="cross-encoder that reads the first hits of a hybrid search: a directory, or a hub name"
+    )
+    reranked: int = Field(50, ge=1, description="hits that it reads")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
     block_rows: int = Field(2048, ge=1, description="documents of a block on either side; bounds the memory")
 

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.errors import InputError
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.evaluation.encode_once import EncodeOnce, share_passes
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.modes import EncoderView, parse_encoder_name
-from tasks.checkpoints import load_views
+from llm2vec_core.modes import EncoderView, RankingMode, parse_encoder_name
+from tasks.checkpoints import base_models_dir, load_reranker, load_views
 from tasks.encoders import ResolvedEncoder, resolve_encoder
 from tasks.settings import Settings
 
@@ -56,20 +57,36 @@ def hybrid_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem
     return NamedSystem(system, f"BM25 and {dense.description}")
 
 
-def tuned_system(dense: NamedSystem, *, name: str) -> NamedSystem:
+def tuned_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
-    system = replace(dense.system, name=name, mode="tuned")
+    system = replace(dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned")
     description = (
         f"BM25 and {dense.description}, weighted; the weight of each half of the queries is tuned on the other"
     )
     return NamedSystem(system, description)
 
 
-def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
-    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` fuses.
+def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+    """The fusion of a dense system with BM25, its first documents read by the cross-encoder of the settings.
 
     Raises:
-        InputError: A name that leads to no encoder.
+        InputError: The settings name none.
+        BaseModelError: Its weights are not at hand.
+    """
+    if settings.match.reranker is None:
+        raise InputError(
+            "match.reranker names no cross-encoder.", hint="Set it to a directory or a hub name of a cross-encoder."
+        )
+    reranker = load_reranker(settings.match.reranker, base_models_dir(settings.store()))
+    system = replace(dense.system, name=name or f"{dense.system.name}, re-ranked", mode="reranked", reranker=reranker)
+    return NamedSystem(system, f"BM25 and {dense.description}, re-ranked by {settings.match.reranker}")
+
+
+def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
+    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and its like fuse.
+
+    Raises:
+        InputError: A name that leads to no encoder, or re-ranking without a cross-encoder.
     """
     distinct = list(dict.fromkeys(names))
     parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
@@ -84,8 +101,16 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
         found = _dense(encoder, remembering[encoder.fingerprint], name=encoder.title)
         if parsed[name].instructed:
             found = instructed_system(found)
-        systems.append(hybrid_system(found) if parsed[name].hybrid else found)
+        systems.append(_ranked(settings, found, parsed[name].ranking))
     return _distinct(systems)
+
+
+def _ranked(settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
+    if ranking == "hybrid":
+        return hybrid_system(dense)
+    if ranking == "tuned":
+        return tuned_system(dense)
+    return dense if ranking is None else reranked_system(settings, dense)
 
 
 def _dense(encoder: ResolvedEncoder, remembering: EncodeOnce, *, name: str) -> NamedSystem:

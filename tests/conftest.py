@@ -31,6 +31,38 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random cross-encoder that gives a pair one score."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate(["[PAD]", "[SEP]", *map(chr, range(32, 127))])}
+    backend = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="[PAD]"))
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", pair="$A [SEP] $B:1 [SEP]:1", special_tokens=[("[SEP]", 1)]
+    )
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=128,
+            num_labels=1,
+            initializer_range=1.0,
+        )
+    )
+    directory = tmp_path_factory.mktemp("cross-encoder")
+    model.save_pretrained(directory)
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", sep_token="[SEP]").save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a two-layer random Llama of width 32 with a byte-level tokenizer, like a base model from a hub."""
     import torch

@@ -29,10 +29,15 @@ from llm2vec_core.fusion import (
     score_weights,
     top_k,
 )
+from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex
+from llm2vec_core.reranking import Reranker, rerank
 
 HYBRID_CANDIDATES = 100
 """Documents that each leg of a hybrid search brings to the fusion."""
+
+RERANKED_CANDIDATES = 50
+"""First documents of a fused ranking that a cross-encoder reads."""
 
 _SEED = 42
 """Of the halves of the queries that a weight is tuned on."""
@@ -83,6 +88,7 @@ class RankingModel:
         self._encoder = system.encoder
         self._is_instructed = system.instructed
         self._ids: list[str] = []
+        self._documents: list[str] = []
         self._lexical = LexicalIndex.of_texts([])
         self._vectors: np.ndarray | None = None
 
@@ -91,6 +97,7 @@ class RankingModel:
         self._ids = list(corpus["id"])
         # title and text as mteb joins them for encoders (_corpus_to_dict), so that all systems read the same
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
+        self._documents = texts
         self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
         self._vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
 
@@ -127,6 +134,22 @@ class RankingModel:
         dense = _best(self._vectors @ vector, among=among, limit=HYBRID_CANDIDATES)
         lexical = _best(scores, among=among, limit=HYBRID_CANDIDATES, threshold=0.0)
         return reciprocal_rank_fusion([dense, lexical])[:limit]
+
+
+class RerankedModel(RankingModel):
+    """BM25 and an encoder fused by rank, the first documents then in the order of a cross-encoder."""
+
+    def __init__(self, system: System, reranker: Reranker) -> None:
+        """Rank by both legs, then by the cross-encoder."""
+        super().__init__(system)
+        self._reranker = reranker
+
+    def _rank(
+        self, query: str, vector: np.ndarray | None, *, among: np.ndarray | None, limit: int
+    ) -> list[tuple[int, float]]:
+        ranking = super()._rank(query, vector, among=among, limit=max(limit, RERANKED_CANDIDATES))
+        texts = [self._documents[position] for position, _ in ranking[:RERANKED_CANDIDATES]]
+        return rerank(ranking, self._reranker.scores(query, texts).tolist())[:limit]
 
 
 class TunedModel(RankingModel):
@@ -171,9 +194,7 @@ class TunedModel(RankingModel):
     ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
         """The candidates of either leg with both scores and their relevance, and their positions in the corpus."""
         bm25 = self._lexical.scores(text)
-        dense = _best(cosines, among=None, limit=HYBRID_CANDIDATES)
-        lexical = _best(bm25, among=None, limit=HYBRID_CANDIDATES, threshold=0.0)
-        found = np.array(sorted({*dense, *lexical}), np.int64)
+        found = either_leg(cosines, bm25, limit=HYBRID_CANDIDATES)
         relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
         return JudgedQuery(cosines[found], bm25[found], relevance), found
 
@@ -182,6 +203,8 @@ def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel
     """The mteb model of a system for a task."""
     if system.mode == "tuned":
         return TunedModel(system, task)
+    if system.reranker is not None:
+        return RerankedModel(system, system.reranker)
     if system.mode == "dense" and system.encoder is not None:
         return DenseModel(system, system.encoder)
     return RankingModel(system)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +17,10 @@ from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.modes import Attention, PoolingMode
 
-SystemMode = Literal["dense", "lexical", "hybrid", "tuned"]
+if TYPE_CHECKING:
+    from llm2vec_core.reranking import Reranker
+
+SystemMode = Literal["dense", "lexical", "hybrid", "tuned", "reranked"]
 
 RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 """Types that ask for a ranking: every system can do them."""
@@ -25,7 +28,7 @@ RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
 """Types that ask how close two texts are: BM25 can tell that, too (``lexical_pairs``)."""
 
-LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words1"
+LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
 
 
@@ -58,8 +61,10 @@ class System:
     Attributes:
         name: How reports call it.
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
-            ``tuned`` by both with a weight chosen on judged queries.
-        encoder: Of ``dense`` and ``hybrid``; none for ``lexical``.
+            ``tuned`` by both with a weight chosen on judged queries, ``reranked`` as ``hybrid``, the first documents
+            then read by a cross-encoder.
+        encoder: Of all but ``lexical``.
+        reranker: The cross-encoder of ``reranked``.
         traits: Place of the encoder in the paper's ablation, where it has one.
         instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
             ranked for them). It is read, not pooled, as in LLM2Vec.
@@ -70,6 +75,7 @@ class System:
     encoder: EncodeOnce | None = None
     traits: SystemTraits | None = None
     instructed: bool = False
+    reranker: Reranker | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -77,7 +83,13 @@ class System:
             found = "no encoder" if self.encoder is None else "an encoder"
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and {found}.",
-                hint="dense, hybrid and tuned need an encoder, lexical takes none.",
+                hint="All modes but lexical need an encoder; lexical takes none.",
+            )
+        if (self.mode == "reranked") != (self.reranker is not None):
+            raise InputError(
+                f"The system {self.name!r} has the mode {self.mode} and "
+                f"{'no' if self.reranker is None else 'a'} cross-encoder.",
+                hint="reranked needs one, other modes take none.",
             )
 
     @property
@@ -88,6 +100,8 @@ class System:
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
+        if self.reranker is not None:
+            parts = [self.reranker.fingerprint, *parts]
         if self.instructed:
             parts = ["instructed", *parts]
         return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()

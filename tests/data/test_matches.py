@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from data.matches import (
     latest_match_files,
     make_latest,
     match_id,
+    read_former_matches,
     read_manifest,
     write_matches,
 )
@@ -43,7 +45,7 @@ def write(store, match, *tables, fence=lambda: None, cut="1024"):
         for direction in DIRECTIONS
         for number, table in enumerate(each for each in tables if each["direction"].to_pylist()[:1] == [direction])
     ]
-    return write_matches(store, match, parts, cut=cut, manifest={"run_id": "run"}, fence=fence)
+    return write_matches(store, match, parts, cut=cut, manifest={"run_id": "run"}, documents={}, fence=fence)
 
 
 def found(store):
@@ -85,7 +87,7 @@ def test_the_manifest_comes_after_all_parts_and_the_latest_after_the_manifest(st
     monkeypatch.setattr(store, "compare_and_swap", lambda key, **swap: put.append(key) or real_swap(key, **swap))
     write(store, "m", FIRST(1), SECOND(1))
     assert [key.rsplit("/", 1)[-1] for key in put[-2:]] == ["manifest.json", "latest.json"]
-    assert len(put) == 5
+    assert len(put) == 6
 
 
 def test_matches_that_are_there_are_not_written_again(store):
@@ -96,7 +98,7 @@ def test_matches_that_are_there_are_not_written_again(store):
         raise AssertionError("nothing needs to be matched again")
         yield
 
-    assert write_matches(store, "m", fail(), cut="1024", manifest={}, fence=lambda: None) == 1
+    assert write_matches(store, "m", fail(), cut="1024", manifest={}, documents={}, fence=lambda: None) == 1
     assert {key: store.read(key) for key in store.list("matches")} == before
 
 
@@ -121,20 +123,20 @@ def test_a_full_disk_leaves_the_former_matches(store, monkeypatch, target):
     assert list(store.list("tmp")) == []
 
 
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("step", range(7))
 def test_a_killed_run_leaves_the_former_matches_and_its_finished_parts(store, killed_at, step):
     write(store, "m", FIRST(9))
     with killed_at(store, step):
         write(store, "n", FIRST(1), FIRST(2), SECOND(1))
     assert found(store) == [(DIRECTIONS[0], "j9")]
-    assert (read_manifest(store, "n") is None) == (step < 5)
+    assert (read_manifest(store, "n") is None) == (step < 6)
     built = []
     parts = [
         MatchPart(direction, number, lambda direction=direction, job=job: built.append(job) or part(direction, job))
         for direction, number, job in [(DIRECTIONS[0], 0, 1), (DIRECTIONS[0], 1, 2), (DIRECTIONS[1], 0, 1)]
     ]
-    assert write_matches(store, "n", parts, cut="1024", manifest={}, fence=lambda: None) == 3
-    assert len(built) == (0 if step == 5 else min(3, 4 - step)), "what was finished is not made again"
+    assert write_matches(store, "n", parts, cut="1024", manifest={}, documents={}, fence=lambda: None) == 3
+    assert len(built) == (0 if step == 6 else max(0, min(3, 4 - step))), "what was finished is not made again"
     assert found(store) == [(DIRECTIONS[1], "j1"), (DIRECTIONS[0], "j1"), (DIRECTIONS[0], "j2")]
 
 
@@ -155,6 +157,22 @@ def test_a_lost_lease_stops_the_commit(store):
         write(store, "n", FIRST(2), fence=fence)
     assert found(store) == [(DIRECTIONS[0], "j1")]
     assert read_manifest(store, "n") is None
+
+
+def test_former_matches_are_those_of_the_same_recipe_that_know_their_documents(store):
+    documents = {"job": np.array([b"a" * 16, b"b" * 16]), "resume": np.array([b"c" * 16])}
+    parts = [MatchPart(DIRECTIONS[0], 0, lambda: FIRST(1, 2)), MatchPart(DIRECTIONS[0], 1, lambda: FIRST(3))]
+    assert read_former_matches(store, recipe="r") is None
+    manifest = {"run_id": "run", "recipe": "r"}
+    write_matches(store, "m", parts, cut="1", manifest=manifest, documents=documents, fence=lambda: None)
+    assert read_former_matches(store, recipe="other") is None
+    former = read_former_matches(store, recipe="r")
+    for kind, digests in documents.items():
+        np.testing.assert_array_equal(former.documents[kind], digests)
+    found = former.rows(DIRECTIONS[0], ["j2", "j3", "j4"])
+    assert found.schema.equals(MATCH_SCHEMA)
+    assert sorted(found["job_id"].to_pylist()) == ["j2", "j3"]
+    assert former.rows(DIRECTIONS[1], ["r"]).num_rows == former.rows(DIRECTIONS[0], []).num_rows == 0
 
 
 def test_the_identity_of_matches_follows_the_served_tables_and_the_settings(rooms):

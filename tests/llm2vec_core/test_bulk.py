@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways
+from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways, weigh_block
 from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+from llm2vec_core.hybrid import either_leg, weigh_legs
 
 
 def small_integers(seed, rows, dim):
@@ -85,3 +86,40 @@ def test_a_block_is_fused_as_each_of_its_queries(legs, limit, rrf_k):
         for ranks, leg in ((fused.dense_ranks, of_dense), (fused.lexical_ranks, of_lexical)):
             at = [leg.index(document) + 1 if document in leg else 0 for document, _ in expected]
             assert ranks[row][hits].tolist() == at
+
+
+@given(seed=st.integers(0, 999), weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]), limit=st.integers(1, 9))
+def test_a_block_is_weighed_as_each_of_its_queries(seed, weight, limit):
+    rng = np.random.default_rng(seed)
+    cosines = (rng.integers(-4, 5, size=(4, 8)) / 4).astype(np.float32)
+    bm25 = rng.integers(0, 4, size=(4, 8)).astype(np.float32)
+    dense, lexical = top_k(cosines, 5), top_k(bm25, 5)
+    lexical[np.take_along_axis(bm25, lexical, axis=1) == 0] = -1
+    both = np.concatenate([dense, lexical], axis=1)
+    fused = weigh_block(
+        dense,
+        lexical,
+        cosines=np.take_along_axis(cosines, both, axis=1),
+        bm25=np.take_along_axis(bm25, both, axis=1),
+        weight=weight,
+        limit=limit,
+    )
+    for row in range(4):
+        found = either_leg(cosines[row], bm25[row], limit=5)
+        legs = [
+            [(int(at), float(of[row, at])) for at in leg[row] if at >= 0]
+            for leg, of in ((dense, cosines), (lexical, bm25))
+        ]
+        hits = weigh_legs(
+            dense=legs[0],
+            lexical=legs[1],
+            cosines={int(at): float(cosines[row, at]) for at in found},
+            bm25={int(at): float(bm25[row, at]) for at in found},
+            weight=weight,
+            limit=limit,
+        )
+        kept = fused.is_hit[row]
+        assert fused.documents[row][kept].tolist() == [hit.index for hit in hits]
+        assert fused.scores[row][kept] == pytest.approx([hit.score for hit in hits])
+        for ranks, name in ((fused.dense_ranks, "dense_rank"), (fused.lexical_ranks, "lexical_rank")):
+            assert ranks[row][kept].tolist() == [getattr(hit, name) or 0 for hit in hits]

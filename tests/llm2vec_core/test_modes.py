@@ -9,6 +9,7 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.modes import (
     ATTENTIONS,
     POOLING_MODES,
+    RANKING_MODES,
     STAGES,
     EncoderName,
     EncoderView,
@@ -30,6 +31,7 @@ names = st.builds(
     views,
     st.none() | stages,
     st.booleans(),
+    st.none() | st.sampled_from(RANKING_MODES),
 )
 
 
@@ -46,7 +48,7 @@ def test_all_parts_of_a_name():
     assert name.source == "bundled:smollm2-135m"
     assert name.view == EncoderView("causal", "weighted_mean", echo=True)
     assert name.stages == ("mntp", "simcse")
-    assert name.hybrid
+    assert name.ranking == "hybrid"
     assert str(name) == "bundled:smollm2-135m+causal+mntp+simcse+weighted_mean+echo+hybrid"
 
 
@@ -60,7 +62,7 @@ def test_a_plain_name_changes_nothing():
 def test_an_unknown_mode_is_refused_and_all_modes_are_listed():
     with pytest.raises(InputError, match="wmean") as raised:
         parse_encoder_name("x+wmean")
-    for mode in (*ATTENTIONS, *POOLING_MODES, *STAGES, "echo", "standardised", "hybrid"):
+    for mode in (*ATTENTIONS, *POOLING_MODES, *STAGES, "echo", "standardised", *RANKING_MODES):
         assert mode in raised.value.hint
 
 

@@ -4,13 +4,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.generations import Pointer
 from data.lance import create_table, table_schema
-from data.matches import DIRECTIONS, MATCH_SCHEMA
+from data.matches import DIRECTIONS, MATCH_SCHEMA, latest_match_files, read_former_matches, write_matches
 from data.store import LocalStore
-from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
+from llm2vec_core.fusion import convex_combination, reciprocal_rank_fusion, top_k
+from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex, tokenize
 from tasks.bulk import plan_parts, read_sides
 from tasks.settings import MatchSettings
@@ -24,16 +26,34 @@ def rows(kind, count, *, seed):
     rng = np.random.default_rng(seed)
     ids = [f"{number:032x}" for number in rng.permutation(count) * 7 + seed]
     texts = [" ".join(rng.choice(WORDS, rng.integers(0, 9))) for _ in ids]
-    columns = {name: ["x"] * count for name in table_schema(DIM).names}
+    return table_of(kind, ids, texts, list(rng.integers(-2, 3, size=(count, DIM)).astype(np.float32)))
+
+
+def table_of(kind, ids, texts, vectors):
+    columns = {name: ["x"] * len(ids) for name in table_schema(DIM).names}
     columns |= {
         "doc_id": ids,
-        "kind": [kind] * count,
-        "metadata": ["{}"] * count,
-        "num_chars": [1] * count,
+        "kind": [kind] * len(ids),
+        "metadata": ["{}"] * len(ids),
+        "num_chars": [1] * len(ids),
         "words": [" ".join(tokenize(text)) for text in texts],
-        "vector": list(rng.integers(-2, 3, size=(count, DIM)).astype(np.float32)),
+        "vector": list(vectors),
     }
     return pa.table(columns, schema=table_schema(DIM))
+
+
+def served_pointer(generation, versions):
+    return Pointer(
+        sequence=1,
+        generation=generation,
+        checkpoint="f",
+        jobs=versions["job"],
+        resumes=versions["resume"],
+        snapshots={},
+        fencing_epoch=1,
+        run_id="run",
+        promoted_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +65,14 @@ def served(tmp_path_factory):
         table = create_table(store, generation="g", kind=kind, embedding_dim=DIM)
         table.upsert([documents.slice(0, 9), documents.slice(9)])
         versions[kind] = table.version
-    pointer = Pointer(
-        sequence=1,
-        generation="g",
-        checkpoint="f",
-        jobs=versions["job"],
-        resumes=versions["resume"],
-        snapshots={},
-        fencing_epoch=1,
-        run_id="run",
-        promoted_at=datetime(2026, 3, 1, tzinfo=UTC),
-    )
+    pointer = served_pointer("g", versions)
     return store, pointer, {kind: table.sort_by("doc_id").to_pylist() for kind, table in tables.items()}
 
 
-def match(store, pointer, folder, settings):
+def match(store, pointer, folder, settings, weight=None):
     told = []
     sides = read_sides(store, pointer, folder)
-    parts = list(plan_parts(sides, settings, checkpoint="f", run_id="run", advance=told.append))
+    parts = list(plan_parts(sides, settings, weight=weight, checkpoint="f", run_id="run", advance=told.append))
     built = [part.build() for part in parts]
     for part, table in zip(parts, built, strict=True):
         assert table.schema.equals(MATCH_SCHEMA)
@@ -71,11 +81,13 @@ def match(store, pointer, folder, settings):
     return pa.concat_tables(built).to_pylist()
 
 
-@pytest.mark.parametrize("block_rows", [1, 5, 1000])
-def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows):
+@pytest.mark.parametrize(
+    ("block_rows", "weight"), [(1, None), (5, None), (1000, None), (5, 0.35), (1000, 0.0), (5, 1.0)]
+)
+def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows, weight):
     store, pointer, documents = served
     settings = MatchSettings(top_k=6, candidates=8, block_rows=block_rows)
-    found = match(store, pointer, tmp_path, settings)
+    found = match(store, pointer, tmp_path, settings, weight)
     expected = []
     for direction in DIRECTIONS:
         query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
@@ -86,7 +98,14 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows):
             cosines, bm25 = vectors @ np.array(query["vector"]), index.scores(query["words"])
             dense = top_k(cosines, settings.candidates).tolist()
             lexical = [at for at in top_k(bm25, settings.candidates).tolist() if bm25[at] > 0]
-            for rank, (at, score) in enumerate(reciprocal_rank_fusion([dense, lexical])[: settings.top_k], start=1):
+            if weight is None:
+                fused = reciprocal_rank_fusion([dense, lexical])
+            else:
+                either = either_leg(cosines, bm25, limit=settings.candidates)
+                scores = convex_combination(cosines[either], bm25[either], weight=weight)
+                # the block rounds as single queries do, where integers tie
+                fused = [(int(either[place]), scores[place]) for place in top_k(scores, len(either))]
+            for rank, (at, score) in enumerate(fused[: settings.top_k], start=1):
                 in_dense, in_lexical = at in dense, at in lexical
                 expected.append(
                     {
@@ -105,6 +124,111 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows):
                     }
                 )
     assert found == expected
+
+
+def test_words_are_numbered_in_their_order_whatever_the_tables_hold(served, tmp_path):
+    store, pointer, documents = served
+    sides = read_sides(store, pointer, tmp_path)
+    for kind, side in sides.items():
+        assert list(side.vocabulary) == sorted(side.vocabulary)
+        said = [" ".join(side.word_list.take(pa.array(numbers, pa.int64())).to_pylist()) for numbers in side.words]
+        assert said == [row["words"] for row in documents[kind]]
+
+
+class Nights:
+    """Two tables that change from night to night, matched incrementally in one store and as a whole in another."""
+
+    def __init__(self, folder, seed, *, exact):
+        self.folder, self.exact = folder, exact
+        self.rng = np.random.default_rng(seed)
+        self.documents = {"job": {}, "resume": {}}
+        self.night = 0
+        for kind, count in (("job", 30), ("resume", 24)):
+            self.change(kind, add=count)
+
+    def change(self, kind, *, add=0, alter=0, remove=0):
+        held = self.documents[kind]
+        for doc_id in self.rng.permutation(sorted(held))[: alter + remove]:
+            del held[str(doc_id)]
+            if alter > 0:
+                held[str(doc_id)] = self._draw()
+                alter -= 1
+        for _ in range(add):
+            held[self.rng.bytes(16).hex()] = self._draw()
+
+    def _draw(self):
+        vector = self.rng.integers(-2, 3, DIM) if self.exact else self.rng.normal(size=DIM)
+        return " ".join(self.rng.choice(WORDS, self.rng.integers(0, 9))), vector.astype(np.float32)
+
+    def match(self, *, incremental):
+        """Publish the matches of tonight's tables; all rows, and how many queries BM25 had to rank."""
+        store = LocalStore(self.folder / ("incremental" if incremental else f"whole-{self.night}"))
+        versions = {}
+        for kind, held in self.documents.items():
+            table = create_table(store, generation=f"g{self.night}", kind=kind, embedding_dim=DIM)
+            table.upsert([table_of(kind, list(held), *zip(*held.values(), strict=True))])
+            versions[kind] = table.version
+        pointer = served_pointer(f"g{self.night}", versions)
+        settings = MatchSettings(top_k=5, candidates=7, block_rows=8)
+        with store.scratch() as scratch:
+            sides = read_sides(store, pointer, scratch)
+            parts = plan_parts(
+                sides,
+                settings,
+                former=read_former_matches(store, recipe="r"),
+                checkpoint="f",
+                run_id="run",
+                advance=lambda count: None,
+            )
+            write_matches(
+                store,
+                f"m{self.night}",
+                parts,
+                cut="8",
+                manifest={"recipe": "r"},
+                documents={kind: side.digests for kind, side in sides.items()},
+                fence=lambda: None,
+            )
+        return pa.concat_tables(pq.read_table(path, partitioning=None) for path in latest_match_files(store))
+
+
+def count_ranked(monkeypatch):
+    """Numbers of queries that BM25 scores from now on."""
+    counts, score = [], LexicalIndex.scores_of
+    monkeypatch.setattr(
+        LexicalIndex, "scores_of", lambda self, queries: counts.append(len(queries)) or score(self, queries)
+    )
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_incremental_matches_are_those_of_a_whole_run(tmp_path, monkeypatch, seed):
+    nights = Nights(tmp_path, seed, exact=seed % 2 == 0)
+    nights.match(incremental=True)
+    for nights.night in range(1, 5):
+        for kind in nights.documents:
+            if nights.rng.random() < 0.6:
+                add, alter, remove = nights.rng.integers(0, 3, 3)
+                nights.change(kind, add=add, alter=alter, remove=remove)
+        incremental, whole = nights.match(incremental=True), nights.match(incremental=False)
+        floats = ["score", "dense_score", "lexical_score"]
+        assert incremental.drop_columns(floats).equals(whole.drop_columns(floats))
+        for name in floats:
+            found, expected = (table[name].to_numpy(zero_copy_only=False) for table in (incremental, whole))
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_new_resumes_are_ranked_for_and_every_job_is_ranked_anew(tmp_path, monkeypatch):
+    nights = Nights(tmp_path, 0, exact=True)
+    nights.match(incremental=True)
+    nights.change("resume", add=1, alter=1, remove=1)
+    nights.night = 1
+    ranked = count_ranked(monkeypatch)
+    nights.match(incremental=True)
+    assert sum(ranked) == len(nights.documents["job"]) + 2
+    nights.night, ranked[:] = 2, []
+    nights.match(incremental=True)
+    assert ranked == [], "the tables have other versions, but hold what was matched"
 
 
 def test_an_empty_side_has_no_matches(served, tmp_path):

@@ -9,9 +9,10 @@ import pytest
 from data.errors import InputError
 from data.lance import create_table, table_schema
 from data.store import LocalStore
-from llm2vec_core.fusion import top_k
+from llm2vec_core.fusion import convex_combination, top_k
+from llm2vec_core.hybrid import Hit, either_leg
 from llm2vec_core.lexical import LexicalIndex
-from tasks.search import MAX_QUERY_CHARS, by_words, search
+from tasks.search import MAX_QUERY_CHARS, by_words, ranking, rerank_by_id, search, weigh_by_id
 from tasks.settings import Settings
 
 COUNT = 400
@@ -27,11 +28,16 @@ def texts():
 
 @pytest.fixture
 def table(tmp_path, texts):
-    columns = {name: ["x"] * COUNT for name in table_schema(2).names}
+    return table_of(tmp_path, texts, np.tile(np.float32([1, 0]), (COUNT, 1)))
+
+
+def table_of(folder, texts, vectors):
+    schema = table_schema(vectors.shape[1])
+    columns = {name: ["x"] * COUNT for name in schema.names}
     columns |= {"doc_id": [f"{number:032x}" for number in range(COUNT)], "metadata": ["{}"] * COUNT}
-    columns |= {"num_chars": [1] * COUNT, "words": texts, "vector": [[1.0, 0.0]] * COUNT}
-    table = create_table(LocalStore(tmp_path), generation="g", kind="job", embedding_dim=2)
-    table.upsert([pa.table(columns, schema=table_schema(2))])
+    columns |= {"num_chars": [1] * COUNT, "words": texts, "vector": list(vectors)}
+    table = create_table(LocalStore(folder), generation="g", kind="job", embedding_dim=vectors.shape[1])
+    table.upsert([pa.table(columns, schema=schema)])
     return table
 
 
@@ -64,6 +70,40 @@ def test_a_query_without_words_finds_nothing(table):
     table.build_word_index()
     assert best(table, "") == {}
     assert best(table, "absent") == {}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_a_weight_counts_both_scores_of_every_candidate(tmp_path, texts, weight):
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((COUNT, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    table = table_of(tmp_path, texts, vectors)
+    table.build_word_index()
+    index = LexicalIndex.of_texts(texts)
+    for query, vector in zip(texts[:10], vectors[::-1], strict=False):
+        words = query.split()
+        dense = ranking(table.nearest(vector, limit=20, columns=["doc_id"]), {})
+        lexical = ranking(by_words(table, words, limit=20, where=None), {})
+        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=15)
+        cosines, bm25 = vectors @ vector, index.scores(query)
+        candidates = either_leg(cosines, bm25, limit=20)
+        expected = convex_combination(cosines[candidates], bm25[candidates], weight=weight)
+        best = {int(candidates[at]): expected[at] for at in top_k(expected, 15)}
+        assert {int(doc_id, 16): hit.score for doc_id, hit in hits.items()} == pytest.approx(best, rel=1e-4)
+
+
+def test_a_cross_encoder_orders_the_hits_by_what_they_say(table):
+    hits = {f"{number:032x}": Hit(number, 1.0, dense_rank=number + 1) for number in range(5)}
+
+    class ByLength:
+        def scores(self, query, texts):
+            assert (query, texts) == ("w1", ["x\nx"] * 5)
+            return np.float32([1, 3, 2, 3, 0])
+
+    found = rerank_by_id(ByLength(), table, "w1", hits, limit=4)
+    assert [int(doc_id, 16) for doc_id in found] == [1, 3, 2, 0], "ties by id"
+    assert [(hit.score, hit.dense_rank) for hit in found.values()] == [(3, 2), (3, 4), (2, 3), (1, 1)]
+    assert rerank_by_id(ByLength(), table, "w1", {}, limit=4) == {}
 
 
 @pytest.mark.parametrize("query", ["", " \n", "x" * (MAX_QUERY_CHARS + 1)])

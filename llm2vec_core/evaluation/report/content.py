@@ -51,6 +51,7 @@ class EvaluationReport(Record):
         decision: What is served, if the report decided something.
         training: Curves of the stages behind the candidate.
         notes: Paragraphs of plain text, such as what so little training can do.
+        not_run: Systems that belong into the table of job descriptions and could not be scored, and why.
         machine: Hardware and versions, name to value.
     """
 
@@ -64,4 +65,5 @@ class EvaluationReport(Record):
     decision: Decision | None = None
     training: tuple[StageCurve, ...] = ()
     notes: tuple[str, ...] = ()
+    not_run: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)

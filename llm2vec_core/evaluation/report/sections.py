@@ -134,7 +134,9 @@ def _jobs(report: EvaluationReport) -> Section | None:
     if table is None:
         return None
     items = next(score.num_items for system in report.systems for score in system.scores if score.task == JOB_TASK)
-    return Section(f"{items} job descriptions", (table, Paragraph("0 to 100, higher is better.", is_small=True)))
+    reasons = [Paragraph(f"{name} was not run. {reason}", is_small=True) for name, reason in report.not_run.items()]
+    scale = Paragraph("0 to 100, higher is better.", is_small=True)
+    return Section(f"{items} job descriptions", (table, scale, *reasons))
 
 
 def _categories(

@@ -123,13 +123,13 @@ def job_table(report: EvaluationReport) -> Table | None:
             for _, score in scored
         ]
         columns.append(_marked(values, names, scope=JOB_TASK, tied=tied if is_main else frozenset()))
+    rows = [Row(name, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
+    rows += [Row(name, (Cell("not run"), *(NOTHING,) * (len(columns) - 1))) for name in report.not_run]
     return Table(
         caption=f"Resumes ranked for each of {scored[0][1].num_items} job descriptions",
         corner="System",
         columns=tuple(Column(name) for name in JOB_METRICS),
-        groups=(
-            Group("", tuple(Row(name, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True))),
-        ),
+        groups=(Group("", tuple(rows)),),
         best_of="its column",
     )
 

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,28 @@ def test_a_tuned_weight_leaves_out_a_leg_that_sees_nothing(make_system: MakeSyst
     assert tuned.main_score == pytest.approx(100)
     assert hybrid.main_score < 95
     assert hybrid.system_fingerprint != tuned.system_fingerprint
+
+
+class SameWord:
+    """A cross-encoder that knows a text by its first word."""
+
+    fingerprint = "same-word"
+
+    def scores(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        return np.array([text.split()[0] == query.split()[0] for text in texts], np.float32)
+
+
+def test_a_cross_encoder_orders_what_fusion_begins_with(make_system: MakeSystem, tmp_path: Path) -> None:
+    blind = write_blind_retrieval(tmp_path, 20)
+    hybrid = make_system("hybrid", blind)
+    reranker: Any = SameWord()
+    reranked = replace(hybrid, mode="reranked", reranker=reranker)
+    before, after = (evaluate_task(system, load_eval_task(tmp_path)).score for system in (hybrid, reranked))
+    assert before.main_score < 99
+    assert after.main_score == pytest.approx(100)
+    assert hybrid.fingerprint != reranked.fingerprint
+    with pytest.raises(InputError, match="cross-encoder"):
+        replace(hybrid, mode="reranked")
 
 
 def test_few_judged_queries_tune_no_weight(make_system: MakeSystem, tmp_path: Path) -> None:

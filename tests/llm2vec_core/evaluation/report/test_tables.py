@@ -107,6 +107,14 @@ def test_who_ties_with_the_best_follows_the_comparisons(rich_report: EvaluationR
     assert untested.has_mark("best")
 
 
+def test_the_job_table_names_what_was_not_run(rich_report: EvaluationReport) -> None:
+    report = rich_report.model_copy(update={"not_run": {"hybrid + re-ranking": "No cross-encoder is named."}})
+    table = job_table(report)
+    assert table is not None
+    row = table.groups[0].rows[-1]
+    assert (row.name, [cell.text for cell in row.cells]) == ("hybrid + re-ranking", ["not run", "–", "–", "–"])
+
+
 def test_the_job_table_gives_the_interval_to_the_metric_it_belongs_to(rich_report: EvaluationReport) -> None:
     table = job_table(rich_report)
     assert table is not None
