@@ -54,9 +54,7 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
     ingest(request)
     settings = request.settings()
     fingerprint = build_untrained(settings, settings.train.base_model).fingerprint
-    contents = [
-        len(plan.contents) for plan in plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))
-    ]
+    contents = [len(plan.rows) for plan in plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))]
     size = max(1, sum(contents) // shards)
     num_shards = sum(math.ceil(count / size) for count in contents)
     request = request.model_copy(update={"overrides": {**request.overrides, "encode.shard_size": size}})
@@ -81,7 +79,7 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
 def plain_embed(settings: Settings, fingerprint: str) -> None:
     """What the flow ``embed`` does, without Prefect."""
     from data.lease import hold_lease
-    from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
+    from tasks.embed import build_indexes, encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
     from tasks.writing import new_run_id
 
     store = settings.store()
@@ -94,6 +92,7 @@ def plain_embed(settings: Settings, fingerprint: str) -> None:
             update_table.fn(settings, fingerprint, kind, snapshot, run_id=run_id, rewrite=True)
             for kind, snapshot in snapshots.items()
         ]
+        tables = [build_indexes.fn(settings, fingerprint, table, run_id=run_id) for table in tables]
         promote_tables.fn(settings, fingerprint, snapshots, tables, run_id=run_id)
 
 

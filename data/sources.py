@@ -27,8 +27,9 @@ from typing import BinaryIO, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data.credentials import mask_credentials
 from data.errors import InputError
 from data.schema import DocumentKind
 
@@ -70,7 +71,7 @@ class RejectReason(StrEnum):
 class SourceConfig(BaseModel):
     """Where the documents of one source are, and which fields hold what."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kind: DocumentKind = Field(description="Kind of the documents: job or resume.")
     path: str = Field(
@@ -83,6 +84,17 @@ class SourceConfig(BaseModel):
     text_field: str | None = Field(
         default=None, min_length=1, description="Field that holds the text. None: 'text', else 'description'."
     )
+
+    @field_validator("path")
+    @classmethod
+    def _is_local(cls, path: str) -> str:
+        """Refuse a URI before anything runs: it may hold credentials, and runs keep what they were asked with."""
+        if "://" in path:
+            raise ValueError(
+                f"'{mask_credentials(path)}' is a URI; expected a local file, folder or glob "
+                "(fetch the files first, or mount the share)"
+            )
+        return path
 
     def text_name(self, columns: Iterable[str]) -> str | None:
         """Which of ``columns`` holds the text; None when none of them does."""
@@ -217,11 +229,6 @@ def has_surrogates(text: str) -> bool:
 
 def _candidates(path: str) -> tuple[Path, Iterable[Path]]:
     """Base directory and what lies under the path; a name that exists is never taken for a glob."""
-    if "://" in path:
-        raise InputError(
-            f"'{path}' is a URI; expected a local file, folder or glob.",
-            hint="Fetch the files first, or mount the share.",
-        )
     target = Path(path).expanduser()
     with _readable(target):
         if target.is_dir():

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
+from data.credentials import mask_credentials
 from data.errors import LeaseHeldError, RefusedError, StoreError
 from data.lease import hold_lease
 from data.store import Store
@@ -94,7 +95,7 @@ def recorded_run(
         try:
             yield run
         except BaseException as error:  # a cancelled run is recorded, too
-            message = f"{type(error).__name__}: {error}"
+            message = mask_credentials(f"{type(error).__name__}: {error}")
             with contextlib.suppress(StoreError):  # a full disk must not hide what went wrong
                 _keep(settings, run, state=_state_of(error), parameters=parameters, error=message)
             emit_end(settings, run, error=message)
@@ -153,8 +154,8 @@ def _keep_refusal(
 
 
 def _write_summary(store: Store, summary: Mapping[str, object]) -> None:
-    content = (json.dumps(summary, indent=2, default=str) + "\n").encode()
-    store.put_if_absent(f"runs/{summary['run_id']}/summary.json", content)
+    content = mask_credentials(json.dumps(summary, indent=2, default=str)) + "\n"
+    store.put_if_absent(f"runs/{summary['run_id']}/summary.json", content.encode())
 
 
 def usage_of(reports: tuple[StageReport, ...]) -> dict[str, dict[str, float | None]]:

@@ -6,6 +6,7 @@ import docx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from pypdf import PdfWriter
 
 from data import sources
@@ -152,8 +153,8 @@ def test_an_unsupported_type_is_refused_before_anything_is_read(tmp_path):
 
 
 def test_uris_and_unknown_bundles_are_refused():
-    with pytest.raises(InputError, match="is a URI"):
-        read("s3://bucket/a.jsonl")
+    with pytest.raises(ValidationError, match=r"'s3://\*\*\*@bucket/a.jsonl' is a URI"):
+        SourceConfig(kind="job", path="s3://key:secret@bucket/a.jsonl")
     with pytest.raises(InputError, match="is not bundled; expected 'bundled:sample'"):
         read("bundled:other")
 
