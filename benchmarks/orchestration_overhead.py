@@ -78,11 +78,13 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
 
 def plain_embed(settings: Settings, fingerprint: str) -> None:
     """What the flow ``embed`` does, without Prefect."""
-    from tasks.embed import encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
-    from tasks.writing import writing_run
+    from data.lease import hold_lease
+    from tasks.embed import build_indexes, encode_shard, latest_snapshots, plan_shards, promote_tables, update_table
+    from tasks.writing import new_run_id
 
     store = settings.store()
-    with writing_run(store, parent=None) as run_id:
+    run_id = new_run_id()
+    with hold_lease(store, owner=run_id):
         snapshots = latest_snapshots(store)
         for plan in plan_shards.fn(settings, fingerprint, snapshots, full=True):
             encode_shard.fn(settings, fingerprint, plan)
@@ -90,6 +92,7 @@ def plain_embed(settings: Settings, fingerprint: str) -> None:
             update_table.fn(settings, fingerprint, kind, snapshot, run_id=run_id, rewrite=True)
             for kind, snapshot in snapshots.items()
         ]
+        tables = [build_indexes.fn(settings, fingerprint, table, run_id=run_id) for table in tables]
         promote_tables.fn(settings, fingerprint, snapshots, tables, run_id=run_id)
 
 

@@ -25,10 +25,13 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import BinaryIO, TextIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data.credentials import mask_credentials
 from data.errors import InputError
 from data.schema import DocumentKind
 
@@ -37,9 +40,20 @@ DEFAULT_TEXT_FIELDS = ("text", "description")
 MAX_ROW_BYTES = 64 * 2**20
 """Longest line or cell that is read, in bytes: a file without line breaks must not fill the memory."""
 MAX_UNPACKED_BYTES = 256 * 2**20
-"""Largest DOCX in bytes after unpacking: a small archive can hide a huge document."""
+"""Largest PDF, and largest DOCX after unpacking, in bytes: a small archive can hide a huge document."""
+MAX_XML_BYTES = 8 * 2**20
+"""Largest part of a DOCX that is parsed, in bytes after unpacking: some thousand pages of text."""
+MAX_PARAGRAPHS = 100_000
+"""Paragraphs and table rows of a DOCX, at most: reading 8 MiB of empty ones would take minutes."""
+MAX_PAGES = 5000
+"""Pages of a PDF, at most: pages may share one huge content, so that the size of the file bounds nothing."""
 
 _BATCH_ROWS = 512
+_BATCH_BYTES = 64 * 2**20
+_MAX_ROWS_PER_BYTE = 64  # of a Parquet file: rows that differ, if only in their id, need more
+_MAX_RATIO = 1000  # of a column chunk, unpacked to packed
+_MAX_CHUNK_BYTES = 2**30  # of an unpacked column chunk beyond that ratio
+_MAX_VALUES_PER_ROW = 2**24  # of a column of lists, on average
 _EXCERPT_CHARS = 200
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # what Spark and Dask put beside Parquet
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -70,7 +84,7 @@ class RejectReason(StrEnum):
 class SourceConfig(BaseModel):
     """Where the documents of one source are, and which fields hold what."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kind: DocumentKind = Field(description="Kind of the documents: job or resume.")
     path: str = Field(
@@ -83,6 +97,17 @@ class SourceConfig(BaseModel):
     text_field: str | None = Field(
         default=None, min_length=1, description="Field that holds the text. None: 'text', else 'description'."
     )
+
+    @field_validator("path")
+    @classmethod
+    def _is_local(cls, path: str) -> str:
+        """Refuse a URI before anything runs: it may hold credentials, and runs keep what they were asked with."""
+        if "://" in path:
+            raise ValueError(
+                f"'{mask_credentials(path)}' is a URI; expected a local file, folder or glob "
+                "(fetch the files first, or mount the share)"
+            )
+        return path
 
     def text_name(self, columns: Iterable[str]) -> str | None:
         """Which of ``columns`` holds the text; None when none of them does."""
@@ -169,7 +194,8 @@ def find_files(path: str) -> list[tuple[Path, str]]:
     Hidden files and the marker files of Parquet writers are skipped.
 
     Raises:
-        InputError: Nothing is there, or a file has an extension that cannot be read.
+        InputError: Nothing is there, a file has an extension that cannot be read, or a link inside of a folder leads
+            out of it: who may write into the folder must not choose what else is read.
     """
     base, candidates = _candidates(path)
     found = [
@@ -182,11 +208,21 @@ def find_files(path: str) -> list[tuple[Path, str]]:
             f"'{path}' has no files to read; expected {_expected()}.",
             hint="Check the path; a relative one starts at the working directory, hidden files are skipped.",
         )
+    named, inside = Path(path).expanduser(), base.resolve()
+    outside = sorted(
+        file for candidate, file in found if candidate != named and not candidate.resolve().is_relative_to(inside)
+    )
+    if outside:
+        raise InputError(
+            f"'{path}' has {len(outside)} link(s) that lead out of '{base}': {_shown(outside)}; "
+            "expected files inside of it.",
+            hint="Name the folder that the files lie in, or copy them.",
+        )
     strange = sorted(file for candidate, file in found if candidate.suffix.lower() not in _READERS)
     if strange:
-        shown = ", ".join(f"'{name}'" for name in strange[:3]) + (" …" if len(strange) > 3 else "")
         raise InputError(
-            f"'{path}' has {len(strange)} file(s) of a type that cannot be read: {shown}; expected {_expected()}.",
+            f"'{path}' has {len(strange)} file(s) of a type that cannot be read: {_shown(strange)}; "
+            f"expected {_expected()}.",
             hint="Move them away, or name the wanted files with a glob such as 'folder/*.jsonl'.",
         )
     return sorted(found, key=lambda pair: pair[1])
@@ -217,11 +253,6 @@ def has_surrogates(text: str) -> bool:
 
 def _candidates(path: str) -> tuple[Path, Iterable[Path]]:
     """Base directory and what lies under the path; a name that exists is never taken for a glob."""
-    if "://" in path:
-        raise InputError(
-            f"'{path}' is a URI; expected a local file, folder or glob.",
-            hint="Fetch the files first, or mount the share.",
-        )
     target = Path(path).expanduser()
     with _readable(target):
         if target.is_dir():
@@ -231,6 +262,11 @@ def _candidates(path: str) -> tuple[Path, Iterable[Path]]:
     parts = target.parts
     fixed = next(index for index, part in enumerate(parts) if any(char in part for char in "*?["))
     base = Path(*parts[:fixed])
+    if ".." in parts[fixed:]:
+        raise InputError(
+            f"'{path}' leads out of '{base}' by a '..' behind a wildcard; expected '..' before it.",
+            hint="Name the folder that the files lie in.",
+        )
     try:
         return base, list(base.glob(str(PurePath(*parts[fixed:]))))
     except ValueError as error:
@@ -247,6 +283,10 @@ def _walk(folder: Path) -> Iterator[Path]:
 
     for directory, _, names in os.walk(folder, onerror=fail):
         yield from (Path(directory, name) for name in names)
+
+
+def _shown(files: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in files[:3]) + (" …" if len(files) > 3 else "")
 
 
 def _is_hidden(relative: PurePath) -> bool:
@@ -482,10 +522,55 @@ def _read_parquet(path: Path, file: str, config: SourceConfig) -> Iterator[RawRo
     with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
         _check_columns(path, parquet.schema_arrow.names, config)
         _check_types(path, parquet.schema_arrow, config)
-        number = 0
+        _check_sizes(path, parquet.metadata)
+        strings = [field.name for field in parquet.schema_arrow if _is_string(field.type)]
+    number = 0
+    # Strings stay in the file's dictionary until it is known what they unpack to.
+    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=strings) as parquet:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            yield from _parse_batch(batch, file=file, before=number)
-            number += batch.num_rows
+            for part in _bounded_batches(batch):
+                yield from _parse_batch(part, file=file, before=number)
+                number += part.num_rows
+
+
+def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a file that declares far more than so small a file can honestly hold."""
+    size_bytes = path.stat().st_size
+    fault = None
+    if metadata.num_rows > _MAX_ROWS_PER_BYTE * size_bytes:
+        fault = f"{metadata.num_rows} rows in {size_bytes} bytes; expected at most {_MAX_ROWS_PER_BYTE} a byte"
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for index in range(group.num_columns):
+            chunk = group.column(index)
+            unpacked = chunk.total_uncompressed_size
+            if unpacked > max(_MAX_CHUNK_BYTES, _MAX_RATIO * chunk.total_compressed_size):
+                fault = f"{chunk.total_compressed_size} bytes of '{chunk.path_in_schema}' that unpack to {unpacked}"
+            if chunk.num_values > _MAX_VALUES_PER_ROW * max(group.num_rows, 1):
+                fault = f"{chunk.num_values} values of '{chunk.path_in_schema}' in {group.num_rows} rows"
+    if fault:
+        raise InputError(
+            f"'{path}' declares {fault}.", hint="It looks like a bomb. If it is none, write it in smaller row groups."
+        )
+
+
+def _bounded_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The rows of a batch with their strings unpacked, in parts of bounded size.
+
+    A row that is too large by itself is a part by itself: one cell is bounded by its page, and ``clean`` rejects it.
+    """
+    sizes = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+            sizes += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    start = 0
+    while start < batch.num_rows:
+        stop = start + max(1, int(np.searchsorted(np.cumsum(sizes[start:]), _BATCH_BYTES, side="right")))
+        part = batch.slice(start, stop - start)
+        columns = [each.dictionary_decode() if pa.types.is_dictionary(each.type) else each for each in part.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        start = stop
 
 
 def _check_types(path: Path, schema: pa.Schema, config: SourceConfig) -> None:
@@ -553,26 +638,49 @@ def _read_document(path: Path, file: str, config: SourceConfig) -> Iterator[RawR
 def _pdf_text(path: Path) -> str:
     from pypdf import PdfReader  # here, because most sources have no PDFs and it takes a while to import
 
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{size_bytes} bytes, at most {MAX_UNPACKED_BYTES} are read")
+    texts: list[str] = []
     with path.open("rb") as handle:
-        return "\n\n".join(page.extract_text() for page in PdfReader(handle).pages)
+        reader = PdfReader(handle)
+        if len(reader.pages) > MAX_PAGES:
+            raise ValueError(f"{len(reader.pages)} pages, at most {MAX_PAGES} are read")
+        num_chars = 0
+        for page in reader.pages:
+            texts.append(page.extract_text())
+            num_chars += len(texts[-1])
+            if num_chars > MAX_ROW_BYTES:
+                raise ValueError(f"more than {MAX_ROW_BYTES} characters of text")
+    return "\n\n".join(texts)
 
 
 def _docx_text(path: Path) -> str:
-    """Paragraphs and tables of the body in reading order; a table row is one line."""
+    """Paragraphs and tables of the body in reading order; a table row is one line.
+
+    Nothing is unpacked to disk, so that the names in the archive lead nowhere.
+    """
     import docx
-    from docx.table import Table
+    from docx.table import Table, _Cell
 
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
+        members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_UNPACKED_BYTES:
         raise ValueError(f"unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are read")
+    parsed = max((member.file_size for member in members if member.filename.endswith((".xml", ".rels"))), default=0)
+    if parsed > MAX_XML_BYTES:
+        raise ValueError(f"has a part that unpacks to {parsed} bytes of XML, at most {MAX_XML_BYTES} are parsed")
     lines: list[str] = []
     for block in docx.Document(str(path)).iter_inner_content():
         if isinstance(block, Table):
-            # dict.fromkeys: a merged cell is reported once for each column that it spans.
-            lines += [" | ".join(dict.fromkeys(cell.text for cell in row.cells)) for row in block.rows]
+            # The cells as they are written: `row.cells` repeats a merged one as often as the file says.
+            rows = ([_Cell(cell, block).text for cell in row._tr.tc_lst] for row in block.rows)
+            lines += [" | ".join(filter(None, cells)) for cells in rows]
         else:
             lines.append(block.text)
+        if len(lines) > MAX_PARAGRAPHS:
+            raise ValueError(f"more than {MAX_PARAGRAPHS} paragraphs")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from tasks.events import GATE_REFUSED
 
@@ -29,7 +29,9 @@ class AutomationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    webhook: str | None = Field(None, description="URL that alerts are posted to as JSON; none are when not given")
+    webhook: SecretStr | None = Field(
+        None, description="URL that alerts are posted to as JSON; none are when not given"
+    )
     heartbeat_timeout_s: int = Field(120, ge=10, description="seconds without a heartbeat after which a run is dead")
     restart_after_s: int = Field(60, ge=0, description="seconds until a crashed night is started again")
 
@@ -113,7 +115,7 @@ def _lost_heartbeat(timeout_s: int) -> AutomationCore:
     return _automation("a run without heartbeat has crashed", trigger, [crash])
 
 
-def _save_webhook(url: str) -> UUID:
+def _save_webhook(url: SecretStr) -> UUID:
     block_id = Webhook(url=url, method="POST").save(_WEBHOOK_BLOCK, overwrite=True)
     assert isinstance(block_id, UUID), "called from synchronous code, so this is the id and no coroutine"
     return block_id

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -28,9 +29,10 @@ from typer.exceptions import TyperException
 
 import data.errors
 import llm2vec_core.errors
+from data.credentials import mask_credentials
 from flows.request import Profile, RunRequest
 from tasks.console import STDERR
-from tasks.settings import SettingsError
+from tasks.settings import SettingsError, make_source
 
 if TYPE_CHECKING:
     from tasks.refs import EvaluateReport
@@ -189,11 +191,10 @@ def ingest(
 ) -> None:
     """Read one source; its documents replace those of its former ingest."""
     request = call.request(_writing_overrides(allow_shrink, wait))
+    read = make_source(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
     _prepare_prefect(request)
-    from data.sources import SourceConfig
     from flows.ingest import ingest as ingest_flow
 
-    read = SourceConfig(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
     source_name = name or re.sub(r"\W+", "-", Path(source).stem).strip("-") or "source"
     (report,) = ingest_flow(request, kind=kind, sources={source_name: read})
     result = report.model_dump(exclude={"kind", "seconds"})
@@ -561,7 +562,12 @@ def trace(
 def automations(
     call: _Call,
     webhook: Annotated[
-        str | None, typer.Option("--webhook", help="URL that alerts are posted to; without one nobody is told.")
+        str | None,
+        typer.Option(
+            "--webhook",
+            envvar="LLM2VEC_WEBHOOK",
+            help="URL that alerts are posted to; without one nobody is told.",
+        ),
     ] = None,
 ) -> None:
     """Create the alerts and restarts of nights on the Prefect server; those of a former call are replaced."""
@@ -572,7 +578,7 @@ def automations(
         )
     from flows.automations import AutomationSettings, apply_automations
 
-    names = apply_automations(AutomationSettings(webhook=webhook))
+    names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))
     if call.as_json:
         _print_json({"automations": names})
     else:
@@ -692,6 +698,7 @@ def _configure_logging() -> None:
 
 
 def _fail(message: str, hint: str, *, code: int, as_json: bool, details: dict[str, Any] | None = None) -> int:
+    message = mask_credentials(message)
     if as_json:
         _print_json({"error": message, "hint": hint, **(details or {})})
     sys.stderr.write(f"l2v: {message}{' ' + hint if hint else ''}\n")

@@ -13,6 +13,7 @@ import http.client
 import json
 import logging
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -201,4 +202,6 @@ def _post(lineage: LineageSettings, event: dict[str, Any]) -> None:
         with urllib.request.urlopen(request, timeout=lineage.timeout_s):
             pass
     except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no time, no URL, 400 and above
-        logger.warning("the lineage event %s of %s was not taken: %s", event["eventType"], event["job"]["name"], error)
+        # The kind of error only: its words may repeat the endpoint, which may hold a token.
+        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else type(error).__name__
+        logger.warning("the lineage event %s of %s was not taken: %s", event["eventType"], event["job"]["name"], reason)

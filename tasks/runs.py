@@ -1,7 +1,7 @@
 """The run ledger: what every run did, kept under ``runs/<run_id>/``. Never imports prefect.
 
-A run of its own keeps ``summary.json`` when it ends, however it ends; a stage of a parent run keeps its report as
-``stages/<flow>.json``, where a parent that started it on another machine finds it.
+A run of its own keeps ``summary.json`` when it ends, however it ends, or when it was refused the lease; a stage of a
+parent run keeps its report as ``stages/<flow>.json``, where a parent that started it on another machine finds it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from data.errors import RefusedError, StoreError
+from data.credentials import mask_credentials
+from data.errors import LeaseHeldError, RefusedError, StoreError
+from data.lease import hold_lease
 from data.store import Store
 from tasks.lineage import emit_end, emit_start
 from tasks.refs import StageReport, Usage
 from tasks.settings import Settings
 from tasks.usage import estimate_cost
-from tasks.writing import utc_now, writing_run
+from tasks.writing import new_run_id, utc_now
 
 _Report = TypeVar("_Report", bound=StageReport)
 
@@ -63,7 +65,10 @@ class Run:
 def recorded_run(
     settings: Settings, *, flow: str, parent: str | None, parameters: Mapping[str, object]
 ) -> Iterator[Run]:
-    """A run that writes, and what it did in the ledger and as lineage events; see :func:`tasks.writing.writing_run`.
+    """A run that writes, and what it did in the ledger and as lineage events.
+
+    A run of its own holds the store's lease under its id, which its tasks pass to :func:`tasks.writing.lease_of`; a
+    stage works under its parent's.
 
     Args:
         settings: Settings of the run.
@@ -75,16 +80,22 @@ def recorded_run(
         The run, to which the flow adds what it did.
 
     Raises:
-        LeaseHeldError: Another living writer is at work.
+        LeaseHeldError: Another living writer is at work, and still is after ``lease.wait_s``. The ledger keeps that.
     """
-    store = settings.store()
-    with writing_run(store, parent=parent, wait_s=settings.lease.wait_s) as run_id:
+    run_id = parent or new_run_id()
+    with contextlib.ExitStack() as lease:
+        if parent is None:
+            try:
+                lease.enter_context(hold_lease(settings.store(), owner=run_id, wait_s=settings.lease.wait_s))
+            except LeaseHeldError as refusal:
+                _keep_refusal(settings, run_id, flow, parameters=parameters, refusal=refusal)
+                raise
         run = Run(run_id, flow, parent, utc_now())
         emit_start(settings, run)
         try:
             yield run
         except BaseException as error:  # a cancelled run is recorded, too
-            message = f"{type(error).__name__}: {error}"
+            message = mask_credentials(f"{type(error).__name__}: {error}")
             with contextlib.suppress(StoreError):  # a full disk must not hide what went wrong
                 _keep(settings, run, state=_state_of(error), parameters=parameters, error=message)
             emit_end(settings, run, error=message)
@@ -122,8 +133,29 @@ def _keep(
         "usage": usage_of(run.reports),
         "cost": estimate_cost(settings.cost, run.seconds()).model_dump(),
     }
-    content = (json.dumps(summary, indent=2, default=str) + "\n").encode()
-    store.put_if_absent(f"runs/{run.id}/summary.json", content)
+    _write_summary(store, summary)
+
+
+def _keep_refusal(
+    settings: Settings, run_id: str, flow: str, *, parameters: Mapping[str, object], refusal: LeaseHeldError
+) -> None:
+    """Keep that a run was refused the lease: without it, nobody could tell later why a night is missing."""
+    summary = {
+        "run_id": run_id,
+        "flow": flow,
+        "state": "refused",
+        "started_at": None,
+        "finished_at": utc_now().isoformat(),
+        "parameters": parameters,
+        "error": f"{type(refusal).__name__}: {refusal}",
+    }
+    with contextlib.suppress(StoreError):  # a full disk must not hide the refusal
+        _write_summary(settings.store(), summary)
+
+
+def _write_summary(store: Store, summary: Mapping[str, object]) -> None:
+    content = mask_credentials(json.dumps(summary, indent=2, default=str)) + "\n"
+    store.put_if_absent(f"runs/{summary['run_id']}/summary.json", content.encode())
 
 
 def usage_of(reports: tuple[StageReport, ...]) -> dict[str, dict[str, float | None]]:
@@ -148,11 +180,12 @@ def read_summary(store: Store, run_id: str) -> dict[str, Any] | None:
 
 
 def latest_summary(store: Store, *, flow: str | None = None, state: RunState | None = None) -> dict[str, Any] | None:
-    """Summary of the newest run, of a flow or in a state if one is named; run ids begin with the time."""
+    """Summary of the newest run that began, of a flow or in a state if one is named; run ids begin with the time."""
     keys = sorted((key for key in store.list("runs") if key.endswith("/summary.json")), reverse=True)
     for key in keys:
         summary: dict[str, Any] = json.loads(store.read(key) or b"{}")
-        if (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
+        began = summary.get("started_at") is not None
+        if began and (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
             return summary
     return None
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from data.clean import CleanConfig
+from data.credentials import has_credentials, mask_credentials
 from data.gate import GateConfig
 from data.redact import RedactConfig
 from data.retention import RetentionConfig
@@ -46,7 +47,8 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Hidden, because a traceback in a log shows an error with its causes, and a value may hold credentials.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class EncodeSettings(_Section):
@@ -169,6 +171,16 @@ class LineageSettings(_Section):
     namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and of what lies at rest")
     timeout_s: float = Field(2, gt=0, description="seconds that one event may take")
 
+    @field_validator("endpoint")
+    @classmethod
+    def _has_no_credentials(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and has_credentials(endpoint):
+            raise ValueError(
+                f"'{mask_credentials(endpoint)}' holds credentials, which runs would keep; "
+                "expected a bearer token in the environment variable OPENLINEAGE_API_KEY"
+            )
+        return endpoint
+
 
 class DeploymentSettings(_Section):
     """How a night uses a Prefect server."""
@@ -259,11 +271,28 @@ def load_settings(
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {_fault_message(fault)}" for fault in error.errors()
-        )
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
-        raise SettingsError(f"These settings cannot be used: {faults}.", hint=_known_keys(unknown)) from error
+        raise SettingsError(
+            f"These settings cannot be used: {_fault_messages(error)}.", hint=_known_keys(unknown)
+        ) from error
+
+
+def make_source(**fields: Any) -> SourceConfig:  # noqa: ANN401 - the fields of a source
+    """A source that is named on the command line.
+
+    Raises:
+        SettingsError: It cannot be one.
+    """
+    try:
+        return SourceConfig(**fields)
+    except ValidationError as error:
+        raise SettingsError(f"This source cannot be read: {_fault_messages(error)}.") from error
+
+
+def _fault_messages(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: {_fault_message(fault)}" for fault in error.errors()
+    )
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
@@ -288,7 +317,11 @@ def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
 
 
 def _fault_message(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    return "unknown key" if fault["type"] == "extra_forbidden" else f"{fault['msg']} (found {fault['input']!r})"
+    if fault["type"] == "extra_forbidden":
+        return "unknown key"
+    if fault["type"] == "value_error":  # of a validator of ours, which says what was found
+        return str(fault["ctx"]["error"])
+    return mask_credentials(f"{fault['msg']} (found {fault['input']!r})")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

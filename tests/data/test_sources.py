@@ -1,11 +1,13 @@
 import csv
 import json
+import zipfile
 from pathlib import Path
 
 import docx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from pypdf import PdfWriter
 
 from data import sources
@@ -152,8 +154,8 @@ def test_an_unsupported_type_is_refused_before_anything_is_read(tmp_path):
 
 
 def test_uris_and_unknown_bundles_are_refused():
-    with pytest.raises(InputError, match="is a URI"):
-        read("s3://bucket/a.jsonl")
+    with pytest.raises(ValidationError, match=r"'s3://\*\*\*@bucket/a.jsonl' is a URI"):
+        SourceConfig(kind="job", path="s3://key:secret@bucket/a.jsonl")
     with pytest.raises(InputError, match="is not bundled; expected 'bundled:sample'"):
         read("bundled:other")
 
@@ -353,6 +355,144 @@ def test_a_docx_that_unpacks_to_too_much_is_quarantined(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MAX_UNPACKED_BYTES", 100)
     (row,) = read(tmp_path / "a.docx", text_field="body")
     assert (row.reason, "unpacks to" in row.detail) == ("unreadable_file", True)
+
+
+# --- what leads out of its folder, and bombs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["inside", "inside/*.jsonl", "inside/*/*.jsonl", "inside/**/*.jsonl"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path, path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "outside").mkdir()
+    secret = write_lines(tmp_path / "outside" / "secret.jsonl", row(1))
+    (tmp_path / "inside" / "link.jsonl").symlink_to(secret)
+    (tmp_path / "inside" / "folder").symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match=r"lead out of .*'(link|folder/secret)\.jsonl'"):
+        read(tmp_path / path)
+
+
+def test_links_inside_the_folder_and_links_that_the_operator_names_are_read(tmp_path):
+    (tmp_path / "inside").mkdir()
+    target = write_lines(tmp_path / "inside" / "a.jsonl", row(1))
+    (tmp_path / "inside" / "b.jsonl").symlink_to(target)
+    (tmp_path / "named.jsonl").symlink_to(target)
+    (tmp_path / "folder").symlink_to(tmp_path / "inside")
+    assert len(read(tmp_path / "folder")) == 2
+    assert len(read(tmp_path / "named.jsonl")) == 1
+
+
+def test_dots_behind_a_wildcard_are_refused_and_before_it_are_not(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    write_lines(tmp_path / "a" / "secret.jsonl", row(1))
+    with pytest.raises(InputError, match="behind a wildcard"):
+        read(tmp_path / "a" / "*" / ".." / "*.jsonl")
+    assert len(read(tmp_path / "a" / "b" / ".." / "*.jsonl")) == 1
+
+
+def rewritten(path, change):
+    """A DOCX whose parts ``change`` has changed: from name and content to name and content."""
+    docx.Document().save(str(path))
+    with zipfile.ZipFile(path) as archive:
+        parts = [change(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts:
+            archive.writestr(name, content)
+    return path
+
+
+def in_body(xml):
+    return lambda name, content: (name, content.replace(b"<w:body>", b"<w:body>" + xml))
+
+
+def test_a_docx_bomb_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    path = rewritten(tmp_path / "bomb.docx", in_body(b"<w:p/>" * 3_000_000))
+    assert path.stat().st_size < 100_000
+    (rejected,) = read(path)
+    assert (rejected.reason, "bytes of XML" in rejected.detail) == ("unreadable_file", True)
+    monkeypatch.setattr(sources, "MAX_PARAGRAPHS", 1000)
+    (rejected,) = read(rewritten(path, in_body(b"<w:p/>" * 1100)))
+    assert "more than 1000 paragraphs" in rejected.detail
+
+
+@pytest.mark.timeout(20)
+def test_a_cell_that_spans_a_billion_columns_is_read_once(tmp_path):
+    cell = b'<w:tc><w:tcPr><w:gridSpan w:val="1000000000"/></w:tcPr><w:p><w:r><w:t>Welder</w:t></w:r></w:p></w:tc>'
+    table = b'<w:tbl><w:tblGrid><w:gridCol w:w="1"/></w:tblGrid><w:tr>' + cell + b"</w:tr></w:tbl>"
+    (read_row,) = read(rewritten(tmp_path / "wide.docx", in_body(table)))
+    assert read_row.values["text"].strip() == "Welder"
+
+
+def test_a_docx_reads_no_file_that_its_xml_names_and_writes_none_that_its_archive_names(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("SECRET")
+    entity = f'<!DOCTYPE x [<!ENTITY leak SYSTEM "{secret.as_uri()}">]>'.encode()
+
+    def attack(name, content):
+        if name == "docProps/thumbnail.jpeg":
+            return "../../escaped.txt", b"escaped"
+        if name == "word/document.xml":
+            declaration, separator, rest = content.partition(b"?>")
+            content = declaration + separator + entity + rest
+            content = content.replace(b"<w:body>", b"<w:body><w:p><w:r><w:t>&leak;</w:t></w:r></w:p>")
+        return name, content
+
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (found,) = read(rewritten(tmp_path / "a" / "b" / "x.docx", attack))
+    assert "SECRET" not in str(found)
+    assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_a_pdf_that_is_too_large_is_quarantined(tmp_path, monkeypatch):
+    write_pdf(tmp_path / "a.pdf", "Staff nurse in Leeds")
+    for limit, detail in (("MAX_UNPACKED_BYTES", "bytes"), ("MAX_PAGES", "pages"), ("MAX_ROW_BYTES", "characters")):
+        with monkeypatch.context() as patched:
+            patched.setattr(sources, limit, 0)
+            (rejected,) = read(tmp_path / "a.pdf")
+        assert (rejected.reason, detail in rejected.detail) == ("unreadable_file", True)
+
+
+def test_a_parquet_dictionary_bomb_is_unpacked_in_bounded_parts(tmp_path, monkeypatch):
+    text = pa.DictionaryArray.from_arrays(pa.array([0, 0, 1, None] * 250, pa.int32()), ["x" * 2**20, "short"])
+    columns = {"id": [str(n) for n in range(1000)], "text": text}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", dictionary_pagesize_limit=2**30)
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000, "half a gigabyte of text in a few kilobytes"
+    parse, unpacked = sources._parse_batch, []
+
+    def spy(batch, **place):
+        unpacked.append(batch.nbytes)
+        return parse(batch, **place)
+
+    monkeypatch.setattr(sources, "_parse_batch", spy)
+    monkeypatch.setattr(sources, "_BATCH_BYTES", 2**22)
+    rows = read(tmp_path / "a.parquet")
+    assert [len(row.values["text"] or "") for row in rows] == [2**20, 2**20, 5, 0] * 250
+    assert [row.row for row in rows] == list(range(1, 1001))
+    assert max(unpacked) < 2**22 + 2**16
+
+
+@pytest.mark.parametrize(
+    ("columns", "declared"),
+    [
+        ({"id": pa.array(["1"] * 10**6), "text": pa.array(["a"] * 10**6)}, "1000000 rows in"),
+        (
+            {"id": ["1"], "text": ["a"], "tags": pa.ListArray.from_arrays([0, 2 * 10**7], pa.nulls(2 * 10**7))},
+            "20000000 values of 'tags",
+        ),
+    ],
+)
+def test_a_parquet_file_that_declares_too_much_is_refused(tmp_path, columns, declared):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(InputError, match=f"declares {declared}") as caught:
+        read(tmp_path / "a.parquet")
+    assert "bomb" in caught.value.hint
+
+
+def test_a_parquet_page_that_unpacks_to_gigabytes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_MAX_CHUNK_BYTES", 10**6)
+    columns = {"id": ["1", "2"], "text": ["x" * 10**7, "y"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(InputError, match="of 'text' that unpack to 100"):
+        read(tmp_path / "a.parquet")
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

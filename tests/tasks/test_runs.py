@@ -69,10 +69,16 @@ def test_a_full_disk_does_not_hide_what_went_wrong(settings, monkeypatch):
         raise RuntimeError("out of luck")
 
 
-def test_a_run_that_got_no_lease_leaves_nothing(settings):
+def test_a_run_that_was_refused_the_lease_is_kept_and_hides_no_run_that_began(settings):
+    began = record(settings)
     with hold_lease(settings.store(), owner="other"), pytest.raises(LeaseHeldError):
         record(settings)
-    assert latest_summary(settings.store()) is None
+    store = settings.store()
+    (refused,) = [json.loads(store.read(key)) for key in store.list("runs") if began.id not in key]
+    assert (refused["flow"], refused["state"], refused["started_at"]) == ("match", "refused", None)
+    assert refused["parameters"] == {"profile": "tiny"}
+    assert "Run other" in refused["error"]
+    assert latest_summary(store)["run_id"] == began.id
 
 
 def test_a_stage_keeps_its_report_under_its_parent_and_no_summary(settings):
@@ -88,7 +94,7 @@ def test_a_stage_keeps_its_report_under_its_parent_and_no_summary(settings):
 
 def test_the_latest_summary_is_found_by_flow_and_state(settings, monkeypatch):
     ids = iter(["20260101T000000Z-a", "20260102T000000Z-b", "20260103T000000Z-c"])
-    monkeypatch.setattr("tasks.writing.new_run_id", lambda: next(ids))
+    monkeypatch.setattr("tasks.runs.new_run_id", lambda: next(ids))
     record(settings, flow="nightly")
     with pytest.raises(RuntimeError):
         record(settings, flow="nightly", error=RuntimeError("no"))

@@ -1,3 +1,4 @@
+import traceback
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_the_hint_for_an_unknown_key_lists_its_neighbours(profile):
     with pytest.raises(SettingsError) as caught:
         load_settings(profile, environment={"L2V_MATCH__TOPK": "3"})
     assert "top_k" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("lineage.endpoint", "https://me:hunter2@host/lineage", "OPENLINEAGE_API_KEY"),
+        ("sources.cvs.path", "s3://me:hunter2@bucket/cvs", "fetch the files first"),
+        ("match.top_k", "https://me:hunter2@host", "valid integer"),
+    ],
+)
+def test_credentials_are_refused_and_repeated_nowhere(profile, key, value, told):
+    overrides = {"sources.cvs.kind": "resume", "sources.cvs.path": "cvs", key: value}
+    with pytest.raises(SettingsError, match=told) as caught:
+        load_settings(profile, overrides=overrides)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in shown
+    assert key in shown
 
 
 @pytest.mark.parametrize("content", ["[match", "a = 1\na = 2", b"\xff\xfe"])

@@ -43,6 +43,7 @@ def night(settings, *, hours_ago, state="completed", **more):
         "run_id": run_id,
         "flow": "nightly",
         "state": state,
+        "started_at": ended.isoformat(),
         "finished_at": ended.isoformat(),
         "seconds": 61.0,
         "stages": {"ingest": {"seconds": 1.0, "job": COUNTS, "resume": COUNTS}},
@@ -97,6 +98,14 @@ def test_a_refused_gate_is_an_alert_until_the_next_good_night(settings):
     assert kinds(settings) == ["refused"]
     night(settings, hours_ago=1)
     assert kinds(settings) == []
+
+
+def test_a_night_that_was_refused_the_lease_is_no_alert_after_a_good_one(settings):
+    serve(settings, hours_ago=5)
+    night(settings, hours_ago=2)
+    night(settings, hours_ago=1, state="refused", started_at=None, error="LeaseHeldError: Run a is writing")
+    assert kinds(settings) == []
+    assert status(settings)["fresh_hours"] == pytest.approx(2)
 
 
 def test_a_promotion_by_hand_counts_as_fresh(settings):

@@ -1,0 +1,24 @@
+"""Credentials in URLs: found, and kept out of whatever a person or a file is told.
+
+Secrets come from the environment or from the orchestrator's blocks, never from settings, which are kept with every run.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SHOWN = "***"
+_USER = re.compile(
+    r"([a-z][a-z0-9+.-]*://)[^\s'\"\\]*@", re.IGNORECASE
+)  # up to the last @: a password may hold / and @
+_QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s'\"\\?]*\?)[^\s'\"\\]+", re.IGNORECASE)
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a URL names a user or a password."""
+    return _USER.search(url) is not None
+
+
+def mask_credentials(text: str) -> str:
+    """``text`` without users, passwords and queries of the URLs in it: signed URLs keep their secret in the query."""
+    return _QUERY.sub(rf"\g<1>{_SHOWN}", _USER.sub(rf"\g<1>{_SHOWN}@", text))

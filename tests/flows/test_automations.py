@@ -1,0 +1,72 @@
+"""Automations on a real Prefect server: what goes wrong reaches a receiver on this machine, as JSON."""
+
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.states import Crashed, Late, Scheduled
+
+from data.errors import InputError
+from flows.automations import AutomationSettings, apply_automations
+from flows.freshness import StaleError, freshness
+from flows.nightly import nightly
+from flows.request import RunRequest
+from tasks.events import emit_refusal
+from tests.integration.servers import wait_for
+
+
+@pytest.fixture
+def told(receiver, prefect_server) -> Iterator[list[dict]]:
+    """What the receiver was told so far."""
+    names = set(apply_automations(AutomationSettings(webhook=receiver.url, restart_after_s=3600)))
+    yield receiver.received
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations():
+            if automation.name in names:
+                client.delete_automation(automation.id)
+
+
+@pytest.fixture
+def hopeless(tmp_path) -> RunRequest:
+    """A night that fails at its first step."""
+    sources = {"postings": {"kind": "job", "path": str(tmp_path / "gone.csv")}}
+    return RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home"), "sources": sources})
+
+
+def the_alert(told, kind):
+    def found():
+        return [alert for alert in told if alert["alert"] == kind]
+
+    (alert,) = wait_for(found, f"the alert '{kind}'", timeout_s=60, every_s=0.1)
+    return alert
+
+
+def test_a_failed_night_is_told(told, hopeless):
+    with pytest.raises(InputError, match=r"gone\.csv"):
+        nightly(hopeless)
+    alert = the_alert(told, "failed")
+    assert alert["flow_run"].startswith("nightly 20")
+    assert alert["state"] == "Failed"
+    assert alert["at"]
+
+
+def test_what_is_stale_is_told(told, hopeless):
+    with pytest.raises(StaleError):
+        freshness(hopeless)
+    assert the_alert(told, "stale")["state"] == "Failed"
+    assert [alert["alert"] for alert in told] == ["stale"], "a failed check is no failed night"
+
+
+def test_a_refused_encoder_is_told(told):
+    emit_refusal("20260101T000000Z-abcdef", "worse in STS")
+    assert the_alert(told, "refused")["run_id"] == "20260101T000000Z-abcdef"
+
+
+@pytest.mark.parametrize(("kind", "state"), [("late", Late), ("crashed", Crashed)])
+def test_a_night_that_is_late_or_crashed_is_told(told, kind, state):
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(nightly, name="nightly 2026-01-01", state=Scheduled())
+        assert run.state.type == StateType.SCHEDULED
+        client.set_flow_run_state(run.id, state())
+    assert the_alert(told, kind)["flow_run"] == "nightly 2026-01-01"
