@@ -480,6 +480,56 @@ def erase(
 
 
 @_command(app)
+def convert(
+    call: _Call,
+    to: Annotated[Path, typer.Option("--to", help="Directory to make.")],
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", help="Fingerprint, directory or model name, with modes; the served one else."),
+    ] = None,
+    formats: Annotated[
+        list[Literal["safetensors", "onnx"]] | None,
+        typer.Option("--format", help="What to write; may be repeated. safetensors is always there; also onnx else."),
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "float16"], typer.Option("--precision", help="Of the safetensors.")
+    ] = "float32",
+) -> None:
+    """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
+    from llm2vec_core.serving.conversion import describe
+    from tasks.serving import convert_encoder
+
+    conversion = convert_encoder(
+        call.request().settings(), checkpoint, to=to, formats=formats or ["safetensors", "onnx"], precision=precision
+    )
+    if call.as_json:
+        _print_json({**conversion.model_dump(), "path": str(to.resolve())})
+        return
+    _print_table(f"{conversion.label} in {to}", [""], [(describe(proof),) for proof in conversion.proofs])
+
+
+@_command(app)
+def prove(
+    call: _Call,
+    directory: Annotated[Path, typer.Argument(help="What `l2v convert` wrote.")],
+    url: Annotated[str, typer.Option("--url", help="Its embeddings endpoint, as http://localhost:8000/v1/embeddings.")],
+    runtime: Annotated[str, typer.Option("--runtime", help="What the server is called, such as vllm.")],
+) -> None:
+    """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
+    from llm2vec_core.serving.conversion import describe
+    from tasks.serving import prove_server
+
+    call.request()
+    proof = prove_server(directory, url=url, runtime=runtime)
+    if call.as_json:
+        _print_json(proof.model_dump())
+    else:
+        _print_table(str(directory), [""], [(describe(proof),)])
+    if proof.status == "failed":
+        raise typer.Exit(1)
+
+
+@_command(app)
 def maintain(call: _Call, wait: WaitOption = None) -> None:
     """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
     request = call.request(_writing_overrides(None, wait))
