@@ -33,6 +33,7 @@ from tasks.console import STDERR
 from tasks.settings import SettingsError
 
 if TYPE_CHECKING:
+    from llm2vec_core.serving.conversion import Format
     from tasks.refs import EvaluateReport
 
 app = typer.Typer(
@@ -487,21 +488,19 @@ def convert(
         str | None,
         typer.Option("--checkpoint", help="Fingerprint, directory or model name, with modes; the served one else."),
     ] = None,
-    formats: Annotated[
-        list[Literal["safetensors", "onnx"]] | None,
-        typer.Option("--format", help="What to write; may be repeated. safetensors is always there; also onnx else."),
-    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write an ONNX graph, too.")] = True,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Write a GGUF file for llama.cpp, too.")] = False,
     precision: Annotated[
-        Literal["float32", "float16"], typer.Option("--precision", help="Of the safetensors.")
+        Literal["float32", "float16"],
+        typer.Option("--precision", help="Of the weights; an ONNX graph always has float32."),
     ] = "float32",
 ) -> None:
     """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
     from llm2vec_core.serving.conversion import describe
     from tasks.serving import convert_encoder
 
-    conversion = convert_encoder(
-        call.request().settings(), checkpoint, to=to, formats=formats or ["safetensors", "onnx"], precision=precision
-    )
+    formats: list[Format] = [*(["onnx"] if onnx else []), *(["gguf"] if gguf else [])]
+    conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
     if call.as_json:
         _print_json({**conversion.model_dump(), "path": str(to.resolve())})
         return

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,6 +22,7 @@ from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError, ParityError
 from llm2vec_core.modes import Attention
 from llm2vec_core.pooling import pooling_position
+from llm2vec_core.serving.gguf_file import require_llama, write_gguf
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
 from llm2vec_core.serving.parity import LIMITS, PROBE_NAME, Agreement, Probe, build_probe, compare
 from llm2vec_core.serving.portable import Precision, servable_model, write_portable
@@ -29,7 +30,8 @@ from llm2vec_core.serving.runtimes import SERVERS, ServedEncoder
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["safetensors", "onnx"]
+Format = Literal["onnx", "gguf"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 RECORD_NAME = "conversion.json"
 
 _ONNX_DIR = "onnx"
@@ -69,8 +71,8 @@ class Conversion(BaseModel):
         pooling: Mode of the pooling module, as sentence-transformers calls it.
         standardised: Whether means and deviations of the dimensions are taken out after pooling.
         max_tokens: Longer texts are to be cut here.
-        precision: Of the weights; an ONNX graph has float32 always.
-        formats: What was written.
+        precision: Of the weights; an ONNX graph always has float32.
+        formats: What was written beside the safetensors.
         empty_text: What is to be sent for an empty text; None: the empty text.
         prompts: What stands before texts of a kind, by its name.
         proofs: One per runtime.
@@ -97,7 +99,7 @@ def convert(
     target: Path,
     *,
     label: str,
-    formats: Collection[Format] = ("safetensors", "onnx"),
+    formats: Collection[Format] = ("onnx",),
     precision: Precision = "float32",
     prompts: Mapping[str, str] | None = None,
 ) -> Conversion:
@@ -107,8 +109,8 @@ def convert(
         encoder: Freshly loaded; it must not be used any more afterwards.
         target: Directory to make.
         label: Readable name of the encoder.
-        formats: What to write beside the safetensors, which are always there.
-        precision: Of the safetensors.
+        formats: What to write beside the safetensors.
+        precision: Of the safetensors and of GGUF.
         prompts: What stands before texts of a kind, by its name; sentence-transformers and text-embeddings-inference
             put it there when they are asked for the name.
 
@@ -122,6 +124,9 @@ def convert(
         require_exporter()
     probe = build_probe(encoder)
     model = servable_model(encoder, prompts=prompts or {})
+    pooling = _pooling(model)
+    if "gguf" in formats:
+        require_llama(model, pooling=pooling)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         directory = Path(scratch) / target.name
@@ -130,20 +135,24 @@ def convert(
         # Last, because it rounds the weights of the model where float16 is asked for.
         write_portable(model, directory, attention=encoder.attention, precision=precision)
         (directory / PROBE_NAME).write_text(probe.model_dump_json() + "\n")
-        served = _served_encoder(model, precision)
+        if "gguf" in formats:
+            write_gguf(model, directory, attention=encoder.attention, pooling=pooling, precision=precision)
         conversion = Conversion(
             label=label,
             fingerprint=encoder.fingerprint,
             attention=encoder.attention,
-            pooling=served.pooling,
+            pooling=pooling,
             standardised=encoder.standardised,
             embedding_dim=encoder.embedding_dim,
             max_tokens=encoder.max_tokens,
             precision=precision,
-            formats=tuple(name for name in ("safetensors", "onnx") if name == "safetensors" or name in formats),
+            formats=tuple(name for name in FORMATS if name in formats),
             empty_text=probe.empty_text,
             prompts=dict(prompts or {}),
-            proofs=(*_prove_libraries(directory, graph, probe, precision), *_unproven_servers(served)),
+            proofs=(
+                *_prove_libraries(directory, graph, probe, precision),
+                *_unproven_servers(_served_encoder(model, precision)),
+            ),
         )
         _require_parity(conversion)
         write_conversion(directory, conversion)
@@ -253,17 +262,20 @@ def _unproven_servers(served: ServedEncoder) -> list[Proof]:
     return proofs
 
 
+def _pooling(model: Any) -> str:  # noqa: ANN401
+    position = pooling_position(model)
+    mode = "none" if position is None else model[position].pooling_mode
+    return mode if isinstance(mode, str) else "+".join(mode)
+
+
 def _served_encoder(model: Any, precision: Precision) -> ServedEncoder:  # noqa: ANN401
     from sentence_transformers.base.modules import Dense
 
-    position = pooling_position(model)
-    pooling = model[position].pooling_mode if position is not None else "none"
     return ServedEncoder(
-        pooling=pooling if isinstance(pooling, str) else "+".join(pooling),
+        pooling=_pooling(model),
         has_dense=any(isinstance(module, Dense) for module in model),
         max_tokens=model.max_seq_length,
         dtype=precision,
-        gguf=None,
     )
 
 

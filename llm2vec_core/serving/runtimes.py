@@ -19,14 +19,12 @@ class ServedEncoder:
         has_dense: Whether a linear layer follows the pooling, as a standardisation is one.
         max_tokens: Longer texts are cut here.
         dtype: Precision of the weights.
-        gguf: Name of the GGUF file; None where there is none.
     """
 
     pooling: str
     has_dense: bool
     max_tokens: int
     dtype: str
-    gguf: str | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def _llama_cpp(encoder: ServedEncoder) -> str:
     pooling = {"lasttoken": "last"}.get(encoder.pooling, encoder.pooling)
     # The whole text has to be in one physical batch where tokens look ahead.
     size = f"-c {encoder.max_tokens} -b {encoder.max_tokens} -ub {encoder.max_tokens} -np 1"
-    return f"llama-server -m {encoder.gguf or 'encoder.gguf'} --embedding --pooling {pooling} {size} --port 8081"
+    return f"llama-server -m encoder.gguf --embedding --pooling {pooling} {size} --port 8081"
 
 
 SERVERS = (

@@ -77,7 +77,7 @@ def test_every_view_becomes_a_directory_that_sentence_transformers_loads(checkpo
 
     view = EncoderView(attention, pooling_mode)
     expected = Encoder.load(checkpoint, view=view).encode([*TEXTS, "y" * 500], normalize=True)
-    found = convert(Encoder.load(checkpoint, view=view), tmp_path / "to", label="tiny", formats=["safetensors"])
+    found = convert(Encoder.load(checkpoint, view=view), tmp_path / "to", label="tiny", formats=[])
     assert [proof.status for proof in found.proofs if proof.runtime == "sentence-transformers"] == ["proven"]
     model = SentenceTransformer(str(tmp_path / "to"), local_files_only=True)
     # One text is longer than the encoder reads: it is cut where the encoder cuts it, an EOS token behind it included.
@@ -85,7 +85,7 @@ def test_every_view_becomes_a_directory_that_sentence_transformers_loads(checkpo
 
 
 def test_the_directory_is_spelled_as_other_readers_know_it(standardised, tmp_path):
-    convert(Encoder.load(standardised), tmp_path / "to", label="tiny", formats=["safetensors"])
+    convert(Encoder.load(standardised), tmp_path / "to", label="tiny", formats=[])
     config = read_json(tmp_path / "to" / "config.json")
     assert (config["is_causal"], config["use_bidirectional_attention"]) == (False, True)
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
@@ -101,7 +101,7 @@ def test_the_directory_is_spelled_as_other_readers_know_it(standardised, tmp_pat
 def test_half_precision_is_rounding_and_no_more(checkpoint, tmp_path):
     from safetensors import safe_open
 
-    convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=["safetensors"], precision="float16")
+    convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=[], precision="float16")
     with safe_open(tmp_path / "to" / "model.safetensors", "pt") as weights:
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
     proof = read_conversion(tmp_path / "to").proofs[0]
@@ -169,12 +169,12 @@ def test_a_conversion_that_is_wrong_leaves_nothing(checkpoint, tmp_path, monkeyp
 
     monkeypatch.setattr(converting, "write_portable", forgetful)
     with pytest.raises(ParityError, match=r"sentence-transformers .*failed: cosine 0\."):
-        convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=["safetensors"])
+        convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=[])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_text_has_a_stand_in_where_no_token_is_left_of_it(checkpoint, tmp_path):
-    convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=["safetensors"])
+    convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny", formats=[])
     probe = read_probe(tmp_path / "to")
     assert probe.empty_text == "<eos>"
     assert probe.texts[PROBE_TEXTS.index("")] == "<eos>"
@@ -214,7 +214,77 @@ def test_missing_packages_are_named_with_how_to_get_them(monkeypatch):
 
 
 def test_servers_are_told_what_they_cannot_do():
-    encoder = ServedEncoder("weightedmean", has_dense=False, max_tokens=512, dtype="float32", gguf=None)
+    encoder = ServedEncoder("weightedmean", has_dense=False, max_tokens=512, dtype="float32")
     assert all("no pooling `weightedmean`" in server.obstacle(encoder) for server in SERVERS)
-    dense = ServedEncoder("mean", has_dense=True, max_tokens=512, dtype="float32", gguf=None)
+    dense = ServedEncoder("mean", has_dense=True, max_tokens=512, dtype="float32")
     assert [server.name for server in SERVERS if server.obstacle(dense)] == ["llama.cpp"]
+
+
+@pytest.fixture(scope="module")
+def with_merges(tiny_base, tmp_path_factory) -> Path:
+    """A base model whose tokenizer splits digits and merges some letters, as SmolLM2's does."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet[:-3], "he", "th", "the"])}
+    merges = [("h", "e"), ("t", "h"), ("t", "he")]
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<sep>", special=True)]})
+    directory = tmp_path_factory.mktemp("with_merges")
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, local_files_only=True)
+    model.resize_token_embeddings(264)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize(("attention", "pooling_mode"), [("bidirectional", "mean"), ("causal", "last")])
+def test_a_gguf_file_holds_the_weights_the_tokens_and_what_decides_the_vectors(
+    with_merges, tmp_path, attention, pooling_mode
+):
+    """Read back by gguf and, for the order of the rotary dimensions, by transformers."""
+    import gguf
+    from transformers import AutoModel
+
+    directory = build(with_merges, tmp_path / "c", attention=attention, pooling_mode=pooling_mode)
+    convert(Encoder.load(directory), tmp_path / "to", label="tiny", formats=["gguf"])
+    reader = gguf.GGUFReader(tmp_path / "to" / "encoder.gguf")
+    held = {name: field.contents() for name, field in reader.fields.items()}
+    assert held["llama.attention.causal"] is (attention == "causal")
+    assert held["llama.pooling_type"] == {"mean": gguf.PoolingType.MEAN, "last": gguf.PoolingType.LAST}[pooling_mode]
+    assert held["tokenizer.ggml.pre"] == "smollm"
+    assert held["tokenizer.ggml.merges"] == ["h e", "t h", "t he"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "to", local_files_only=True)
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    assert held["tokenizer.ggml.tokens"][: len(tokens)] == tokens
+    assert len(held["tokenizer.ggml.tokens"]) == 264
+    special = [tokens[index] for index, kind in enumerate(held["tokenizer.ggml.token_type"]) if kind == 3]
+    assert special == ["<pad>", "<eos>", "<sep>"]
+
+    written = AutoModel.from_pretrained(tmp_path / "to", local_files_only=True).state_dict()
+    read_back = AutoModel.from_pretrained(tmp_path / "to", gguf_file="encoder.gguf", local_files_only=True).state_dict()
+    for name, weights in written.items():
+        torch.testing.assert_close(read_back[name], weights, rtol=0, atol=0)
+
+
+def test_what_is_no_plain_llama_is_left_to_llama_cpp_s_converter(qwen3, checkpoint, standardised, tmp_path):
+    other = Encoder.load(build(qwen3, tmp_path / "c"))
+    with pytest.raises(InputError, match="qwen3") as caught:
+        convert(other, tmp_path / "to", label="tiny", formats=["gguf"])
+    assert "convert_hf_to_gguf.py" in caught.value.hint
+    with pytest.raises(InputError, match="weightedmean"):
+        convert(
+            Encoder.load(checkpoint, view=EncoderView(pooling_mode="weighted_mean")),
+            tmp_path / "to",
+            label="tiny",
+            formats=["gguf"],
+        )
+    with pytest.raises(InputError, match="linear layer"):
+        convert(Encoder.load(standardised), tmp_path / "to", label="tiny", formats=["gguf"])
+    assert not (tmp_path / "to").exists()
