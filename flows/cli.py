@@ -35,6 +35,7 @@ from tasks.console import STDERR
 from tasks.settings import SettingsError, make_source
 
 if TYPE_CHECKING:
+    from llm2vec_core.serving.conversion import Format
     from tasks.refs import EvaluateReport
 
 app = typer.Typer(
@@ -479,6 +480,54 @@ def erase(
 
     report = erase_documents(call.request().settings(), doc_id)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@_command(app)
+def convert(
+    call: _Call,
+    to: Annotated[Path, typer.Option("--to", help="Directory to make.")],
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", help="Fingerprint, directory or model name, with modes; the served one else."),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write an ONNX graph, too.")] = True,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Write a GGUF file for llama.cpp, too.")] = False,
+    precision: Annotated[
+        Literal["float32", "float16"],
+        typer.Option("--precision", help="Of the weights; an ONNX graph always has float32."),
+    ] = "float32",
+) -> None:
+    """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
+    from llm2vec_core.serving.conversion import describe
+    from tasks.serving import convert_encoder
+
+    formats: list[Format] = [*(["onnx"] if onnx else []), *(["gguf"] if gguf else [])]
+    conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
+    if call.as_json:
+        _print_json({**conversion.model_dump(), "path": str(to.resolve())})
+        return
+    _print_table(f"{conversion.label} in {to}", [""], [(describe(proof),) for proof in conversion.proofs])
+
+
+@_command(app)
+def prove(
+    call: _Call,
+    directory: Annotated[Path, typer.Argument(help="What `l2v convert` wrote.")],
+    url: Annotated[str, typer.Option("--url", help="Its embeddings endpoint, as http://localhost:8000/v1/embeddings.")],
+    runtime: Annotated[str, typer.Option("--runtime", help="What the server is called, such as vllm.")],
+) -> None:
+    """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
+    from llm2vec_core.serving.conversion import describe
+    from tasks.serving import prove_server
+
+    call.request()
+    proof = prove_server(directory, url=url, runtime=runtime)
+    if call.as_json:
+        _print_json(proof.model_dump())
+    else:
+        _print_table(str(directory), [""], [(describe(proof),)])
+    if proof.status == "failed":
+        raise typer.Exit(1)
 
 
 @_command(app)

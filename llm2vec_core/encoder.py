@@ -285,6 +285,29 @@ class Encoder:
         vectors = np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), self.embedding_dim)
         return replace(encoding, vectors=_normalized(vectors) if normalize else vectors)
 
+    @property
+    def model(self) -> SentenceTransformer:
+        """The modules as this encoder reads them; what happens to the tokens (echo, EOS) is not among them."""
+        return self._model
+
+    @property
+    def end_token_id(self) -> int | None:
+        """Token that EOS pooling puts behind every text; None where nothing is put there."""
+        return self._texts.end_token_id
+
+    @property
+    def empty_token_id(self) -> int | None:
+        """Token that an empty text is read as; None where the tokenizer gives it tokens of its own."""
+        return self._texts.empty_token_id
+
+    def split(self, text: str) -> list[str]:
+        """A text in parts that the encoder reads whole; the text itself where it fits.
+
+        Raises:
+            InputError: The tokenizer does not know which characters a token covers.
+        """
+        return self._texts.split(text)
+
     def shares_pass_with(self, other: Encoder) -> bool:
         """Whether one forward pass serves both: equal transformer, equal tokens, equal tokens pooled.
 

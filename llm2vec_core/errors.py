@@ -7,7 +7,8 @@
     │   ├── BaseModelError      a base model that cannot be found, read, or made bidirectional
     │   ├── CheckpointError     a checkpoint directory that is incomplete or not one of ours
     │   └── EvalTaskError       an evaluation task folder that does not hold what its type needs
-    └── TrainingError           training went wrong (loss not finite, nothing to train on)
+    ├── TrainingError           training went wrong (loss not finite, nothing to train on)
+    └── ParityError             another runtime gives other vectors than the encoder
 
 Every message says what was found and what was expected; ``hint`` says what to do about it.
 """
@@ -46,3 +47,7 @@ class EvalTaskError(InputError):
 
 class TrainingError(CoreError):
     """Training went wrong; the last saved step is intact."""
+
+
+class ParityError(CoreError):
+    """Another runtime gives other vectors than the encoder, so that its results could not be compared with ours."""

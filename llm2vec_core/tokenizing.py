@@ -86,6 +86,16 @@ class TextTokenizer:
             if not (self._num_added_behind and probe["input_ids"][-1] == end):
                 self._appended = [end]
 
+    @property
+    def end_token_id(self) -> int | None:
+        """Token that is put behind every text; None where nothing is, or the tokenizer does it by itself."""
+        return self._appended[0] if self._appended else None
+
+    @property
+    def empty_token_id(self) -> int | None:
+        """Token that an empty text is read as; None where it has tokens of its own."""
+        return None if self._appended or self._count_tokens("") else _any_token_id(self._tokenizer)
+
     def texts(self, texts: Sequence[str], *, prompt: str = "", pool_prompt: bool = True) -> TokenizedTexts:
         """Token ids of each text, cut at ``max_tokens``, and the tokens to pool.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from data.schema import canonical_json, sha256_json
 from data.store import Store

@@ -1,0 +1,178 @@
+"""An encoder as a GGUF file for llama.cpp: Llama architecture and byte-level BPE, which need no table of exceptions.
+
+Everything else is refused with the command of llama.cpp's own converter, which reads the portable directory. What
+matters for an encoder are two keys of the file: whether tokens look ahead, and how states are pooled.
+
+Source: the GGUF specification (ggml-org/ggml, docs/gguf.md) for keys; llama.cpp for the order of rotary dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from llm2vec_core.errors import InputError
+from llm2vec_core.modes import Attention
+from llm2vec_core.serving.portable import Precision
+
+_FILE_NAME = "encoder.gguf"
+_POOLING_TYPES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
+_CONVERTER = "Convert without it, then let llama.cpp do it: python convert_hf_to_gguf.py DIR --outfile encoder.gguf"
+
+_LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+
+
+def require_llama(model: Any, *, pooling: str) -> None:  # noqa: ANN401 - SentenceTransformer, which ships no types
+    """Refuse a model that is not of the kind that is written here.
+
+    Raises:
+        InputError: Says what was found, and names llama.cpp's converter where that could help.
+    """
+    from sentence_transformers.base.modules import Dense
+
+    config = model[0].model.config
+    scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if config.model_type != "llama" or scaling != "default":
+        found = f"{config.model_type} model" + (f" with {scaling} positions" if scaling != "default" else "")
+        raise InputError(f"A {found} is not written as GGUF, only a plain Llama model is.", hint=_CONVERTER)
+    if pooling not in _POOLING_TYPES:
+        raise InputError(f"llama.cpp has no pooling '{pooling}'.", hint="Use ONNX, or convert the view +mean or +last.")
+    if any(isinstance(module, Dense) for module in model):
+        raise InputError(
+            "llama.cpp applies no linear layer behind the pooling, which the standardisation is.",
+            hint="Use ONNX, or convert an encoder that is not standardised.",
+        )
+    _pre_tokenizer(json.loads(model.tokenizer.backend_tokenizer.to_str()))
+
+
+def write_gguf(
+    model: Any,  # noqa: ANN401
+    directory: Path,
+    *,
+    attention: Attention,
+    pooling: str,
+    precision: Precision,
+) -> Path:
+    """Write a model whose portable directory is there already as a GGUF file into it.
+
+    Args:
+        model: The model (``portable.servable_model``), for which :func:`require_llama` holds.
+        directory: Its portable directory, of which the tokenizer is read.
+        attention: What the model does.
+        pooling: Mode of the pooling module, as sentence-transformers calls it.
+        precision: Of the matrices.
+    """
+    import gguf
+
+    path = directory / _FILE_NAME
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+    transformer = model[0].model
+    _add_settings(writer, transformer.config, precision=precision)
+    writer.add_causal_attention(attention == "causal")
+    writer.add_pooling_type(gguf.PoolingType[_POOLING_TYPES[pooling]])
+    _add_tokenizer(writer, directory, vocab_size=transformer.config.vocab_size)
+    for name, weights in _tensors(transformer, precision):
+        writer.add_tensor(name, weights)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_settings(writer: Any, config: Any, *, precision: Precision) -> None:  # noqa: ANN401
+    import gguf
+
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32 if precision == "float32" else gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+
+
+def _add_tokenizer(writer: Any, directory: Path, *, vocab_size: int) -> None:  # noqa: ANN401
+    """Tokens, their kinds, merges and special tokens; what stands around a text as the tokenizer's template has it."""
+    import gguf
+
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    kinds = dict.fromkeys(range(vocab_size), gguf.TokenType.UNUSED)
+    # A model may have more rows than its tokenizer has tokens.
+    tokens = {token_id: f"[PAD{token_id}]" for token_id in range(vocab_size)}
+    for token, token_id in tokenizer["model"]["vocab"].items():
+        tokens[token_id], kinds[token_id] = token, gguf.TokenType.NORMAL
+    for added in tokenizer["added_tokens"]:
+        tokens[added["id"]] = added["content"]
+        kinds[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_pre_tokenizer(tokenizer))
+    writer.add_token_list([tokens[token_id] for token_id in range(vocab_size)])
+    writer.add_token_types([kinds[token_id] for token_id in range(vocab_size)])
+    gguf.SpecialVocab(directory, load_merges=True, n_vocab=vocab_size).add_to_gguf(writer)
+
+
+def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
+    """What llama.cpp calls the way in which a tokenizer splits a text before it merges.
+
+    Raises:
+        InputError: None of those that are told apart by their definition alone.
+    """
+    splitter = tokenizer["pre_tokenizer"] or {}
+    parts = splitter.get("pretokenizers", [splitter])
+    described = [(part.get("type"), part.get("use_regex", True)) for part in parts]
+    if tokenizer["model"]["type"] == "BPE" and tokenizer["normalizer"] is None:
+        if described == [("ByteLevel", True)]:
+            return "gpt-2"
+        if described == [("Digits", True), ("ByteLevel", True)] and parts[0]["individual_digits"]:
+            return "smollm"
+        if described == [("Split", True), ("ByteLevel", False)] and parts[0]["pattern"] == {"Regex": _LLAMA3_SPLIT}:
+            return "llama-bpe"
+    raise InputError(
+        "The tokenizer splits texts in a way that is not known here: "
+        f"{tokenizer['model']['type']} behind {', '.join(str(kind) for kind, _ in described)}.",
+        hint=_CONVERTER,
+    )
+
+
+def _tensors(transformer: Any, precision: Precision) -> Iterator[tuple[str, Float[np.ndarray, "*shape"]]]:  # noqa: ANN401
+    """Names and weights as llama.cpp has them: vectors in float32, queries and keys in its order."""
+    import gguf
+
+    config = transformer.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    num_heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, tensor in transformer.state_dict().items():
+        weights = tensor.detach().cpu().float().numpy()
+        layer = name.split(".")[-2]
+        if layer in num_heads:
+            weights = _interleave_rotary(weights, num_heads[layer])
+        known = names.get_name(f"model.{name}", try_suffixes=(".weight", ".bias"))
+        assert known is not None, f"{name} has no name in GGUF"
+        yield known, weights.astype(np.float16) if precision == "float16" and weights.ndim > 1 else weights
+
+
+def _interleave_rotary(weights: Float[np.ndarray, "*shape"], num_heads: int) -> Float[np.ndarray, "*shape"]:
+    """The rows of queries or keys with the two dimensions that rotate together side by side.
+
+    transformers has them half a head apart.
+    """
+    rows, *rest = weights.shape
+    pairs = weights.reshape(num_heads, 2, rows // num_heads // 2, *rest)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weights.shape))

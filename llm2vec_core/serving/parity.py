@@ -1,0 +1,161 @@
+"""Do two runtimes give the same vectors? A set of probe texts, and limits on how far their vectors may be apart.
+
+The texts are those on which runtimes differ: short, longer than any limit, in several scripts, with control characters,
+with what looks like markup, and empty. The vectors of all of them are kept beside a converted encoder, so that any
+server can be held against them later, with or without this project.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict
+
+from llm2vec_core.encoder import Encoder
+from llm2vec_core.errors import CheckpointError, InputError
+
+PROBE_NAME = "probe.json"
+"""Texts and vectors, beside a converted encoder."""
+
+PROBE_TEXTS = (
+    "AWS and GCP",
+    "cloud-based systems",
+    "a",
+    "",
+    "Registered nurse, night shifts, intensive care; ACLS and PALS required.",
+    "C++, C#, F# and .NET; 5+ years' experience (2019\u20132024) @ 80 %",
+    "Kranführer für Türöffner – größer, schöner, 12,5 t",
+    "数据工程师,负责数据仓库和ETL流程",
+    "مهندس بيانات",
+    "Разработчик 🚀 👩‍💻 naïve café ﬁn",
+    "line one\nline two\r\n\ttabbed  and   spaced ",
+    '<b>markup</b> & "quotes" \\ backslash \x07 bell',
+    "1234567890 +49 170 0000000 0x1F 3.14159 1e-9",
+    "The candidate led a team of twelve engineers who rebuilt the payment platform. " * 120,
+)
+"""The last is cut to what the encoder reads: runtimes cut, refuse or fail on longer texts, as they are told to."""
+
+
+class Limits(BaseModel):
+    """How far vectors of length one may be apart.
+
+    Attributes:
+        min_cosine: Between the two vectors of any text, at least.
+        max_abs_diff: In any dimension of any text, at most.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    min_cosine: float
+    max_abs_diff: float
+
+
+LIMITS: dict[Literal["float32", "float16"], Limits] = {
+    "float32": Limits(min_cosine=0.99999, max_abs_diff=1e-4),
+    "float16": Limits(min_cosine=0.999, max_abs_diff=1e-2),
+}
+"""By the precision of the weights. Rounding stays below them; another attention or pooling does not, as tests show."""
+
+
+class Probe(BaseModel):
+    """Texts and the vectors that a converted encoder must give them; stored as :data:`PROBE_NAME`.
+
+    Attributes:
+        texts: What is sent to a runtime.
+        vectors: Of length one, one per text.
+        empty_text: What stands for an empty text among them, where the tokenizer has no token for one; None where an
+            empty text is sent as it is.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    texts: tuple[str, ...]
+    vectors: tuple[tuple[float, ...], ...]
+    empty_text: str | None
+
+
+class Agreement(BaseModel):
+    """How well the vectors of a runtime agree with those of the encoder.
+
+    Attributes:
+        num_texts: Probe texts compared.
+        min_cosine: The smallest cosine of the two vectors of a text.
+        max_abs_diff: The largest difference of a dimension, vectors having length one.
+        worst_text: Beginning of the text with the smallest cosine.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    num_texts: int
+    min_cosine: float
+    max_abs_diff: float
+    worst_text: str
+
+    def within(self, limits: Limits) -> bool:
+        """Whether the vectors are the same but for rounding."""
+        return self.min_cosine >= limits.min_cosine and self.max_abs_diff <= limits.max_abs_diff
+
+
+def build_probe(encoder: Encoder) -> Probe:
+    """What an encoder makes of the probe texts.
+
+    A text without any token is read as one token by this project, and by no other runtime: what stands for that token
+    in a text is sent instead.
+    """
+    token_id = encoder.empty_token_id
+    empty_text = None if token_id is None else str(encoder.model.tokenizer.convert_ids_to_tokens(token_id))
+    texts = [encoder.split(text)[0] for text in PROBE_TEXTS]
+    vectors = encoder.encode(texts, normalize=True)
+    return Probe(
+        texts=tuple(text or (empty_text or "") for text in texts),
+        vectors=tuple(map(tuple, vectors.tolist())),
+        empty_text=empty_text,
+    )
+
+
+def compare(probe: Probe, vectors: Float32[np.ndarray, "num_texts dim"]) -> Agreement:
+    """Hold the vectors of a runtime against those of the probe; their length does not count.
+
+    Raises:
+        InputError: Another number of vectors or of dimensions, which is no question of agreement.
+    """
+    expected = np.array(probe.vectors, dtype=np.float64)
+    if vectors.shape != expected.shape:
+        raise InputError(
+            f"The runtime gave vectors of the shape {list(vectors.shape)}, and {list(expected.shape)} was expected.",
+            hint="Serve the converted directory itself, with the pooling that its README names.",
+        )
+    found = vectors.astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    # A vector of zeros, or with a NaN, agrees with nothing.
+    usable = np.isfinite(lengths) & (lengths > 0)
+    found = np.divide(found, lengths, out=np.zeros_like(found), where=usable)
+    cosines = (found * expected).sum(axis=1)
+    worst = int(cosines.argmin())
+    return Agreement(
+        num_texts=len(expected),
+        min_cosine=float(cosines[worst]),
+        max_abs_diff=float(np.abs(found - expected).max()),
+        worst_text=probe.texts[worst][:60],
+    )
+
+
+def read_probe(directory: Path) -> Probe:
+    """The probe of a converted encoder.
+
+    Raises:
+        CheckpointError: The directory holds none, or a damaged one.
+    """
+    path = directory / PROBE_NAME
+    try:
+        return Probe.model_validate_json(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{directory} holds no {PROBE_NAME}, so it is no converted encoder.",
+            hint="Give the directory that `l2v convert` wrote.",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}", hint="Convert the encoder again.") from error

@@ -1,0 +1,138 @@
+"""An encoder as a directory that sentence-transformers, vLLM, text-embeddings-inference and llama.cpp read.
+
+The directory is what sentence-transformers saves, with the view of the encoder made permanent, and spelled as readers
+of older files know it. sentence-transformers reads both spellings; of the others, each knows only some:
+text-embeddings-inference and llama.cpp's converter look for one flag a pooling mode, the converter for the former names
+of the modules, text-embeddings-inference for ``max_seq_length``, and older readers for transformers 4's ``rope_theta``.
+
+Does not belong here: whether the vectors are still the same (``parity``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from llm2vec_core.architectures import is_encoder_only
+from llm2vec_core.bidirectional import attention_overrides
+from llm2vec_core.encoder import Encoder
+from llm2vec_core.errors import InputError
+from llm2vec_core.modes import Attention
+
+Precision = Literal["float32", "float16"]
+
+_POOLING_FLAGS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+_MODULE_PACKAGE = "sentence_transformers.models."
+
+
+def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # noqa: ANN401 - ships no types
+    """The modules of an encoder as other runtimes run them: texts in, vectors of length one out.
+
+    The EOS token that EOS pooling reads becomes a part of the tokenizer, so the encoder itself must not be asked for
+    vectors any more: it would put a second one behind every text. Vectors get length one at the end, as those of the
+    tables have.
+
+    Args:
+        encoder: Freshly loaded.
+        prompts: What stands before texts of a kind, by its name.
+
+    Raises:
+        InputError: The encoder reads every text twice, or does not begin with a transformer.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+
+    if encoder.echo:
+        raise InputError(
+            "An echo reads every text twice and pools the second copy, which no other runtime does.",
+            hint="Leave +echo out.",
+        )
+    modules = list(encoder.model)
+    if not isinstance(modules[0], Transformer) or not hasattr(modules[0].model, "config"):
+        raise InputError(
+            f"The encoder begins with {type(modules[0]).__name__}, and a transformer was expected.",
+            hint="Convert an encoder that is a transformer.",
+        )
+    if encoder.end_token_id is not None:
+        _append_token(encoder.model.tokenizer, encoder.end_token_id)
+    if not isinstance(modules[-1], Normalize):
+        modules.append(Normalize())
+    return SentenceTransformer(modules=modules, prompts=dict(prompts), device=str(encoder.model.device))
+
+
+def write_portable(model: Any, directory: Path, *, attention: Attention, precision: Precision) -> None:  # noqa: ANN401
+    """Write a model (:func:`servable_model`) as a directory that other runtimes serve.
+
+    Args:
+        model: The model; with ``float16`` its weights are rounded in place.
+        directory: Target.
+        attention: What the model does; a decoder's configuration states it under both names that servers read.
+        precision: Of the weights.
+    """
+    if precision == "float16":
+        model.half()
+    model.save_pretrained(str(directory), create_model_card=False)
+    _rewrite(directory / "modules.json", _known_module_names)
+    _rewrite(directory / "sentence_bert_config.json", lambda read: _with_length(read, model.max_seq_length))
+    _rewrite(directory / "config.json", _with_rope_theta)
+    if not is_encoder_only(model[0].model.config):
+        _rewrite(directory / "config.json", lambda read: read | attention_overrides(attention))
+    for pooling in directory.glob("*_Pooling/config.json"):
+        _rewrite(pooling, _pooling_flags)
+
+
+def _append_token(tokenizer: Any, token_id: int) -> None:  # noqa: ANN401
+    """Make a tokenizer put a token behind every text, by itself."""
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{type(tokenizer).__name__} cannot be told to put an EOS token behind every text.",
+            hint="Use a model with a fast tokenizer (tokenizer.json), or another pooling.",
+        )
+    token = tokenizer.convert_ids_to_tokens(token_id)
+    template = TemplateProcessing(single=f"$A {token}", special_tokens=[(token, token_id)])
+    backend = tokenizer.backend_tokenizer
+    known = backend.post_processor
+    backend.post_processor = template if known is None else Sequence([known, template])
+
+
+def _rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2) + "\n")
+
+
+def _known_module_names(modules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        module | {"type": _MODULE_PACKAGE + module["type"].rsplit(".", 1)[-1]}
+        if module["type"].startswith("sentence_transformers.")
+        else module
+        for module in modules
+    ]
+
+
+def _with_length(read: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+    return read | {"max_seq_length": max_tokens, "do_lower_case": False}
+
+
+def _with_rope_theta(config: dict[str, Any]) -> dict[str, Any]:
+    theta = config.get("rope_parameters", {}).get("rope_theta")
+    return config if theta is None else config | {"rope_theta": theta}
+
+
+def _pooling_flags(read: dict[str, Any]) -> dict[str, Any]:
+    chosen = [read["pooling_mode"]] if isinstance(read["pooling_mode"], str) else read["pooling_mode"]
+    flags = {flag: mode in chosen for mode, flag in _POOLING_FLAGS.items()}
+    return {
+        "word_embedding_dimension": read["embedding_dimension"],
+        **flags,
+        "include_prompt": read.get("include_prompt", True),
+    }
