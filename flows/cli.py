@@ -501,7 +501,7 @@ def convert(
     from llm2vec_core.serving.conversion import describe
     from tasks.serving import convert_encoder
 
-    formats: list[Format] = [*(["onnx"] if onnx else []), *(["gguf"] if gguf else [])]
+    formats: list[Format] = [name for name, asked in (("onnx", onnx), ("gguf", gguf)) if asked]
     conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
     if call.as_json:
         _print_json({**conversion.model_dump(), "path": str(to.resolve())})

@@ -17,7 +17,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.sample_esco import read_calibration_texts
-from llm2vec_core.modes import HYBRID, INSTRUCTED, parse_encoder_name
+from llm2vec_core.modes import INSTRUCTED, parse_encoder_name
 from tasks.encoders import resolve_encoder
 from tasks.search import served
 from tasks.settings import Settings
@@ -51,8 +51,8 @@ def convert_encoder(
     from llm2vec_core.serving.conversion import convert
 
     named = parse_encoder_name(name or served(settings.store()).checkpoint)
-    for mode, asked in ((INSTRUCTED, named.instructed), (HYBRID, named.hybrid)):
-        if asked:
+    for mode in (INSTRUCTED if named.instructed else None, named.ranking):
+        if mode is not None:
             raise InputError(
                 f"'{mode}' is how an evaluation uses an encoder, and no part of one.", hint=f"Leave +{mode} out."
             )
