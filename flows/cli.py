@@ -33,7 +33,7 @@ from tasks.console import STDERR
 from tasks.settings import SettingsError
 
 if TYPE_CHECKING:
-    from llm2vec_core.serving.conversion import Format
+    from llm2vec_core.serving.record import Format
     from tasks.refs import EvaluateReport
 
 app = typer.Typer(
@@ -496,7 +496,7 @@ def convert(
     ] = "float32",
 ) -> None:
     """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
-    from llm2vec_core.serving.conversion import describe
+    from llm2vec_core.serving.record import describe
     from tasks.serving import convert_encoder
 
     formats: list[Format] = [*(["onnx"] if onnx else []), *(["gguf"] if gguf else [])]
@@ -515,7 +515,7 @@ def prove(
     runtime: Annotated[str, typer.Option("--runtime", help="What the server is called, such as vllm.")],
 ) -> None:
     """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
-    from llm2vec_core.serving.conversion import describe
+    from llm2vec_core.serving.record import describe
     from tasks.serving import prove_server
 
     call.request()
