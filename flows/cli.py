@@ -35,7 +35,7 @@ from tasks.console import STDERR
 from tasks.settings import SettingsError, make_source
 
 if TYPE_CHECKING:
-    from llm2vec_core.serving.conversion import Format
+    from llm2vec_core.serving.record import Format
     from tasks.refs import EvaluateReport
 
 app = typer.Typer(
@@ -498,7 +498,7 @@ def convert(
     ] = "float32",
 ) -> None:
     """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
-    from llm2vec_core.serving.conversion import describe
+    from llm2vec_core.serving.record import describe
     from tasks.serving import convert_encoder
 
     formats: list[Format] = [name for name, asked in (("onnx", onnx), ("gguf", gguf)) if asked]
@@ -517,7 +517,7 @@ def prove(
     runtime: Annotated[str, typer.Option("--runtime", help="What the server is called, such as vllm.")],
 ) -> None:
     """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
-    from llm2vec_core.serving.conversion import describe
+    from llm2vec_core.serving.record import describe
     from tasks.serving import prove_server
 
     call.request()

@@ -23,8 +23,8 @@ from tasks.search import served
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from llm2vec_core.serving.conversion import Conversion, Format, Proof
-    from llm2vec_core.serving.portable import Precision
+    from llm2vec_core.serving.parity import Precision
+    from llm2vec_core.serving.record import Conversion, Format, Proof
 
 _TIMEOUT_S = 600.0
 """A server may load its model at the first request."""
@@ -67,6 +67,8 @@ def convert_encoder(
 def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
     """Hold a running server against the encoder that it serves, and keep what was found in the directory.
 
+    The limits are those of float16 even for weights in float32: servers compute or cache in half precision.
+
     Args:
         directory: Of the converted encoder.
         url: OpenAI-compatible embeddings endpoint, such as ``http://localhost:8000/v1/embeddings``.
@@ -76,13 +78,13 @@ def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
         InputError: The server does not answer, or not with embeddings.
         CheckpointError: The directory holds no converted encoder.
     """
-    from llm2vec_core.serving.conversion import prove, read_conversion, with_proof, write_conversion
     from llm2vec_core.serving.parity import read_probe
+    from llm2vec_core.serving.record import prove, read_conversion, with_proof, write_conversion
 
     conversion, probe = read_conversion(directory), read_probe(directory)
     vectors = np.array(_ask_embeddings(url, probe.texts), dtype=np.float32)
     known = next((proof for proof in conversion.proofs if proof.runtime == runtime), None)
-    proof = prove(runtime, vectors, probe=probe, precision=conversion.precision)
+    proof = prove(runtime, vectors, probe=probe, precision="float16")
     if known is not None:
         proof = proof.model_copy(update={"serve": known.serve, "prove": known.prove})
     write_conversion(directory, with_proof(conversion, proof))

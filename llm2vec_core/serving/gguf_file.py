@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.modes import Attention
-from llm2vec_core.serving.portable import Precision
+from llm2vec_core.serving.parity import Precision
 
 _FILE_NAME = "encoder.gguf"
 _POOLING_TYPES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}

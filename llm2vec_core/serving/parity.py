@@ -8,14 +8,18 @@ server can be held against them later, with or without this project.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict
 
-from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoder import Encoder
+
+Precision = Literal["float32", "float16"]
 
 PROBE_NAME = "probe.json"
 """Texts and vectors, beside a converted encoder."""
@@ -53,7 +57,7 @@ class Limits(BaseModel):
     max_abs_diff: float
 
 
-LIMITS: dict[Literal["float32", "float16"], Limits] = {
+LIMITS: dict[Precision, Limits] = {
     "float32": Limits(min_cosine=0.99999, max_abs_diff=1e-4),
     "float16": Limits(min_cosine=0.999, max_abs_diff=1e-2),
 }

@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llm2vec_core.architectures import is_encoder_only
 from llm2vec_core.bidirectional import attention_overrides
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import InputError
 from llm2vec_core.modes import Attention
-
-Precision = Literal["float32", "float16"]
+from llm2vec_core.serving.parity import Precision
 
 _POOLING_FLAGS = {
     "cls": "pooling_mode_cls_token",

@@ -14,10 +14,11 @@ from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError, ParityError
 from llm2vec_core.modes import EncoderView
 from llm2vec_core.serving import conversion as converting
-from llm2vec_core.serving.conversion import convert, read_conversion
+from llm2vec_core.serving.conversion import convert
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
 from llm2vec_core.serving.parity import LIMITS, PROBE_TEXTS, build_probe, compare, read_probe
 from llm2vec_core.serving.portable import servable_model
+from llm2vec_core.serving.record import read_conversion
 from llm2vec_core.serving.runtimes import SERVERS, ServedEncoder
 
 MAX_TOKENS = 64

@@ -12,7 +12,7 @@ from data.errors import InputError
 from flows.cli import run
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.modes import EncoderView
-from llm2vec_core.serving.conversion import Conversion, read_conversion
+from llm2vec_core.serving.record import Conversion, read_conversion
 from llm2vec_core.training.settings import Recipe
 from tasks.serving import convert_encoder, prove_server
 from tasks.settings import EncodeSettings, Settings

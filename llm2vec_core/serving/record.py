@@ -1,0 +1,155 @@
+"""What is known of a converted encoder: its record, and the page that says the same to people.
+
+Free of torch, so that asking a server starts fast. Does not belong here: making the encoder (``conversion``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict
+
+from llm2vec_core.errors import CheckpointError
+from llm2vec_core.modes import Attention
+from llm2vec_core.serving.parity import LIMITS, Agreement, Precision, Probe, compare
+
+Format = Literal["onnx", "gguf"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+RECORD_NAME = "conversion.json"
+
+
+class Proof(BaseModel):
+    """What is known of a runtime's vectors.
+
+    Attributes:
+        runtime: Its name.
+        version: Of the runtime that was asked; None for one that was not.
+        status: ``proven``: the vectors are the same but for rounding; ``failed``: they are not; ``not proven here``:
+            nobody asked it; ``cannot serve it``: it lacks something that the encoder needs.
+        agreement: What was measured; None where nothing was.
+        serve: Command that starts it in the directory; None where it is a library.
+        prove: Command that holds it against the encoder; None where it cannot serve it, or was proven already.
+        reason: Why it was not proven, or cannot be.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: str
+    version: str | None = None
+    status: Literal["proven", "failed", "not proven here", "cannot serve it"]
+    agreement: Agreement | None = None
+    serve: str | None = None
+    prove: str | None = None
+    reason: str = ""
+
+
+class Conversion(BaseModel):
+    """A converted encoder; stored in its directory as ``conversion.json``.
+
+    Attributes:
+        label: Readable name of the encoder.
+        fingerprint: Identity of the encoder that was converted, and of the view it was read through.
+        pooling: Mode of the pooling module, as sentence-transformers calls it.
+        standardised: Whether means and deviations of the dimensions are taken out after pooling.
+        max_tokens: Longer texts are to be cut here.
+        precision: Of the weights; an ONNX graph always has float32.
+        formats: What was written beside the safetensors.
+        empty_text: What is to be sent for an empty text; None: the empty text.
+        prompts: What stands before texts of a kind, by its name.
+        proofs: One per runtime.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    fingerprint: str
+    attention: Attention
+    pooling: str
+    standardised: bool
+    embedding_dim: int
+    max_tokens: int
+    precision: Precision
+    formats: tuple[Format, ...]
+    empty_text: str | None
+    prompts: dict[str, str]
+    proofs: tuple[Proof, ...]
+
+
+def read_conversion(directory: Path) -> Conversion:
+    """Record of a converted encoder.
+
+    Raises:
+        CheckpointError: The directory holds none, or a damaged one.
+    """
+    path = directory / RECORD_NAME
+    try:
+        return Conversion.model_validate_json(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{directory} holds no {RECORD_NAME}, so it is no converted encoder.",
+            hint="Give the directory that `l2v convert` wrote.",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}", hint="Convert the encoder again.") from error
+
+
+def write_conversion(directory: Path, conversion: Conversion) -> None:
+    """Write the record and the ``README.md`` that says the same."""
+    (directory / RECORD_NAME).write_text(conversion.model_dump_json(indent=2) + "\n")
+    (directory / "README.md").write_text(render_readme(conversion))
+
+
+def render_readme(conversion: Conversion) -> str:
+    """What the directory is, how it is served, and what was proven of it, as Markdown."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("llm2vec_core.serving", package_path=""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown
+    )
+    template = environment.get_template("readme.md.j2")
+    limits = {"limits": LIMITS[conversion.precision], "server_limits": LIMITS["float16"]}
+    return str(template.render(conversion=conversion, **limits))
+
+
+def with_proof(conversion: Conversion, proof: Proof) -> Conversion:
+    """The conversion with what is now known of one runtime."""
+    others = tuple(known for known in conversion.proofs if known.runtime != proof.runtime)
+    return conversion.model_copy(update={"proofs": (*others, proof)})
+
+
+def prove(
+    runtime: str,
+    vectors: Float32[np.ndarray, "num_texts dim"],
+    *,
+    probe: Probe,
+    precision: Precision,
+    version: str | None = None,
+) -> Proof:
+    """What the vectors of a runtime prove.
+
+    Args:
+        runtime: Its name.
+        vectors: What it gave to the texts of the probe.
+        probe: Texts and expected vectors.
+        precision: In which the runtime computes; the limits follow from it.
+        version: Of the runtime, where it is known.
+    """
+    agreement = compare(probe, vectors)
+    status: Literal["proven", "failed"] = "proven" if agreement.within(LIMITS[precision]) else "failed"
+    return Proof(runtime=runtime, version=version, status=status, agreement=agreement)
+
+
+def describe(proof: Proof) -> str:
+    """A proof in a line."""
+    name = f"{proof.runtime} {proof.version}" if proof.version else proof.runtime
+    if proof.agreement is None:
+        return f"{name}: {proof.status}: {proof.reason}"
+    measured = f"cosine {proof.agreement.min_cosine:.7f}, difference {proof.agreement.max_abs_diff:.1e}"
+    return f"{name}: {proof.status}: {measured} at worst of {proof.agreement.num_texts} texts"
