@@ -499,7 +499,8 @@ def convert(
     from llm2vec_core.serving.record import describe
     from tasks.serving import convert_encoder
 
-    formats: list[Format] = [*(["onnx"] if onnx else []), *(["gguf"] if gguf else [])]
+    chosen: dict[Format, bool] = {"onnx": onnx, "gguf": gguf}
+    formats = [name for name, is_chosen in chosen.items() if is_chosen]
     conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
     if call.as_json:
         _print_json({**conversion.model_dump(), "path": str(to.resolve())})
