@@ -245,7 +245,9 @@ def with_merges(tiny_base, tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(("attention", "pooling_mode"), [("bidirectional", "mean"), ("causal", "last")])
+@pytest.mark.parametrize(
+    ("attention", "pooling_mode"), [("bidirectional", "mean"), ("causal", "last"), ("bidirectional", "eos")]
+)
 def test_a_gguf_file_holds_the_weights_the_tokens_and_what_decides_the_vectors(
     with_merges, tmp_path, attention, pooling_mode
 ):
@@ -253,12 +255,14 @@ def test_a_gguf_file_holds_the_weights_the_tokens_and_what_decides_the_vectors(
     import gguf
     from transformers import AutoModel
 
-    directory = build(with_merges, tmp_path / "c", attention=attention, pooling_mode=pooling_mode)
-    convert(Encoder.load(directory), tmp_path / "to", label="tiny", formats=["gguf"])
+    directory = build(with_merges, tmp_path / "c", attention=attention)
+    encoder = Encoder.load(directory, view=EncoderView(pooling_mode=pooling_mode))
+    convert(encoder, tmp_path / "to", label="tiny", formats=["gguf"])
     reader = gguf.GGUFReader(tmp_path / "to" / "encoder.gguf")
     held = {name: field.contents() for name, field in reader.fields.items()}
     assert held["llama.attention.causal"] is (attention == "causal")
-    assert held["llama.pooling_type"] == {"mean": gguf.PoolingType.MEAN, "last": gguf.PoolingType.LAST}[pooling_mode]
+    assert held["llama.pooling_type"] == (gguf.PoolingType.MEAN if pooling_mode == "mean" else gguf.PoolingType.LAST)
+    assert held.get("tokenizer.ggml.add_eos_token", False) is (pooling_mode == "eos")
     assert held["tokenizer.ggml.pre"] == "smollm"
     assert held["tokenizer.ggml.merges"] == ["h e", "t h", "t he"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "to", local_files_only=True)
