@@ -501,7 +501,8 @@ def convert(
     from llm2vec_core.serving.record import describe
     from tasks.serving import convert_encoder
 
-    formats: list[Format] = [name for name, asked in (("onnx", onnx), ("gguf", gguf)) if asked]
+    chosen: dict[Format, bool] = {"onnx": onnx, "gguf": gguf}
+    formats = [name for name, is_chosen in chosen.items() if is_chosen]
     conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
     if call.as_json:
         _print_json({**conversion.model_dump(), "path": str(to.resolve())})

@@ -60,7 +60,7 @@ def convert_encoder(
     calibration = read_calibration_texts() if found.view.standardised else ()
     # On the CPU, whose float32 is float32: what is written must not depend on a GPU's shortcuts.
     encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")
-    prompts = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
+    prompts: dict[str, str] = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
     return convert(encoder, to, label=found.label, formats=formats, precision=precision, prompts=prompts)
 
 

@@ -33,7 +33,7 @@ def convert(
     target: Path,
     *,
     label: str,
-    formats: Collection[Format] = ("onnx",),
+    formats: Collection[Format] = frozenset(("onnx",)),
     precision: Precision = "float32",
     prompts: Mapping[str, str] | None = None,
 ) -> Conversion:
