@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 # Two processes; a file stays in one, since its tests share servers and trained models.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help env nightly test test-all check format lock clean
+.PHONY: help env nightly test test-all check audit format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,6 +31,9 @@ check: env  ## format, lint, types, import rules, spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/typos
+
+audit: $(UV)  ## ask a vulnerability service about the locked dependencies; needs the network
+	$(UV) tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 format: env  ## format and mend what can be mended
 	$(BIN)/ruff format .

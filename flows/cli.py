@@ -715,6 +715,9 @@ def _prepare_prefect(request: RunRequest) -> None:
         embedded = request.settings().store().machine.local_path("prefect")
         embedded.mkdir(exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(embedded))
+        if not os.environ.get("LLM2VEC_DEBUG"):  # an error is told once, in one sentence, and not by tracebacks before
+            os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")
+            os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

@@ -65,23 +65,33 @@ def publish_table(key: str, rows: list[dict[str, Any]], *, description: str) -> 
 
 
 class _ProgressArtifact:
-    """A progress artifact that is updated every few seconds, not at every step."""
+    """A progress artifact of a task that takes long: made after some seconds, then updated every few seconds.
+
+    A short task gets none. A night has a task for every shard, and two calls of the server for each would cost more
+    than encoding a small one.
+    """
 
     def __init__(self, description: str, total: int) -> None:
+        self._description = description
         self._total = max(total, 1)
         self._done = 0
-        self._updated_at = time.monotonic()
+        self._told_at = time.monotonic()
+        self._in_task = TaskRunContext.get() is not None
         self._id: UUID | None = None
-        if TaskRunContext.get() is not None:
-            # Called from synchronous code, so this is the id and no coroutine.
-            self._id = cast(UUID, create_progress_artifact(0.0, description=description))
 
     def advance(self, count: int) -> None:
         self._done += count
-        if self._id is not None and time.monotonic() - self._updated_at > _SECONDS_BETWEEN_UPDATES:
-            self._updated_at = time.monotonic()
-            update_progress_artifact(self._id, progress=min(100.0, 100 * self._done / self._total))
+        if self._in_task and time.monotonic() - self._told_at > _SECONDS_BETWEEN_UPDATES:
+            self._told_at = time.monotonic()
+            self._tell(min(100.0, 100 * self._done / self._total))
 
     def finish(self) -> None:
         if self._id is not None:
-            update_progress_artifact(self._id, progress=100.0)
+            self._tell(100.0)
+
+    def _tell(self, percent: float) -> None:
+        if self._id is None:
+            # Called from synchronous code, so this is the id and no coroutine.
+            self._id = cast(UUID, create_progress_artifact(percent, description=self._description))
+        else:
+            update_progress_artifact(self._id, progress=percent)

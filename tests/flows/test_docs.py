@@ -1,0 +1,82 @@
+"""What the pages show is accepted: commands by the command line, settings by their model, files by their readers."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from data.judgments import read_judgments
+from flows.cli import app
+from flows.request import PROFILES_DIR
+from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
+from tasks.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOW_TO = (ROOT / "docs" / "how-to.md").read_text()
+
+
+def blocks(page, language):
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [content for found, content in fenced if found == language]
+
+
+def shown_commands(page):
+    for block in blocks(page, ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"(\.venv/bin/)?l2v ", line):
+                yield shlex.split(line, comments=True)[1:]
+
+
+COMMANDS = [(page.name, words) for page in PAGES for words in shown_commands(page)]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_command_that_a_page_shows_is_one(page, words):
+    command = typer.main.get_command(app)
+    while isinstance(command, TyperGroup):
+        name, *words = words
+        assert name in command.commands, f"{page}: no command {name}"
+        command = command.commands[name]
+    command.make_context("l2v", list(words)).close()
+
+
+def test_the_pages_show_commands():
+    assert len(COMMANDS) > 15
+    assert {"README.md", "how-to.md", "operate.md", "tutorial.md"} <= {page for page, _ in COMMANDS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_that_a_page_shows_are_settings(page, tmp_path):
+    for shown in blocks(page, "toml"):
+        tomllib.loads(shown)
+        config = tmp_path / "l2v.toml"
+        config.write_text(shown)
+        load_settings(PROFILES_DIR / "demo.toml", config=config)
+
+
+def files(language):
+    return blocks(ROOT / "docs" / "how-to.md", language)
+
+
+def test_the_evaluation_task_of_the_page_is_one(tmp_path):
+    (header,) = files("json")
+    folder = tmp_path / json.loads(header)["name"]
+    folder.mkdir()
+    corpus, queries, _ = files("jsonl")
+    contents = {"task.json": header, "corpus.jsonl": corpus, "queries.jsonl": queries, "qrels.tsv": files("tsv")[0]}
+    for name, content in contents.items():
+        assert f"`{name}`" in HOW_TO
+        (folder / name).write_text(content)
+    (found,) = discover_eval_tasks(tmp_path)
+    assert load_eval_task(found).name == "NursingSearch"
+
+
+def test_the_judgments_of_the_page_are_judgments(tmp_path):
+    (tmp_path / "judged.jsonl").write_text(files("jsonl")[2])
+    assert len(read_judgments(str(tmp_path / "judged.jsonl"))) == 3
