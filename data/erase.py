@@ -41,6 +41,7 @@ from data.generations import (
     read_pointer,
 )
 from data.lance import LanceTable, generation_key, open_table
+from data.matches import forget_documents
 from data.redact import forget_keys
 from data.scan import Finding, Needles, ScanReport, scan_tree
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, canonical_json, encoded_text, sha256_json
@@ -155,7 +156,7 @@ def erase_documents(
         ("snapshots", lambda: _erase_from_snapshots(store, journal, now=now)),
         ("tables", lambda: _erase_from_tables(store, journal)),
         ("shards", lambda: _erase_from_shards(store, journal)),
-        ("matches", lambda: _erase_from_parquet(store, "matches", journal)),
+        ("matches", lambda: _erase_from_matches(store, journal)),
         ("exports", lambda: _erase_from_parquet(store, "exports", journal)),
         ("exports elsewhere", lambda: 0 if exports is None else _erase_from_parquet(exports, "v1", journal)),
         ("reports", lambda: _remove_made_again(store, "reports", journal)),
@@ -624,6 +625,12 @@ def _erase_from_shards(store: Store, journal: Journal) -> int:
     contents = pack_digests(pa.array(sorted(journal.contents), pa.string()))
     fingerprints = {key.split("/")[1] for key in store.list("shards")}
     return sum(forget_contents(store, contents, fingerprint=fingerprint) for fingerprint in sorted(fingerprints))
+
+
+def _erase_from_matches(store: Store, journal: Journal) -> int:
+    """Drop rows, and the hashes of all documents that were matched."""
+    forget_documents(store)
+    return _erase_from_parquet(store, "matches", journal)
 
 
 def _erase_from_parquet(store: Store, tree: str, journal: Journal) -> int:

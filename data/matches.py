@@ -133,6 +133,13 @@ def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
     return FormerMatches(digests, paths)
 
 
+def forget_documents(store: Store) -> None:
+    """Remove the hashes of what was matched; the next matches carry nothing over."""
+    for key in list(store.list("matches")):
+        if key.endswith(f"/{_DOCUMENTS}"):
+            store.delete(key)
+
+
 def _parts_of(store: Store, match: str, direction: Direction) -> list[Path]:
     return [store.local_path(key) for key in store.list(f"matches/{match}/direction={direction}")]
 

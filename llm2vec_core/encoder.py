@@ -26,6 +26,7 @@ from llm2vec_core.architectures import apply_attention, state_width
 from llm2vec_core.batching import LENGTH_MULTIPLE, padded_length, plan_batches
 from llm2vec_core.bidirectional import saved_attention
 from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, require_encoder_directory
+from llm2vec_core.chunking import split_sections
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.errors import CheckpointError, InputError
 from llm2vec_core.modes import Attention, EncoderView, PoolingMode, view_fingerprint
@@ -255,6 +256,7 @@ class Encoder:
         texts: Sequence[str],
         *,
         prompt: str | None = None,
+        pool_prompt: bool = True,
         normalize: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Encoding:
@@ -266,6 +268,7 @@ class Encoder:
         Args:
             texts: Any number of texts, in any order.
             prompt: Put before every part, as it is.
+            pool_prompt: As for :meth:`encode_counted`.
             normalize: Scale every vector to length one.
             on_progress: Called with the number of distinct parts just finished.
 
@@ -275,7 +278,10 @@ class Encoder:
         """
         parts = {text: self._texts.split(text, prompt=prompt or "") for text in dict.fromkeys(texts)}
         encoding = self.encode_counted(
-            [part for listed in parts.values() for part in listed], prompt=prompt, on_progress=on_progress
+            [part for listed in parts.values() for part in listed],
+            prompt=prompt,
+            pool_prompt=pool_prompt,
+            on_progress=on_progress,
         )
         borders = np.cumsum([0, *(len(listed) for listed in parts.values())])
         means = {
@@ -307,6 +313,45 @@ class Encoder:
             InputError: The tokenizer does not know which characters a token covers.
         """
         return self._texts.split(text)
+
+    def encode_in_sections(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        pool_prompt: bool = True,
+        normalize: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Encoding:
+        """Encode resumes and postings by sections: the vector of a text is the mean of those of its sections.
+
+        Each section counts the same, however long: the skills that a resume lists as much as all of its positions.
+        A text without headings is one section; a long section is encoded in parts.
+
+        Args:
+            texts: Any number of texts, in any order.
+            prompt: Put before every section, as it is.
+            pool_prompt: As for :meth:`encode_counted`.
+            normalize: Scale every vector to length one.
+            on_progress: Called with the number of distinct parts just finished.
+
+        Raises:
+            InputError: As :meth:`encode_in_parts`.
+        """
+        sections = {text: split_sections(text) for text in dict.fromkeys(texts)}
+        encoding = self.encode_in_parts(
+            [section for listed in sections.values() for section in listed],
+            prompt=prompt,
+            pool_prompt=pool_prompt,
+            normalize=True,
+            on_progress=on_progress,
+        )
+        borders = pairwise(np.cumsum([0, *(len(listed) for listed in sections.values())]))
+        means = {
+            text: encoding.vectors[start:end].mean(axis=0) for text, (start, end) in zip(sections, borders, strict=True)
+        }
+        vectors = np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), self.embedding_dim)
+        return replace(encoding, vectors=_normalized(vectors) if normalize else vectors)
 
     def shares_pass_with(self, other: Encoder) -> bool:
         """Whether one forward pass serves both: equal transformer, equal tokens, equal tokens pooled.

@@ -26,6 +26,9 @@ STAGES = ("mntp", "simcse", "supervised")
 ECHO = "echo"
 STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
+LongTexts = Literal["cut", "parts", "sections"]
+"""Whether texts lose what is beyond ``max_tokens``, or are means over their parts, or over their sections."""
+
 RankingMode = Literal["hybrid", "tuned", "reranked"]
 RANKING_MODES: tuple[RankingMode, ...] = get_args(RankingMode)
 
@@ -36,6 +39,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "pooling": POOLING_MODES,
     "reading": (ECHO,),
     "scaling": (STANDARDISED,),
+    "long texts": get_args(LongTexts),
     "prompt": (INSTRUCTED,),
     "search": RANKING_MODES,
 }
@@ -118,6 +122,7 @@ class EncoderName:
         source: Fingerprint, directory, bundled name or hub name.
         view: How it is read.
         stages: Training stages asked for, in training order; None when none are named.
+        long_texts: What becomes of long texts.
         instructed: Whether the instruction of an evaluation task stands before its texts.
         ranking: How its ranking is fused with that of BM25: ``hybrid`` by rank, ``tuned`` by a weight that judged
             queries chose, ``reranked`` by rank, the first documents then read by a cross-encoder; None: not at all.
@@ -126,6 +131,7 @@ class EncoderName:
     source: str
     view: EncoderView = EncoderView()
     stages: tuple[str, ...] | None = None
+    long_texts: LongTexts = "cut"
     instructed: bool = False
     ranking: RankingMode | None = None
 
@@ -134,6 +140,7 @@ class EncoderName:
         modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
         modes |= {ECHO} if self.view.echo else set()
         modes |= {STANDARDISED} if self.view.standardised else set()
+        modes |= {self.long_texts} - {"cut"}
         modes |= {INSTRUCTED} if self.instructed else set()
         modes |= {self.ranking}
         return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
@@ -142,7 +149,7 @@ class EncoderName:
 def parse_encoder_name(name: str) -> EncoderName:
     """Read ``SOURCE`` and modes behind plus signs, in any order.
 
-    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+instructed][+RANKING]``
+    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
     A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
 
     Raises:
@@ -168,6 +175,7 @@ def parse_encoder_name(name: str) -> EncoderName:
             STANDARDISED in modes,
         ),
         tuple(stage for stage in STAGES if stage in modes) or None,
+        long_texts=next((mode for mode in get_args(LongTexts) if mode in modes), "cut"),
         instructed=INSTRUCTED in modes,
         ranking=next((mode for mode in RANKING_MODES if mode in modes), None),
     )

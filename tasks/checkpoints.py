@@ -180,8 +180,10 @@ def encode_documents(
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
     """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
-    encode = encoder.encode_counted if settings.long_texts == "cut" else encoder.encode_in_parts
-    return encode(texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress)
+    encode = {"cut": encoder.encode_counted, "parts": encoder.encode_in_parts, "sections": encoder.encode_in_sections}
+    return encode[settings.long_texts](
+        texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress
+    )
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

@@ -24,7 +24,7 @@ from data.snapshot import ShrinkConfig
 from data.sources import SourceConfig
 from data.store import Store, open_store
 from data.vector_index import VectorIndexConfig
-from llm2vec_core.modes import PoolingMode
+from llm2vec_core.modes import LongTexts, PoolingMode
 from llm2vec_core.training.settings import Recipe
 
 ENVIRONMENT_PREFIX = "L2V_"
@@ -58,8 +58,10 @@ class EncodeSettings(_Section):
     shard_size: int = Field(2000, ge=1, description="documents of one shard: the unit of work and of resuming")
     prompts: dict[DocumentKind, str] = Field({}, description="text put before every document of a kind")
 
-    long_texts: Literal["cut", "parts"] = Field(
-        "cut", description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts"
+    long_texts: LongTexts = Field(
+        "cut",
+        description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts; "
+        "sections: the mean of the vectors of summary, skills, experience, education",
     )
     engine: Literal["local", "ray"] = Field(
         "local", description="where shards are encoded: in the process of the run, or on a Ray cluster"

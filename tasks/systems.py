@@ -11,11 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float32
+
 from data.errors import InputError
+from data.schema import sha256_json
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.evaluation.encode_once import EncodeOnce, share_passes
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.modes import EncoderView, RankingMode, parse_encoder_name
+from llm2vec_core.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from tasks.checkpoints import base_models_dir, load_reranker, load_views
 from tasks.encoders import ResolvedEncoder, resolve_encoder
 from tasks.settings import Settings
@@ -98,11 +102,49 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
             systems.append(lexical_system())
             continue
         encoder = encoders[name]
-        found = _dense(encoder, remembering[encoder.fingerprint], name=encoder.title)
+        long_texts = parsed[name].long_texts
+        if long_texts == "cut":
+            found = _dense(encoder, remembering[encoder.fingerprint], name=encoder.title)
+        else:
+            found = _long_text_system(settings, encoder, long_texts)
         if parsed[name].instructed:
             found = instructed_system(found)
         systems.append(_ranked(settings, found, parsed[name].ranking))
     return _distinct(systems)
+
+
+_HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
+
+
+def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: LongTexts) -> NamedSystem:
+    """A system that reads long texts as ``encode.long_texts`` serves them."""
+    load = partial(_load_one, encoder.directory, settings.encode.token_budget, (encoder.view,), 0)
+    fingerprint = sha256_json([encoder.fingerprint, long_texts])
+    remembering = EncodeOnce(fingerprint, lambda: _LongTextEncoder(load(), long_texts))
+    how = _HOW_LONG_TEXTS_ARE_READ[long_texts]
+    system = System(f"{encoder.title}, {how}", "dense", remembering, encoder.traits)
+    return NamedSystem(system, f"{encoder.label}, long texts {how}")
+
+
+@dataclass(frozen=True)
+class _LongTextEncoder:
+    """An encoder that does not cut long texts."""
+
+    encoder: Encoder
+    long_texts: LongTexts
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.encoder.embedding_dim
+
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+        encode = self.encoder.encode_in_parts if self.long_texts == "parts" else self.encoder.encode_in_sections
+        return encode(texts, prompt=prompt, pool_prompt=pool_prompt)
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
+    ) -> Float32[np.ndarray, "num_words dim"]:
+        return self.encoder.encode_words(sentences, label_shift=label_shift)
 
 
 def _ranked(settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:

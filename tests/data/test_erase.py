@@ -29,7 +29,7 @@ from data.generations import (
 )
 from data.lance import open_table
 from data.lease import hold_lease
-from data.matches import MATCH_SCHEMA, MatchPart, latest_match_files, write_matches
+from data.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
 from data.scan import Needles, scan_tree
 from data.schema import document_id
 from data.snapshot import build_snapshot, latest_snapshot, open_snapshot
@@ -84,7 +84,9 @@ def night(store, resumes, jobs, run_id):
     ]  # fmt: skip
     matches = pa.Table.from_pylist(rows, schema=MATCH_SCHEMA)
     part = MatchPart("resumes_for_job", 0, lambda: matches)
-    write_matches(store, f"match-{run_id}", [part], cut="1", manifest={"jobs": 2}, fence=lambda: None)
+    documents = {kind: np.array([b"0123456789abcdef"]) for kind in ("job", "resume")}
+    manifest = {"jobs": 2, "recipe": "r"}
+    write_matches(store, f"match-{run_id}", [part], cut="1", manifest=manifest, documents=documents, fence=lambda: None)
     exported = matches.select(EXPORT_SCHEMAS["matches"].names)
     publish_export(
         store,
@@ -183,6 +185,7 @@ def test_nothing_of_the_person_is_left(copied):
         }
     )  # fmt: skip
     assert len({finding.what for finding in scan_tree(store.root, needles).findings}) == 5
+    assert read_former_matches(store, recipe="r") is not None
     report = erased(store, PERSON_ID)
     assert scan_tree(store.root, needles).findings == []
     assert report.removed["snapshots"] == 3
@@ -190,6 +193,7 @@ def test_nothing_of_the_person_is_left(copied):
     for place in ("shards", "matches", "exports", "reports", "evaluations", "runs", "training state", "leftovers"):
         assert report.removed[place] > 0, place
     assert report.scanned_files > 20
+    assert read_former_matches(store, recipe="r") is None, "hashes of what was matched go, too"
     with closing(sqlite3.connect(store.local_path("prefect/prefect.db"))) as database:
         assert database.execute("SELECT message FROM log").fetchall() == [("all is well",)]
     assert store.read("erasures/journal.json") is None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm2vec_core.checkpoint import write_checkpoint
-from llm2vec_core.chunking import part_borders
+from llm2vec_core.chunking import part_borders, split_sections
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import InputError
 
@@ -68,3 +68,51 @@ def test_texts_that_fit_and_no_texts_stay_as_they_are(encoder):
 def test_a_prompt_that_leaves_no_room_is_refused(encoder):
     with pytest.raises(InputError, match="no part of a text fits"):
         encoder.encode_in_parts(["x" * 50], prompt="y" * MAX_TOKENS)
+
+
+RESUME = """Cook
+Summary
+Ten years in kitchens.
+EXPERIENCE:
+Chef at a hotel. Education: I read a lot there.
+Skills & Tools
+Knives.
+Work History
+Waiter."""
+
+
+def test_a_resume_is_split_at_its_headings():
+    assert split_sections(RESUME) == [
+        "Cook",
+        "Ten years in kitchens.",
+        "Chef at a hotel.\nWaiter.",
+        "I read a lot there.",
+        "Knives.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "No heading at all.", "My experience with education: good", "Skills matter", "Skills:\n", "summary"]
+)
+def test_a_text_without_sections_is_one(text):
+    assert split_sections(text) == [text]
+
+
+@given(st.lists(st.sampled_from(["a", " ", "\n", ".", "Skills:", "Education", "b"]), max_size=12).map("".join))
+def test_sections_lose_nothing_but_headings_and_space(text):
+    def letters(said):
+        return sorted(said.replace("Skills:", "").replace("Education", "").split())
+
+    found = split_sections(text)
+    assert all(section.strip() or section == text for section in found)
+    assert len("".join(letters("\n".join(found)))) == len("".join(letters(text)))
+
+
+def test_each_section_counts_the_same(encoder):
+    sections = ["Cook", "Ten years in kitchens.", "Chef at a hotel.\nWaiter.", "I read a lot there.", "Knives."]
+    vectors = encoder.encode_in_parts(sections, normalize=True).vectors
+    found = encoder.encode_in_sections([RESUME, "plain", RESUME], normalize=True).vectors
+    mean = vectors.mean(axis=0)
+    np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_allclose(found[1], encoder.encode("plain", normalize=True)[0], atol=1e-5)

@@ -30,6 +30,7 @@ names = st.builds(
     st.from_regex(r"[a-z0-9:/._-]+", fullmatch=True).filter(lambda source: source.strip("./")),
     views,
     st.none() | stages,
+    st.sampled_from(["cut", "parts", "sections"]),
     st.booleans(),
     st.none() | st.sampled_from(RANKING_MODES),
 )

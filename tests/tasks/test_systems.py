@@ -3,14 +3,17 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.errors import InputError
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder, encode_together
 from llm2vec_core.encoding import Encoding
+from llm2vec_core.modes import EncoderView, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
-from tasks.checkpoints import store_checkpoint
+from tasks.checkpoints import load_views, store_checkpoint
+from tasks.encoders import resolve_encoder
 from tasks.settings import Settings
 from tasks.systems import NamedSystem, resolve_systems
 
@@ -47,6 +50,25 @@ def test_a_dense_system_and_its_hybrid_encode_every_text_once(settings: Settings
     assert hybrid.description == f"BM25 and {dense.description}"
     assert hybrid.system.traits == dense.system.traits
     assert len({each.system.fingerprint for each in (hybrid, dense, other)}) == 3
+
+
+def test_long_texts_are_read_as_they_would_be_served(
+    settings: Settings, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.systems.load_views", load_views)
+    text = "Summary: " + "cooks " * 100 + "\nSkills:\nknives"
+    asked = [f"{tiny_base}{modes}" for modes in ("", "+cut", "+parts", "+sections", "+sections+hybrid")]
+    cut, parts, sections, hybrid = resolve_systems(settings, asked)
+    assert [each.system.mode for each in (cut, parts, sections, hybrid)] == ["dense", "dense", "dense", "hybrid"]
+    encoders = [each.system.encoder for each in (cut, parts, sections, hybrid)]
+    assert len({each.fingerprint for each in encoders if each}) == 3
+    directory = resolve_encoder(settings, parse_encoder_name(str(tiny_base))).directory
+    (encoder,) = load_views(directory, settings.encode.token_budget, (EncoderView(),))
+    for found, encode in zip(
+        encoders, (encoder.encode_counted, encoder.encode_in_parts, encoder.encode_in_sections), strict=False
+    ):
+        assert found is not None
+        np.testing.assert_allclose(found.encode([text]), encode([text]).vectors, atol=1e-5)
 
 
 def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Settings, tiny_base: Path) -> None:
