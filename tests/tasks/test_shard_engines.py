@@ -31,8 +31,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def night(tmp_path, tiny_base):
+    return make_night(str(tmp_path / "home"), tmp_path, tiny_base)
+
+
+def make_night(home, tmp_path, tiny_base):
     """A home with snapshots and an encoder, and the plans of its shards."""
-    settings = Settings(home=str(tmp_path / "home"), encode=EncodeSettings(shard_size=4, engine="ray"))
+    encode = EncodeSettings(shard_size=4, engine="ray")
+    settings = Settings(home=home, work_dir=str(tmp_path / "work"), encode=encode)
     for kind in KINDS:
         path = tmp_path / f"{kind}.jsonl"
         rows = [
@@ -92,6 +97,15 @@ def assert_same_tables(settings, others, fingerprint):
 def encode_all(settings, fingerprint, plans):
     for plan in plans:
         encode_planned(settings, fingerprint, plan)
+
+
+def test_shards_in_a_bucket_make_the_table_of_a_directory(night, tmp_path, tiny_base, bucket):
+    settings, fingerprint, plans = night
+    others, same, remote_plans = make_night(f"s3://{bucket}/home", tmp_path, tiny_base)
+    assert (same, remote_plans) == (fingerprint, plans)
+    encode_all(settings, fingerprint, plans)
+    encode_all(others, fingerprint, plans)
+    assert_same_tables(settings, others, fingerprint)
 
 
 WORKER = """
