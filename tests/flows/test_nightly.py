@@ -71,7 +71,7 @@ def change_a_job(night):
             StoreError("Could not write: No space left on device."),
             marks=pytest.mark.slow,
         ),
-        ("tasks.embed.write_shard", StoreError("Could not write: No space left on device.")),
+        ("tasks.encoding.write_shard", StoreError("Could not write: No space left on device.")),
         pytest.param("tasks.embed.verify_generation", CoreError("gate"), marks=pytest.mark.slow),
         ("tasks.embed.promote", RuntimeError("killed")),
     ],
