@@ -92,6 +92,7 @@ def test_vectors_equal_those_of_sentence_transformers(tiny_base, tmp_path, atten
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow  # the fast tier holds the same for whole encoders of two architectures in test_decoders
 def test_attention_survives_a_fresh_process(checkpoint):
     """Loaded by sentence-transformers alone, the checkpoint is still bidirectional."""
     script = (
