@@ -40,7 +40,7 @@ from data.generations import (
     profiles_key,
     read_pointer,
 )
-from data.lance import LanceTable, generation_key, open_table
+from data.lance import LanceTable, generation_key, is_one_of, open_table
 from data.matches import forget_documents
 from data.redact import forget_keys
 from data.scan import Finding, Needles, ScanReport, scan_tree
@@ -291,7 +291,7 @@ def _look_in_tables(store: Store, found: _Found) -> None:
     columns = ["doc_id", "source", "source_id", "title", "text", "metadata", "content_sha256", "vector"]
     for _, table in _tables(store):
         for version in table.versions():
-            for row in table.at(version).read(columns, where=_is_one_of("doc_id", found.doc_ids)).to_pylist():
+            for row in table.at(version).read(columns, where=is_one_of("doc_id", found.doc_ids)).to_pylist():
                 vector = pa.array(row.pop("vector"), pa.float32()).to_numpy().tobytes()
                 found.add(row)
                 found.needles[vector[:_VECTOR_BYTES]] = "vector"
@@ -355,11 +355,6 @@ def _tables(store: Store) -> Iterator[tuple[tuple[str, DocumentKind], LanceTable
 def _rows_of(batch: pa.RecordBatch, doc_ids: set[str]) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = batch.filter(pc.is_in(batch["doc_id"], pa.array(sorted(doc_ids)))).to_pylist()
     return rows
-
-
-def _is_one_of(column: str, values: Iterable[str]) -> str:
-    quoted = ", ".join("'{}'".format(value.replace("'", "''")) for value in sorted(values))
-    return f"{column} IN ({quoted})"
 
 
 # --- snapshots --------------------------------------------------------------------------------------------------------
@@ -536,7 +531,7 @@ def _erase_from_tables(store: Store, journal: Journal) -> int:
 
 
 def _holds(table: LanceTable, doc_ids: set[str]) -> bool:
-    where = " OR ".join(_is_one_of(column, doc_ids) for column in ("doc_id", *_MARKS))
+    where = " OR ".join(is_one_of(column, doc_ids) for column in ("doc_id", *_MARKS))
     return len(table.read(["doc_id"], where=where)) > 0
 
 
@@ -553,7 +548,7 @@ def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str])
         wanted = dict(zip(hashes["doc_id"].to_pylist(), hashes["row_sha256"].to_pylist(), strict=True))
         wanted = {doc_id: row_hash for doc_id, row_hash in wanted.items() if doc_id not in doc_ids}
         if not renamed:
-            where = f"NOT ({_is_one_of('doc_id', doc_ids)})"
+            where = f"NOT ({is_one_of('doc_id', doc_ids)})"
             batches = (_without_marks(batch, doc_ids) for batch in former.batches(where=where))
             renamed[version] = table.overwrite(batches)
         else:
@@ -562,7 +557,7 @@ def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str])
             rows = (
                 pa.Table.from_batches([_without_marks(batch, doc_ids)])
                 for chunk in chunks
-                for batch in former.batches(where=_is_one_of("doc_id", chunk))
+                for batch in former.batches(where=is_one_of("doc_id", chunk))
             )
             table.upsert(rows, rewrite=True)
             table.delete(sorted(present.keys() - wanted.keys()))

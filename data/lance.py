@@ -244,9 +244,9 @@ class LanceTable:
     def delete(self, doc_ids: Sequence[str]) -> None:
         """Remove documents by id."""
         for start in range(0, len(doc_ids), _MAX_IDS_PER_DELETE):
-            quoted = ", ".join(f"'{doc_id}'" for doc_id in doc_ids[start : start + _MAX_IDS_PER_DELETE])
+            doomed = is_one_of("doc_id", doc_ids[start : start + _MAX_IDS_PER_DELETE])
             with _table_errors(f"remove rows from table '{self._table.name}'"):
-                self._table.delete(f"doc_id IN ({quoted})")
+                self._table.delete(doomed)
 
     def restore(self, version: int) -> None:
         """Make ``version`` the newest one again: what was committed after it was never served."""
@@ -440,6 +440,16 @@ def _read_probe(store: Store, generation: str, name: str, version: int) -> Probe
 
 def _probe_key(generation: str, name: str, version: int) -> str:
     return f"{generation_key(generation)}/probes/{name}-{version:08d}.json"
+
+
+def sql_string(value: str) -> str:
+    """A string of SQL, as a condition on rows has it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """SQL for a column that has one of some values."""
+    return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"
 
 
 def read_all_versions(path: Path) -> Iterator[Iterator[pa.RecordBatch]]:

@@ -17,7 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.generations import Pointer
-from data.lance import LanceTable, open_table
+from data.lance import LanceTable, is_one_of, open_table
 from data.redact import Redactor
 from data.schema import DocumentKind, canonical_json, encoded_text, sha256_json
 from data.store import Store
@@ -85,7 +85,7 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
     job_ids = _sample(jobs, chosen.jobs, draw)
     resume_ids = _sample(resumes, chosen.resumes + chosen.pool, draw)
     audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
-    rows = resumes.read(["title", "text"], where=_among(audited)).to_pylist()
+    rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
     encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
     redactor = Redactor(settings.redact, "resume")
     ways: dict[str, Callable[[str], str]] = {"as stored": redactor.redact_text, "without redaction": str}
@@ -114,10 +114,6 @@ def _sample(table: LanceTable, count: int, draw: np.random.Generator) -> list[st
 
 
 def _vectors(table: LanceTable, ids: list[str]) -> Float32[np.ndarray, "documents dim"]:
-    column = table.read(["vector"], where=_among(ids))["vector"].combine_chunks()
+    column = table.read(["vector"], where=is_one_of("doc_id", ids))["vector"].combine_chunks()
     vectors: Float32[np.ndarray, "documents dim"] = column.flatten().to_numpy().reshape(len(column), -1)
     return vectors
-
-
-def _among(ids: list[str]) -> str:
-    return f"doc_id IN ({', '.join(repr(doc_id) for doc_id in ids)})"

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from data.errors import InputError, StoreError
 from data.generations import Pointer
-from data.lance import LanceTable, open_table
+from data.lance import LanceTable, open_table, sql_string
 from data.sample_esco import read_everyday_names, read_skill_names
 from data.schema import DocumentKind, encoded_text
 from data.store import Store
@@ -26,7 +26,7 @@ from llm2vec_core.explain import SkillFinder, near_threshold, nearest_pairs, spl
 from llm2vec_core.lexical import tokenize
 from tasks.checkpoints import checkpoint_dir, load_encoder
 from tasks.fusing import served_weight
-from tasks.search import by_words, fuse_by_id, quoted, ranking, require_same_space, served, weigh_by_id
+from tasks.search import by_words, fuse_by_id, ranking, require_same_space, served, weigh_by_id
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
-    wanted = quoted(identity)
+    wanted = sql_string(identity)
     rows = table.read([*_SHOWN, "text", "vector"], where=f"doc_id = {wanted} OR source_id = {wanted}").to_pylist()
     if len(rows) == 1:
         return dict(rows[0])
@@ -224,7 +224,7 @@ def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: s
 
 def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
     """BM25 of a document for a word that it holds, with the statistics of the whole table."""
-    found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {quoted(doc_id)}")
+    found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {sql_string(doc_id)}")
     return float(found["score"][0].as_py())
 
 

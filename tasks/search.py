@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from data.errors import InputError, VectorSpaceError
 from data.generations import Pointer, read_pointer
-from data.lance import LanceTable, open_table
+from data.lance import LanceTable, is_one_of, open_table
 from data.schema import DocumentKind, encoded_text
 from data.store import Store
 from llm2vec_core.fusion import top_k
@@ -213,12 +213,12 @@ def weigh_by_id(
     """
     cosines, bm25 = dict(dense), dict(lexical)
     if unmeasured := [doc_id for doc_id in bm25 if doc_id not in cosines]:
-        rows = table.read(["doc_id", "vector"], where=among("doc_id", unmeasured))
+        rows = table.read(["doc_id", "vector"], where=is_one_of("doc_id", unmeasured))
         vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
         cosines |= dict(zip(rows["doc_id"].to_pylist(), (vectors @ vector).tolist(), strict=True))
     unscored = [doc_id for doc_id in cosines if doc_id not in bm25]
     if words and unscored and table.has_word_index:
-        rows = table.best_words(words, limit=len(unscored), columns=["doc_id"], where=among("doc_id", unscored))
+        rows = table.best_words(words, limit=len(unscored), columns=["doc_id"], where=is_one_of("doc_id", unscored))
         bm25 |= dict(zip(rows["doc_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
     ids = sorted(cosines)
     number_of = {doc_id: number for number, doc_id in enumerate(ids)}
@@ -233,23 +233,13 @@ def weigh_by_id(
     return {ids[hit.index]: hit for hit in hits}
 
 
-def among(column: str, values: Sequence[str]) -> str:
-    """SQL for a column that has one of some values."""
-    return f"{column} IN ({', '.join(map(quoted, values))})"
-
-
-def quoted(value: str) -> str:
-    """A string of SQL."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def rerank_by_id(
     reranker: Reranker, table: LanceTable, query: str, hits: dict[str, Hit], *, limit: int
 ) -> dict[str, Hit]:
     """The hits in the order of a cross-encoder, whose score takes the place of the fused one; ties by id."""
     if not hits:
         return hits
-    rows = table.read(["doc_id", "title", "text"], where=among("doc_id", list(hits))).sort_by("doc_id").to_pylist()
+    rows = table.read(["doc_id", "title", "text"], where=is_one_of("doc_id", hits)).sort_by("doc_id").to_pylist()
     scores = reranker.scores(query, [encoded_text(row["title"], row["text"]) for row in rows])
     return {
         rows[at]["doc_id"]: replace(hits[rows[at]["doc_id"]], score=float(scores[at])) for at in top_k(scores, limit)
