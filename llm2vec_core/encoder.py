@@ -12,7 +12,7 @@ Does not belong here: tokens and which of them are pooled (``tokenizing``), the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, requi
 from llm2vec_core.chunking import split_sections
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.errors import CheckpointError, InputError
-from llm2vec_core.modes import Attention, EncoderView, PoolingMode, view_fingerprint
+from llm2vec_core.modes import Attention, EncoderView, LongTexts, PoolingMode, view_fingerprint
 from llm2vec_core.pooling import pooled_mask, pooling_position, require_pooling, saved_pooling_mode, with_pooling
 from llm2vec_core.standardisation import is_standardisation, standardisation_module
 from llm2vec_core.tokenizing import TextTokenizer, TokenizedWords
@@ -283,12 +283,8 @@ class Encoder:
             pool_prompt=pool_prompt,
             on_progress=on_progress,
         )
-        borders = np.cumsum([0, *(len(listed) for listed in parts.values())])
-        means = {
-            text: np.average(encoding.vectors[start:end], axis=0, weights=[max(len(part), 1) for part in listed])
-            for (text, listed), (start, end) in zip(parts.items(), pairwise(borders), strict=True)
-        }
-        vectors = np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), self.embedding_dim)
+        weights = {text: [max(len(part), 1) for part in listed] for text, listed in parts.items()}
+        vectors = _mean_of_pieces(encoding.vectors, texts, weights=weights)
         return replace(encoding, vectors=_normalized(vectors) if normalize else vectors)
 
     @property
@@ -346,12 +342,18 @@ class Encoder:
             normalize=True,
             on_progress=on_progress,
         )
-        borders = pairwise(np.cumsum([0, *(len(listed) for listed in sections.values())]))
-        means = {
-            text: encoding.vectors[start:end].mean(axis=0) for text, (start, end) in zip(sections, borders, strict=True)
-        }
-        vectors = np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), self.embedding_dim)
+        weights = {text: [1] * len(listed) for text, listed in sections.items()}
+        vectors = _mean_of_pieces(encoding.vectors, texts, weights=weights)
         return replace(encoding, vectors=_normalized(vectors) if normalize else vectors)
+
+    def reader_of(self, long_texts: LongTexts) -> Callable[..., Encoding]:
+        """How texts are encoded where long ones are cut, read in parts, or by sections."""
+        readers: dict[LongTexts, Callable[..., Encoding]] = {
+            "cut": self.encode_counted,
+            "parts": self.encode_in_parts,
+            "sections": self.encode_in_sections,
+        }
+        return readers[long_texts]
 
     def shares_pass_with(self, other: Encoder) -> bool:
         """Whether one forward pass serves both: equal transformer, equal tokens, equal tokens pooled.
@@ -496,6 +498,24 @@ def encode_together(
     row_of = {text: row for row, text in enumerate(distinct)}
     order = [row_of[text] for text in texts]
     return [Encoding(rows[order], sum(lengths), num_padded_tokens, tokenized.num_truncated) for rows in vectors]
+
+
+def _mean_of_pieces(
+    pieces: Float32[np.ndarray, "num_pieces dim"], texts: Sequence[str], *, weights: Mapping[str, Sequence[int]]
+) -> Float32[np.ndarray, "num_texts dim"]:
+    """Vector of each text from those of its pieces.
+
+    Args:
+        pieces: Vectors of the pieces of all distinct texts, one text after the other.
+        texts: Any of them, in any order.
+        weights: Of the pieces of each distinct text, in the order of ``pieces``.
+    """
+    borders = pairwise(np.cumsum([0, *map(len, weights.values())]))
+    means = {
+        text: np.average(pieces[start:end], axis=0, weights=of_text)
+        for (text, of_text), (start, end) in zip(weights.items(), borders, strict=True)
+    }
+    return np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), pieces.shape[1])
 
 
 def _normalized(vectors: Float32[np.ndarray, "num_texts dim"]) -> Float32[np.ndarray, "num_texts dim"]:

@@ -180,10 +180,8 @@ def encode_documents(
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
     """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
-    encode = {"cut": encoder.encode_counted, "parts": encoder.encode_in_parts, "sections": encoder.encode_in_sections}
-    return encode[settings.long_texts](
-        texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress
-    )
+    encode = encoder.reader_of(settings.long_texts)
+    return encode(texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress)
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

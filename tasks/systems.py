@@ -138,8 +138,7 @@ class _LongTextEncoder:
         return self.encoder.embedding_dim
 
     def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
-        encode = self.encoder.encode_in_parts if self.long_texts == "parts" else self.encoder.encode_in_sections
-        return encode(texts, prompt=prompt, pool_prompt=pool_prompt)
+        return self.encoder.reader_of(self.long_texts)(texts, prompt=prompt, pool_prompt=pool_prompt)
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
