@@ -8,7 +8,7 @@ server can be held against them later, with or without this project.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
 
 Precision = Literal["float32", "float16"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 PROBE_NAME = "probe.json"
 """Texts and vectors, beside a converted encoder."""
@@ -153,12 +155,21 @@ def read_probe(directory: Path) -> Probe:
     Raises:
         CheckpointError: The directory holds none, or a damaged one.
     """
-    path = directory / PROBE_NAME
+    return read_beside(directory, PROBE_NAME, Probe)
+
+
+def read_beside(directory: Path, name: str, model: type[_Model]) -> _Model:
+    """What a file of a converted encoder says.
+
+    Raises:
+        CheckpointError: The directory does not hold the file, or a damaged one.
+    """
+    path = directory / name
     try:
-        return Probe.model_validate_json(path.read_text())
+        return model.model_validate_json(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{directory} holds no {PROBE_NAME}, so it is no converted encoder.",
+            f"{directory} holds no {name}, so it is no converted encoder.",
             hint="Give the directory that `l2v convert` wrote.",
         ) from error
     except ValueError as error:

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict
 
-from llm2vec_core.errors import CheckpointError
 from llm2vec_core.modes import Attention
-from llm2vec_core.serving.parity import LIMITS, Agreement, Precision, Probe, compare
+from llm2vec_core.serving.parity import LIMITS, Agreement, Precision, Probe, compare, read_beside
 
 Format = Literal["onnx", "gguf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -84,16 +83,7 @@ def read_conversion(directory: Path) -> Conversion:
     Raises:
         CheckpointError: The directory holds none, or a damaged one.
     """
-    path = directory / RECORD_NAME
-    try:
-        return Conversion.model_validate_json(path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{directory} holds no {RECORD_NAME}, so it is no converted encoder.",
-            hint="Give the directory that `l2v convert` wrote.",
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}", hint="Convert the encoder again.") from error
+    return read_beside(directory, RECORD_NAME, Conversion)
 
 
 def write_conversion(directory: Path, conversion: Conversion) -> None:
