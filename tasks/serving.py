@@ -51,7 +51,8 @@ def convert_encoder(
     from llm2vec_core.serving.conversion import convert
 
     named = parse_encoder_name(name or served(settings.store()).checkpoint)
-    for mode in (INSTRUCTED if named.instructed else None, named.ranking):
+    long_texts = None if named.long_texts == "cut" else named.long_texts
+    for mode in (INSTRUCTED if named.instructed else None, long_texts, named.ranking):
         if mode is not None:
             raise InputError(
                 f"'{mode}' is how an evaluation uses an encoder, and no part of one.", hint=f"Leave +{mode} out."

@@ -75,7 +75,7 @@ def test_an_encoder_is_converted_by_name_with_the_prompts_of_its_documents(
 
 
 def test_what_is_no_part_of_an_encoder_is_refused(settings: Settings, tmp_path: Path, tiny_base: Path) -> None:
-    for mode in ("instructed", "hybrid"):
+    for mode in ("instructed", "sections", "hybrid"):
         with pytest.raises(InputError, match=mode):
             convert(settings, tmp_path / "to", f"{tiny_base}+{mode}")
     with pytest.raises(InputError, match="Nothing is served"):
