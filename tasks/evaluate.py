@@ -100,12 +100,12 @@ def evaluate_recipe(
             )
             refused = decision.served == incumbent.name
             preferred = incumbent if refused else preferred
-        beside = [scorer.score(named) for named in references]
+        known = {entry.fingerprint for entry in (lexical, *dense)}
+        beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
         hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
         reranked, not_run = _score_reranked(settings, scorer, preferred)
-    known = {entry.fingerprint for entry in (lexical, *dense)}
-    entries = [lexical, *(entry for entry in beside if entry.fingerprint not in known), *dense, hybrid]
+    entries = [lexical, *beside, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
         "Evaluation",
@@ -281,9 +281,10 @@ def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple
     """Hybrid search with its first documents re-ranked; where no cross-encoder is at hand, the reason."""
     name = "hybrid + re-ranking"
     try:
-        return scorer.score(reranked_system(settings, dense.named, name=name)), {}
+        reranked = reranked_system(settings, dense.named, name=name)
     except (InputError, BaseModelError) as error:
         return None, {name: str(error)}
+    return scorer.score(reranked), {}
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:

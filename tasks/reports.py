@@ -9,6 +9,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 
+from data.errors import StoreError
 from data.schema import canonical_json, sha256_json
 from data.store import Store
 from llm2vec_core.evaluation.compare import ScoredSystem, compare_systems
@@ -67,6 +68,18 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
 def report_location(store: Store, report: str, suffix: str) -> str:
     """Where a kept report lies as ``html``, ``md`` or ``json``."""
     return store.location(f"reports/{report}/report.{suffix}")
+
+
+def report_markdown(store: Store, report: str) -> str:
+    """A kept report as Markdown.
+
+    Raises:
+        StoreError: It is gone.
+    """
+    kept = store.read(f"reports/{report}/report.md")
+    if kept is None:
+        raise StoreError(f"The report {report} is gone.", hint="Run `l2v evaluate` again.")
+    return kept.decode()
 
 
 def _machine() -> dict[str, str]:
