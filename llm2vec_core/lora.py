@@ -54,3 +54,22 @@ def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()
+
+
+def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401
+    """Keep the frozen weights of linear layers in bf16, as autocast would cast them anew in every forward pass.
+
+    The figures are the same bit for bit, and weights take half the memory. Everything else stays fp32: norms, the
+    residual stream and so what is pooled, LoRA's weights, and an output layer whose weights are the embeddings.
+
+    Args:
+        model: Transformer with an adapter; changed in place, so an adapter is merged into a fresh load of its base.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    embeddings = model.get_input_embeddings().weight
+    for module in model.modules():
+        is_frozen = isinstance(module, torch.nn.Linear | Conv1D) and not module.weight.requires_grad
+        if is_frozen and module.weight is not embeddings:
+            module.to(torch.bfloat16)

@@ -279,21 +279,36 @@ def in_batch_negatives(model: Any, *, temperature: float, settings: StageSetting
     return CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.micro_batch_size, **shared)
 
 
-def save_merged(model: Any, base: Path, *, attention: Attention, name: str, work_dir: Path) -> Path:  # noqa: ANN401
-    """Merge the adapter that a ``SentenceTransformer`` was trained with into a fresh load of its base.
+def save_merged(
+    model: Any,  # noqa: ANN401 - a PeftModel or a SentenceTransformer, which ship no types
+    base: Path,
+    *,
+    architecture: Any = AutoModel,  # noqa: ANN401
+    attention: Attention,
+    name: str,
+    work_dir: Path,
+) -> Path:
+    """Merge the adapter that a model was trained with into a fresh fp32 load of its base.
+
+    Args:
+        model: Model with its adapter.
+        base: Directory of the transformer that it was trained on.
+        architecture: Auto class of what is saved: with an output layer or without.
+        attention: Attention that the saved configuration states.
+        name: Base model's name, for messages.
+        work_dir: Where adapter and result are put.
 
     Returns:
-        Directory of the merged transformer without output layer, with its tokenizer.
+        Directory of the merged transformer, with its tokenizer.
     """
-    target = work_dir / MERGED_NAME
+    target, adapter = work_dir / MERGED_NAME, work_dir / "adapter"
     if not is_main_process():
         return target
-    model.save_pretrained(str(work_dir / "adapter"), create_model_card=False)
+    model.save_pretrained(str(adapter), create_model_card=False)
     with seeded_missing_weights():
-        plain = AutoModel.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    apply_attention(plain, attention, name=name)
-    merged = merge_adapter(plain, work_dir / "adapter")
-    merged.save_pretrained(target)
+        plain = architecture.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    apply_attention(plain.base_model, attention, name=name)
+    merge_adapter(plain, adapter).save_pretrained(target)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
     tokenizer.save_pretrained(target)

@@ -21,19 +21,19 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm2vec_core.architectures import holds_encoder_only, prepare_padding, require_positions
 from llm2vec_core.bidirectional import switch_attention
 from llm2vec_core.errors import BaseModelError
-from llm2vec_core.lora import lora_config
+from llm2vec_core.lora import cast_frozen_linears, lora_config
 from llm2vec_core.modes import Attention
 from llm2vec_core.training.loop import (
-    MERGED_NAME,
     example_order,
-    is_main_process,
     micro_batches,
     require_examples,
     run_trainer,
+    save_merged,
     trainer_arguments,
 )
 from llm2vec_core.training.settings import MaskPolicy, MntpSettings, OnStep, StageCurve
@@ -241,9 +241,8 @@ def train_mntp(
     require_positions(AutoConfig.from_pretrained(base, local_files_only=True), settings.chunk_tokens, name=name)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
-    # fp32 weights with LoRA; bf16 is the trainer's autocast.
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    switch_attention(model.base_model, attention, name=name)
+    causal_model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    switch_attention(causal_model.base_model, attention, name=name)
     chunks = pack_chunks(texts, tokenizer, chunk_tokens=settings.chunk_tokens)
     require_examples(chunks, needed=settings.batch_size, stage="mntp", unit=f"chunks of {settings.chunk_tokens} tokens")
     order = example_order(
@@ -251,8 +250,13 @@ def train_mntp(
     )
     micro_batch_size, grad_accum_steps = micro_batches(settings)
     torch.manual_seed(settings.seed)  # LoRA's initial weights
+    model = MntpModel(causal_model, lora_config(settings.lora, causal_model))
+    if settings.bf16:
+        cast_frozen_linears(model)
+    if settings.compile_blocks:
+        compile_blocks(model)
     trainer = Trainer(
-        model=MntpModel(model, lora_config(settings.lora, model)),
+        model=model,
         args=TrainingArguments(
             **trainer_arguments(settings, output_dir=work_dir / "saves"),
             per_device_train_batch_size=micro_batch_size,
@@ -266,14 +270,20 @@ def train_mntp(
             order,
             settings=settings,
             mask_token_id=mask_token_id(tokenizer),
-            vocab_size=model.get_input_embeddings().weight.shape[0],
+            vocab_size=causal_model.get_input_embeddings().weight.shape[0],
         ),
     )
     curve = run_trainer(
         trainer, stage="mntp", tokens_per_step=settings.batch_size * settings.chunk_tokens, on_step=on_step
     )
-    target = work_dir / MERGED_NAME
-    if is_main_process():
-        trainer.model.merge_and_unload().save_pretrained(target)
-        tokenizer.save_pretrained(target)
-    return target, curve
+    merged = save_merged(
+        model, base, architecture=AutoModelForCausalLM, attention=attention, name=name, work_dir=work_dir
+    )
+    return merged, curve
+
+
+def compile_blocks(model: torch.nn.Module) -> None:
+    """Compile the blocks of a transformer, one compilation for all of them: they are alike, and so are all chunks."""
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.compile(dynamic=False)

@@ -37,7 +37,7 @@ class StageSettings(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="updates until the highest learning rate is reached")
     save_steps: int = Field(50, ge=1, description="updates between two saves that a killed run continues from")
     seed: int = Field(42, description="seed of order, masks and dropout")
-    bf16: bool = Field(False, description="mixed precision on processors that have it")
+    bf16: bool = Field(False, description="mixed precision, frozen weights in bf16; for processors that have it")
     gradient_checkpointing: bool = Field(False, description="recompute activations instead of keeping them")
     lora: LoraSettings = LoraSettings()
 
@@ -94,6 +94,9 @@ class MntpSettings(StageSettings):
     mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that are to be predicted")
     mask_policy: MaskPolicy = Field(
         "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
+    )
+    compile_blocks: bool = Field(
+        False, description="compile the model's blocks: a minute at the start, faster updates from then on"
     )
 
 
@@ -186,7 +189,9 @@ class Recipe(BaseModel):
     )
     max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
     num_processes: int = Field(
-        1, ge=1, description="processes that share every update, one for each device of the host; decides no result"
+        1,
+        ge=1,
+        description="processes that share every update, one for each device of the host; decides no result",
     )
     max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
     mntp: MntpSettings = MntpSettings()
@@ -209,7 +214,8 @@ class Recipe(BaseModel):
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings as JSON values, without those of stages that do not run and those that decide nothing."""
-        skipped: set[str] = {"num_processes", *(stage for stage in STAGES if stage not in self.stages)}
+        skipped: dict[str, Any] = {"num_processes": True, "mntp": {"compile_blocks"}}
+        skipped |= {stage: True for stage in STAGES if stage not in self.stages}
         return self.model_dump(mode="json", exclude=skipped)
 
     def settings_key(self) -> str:

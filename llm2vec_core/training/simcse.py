@@ -20,7 +20,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
 
-from llm2vec_core.lora import lora_config
+from llm2vec_core.lora import cast_frozen_linears, lora_config
 from llm2vec_core.modes import Attention, PoolingMode
 from llm2vec_core.training.loop import (
     contrastive_encoder,
@@ -92,6 +92,8 @@ def train_simcse(
     )
     torch.manual_seed(settings.seed)  # LoRA's initial weights
     model.add_adapter(lora_config(settings.lora, model[0].model))
+    if settings.bf16:
+        cast_frozen_linears(model[0].model)
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(

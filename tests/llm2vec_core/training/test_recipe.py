@@ -279,3 +279,31 @@ def test_mixed_precision_trains_on_a_cpu_as_full_precision_does(recipe, tmp_path
     full, mixed = losses(False), losses(True)
     assert not np.array_equal(full, mixed)
     np.testing.assert_allclose(mixed, full, rtol=0.05)
+
+
+def test_frozen_weights_in_bf16_train_as_autocast_of_fp32_weights_does(recipe, tmp_path, monkeypatch):
+    """Autocast would round them in every forward pass: kept rounded, nothing is different but the memory."""
+    stages = {stage: getattr(recipe, stage).model_copy(update={"bf16": True}) for stage in ("mntp", "simcse")}
+    recipe = recipe.model_copy(update=stages)
+
+    def trained(name):
+        result = train(recipe, tmp_path / name)
+        return result.record.fingerprint, [curve.losses for curve in result.curves]
+
+    cast_once = trained("cast_once")
+    for stage in ("mntp", "simcse"):
+        monkeypatch.setattr(f"llm2vec_core.training.{stage}.cast_frozen_linears", lambda model: None)
+    assert trained("cast_each_time") == cast_once
+
+
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.filterwarnings("default:The .grad attribute of a Tensor:UserWarning")  # torch's own, while it compiles
+def test_compiled_blocks_train_as_interpreted_ones_do(recipe, tmp_path):
+    def losses(compile_blocks):
+        # Compiled code draws dropout from random numbers of its own.
+        changed = {"compile_blocks": compile_blocks, "lora": LoraSettings(rank=4, dropout=0.0)}
+        mntp = recipe.mntp.model_copy(update=changed)
+        trained = train(recipe.model_copy(update={"mntp": mntp, "stages": ("mntp",)}), tmp_path / str(compile_blocks))
+        return trained.curves[0].losses
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-4)
