@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm2vec_core.bidirectional import switch_attention
-from llm2vec_core.lora import LoraSettings, lora_config
+from llm2vec_core.lora import LoraSettings, cast_frozen_linears, lora_config
 from llm2vec_core.plan import (
     Execution,
     count_adapter,
@@ -132,6 +132,8 @@ def measured(config: Any, lora: LoraSettings, *, execution: Execution, rows: int
     causal = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=execution.attention)
     switch_attention(causal.base_model, "bidirectional", name="random")
     model = MntpModel(causal, lora_config(lora, causal)).train()
+    if execution.precision == "bf16":
+        cast_frozen_linears(model)
     if execution.gradient_checkpointing:
         causal.activation_checkpointing_enable()
     batch = masked_batch(config.vocab_size, rows=rows, sequence_tokens=sequence_tokens)

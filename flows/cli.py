@@ -563,13 +563,15 @@ def plan(
     """Say what training and embedding will take, from the base model's configuration alone."""
     from llm2vec_core.plan import plan_recipe, render_plan
 
-    recipe = call.request({"train.base_model": base_model} if base_model else {}).settings().train
+    settings = call.request({"train.base_model": base_model} if base_model else {}).settings()
+    recipe = settings.train
     planned = plan_recipe(
         recipe.base_model,
         recipe,
         gpu=gpu,
         num_documents=documents,
         tokens_per_document=tokens_per_document,
+        embed_precision=settings.encode.precision,
         utilisation=utilisation,
         price_per_hour=price,
     )

@@ -29,7 +29,7 @@ from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, requi
 from llm2vec_core.chunking import split_sections
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.errors import CheckpointError, InputError
-from llm2vec_core.modes import Attention, EncoderView, LongTexts, PoolingMode, view_fingerprint
+from llm2vec_core.modes import Attention, EncoderView, LongTexts, PoolingMode, Precision, view_fingerprint
 from llm2vec_core.pooling import pooled_mask, pooling_position, require_pooling, saved_pooling_mode, with_pooling
 from llm2vec_core.standardisation import is_standardisation, standardisation_module
 from llm2vec_core.tokenizing import TextTokenizer, TokenizedWords
@@ -94,6 +94,7 @@ class Encoder:
         directory: Path,
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
+        precision: Precision = "fp32",
         device: str | None = None,
         view: EncoderView | None = None,
         calibration: Sequence[str] = (),
@@ -103,6 +104,7 @@ class Encoder:
         Args:
             directory: The encoder as it was saved.
             token_budget: Padded tokens of one forward pass, at most.
+            precision: Of the transformer; what it hands on is pooled in fp32 either way.
             device: Where the model runs; the best there is by default.
             view: How the encoder is read where that differs from how it was saved.
             calibration: Texts that a standardised view is measured on.
@@ -116,7 +118,12 @@ class Encoder:
                 few calibration texts.
         """
         (encoder,) = cls.load_views(
-            directory, [view or EncoderView()], token_budget=token_budget, device=device, calibration=calibration
+            directory,
+            [view or EncoderView()],
+            token_budget=token_budget,
+            precision=precision,
+            device=device,
+            calibration=calibration,
         )
         return encoder
 
@@ -127,6 +134,7 @@ class Encoder:
         views: Sequence[EncoderView],
         *,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
+        precision: Precision = "fp32",
         device: str | None = None,
         calibration: Sequence[str] = (),
     ) -> list[Encoder]:
@@ -136,6 +144,7 @@ class Encoder:
             directory: The encoder as it was saved.
             views: Ways to read it, all with the same attention, since that is the transformer's own.
             token_budget: Padded tokens of one forward pass, at most.
+            precision: Of the transformer; what it hands on is pooled in fp32 either way.
             device: Where the model runs; the best there is by default.
             calibration: Texts that standardised views are measured on.
 
@@ -174,6 +183,8 @@ class Encoder:
             )
         if changes[0].attention is not None:
             apply_attention(model[0].model, changes[0].attention, name=directory.name)
+        if precision == "bf16":
+            model[0].to(torch.bfloat16)
 
         def read_as(change: EncoderView) -> Encoder:
             modules = list(model)
@@ -431,7 +442,7 @@ class Encoder:
     ) -> Float32[np.ndarray, "num_words hidden_size"]:
         """Mean state of each word of a batch, its sentences one after the other."""
         features = self._token_states([sentence.token_ids for sentence in sentences])
-        states = features["token_embeddings"].float()
+        states = features["token_embeddings"]
         first_token = features["attention_mask"].argmax(dim=1).tolist()  # behind the padding, if that is on the left
         first_word = np.cumsum([0, *num_words])
         reads = [
@@ -451,6 +462,7 @@ class Encoder:
         features: dict[str, Any] = {name: tensor.to(self._model.device) for name, tensor in padded.items()}
         for module in self._before_pooling:
             features = module(features)
+        features["token_embeddings"] = features["token_embeddings"].float()
         return features
 
 

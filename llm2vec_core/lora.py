@@ -56,14 +56,15 @@ def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
     return PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()
 
 
-def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401
+def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers model, which ships no types
     """Keep the frozen weights of linear layers in bf16, as autocast would cast them anew in every forward pass.
 
-    The figures are the same bit for bit, and weights take half the memory. Everything else stays fp32: norms, the
-    residual stream and so what is pooled, LoRA's weights, and an output layer whose weights are the embeddings.
+    The figures are the same bit for bit, and these weights, nearly all of a large decoder, take half the memory.
+    Everything else stays fp32: norms, the residual stream and so what is pooled, the weights of an adapter, and an
+    output layer whose weights are the embeddings. Without autocast around it, the model no longer runs.
 
     Args:
-        model: Transformer with an adapter; changed in place, so an adapter is merged into a fresh load of its base.
+        model: Transformer; changed in place, so an adapter is merged into a fresh load of its base.
     """
     import torch
     from transformers.pytorch_utils import Conv1D

@@ -29,6 +29,9 @@ INSTRUCTED = "instructed"
 LongTexts = Literal["cut", "parts", "sections"]
 """Whether texts lose what is beyond ``max_tokens``, or are means over their parts, or over their sections."""
 
+Precision = Literal["fp32", "bf16"]
+"""What a forward pass computes in."""
+
 RankingMode = Literal["hybrid", "tuned", "reranked"]
 RANKING_MODES: tuple[RankingMode, ...] = get_args(RankingMode)
 

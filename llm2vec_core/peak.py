@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from llm2vec_core.plan import Precision
+from llm2vec_core.modes import Precision
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,8 @@
 Belongs here: sizes of a base model without its weights, the formulas, and the table that shows them. Does not belong
 here: training and encoding themselves, and measuring how near the formulas are (``benchmarks/plan_accuracy.py``).
 
-Memory is planned as this project trains: fp32 weights that stay frozen, LoRA in fp32 with AdamW, and bf16 as autocast.
+Memory is planned as this project trains: frozen weights in fp32, LoRA in fp32 with AdamW, and with bf16
+as autocast the weights of the linear layers in bf16.
 Activations are what autograd keeps for the backward pass, after Korthikanti et al. 2022 (Reducing Activation
 Recomputation in Large Transformer Models, section 4), with terms of our own for gated MLPs, grouped-query attention,
 frozen weights and adapters. FLOPs are two for each multiply-add of a matrix product, after Kaplan et al. 2020 (Scaling
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llm2vec_core.errors import BaseModelError, InputError
 from llm2vec_core.lora import LoraSettings, lora_config
+from llm2vec_core.modes import Precision
 from llm2vec_core.training.settings import (
     MntpSettings,
     Recipe,
@@ -31,8 +33,6 @@ from llm2vec_core.training.settings import (
     StageSettings,
     SupervisedSettings,
 )
-
-Precision = Literal["fp32", "bf16"]
 
 USABLE_SHARE = 0.9
 """Share of a GPU's memory that a plan fills; the rest is for the CUDA context and for what the allocator cannot use."""
@@ -196,7 +196,7 @@ class Execution(_Frozen):
     """How a training step is computed.
 
     Attributes:
-        precision: bf16 is autocast over fp32 weights.
+        precision: bf16 is autocast, with the frozen weights of linear layers in bf16.
         gradient_checkpointing: Keep only what enters a block, and compute the rest again.
         attention: sdpa is a kernel that never writes the attention weights; eager writes and keeps them.
         padded: Texts of a batch differ in length, so attention needs a mask.
@@ -214,8 +214,9 @@ class Memory(_Frozen):
     """Memory of a training step by part, in bytes.
 
     Attributes:
-        weights: Frozen weights, fp32.
-        weight_casts: bf16 copies of weights that autocast makes and autograd keeps, of frozen ones and of LoRA's.
+        weights: Frozen weights.
+        weight_casts: bf16 copies of fp32 weights that autocast makes and autograd keeps: LoRA's, and those of an output
+            layer that are the embeddings.
         adapter: LoRA's weights, fp32.
         gradients: LoRA's gradients, fp32.
         optimizer: AdamW's two moments of LoRA's weights, fp32.
@@ -283,7 +284,7 @@ class StagePlan(_Frozen):
 
 
 class EmbedPlan(_Frozen):
-    """What embedding the documents will need; vectors are made in fp32.
+    """What embedding the documents will need.
 
     Attributes:
         num_documents: Documents to embed.
@@ -495,8 +496,9 @@ def step_memory(
     working: float = 2 * computed * architecture.intermediate_size + _FP32 * hidden
     block_casts = output_casts = 0
     if execution.precision == "bf16":
-        block_casts = _BF16 * (architecture.linear_parameters + adapter.trainable) // architecture.num_layers
-        output_casts = _BF16 * hidden * architecture.output_width if scored_share else 0
+        block_casts = _BF16 * adapter.trainable // architecture.num_layers
+        is_tied = architecture.parameters == architecture.backbone_parameters
+        output_casts = _BF16 * hidden * architecture.output_width if scored_share and is_tied else 0
     kept: float
     if execution.gradient_checkpointing:
         # A block keeps its input alone; the one whose backward pass runs is computed anew, in full.
@@ -504,7 +506,7 @@ def step_memory(
     else:
         working, casts, kept = tokens * working, output_casts + architecture.num_layers * block_casts, block
     return Memory(
-        weights=_FP32 * (architecture.parameters if scored_share else architecture.backbone_parameters),
+        weights=_weight_bytes(architecture, execution.precision, with_output=scored_share > 0),
         weight_casts=casts,
         adapter=_FP32 * adapter.trainable,
         gradients=_FP32 * adapter.trainable,
@@ -523,6 +525,7 @@ def plan_recipe(
     gpu: str,
     num_documents: int,
     tokens_per_document: int,
+    embed_precision: Precision = "fp32",
     utilisation: float = 0.4,
     price_per_hour: float | None = None,
 ) -> Plan:
@@ -534,6 +537,7 @@ def plan_recipe(
         gpu: Name of a GPU in ``gpus.toml``; upper and lower case are the same.
         num_documents: Documents to embed.
         tokens_per_document: Tokens of a document in the mean.
+        embed_precision: As the embed settings have it; that of training is the recipe's.
         utilisation: Share of the GPU's peak FLOP/s that is reached, in (0, 1].
         price_per_hour: Price of an hour of the GPU; without one there are no costs.
 
@@ -574,9 +578,10 @@ def plan_recipe(
             architecture,
             num_documents=num_documents,
             tokens_per_document=min(tokens_per_document, recipe.max_tokens),
+            precision=embed_precision,
             machine=machine,
         ),
-        notes=_notes(works, card, gpu_name),
+        notes=_notes(works, card, gpu_name, embed_precision=embed_precision),
     )
 
 
@@ -740,12 +745,17 @@ def _plan_stage(work: _Work, architecture: Architecture, adapter: AdapterSize, *
 
 
 def _plan_embed(
-    architecture: Architecture, *, num_documents: int, tokens_per_document: int, machine: _Machine
+    architecture: Architecture,
+    *,
+    num_documents: int,
+    tokens_per_document: int,
+    precision: Precision,
+    machine: _Machine,
 ) -> EmbedPlan:
     tokens = num_documents * tokens_per_document
     flops = flops_per_token(architecture, None, sequence_tokens=tokens_per_document, execution=Execution()).forward
-    duration_s = machine.seconds(flops * tokens, "fp32")
-    total_bytes = _embed_bytes(architecture)
+    duration_s = machine.seconds(flops * tokens, precision)
+    total_bytes = _embed_bytes(architecture, precision)
     return EmbedPlan(
         num_documents=num_documents,
         tokens=tokens,
@@ -757,10 +767,19 @@ def _plan_embed(
     )
 
 
-def _embed_bytes(architecture: Architecture) -> int:
+def _embed_bytes(architecture: Architecture, precision: Precision) -> int:
     """Weights, and the widest moment of a forward pass: an MLP's inner tensors beside the residual stream."""
     inner = architecture.mlp_matrices * architecture.intermediate_size + 3 * architecture.hidden_size
-    return _FP32 * (architecture.backbone_parameters + EMBED_TOKENS * inner)
+    return (_BF16 if precision == "bf16" else _FP32) * (architecture.backbone_parameters + EMBED_TOKENS * inner)
+
+
+def _weight_bytes(architecture: Architecture, precision: Precision, *, with_output: bool) -> int:
+    """Frozen weights, as ``lora.cast_frozen_linears`` leaves them."""
+    parameters = architecture.parameters if with_output else architecture.backbone_parameters
+    if precision == "fp32":
+        return _FP32 * parameters
+    linear = architecture.linear_parameters + parameters - architecture.backbone_parameters
+    return _FP32 * (parameters - linear) + _BF16 * linear
 
 
 def _kept_per_token(
@@ -817,18 +836,20 @@ def _require_numbers(
         )
 
 
-def _notes(works: list[_Work], card: Gpu, gpu_name: str) -> tuple[str, ...]:
+def _notes(works: list[_Work], card: Gpu, gpu_name: str, *, embed_precision: Precision) -> tuple[str, ...]:
     precisions = {work.execution.precision for work in works}
     notes = ["Attention is planned as one fused kernel (sdpa), which keeps no attention weights."]
     if any(work.stage == "simcse" for work in works):
         notes.append("simcse is planned with every sentence as long as its max_tokens allow, which few are.")
     if "fp32" in precisions:
         notes.append("A stage without bf16 is planned with the GPU's fp32 peak, outside its tensor cores.")
-    if "bf16" in precisions and not card.native_bf16:
+    if "bf16" in {*precisions, embed_precision} and not card.native_bf16:
         notes.append(
             f"{gpu_name} has no tensor cores for bf16: the figures are its fp16 peak, which bf16 will not reach."
         )
-    notes.append("Vectors are made in fp32, so embedding is planned with the GPU's fp32 peak; padding is not counted.")
+    notes.append(
+        f"Embedding is planned with the GPU's {embed_precision} peak (encode.precision); padding is not counted."
+    )
     return tuple(notes)
 
 

@@ -86,7 +86,7 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
     resume_ids = _sample(resumes, chosen.resumes + chosen.pool, draw)
     audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
     rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
-    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
     redactor = Redactor(settings.redact, "resume")
     ways: dict[str, Callable[[str], str]] = {"as stored": redactor.redact_text, "without redaction": str}
     return {

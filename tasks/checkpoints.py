@@ -21,7 +21,7 @@ from llm2vec_core.checkpoint import (
     read_record,
     write_checkpoint,
 )
-from llm2vec_core.modes import Attention, EncoderView
+from llm2vec_core.modes import Attention, EncoderView, Precision
 from tasks.refs import CheckpointRef
 from tasks.settings import EncodeSettings, Settings
 
@@ -139,19 +139,28 @@ def stored_at(store: Store, fingerprint: str) -> float:
     return next(store.entries(f"checkpoints/{fingerprint}/{RECORD_NAME}")).written_at
 
 
-@functools.lru_cache(maxsize=2)
-def load_views(directory: Path, token_budget: int, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
+def load_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
     """Load an encoder in several ways of reading it, once per process; the last two directories stay."""
+    return _load_views(directory, encode.token_budget, encode.precision, views)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_views(
+    directory: Path, token_budget: int, precision: Precision, views: tuple[EncoderView, ...]
+) -> tuple[Encoder, ...]:
     from llm2vec_core.encoder import Encoder
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     calibration = read_calibration_texts() if any(view.standardised for view in views) else ()
-    return tuple(Encoder.load_views(directory, views, token_budget=token_budget, calibration=calibration))
+    encoders = Encoder.load_views(
+        directory, views, token_budget=token_budget, precision=precision, calibration=calibration
+    )
+    return tuple(encoders)
 
 
-def load_encoder(directory: Path, token_budget: int, view: EncoderView | None = None) -> Encoder:
-    """Load an encoder once per process; the last two stay."""
-    return load_views(directory, token_budget, (view or EncoderView(),))[0]
+def load_encoder(directory: Path, encode: EncodeSettings) -> Encoder:
+    """Load an encoder as it was saved, once per process; the last two stay."""
+    return load_views(directory, encode, (EncoderView(),))[0]
 
 
 @functools.lru_cache(maxsize=1)

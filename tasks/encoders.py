@@ -34,7 +34,7 @@ from tasks.checkpoints import (
     find_trained_checkpoint,
     load_encoder,
 )
-from tasks.settings import Settings
+from tasks.settings import EncodeSettings, Settings
 
 _ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
 _STAGE_TITLES = {"mntp": "MNTP", "simcse": "SimCSE", "supervised": "supervised"}
@@ -124,9 +124,7 @@ def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderV
     if known is not None:
         saved = _Saved.model_validate_json(known)
     else:
-        from llm2vec_core.encoder import DEFAULT_TOKEN_BUDGET
-
-        encoder = load_encoder(directory, DEFAULT_TOKEN_BUDGET)
+        encoder = load_encoder(directory, EncodeSettings())
         saved = _Saved(
             attention=encoder.attention, pooling_mode=encoder.pooling_mode, standardised=encoder.standardised
         )

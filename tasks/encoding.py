@@ -75,7 +75,7 @@ def encode_planned(
         StoreError: The shard cannot be written; encoding it again is the only loss.
     """
     store = settings.store()
-    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
     started = time.monotonic()
     encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)

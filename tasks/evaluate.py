@@ -231,7 +231,7 @@ class _Scorer:
         advance: Advance,
         fence: Callable[[], None],
     ) -> None:
-        self._outcomes = OutcomeStore(settings.store())
+        self._outcomes = OutcomeStore(settings.store(), dtype=settings.encode.dtype)
         self._settings = settings
         self._eval_tasks = eval_tasks
         self._advance = advance

@@ -100,7 +100,7 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
     job_row, resume_row = _document(jobs, "job", job), _document(resumes, "resume", resume)
     texts = {"job": _text(job_row), "resume": _text(resume_row)}
     split = {kind: split_sentences(text) or [text] for kind, text in texts.items()}
-    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
     of_job, of_resume = (_Sentences.encoded(encoder, split[kind][:MAX_SENTENCES]) for kind in ("job", "resume"))
     named = _finder().find(texts["job"])
     threshold = _background_threshold(encoder, of_resume, named=named)

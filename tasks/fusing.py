@@ -154,7 +154,7 @@ def _judge(settings: Settings, store: Store, checkpoint: str, task: EvalTask) ->
     position = {row["_id"]: at for at, row in enumerate(corpus)}
     documents = [encoded_text(row.get("title", ""), row["text"]) for row in corpus]
     queries = [row for row in task.tables["queries"] if row["_id"] in relevance]
-    encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode)
     vectors = encode_documents(encoder, documents, "resume", settings.encode).vectors
     asked = encode_documents(encoder, [row["text"] for row in queries], "job", settings.encode).vectors
     index = LexicalIndex.of_texts(documents)

@@ -33,9 +33,15 @@ class OutcomeStore:
         reused: Outcomes found.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Count from zero."""
+    def __init__(self, store: Store, *, dtype: str = "float32") -> None:
+        """Count from zero.
+
+        Args:
+            store: Where outcomes are kept.
+            dtype: What encoders compute in (``EncodeSettings.dtype``).
+        """
         self._store = store
+        self._dtype = dtype
         self.computed = 0
         self.reused = 0
 
@@ -49,7 +55,7 @@ class OutcomeStore:
             eval_task: What it is scored on.
             fence: Called before an outcome is kept.
         """
-        key = outcome_key(system, eval_task)
+        key = outcome_key(system, eval_task, dtype=self._dtype)
         known = self._read(key)
         if known is not None:
             self.reused += 1
@@ -84,12 +90,12 @@ class OutcomeStore:
         self._store.put_if_absent(f"{key}.json", outcome.score.model_dump_json().encode())
 
 
-def outcome_key(system: System, eval_task: ScorableTask) -> str:
+def outcome_key(system: System, eval_task: ScorableTask, *, dtype: str = "float32") -> str:
     """Where the outcome of a system on a task is kept, without a suffix."""
     decisive = {
         "content": eval_task.content_sha256,
         "prompt": "",
-        "precision": "float32",
+        "precision": dtype,
         "label_shift": system.label_shift if eval_task.type == WORD_TASK_TYPE else None,
         "mteb": importlib.metadata.version("mteb"),
         "version": _VERSION,

@@ -81,7 +81,7 @@ def search(
     words = tokenize(query)
     vector = None
     if mode != "lexical":
-        encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode.token_budget)
+        encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
         vector = encoder.encode(query, normalize=True)[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
     if mode != "dense":

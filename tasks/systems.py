@@ -22,7 +22,7 @@ from llm2vec_core.evaluation.systems import System
 from llm2vec_core.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from tasks.checkpoints import base_models_dir, load_reranker, load_views
 from tasks.encoders import ResolvedEncoder, resolve_encoder
-from tasks.settings import Settings
+from tasks.settings import EncodeSettings, Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
@@ -118,7 +118,7 @@ _HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections
 
 def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: LongTexts) -> NamedSystem:
     """A system that reads long texts as ``encode.long_texts`` serves them."""
-    load = partial(_load_one, encoder.directory, settings.encode.token_budget, (encoder.view,), 0)
+    load = partial(_load_one, encoder.directory, settings.encode, (encoder.view,), 0)
     fingerprint = sha256_json([encoder.fingerprint, long_texts])
     remembering = EncodeOnce(fingerprint, lambda: _LongTextEncoder(load(), long_texts))
     how = _HOW_LONG_TEXTS_ARE_READ[long_texts]
@@ -169,9 +169,7 @@ def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dic
     for group in groups.values():
         views = tuple(encoder.view for encoder in group.values())
         together = {
-            fingerprint: EncodeOnce(
-                fingerprint, partial(_load_one, encoder.directory, settings.encode.token_budget, views, number)
-            )
+            fingerprint: EncodeOnce(fingerprint, partial(_load_one, encoder.directory, settings.encode, views, number))
             for number, (fingerprint, encoder) in enumerate(group.items())
         }
         share_passes(list(together.values()), _encode_together)
@@ -179,8 +177,8 @@ def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dic
     return found
 
 
-def _load_one(directory: Path, token_budget: int, views: tuple[EncoderView, ...], number: int) -> Encoder:
-    return load_views(directory, token_budget, views)[number]
+def _load_one(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...], number: int) -> Encoder:
+    return load_views(directory, encode, views)[number]
 
 
 def _encode_together(

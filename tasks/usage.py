@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.store import Store
 from llm2vec_core.errors import CoreError
-from llm2vec_core.plan import Precision
+from llm2vec_core.modes import Precision
 from llm2vec_core.training.settings import read_curves
 from tasks.checkpoints import checkpoint_dir
 from tasks.refs import Usage
@@ -68,7 +68,7 @@ def embed_usage(settings: Settings, fingerprint: str, shards: Sequence[ShardRepo
     per_token = flops_per_token(
         architecture, None, sequence_tokens=max(1, tokens // documents), execution=Execution()
     ).forward
-    peak = peak_flops(store, settings.cost, "fp32")
+    peak = peak_flops(store, settings.cost, settings.encode.precision)
     return Usage(tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak)
 
 

@@ -117,6 +117,15 @@ def test_a_text_has_one_vector_whatever_its_company(checkpoint, texts, token_bud
     np.testing.assert_allclose(encoder.encode([texts[i] for i in order]), alone[order], atol=1e-5)
 
 
+def test_bf16_gives_nearly_the_same_vectors_in_fp32(checkpoint):
+    texts = [text for text in TEXTS if text]
+    exact = Encoder.load(checkpoint, device="cpu").encode(texts, normalize=True)
+    rounded = Encoder.load(checkpoint, device="cpu", precision="bf16").encode(texts, normalize=True)
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, exact)
+    assert (exact * rounded).sum(axis=1).min() > 0.999
+
+
 def test_left_and_right_padding_agree(checkpoint):
     encoder = Encoder.load(checkpoint)
     right = encoder.encode(TEXTS)

@@ -200,7 +200,7 @@ def test_the_largest_micro_batch_is_the_last_that_fits() -> None:
 
 
 def test_a_base_model_that_is_too_large_fits_in_no_micro_batch() -> None:
-    plan = _plan("Meta-LLaMA-3-8B", gpu="L4")
+    plan = _plan("Meta-LLaMA-3-8B", gpu="T4")
     assert [stage.largest_micro_batch_size for stage in plan.stages] == [0, 0]
     assert not plan.embed.fits
     assert ("mntp: largest micro batch", "none") in render_plan(plan)

@@ -43,7 +43,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Setti
         max_tokens=64,
     )
     checkpoint = store_checkpoint(store, folder / "made").fingerprint
-    encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode)
     schema = table_schema(encoder.embedding_dim)
     versions = {}
     for number, (kind, documents) in enumerate(zip(KINDS, (JOBS, RESUMES), strict=True)):
@@ -107,7 +107,7 @@ def test_what_no_leg_brings_has_scores_but_no_ranks(settings: Settings) -> None:
 
 def test_sentences_are_paired_by_the_encoder(settings: Settings) -> None:
     found = explain(settings, job="j1", resume="r1")
-    encoder = load_encoder(checkpoint_dir(settings.store(), found["checkpoint"]), settings.encode.token_budget)
+    encoder = load_encoder(checkpoint_dir(settings.store(), found["checkpoint"]), settings.encode)
     for pair in found["sentences"]:
         left, right = encoder.encode([pair["job"], pair["resume"]], normalize=True)
         assert pair["cosine"] == pytest.approx(float(left @ right), abs=1e-4)

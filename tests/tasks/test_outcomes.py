@@ -189,10 +189,11 @@ def test_everything_that_decides_a_score_decides_its_key(monkeypatch: pytest.Mon
         outcome_key(System("encoder", "lexical"), NamedTask()),
         outcome_key(replace(dense(), instructed=True), NamedTask()),
         outcome_key(dense(), NamedTask(content_sha256="decaf")),
+        outcome_key(dense(), NamedTask(), dtype="bfloat16"),
     }
     monkeypatch.setattr("tasks.outcomes.importlib.metadata.version", lambda name: f"another {name}")
     keys.add(outcome_key(dense(), NamedTask()))
-    assert len(keys) == 7
+    assert len(keys) == 8
 
 
 def test_what_a_report_calls_a_system_or_a_task_does_not_decide_the_key() -> None:

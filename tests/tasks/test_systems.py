@@ -63,7 +63,7 @@ def test_long_texts_are_read_as_they_would_be_served(
     encoders = [each.system.encoder for each in (cut, parts, sections, hybrid)]
     assert len({each.fingerprint for each in encoders if each}) == 3
     directory = resolve_encoder(settings, parse_encoder_name(str(tiny_base))).directory
-    (encoder,) = load_views(directory, settings.encode.token_budget, (EncoderView(),))
+    (encoder,) = load_views(directory, settings.encode, (EncoderView(),))
     for found, encode in zip(
         encoders, (encoder.encode_counted, encoder.encode_in_parts, encoder.encode_in_sections), strict=False
     ):
