@@ -85,7 +85,7 @@ def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_ni
 
     with monkeypatch.context() as patched:
         patched.setattr(stage, fail)
-        for task in ("ingest_kind", "encode_shard", "promote_tables"):  # no waiting for retries in a test
+        for task in ("ingest_kind", "encode_shards", "promote_tables"):  # no waiting for retries in a test
             module = "tasks.ingest" if task == "ingest_kind" else "tasks.embed"
             patched.setattr(f"{module}.{task}.retries", 0)
         with pytest.raises(type(failure)):
