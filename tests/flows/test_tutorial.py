@@ -25,7 +25,7 @@ def test_the_tutorial_leads_to_ranked_resumes(tmp_path, monkeypatch, capsys, tin
         Path(name).write_text(content)
     Path("l2v.toml").write_text(blocks("toml")[0])
     tiny = ["--profile", "tiny", "--set", f"train.base_model={tiny_base}"]
-    commands = [line.strip() for block in blocks("") for line in block.splitlines()]
+    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("l2v ")]
     assert commands[0] == "l2v nightly"
     assert run(["nightly", *tiny, "--json"]) == 0
     night = json.loads(capsys.readouterr().out)
