@@ -117,6 +117,9 @@ class EvaluateSettings(_Section):
     references: list[str] = Field(
         [], description="encoders by name that a night's report shows beside its own; they are never served"
     )
+    reports_url: str | None = Field(
+        None, description="address at which reports/ of the home is served to browsers; links name files when not given"
+    )
     min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
     gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")
 
