@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -116,7 +117,8 @@ class _ProgressArtifact:
 
     def _tell(self, percent: float) -> None:
         if self._id is None:
+            key = re.sub(r"[^a-z0-9]+", "-", self._description.lower()).strip("-")
             # Called from synchronous code, so this is the id and no coroutine.
-            self._id = cast(UUID, create_progress_artifact(percent, description=self._description))
+            self._id = cast(UUID, create_progress_artifact(percent, key=key, description=self._description))
         else:
             update_progress_artifact(self._id, progress=percent)
