@@ -381,7 +381,7 @@ def _show_evaluation(call: _Call, request: RunRequest, report: EvaluateReport) -
         _print_json({"systems": report.systems, "report": path, **findings, **counts})
         return
     rows = report.score_rows()
-    _print_table(f"Report: {path}", list(rows[0]), [row.values() for row in rows])
+    _print_table(f"Report: {path}", list(rows[0]) if rows else [], [row.values() for row in rows])
     for sentence in (report.reason, *report.findings):
         if sentence:
             Console().print(sentence)
