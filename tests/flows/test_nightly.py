@@ -147,6 +147,9 @@ def test_the_night_is_told_in_artifacts(first_night):
     found = asyncio.run(pages())
     assert any(first_night[1].run_id in page for page in found["nightly"])
     assert any(first_night[1].report_path in page and "BM25" in page for page in found["evaluation"])
+    assert any(first_night[1].report_path in page for page in found["evaluation-report"])
+    assert all(page.startswith("data:image/png;base64,") for page in found["evaluation-main-scores"])
+    assert {"ingest-counts", "table-counts", "evaluation-scores", "evaluation-gate", "generation-gate"} <= found.keys()
 
 
 def test_the_report_is_one_page_with_every_system(first_night):
