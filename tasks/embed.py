@@ -77,7 +77,7 @@ def plan_shards(
 def encode_shards(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
     """Encode the documents of all planned shards and write them, in this process or on a Ray cluster.
 
-    One task for all shards: a task of Prefect for each takes longer than a GPU takes for a shard of a small encoder.
+    One task for all shards, of which a night may have thousands: every task of Prefect is reported to the server.
 
     Raises:
         InputError: Ray is wanted and not installed.
