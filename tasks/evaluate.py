@@ -63,9 +63,10 @@ def evaluate_recipe(
     Args:
         settings: Settings of the run.
         base: The recipe's base model as it comes.
-        trained: The recipe's encoder; None when the recipe has no stages.
+        trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
         run_id: Run that evaluates.
     """
+    trained = trained if trained is not None and trained.trained else None
     store, margin = settings.store(), settings.evaluate.gate_margin
     eval_tasks = load_tasks(settings)
     fence = lease_of(store, run_id).check

@@ -30,6 +30,7 @@ def test_the_tutorial_leads_to_ranked_resumes(tmp_path, monkeypatch, capsys, tin
     assert run(["nightly", *tiny, "--json"]) == 0
     night = json.loads(capsys.readouterr().out)
     assert night["stages"]["match"]["rows"] == 18
+    assert night["training_steps"] == 0, "of six texts nothing is learned"
     assert commands[1].startswith('l2v search "keeps cloud platforms running" --in resumes')
     assert run(["search", "keeps cloud platforms running", "--in", "resumes", "--explain", *tiny]) == 0
     with duckdb.connect() as connection:
