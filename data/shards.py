@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,12 @@ def drop_shards(store: Store, *, fingerprint: str) -> None:
     store.delete(f"shards/{fingerprint}")
 
 
+def shard_key(contents: Iterable[str], *, fingerprint: str, encode_key: str) -> str:
+    """Where the shard of some contents lies in the store, whatever their order."""
+    keys = sorted(embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents)
+    return f"shards/{fingerprint}/{sha256_json(keys)[:32]}.parquet"
+
+
 def write_shard(
     store: Store,
     contents: Sequence[str],
@@ -73,7 +79,7 @@ def write_shard(
         encode_key: Settings that they were made with.
 
     Returns:
-        Id of the shard.
+        Where it lies in the store.
 
     Raises:
         StoreError: A vector is not finite or has no length, which no text can have.
@@ -86,7 +92,6 @@ def write_shard(
             hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; it was not used further.",
         )
     keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
-    shard_id = sha256_json(sorted(keys))[:32]
     table = pa.table(
         {
             "embed_key": pa.array(keys, pa.string()),
@@ -98,8 +103,9 @@ def write_shard(
     checksums = {_KEYS_CHECKSUM: _checksum_of_keys(table), _VECTORS_CHECKSUM: _checksum_of_vectors(vectors)}
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(checksums), buffer, compression="zstd", write_page_checksum=True)
-    store.put_if_absent(f"shards/{fingerprint}/{shard_id}.parquet", buffer.getvalue())
-    return shard_id
+    shard = shard_key(contents, fingerprint=fingerprint, encode_key=encode_key)
+    store.put_if_absent(shard, buffer.getvalue())
+    return shard
 
 
 def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:

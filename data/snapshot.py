@@ -943,7 +943,8 @@ def _nothing_kept(kind: DocumentKind, staged: _Staged) -> InputError:
     reasons = ", ".join(f"{reason} ({count})" for reason, count in staged.reasons.most_common(3))
     return InputError(
         f"None of the {rows_in} rows of {names} became a {kind} document; reasons: {reasons or 'there are no rows'}.",
-        hint="Check the path, and that id_field, title_field and text_field name the right fields.",
+        hint="Check the path, that the files are UTF-8, and that id_field, title_field and text_field name the right "
+        "fields.",
     )
 
 

@@ -204,9 +204,11 @@ def find_files(path: str) -> list[tuple[Path, str]]:
         if not candidate.is_dir() and not _is_hidden(candidate.relative_to(base))
     ]
     if not found:
+        is_there = Path(path).expanduser().exists() or any(char in path for char in "*?[")
         raise InputError(
-            f"'{path}' has no files to read; expected {_expected()}.",
-            hint="Check the path; a relative one starts at the working directory, hidden files are skipped.",
+            f"'{path}' {'has no files to read' if is_there else 'does not exist'}; expected {_expected()}.",
+            hint=f"Check the path; a relative one starts at the working directory ({Path.cwd()}), hidden files are "
+            "skipped.",
         )
     named, inside = Path(path).expanduser(), base.resolve()
     outside = sorted(
@@ -223,7 +225,8 @@ def find_files(path: str) -> list[tuple[Path, str]]:
         raise InputError(
             f"'{path}' has {len(strange)} file(s) of a type that cannot be read: {_shown(strange)}; "
             f"expected {_expected()}.",
-            hint="Move them away, or name the wanted files with a glob such as 'folder/*.jsonl'.",
+            hint="Save a spreadsheet as 'CSV UTF-8'; move other files away, or name the wanted ones with a glob "
+            "such as 'folder/*.jsonl'.",
         )
     return sorted(found, key=lambda pair: pair[1])
 
@@ -484,11 +487,18 @@ def _read_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
         ) from error
     if header is None:
         raise _empty(path)
-    joined = "".join(header)
+    joined = ",".join(header)
     if has_surrogates(joined) or "\0" in joined:
         raise InputError(
             f"'{path}' has a header that is not UTF-8: {make_excerpt(joined)}",
-            hint="Convert the file to UTF-8, for example with iconv.",
+            hint="Convert the file to UTF-8, for example with iconv, or save the spreadsheet as 'CSV UTF-8'.",
+        )
+    separator = next((found for found in ";\t|" if len(header) == 1 and found in joined), None)
+    if separator is not None:
+        raise InputError(
+            f"'{path}' has a header of one column, {make_excerpt(joined)}, as if {separator!r} separated the columns; "
+            "expected commas.",
+            hint="Save the file with commas between the columns and quotes around cells that hold commas.",
         )
     return header
 

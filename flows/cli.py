@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -379,12 +380,8 @@ def _show_evaluation(call: _Call, request: RunRequest, report: EvaluateReport) -
         counts = {"computed": report.computed, "reused": report.reused, "seconds": report.seconds}
         _print_json({"systems": report.systems, "report": path, **findings, **counts})
         return
-    rows = [
-        (system["name"], name, f"{score['main_score']:.2f}", _interval(score), f"{score['seconds']:,.1f}")
-        for system in report.systems
-        for name, score in system["tasks"].items()  # type: ignore[attr-defined]
-    ]
-    _print_table(f"Report: {path}", ["system", "task", "main score", "95 % interval", "seconds"], rows)
+    rows = report.score_rows()
+    _print_table(f"Report: {path}", list(rows[0]) if rows else [], [row.values() for row in rows])
     for sentence in (report.reason, *report.findings):
         if sentence:
             Console().print(sentence)
@@ -413,10 +410,6 @@ def _evaluation_overrides(
     if max_items is not None:
         overrides["evaluate.max_items"] = max_items
     return overrides
-
-
-def _interval(score: dict[str, Any]) -> str:
-    return "" if score["ci_low"] is None else f"{score['ci_low']:.1f} to {score['ci_high']:.1f}"
 
 
 @_command(app)
@@ -675,7 +668,8 @@ def rollback_generation(call: _Call) -> None:
 
 
 def main() -> None:
-    """Entry point of ``l2v``."""
+    """Entry point of ``l2v``. Being told to end (SIGTERM) is being interrupted: what a run holds is given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -706,9 +700,26 @@ def run(arguments: list[str]) -> int:
         )
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
+        if _is_without_answer(error):
+            return _fail(f"The Prefect server does not answer ({error}).", _lost_server_hint(), code=1, as_json=as_json)
         hint = "Set LLM2VEC_DEBUG=1 for the traceback; please report it as a bug."
         return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
     return result if isinstance(result, int) else 0
+
+
+def _is_without_answer(error: BaseException) -> bool:
+    """Whether a request got no answer: the server is not there, or went away with a run that was being stopped."""
+    httpx = sys.modules.get("httpx")  # Prefect's, once it is in use
+    causes = (error, error.__cause__)
+    return httpx is not None and any(isinstance(each, httpx.TransportError) for each in causes)
+
+
+def _lost_server_hint() -> str:
+    again = "Run the same command again: it goes on where it stopped."
+    url = os.environ.get("PREFECT_API_URL")
+    if url is None:
+        return f"The embedded one ends when a run is stopped. {again}"
+    return f"See that it is up at {mask_credentials(url)}, or unset PREFECT_API_URL to use the embedded one. {again}"
 
 
 def _prepare_prefect(request: RunRequest) -> None:

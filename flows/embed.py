@@ -8,10 +8,10 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
+from tasks.artifacts import publish_table
 from tasks.embed import (
     build_indexes,
-    encode_shard,
-    encode_shards_on_ray,
+    encode_shards,
     latest_snapshots,
     plan_shards,
     promote_tables,
@@ -39,17 +39,14 @@ def embed(
     with request.recorded("embed") as run:
         snapshots = latest_snapshots(settings.store())
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
-        if settings.encode.engine == "ray":
-            shards = encode_shards_on_ray(settings, fingerprint, plans)
-        else:
-            shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
+        shards = encode_shards(settings, fingerprint, plans)
         tables = [
             update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
             for kind, snapshot_id in snapshots.items()
         ]
         tables = [build_indexes(settings, fingerprint, table, run_id=run.id) for table in tables]
         generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run.id)
-        return run.did(
+        report = run.did(
             EmbedReport(
                 generation=generation,
                 checkpoint=fingerprint,
@@ -63,3 +60,5 @@ def embed(
                 seconds=time.monotonic() - started,
             )
         )
+    publish_table("table-counts", [table.model_dump() for table in tables], description=f"Tables of run {run.id}")
+    return report

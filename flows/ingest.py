@@ -8,6 +8,7 @@ from data.schema import KINDS, DocumentKind
 from data.sources import SourceConfig
 from flows.names import run_name
 from flows.request import RunRequest
+from tasks.artifacts import publish_table
 from tasks.ingest import ingest_kind
 from tasks.refs import IngestReport
 
@@ -28,4 +29,8 @@ def ingest(
     settings = request.settings()
     with request.recorded("ingest") as run:
         kinds = [kind] if kind else KINDS
-        return [run.did(ingest_kind(settings, each, run_id=run.id, sources=sources)) for each in kinds]
+        reports = [run.did(ingest_kind(settings, each, run_id=run.id, sources=sources)) for each in kinds]
+    publish_table(
+        "ingest-counts", [report.model_dump() for report in reports], description=f"Rows read by run {run.id}"
+    )
+    return reports

@@ -30,7 +30,7 @@ from tasks.refs import (
     StageReport,
     TrainReport,
 )
-from tasks.reports import report_location, report_markdown
+from tasks.reports import report_location
 from tasks.runs import peak_rss_bytes, usage_of
 from tasks.settings import Settings
 from tasks.usage import Cost, estimate_cost
@@ -132,11 +132,8 @@ def _told(report: _Stage) -> _Stage:
 
 
 def _publish(settings: Settings, report: NightlyReport) -> None:
-    """Artifacts of the night: what it did, and the evaluation."""
+    """Artifacts of the night, beside those of its stages."""
     publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
-    evaluation = report_markdown(settings.store(), report.evaluated.report)
-    page = f"[The full report]({report.report_path}) with plots is a file on the worker.\n\n{evaluation}"
-    publish_markdown("evaluation", page, description=f"Evaluation of night {report.run_id}")
     if report.refusal:
         emit_refusal(report.run_id, report.refusal)
     if report.audited is not None:

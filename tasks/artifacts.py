@@ -1,20 +1,27 @@
-"""What a person sees while a run goes on: progress on the terminal and as Prefect artifacts, Markdown summaries."""
+"""What a person sees of a run: progress on the terminal; in the Prefect UI progress, pages, tables, plots and links.
+
+Outside of a run nothing is published: no server is called.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tasks.console import STDERR
@@ -55,13 +62,32 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 
 
 def publish_markdown(key: str, markdown: str, *, description: str) -> None:
-    """Keep a Markdown page with the run, for the Prefect UI."""
-    create_markdown_artifact(markdown, key=key, description=description)
+    """Keep a Markdown page with the run."""
+    if _is_in_run():
+        create_markdown_artifact(markdown, key=key, description=description)
 
 
-def publish_table(key: str, rows: list[dict[str, Any]], *, description: str) -> None:
-    """Keep a table with the run, for the Prefect UI."""
-    create_table_artifact(rows, key=key, description=description)
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], *, description: str) -> None:
+    """Keep a table with the run."""
+    if _is_in_run():
+        create_table_artifact([dict(row) for row in rows], key=key, description=description)
+
+
+def publish_link(key: str, url: str, *, text: str, description: str) -> None:
+    """Keep a link with the run."""
+    if _is_in_run():
+        create_link_artifact(url, link_text=text, key=key, description=description)
+
+
+def publish_plot(key: str, png: bytes, *, description: str) -> None:
+    """Keep a plot with the run; it travels in its address, since a browser does not reach the store."""
+    if _is_in_run():
+        address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        create_image_artifact(address, key=key, description=description)
+
+
+def _is_in_run() -> bool:
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
 
 
 class _ProgressArtifact:
@@ -91,7 +117,8 @@ class _ProgressArtifact:
 
     def _tell(self, percent: float) -> None:
         if self._id is None:
+            key = re.sub(r"[^a-z0-9]+", "-", self._description.lower()).strip("-")
             # Called from synchronous code, so this is the id and no coroutine.
-            self._id = cast(UUID, create_progress_artifact(percent, description=self._description))
+            self._id = cast(UUID, create_progress_artifact(percent, key=key, description=self._description))
         else:
             update_progress_artifact(self._id, progress=percent)

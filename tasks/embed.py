@@ -73,27 +73,20 @@ def plan_shards(
     return plans
 
 
-@task(task_run_name="encode {plan.kind} shard", cache_policy=NO_CACHE, **STORAGE)
-def encode_shard(settings: Settings, fingerprint: str, plan: ShardPlan) -> ShardReport:
-    """Encode the documents of one planned shard and write it.
+@task(task_run_name="encode documents", cache_policy=NO_CACHE, **STORAGE)
+def encode_shards(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
+    """Encode the documents of all planned shards and write them, in this process or on a Ray cluster.
+
+    One task for all shards, of which a night may have thousands: every task of Prefect is reported to the server.
 
     Raises:
-        StoreError: The shard cannot be written; encoding it again is the only loss.
-    """
-    with progress(f"encode {plan.kind}s", len(plan.rows)) as advance:
-        return encode_planned(settings, fingerprint, plan, on_progress=advance)
-
-
-@task(task_run_name="encode shards on Ray", cache_policy=NO_CACHE, **STORAGE)
-def encode_shards_on_ray(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
-    """Encode all planned shards on the machines of a Ray cluster, which read from and write to the same store.
-
-    Raises:
-        InputError: Ray is not installed.
+        InputError: Ray is wanted and not installed.
         StoreError: A shard cannot be written; those that are finished are not encoded again.
     """
-    with progress("encode on Ray", sum(len(plan.rows) for plan in plans)) as advance:
-        return encode_on_ray(settings, fingerprint, plans, on_progress=advance)
+    with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
+        if settings.encode.engine == "ray":
+            return encode_on_ray(settings, fingerprint, plans, on_progress=advance)
+        return [encode_planned(settings, fingerprint, plan, on_progress=advance) for plan in plans]
 
 
 @task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from data.schema import DocumentKind, encoded_text
-from data.shards import write_shard
+from data.shards import shard_key, write_shard
 from data.snapshot import Snapshot, open_snapshot
 from tasks.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.settings import Settings
@@ -49,21 +49,21 @@ class ShardPlan(BaseModel):
 
 
 class ShardReport(BaseModel):
-    """What encoding one shard took."""
+    """What encoding one shard took; one that was there already took nothing."""
 
     model_config = ConfigDict(frozen=True)
 
     documents: int
-    tokens: int
-    padded_tokens: int
-    truncated: int
-    seconds: float
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
 
 
 def encode_planned(
     settings: Settings, fingerprint: str, plan: ShardPlan, *, on_progress: Callable[[int], None] | None = None
 ) -> ShardReport:
-    """Encode the documents of one planned shard and write it.
+    """Encode the documents of one planned shard and write it, unless it is there: a former try got as far.
 
     Args:
         settings: Settings of the run.
@@ -75,18 +75,17 @@ def encode_planned(
         StoreError: The shard cannot be written; encoding it again is the only loss.
     """
     store = settings.store()
-    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode)
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
+    encode_key = settings.encode.encode_key(plan.kind)
+    if store.exists(shard_key(texts, fingerprint=fingerprint, encode_key=encode_key)):
+        if on_progress is not None:
+            on_progress(len(texts))
+        return ShardReport(documents=len(texts))
+    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode)
     started = time.monotonic()
     encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)
     duration_s = time.monotonic() - started
-    write_shard(
-        store,
-        list(texts),
-        encoding.vectors,
-        fingerprint=fingerprint,
-        encode_key=settings.encode.encode_key(plan.kind),
-    )
+    write_shard(store, list(texts), encoding.vectors, fingerprint=fingerprint, encode_key=encode_key)
     return ShardReport(
         documents=len(texts),
         tokens=encoding.num_tokens,

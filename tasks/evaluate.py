@@ -28,13 +28,13 @@ from llm2vec_core.evaluation.report import Decision
 from llm2vec_core.evaluation.results import SystemReport
 from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, can_score
 from llm2vec_core.training.settings import read_curves
-from tasks.artifacts import Advance, progress
+from tasks.artifacts import Advance, progress, publish_link, publish_markdown, publish_plot, publish_table
 from tasks.cards import write_model_card
 from tasks.checkpoints import checkpoint_dir
 from tasks.encoders import resolve_ours
 from tasks.outcomes import OutcomeStore
 from tasks.refs import CheckpointRef, EvaluateReport
-from tasks.reports import build_report, keep_report
+from tasks.reports import build_report, keep_report, report_markdown, report_plots, report_url
 from tasks.settings import EvaluateSettings, Settings
 from tasks.systems import (
     NamedSystem,
@@ -63,9 +63,10 @@ def evaluate_recipe(
     Args:
         settings: Settings of the run.
         base: The recipe's base model as it comes.
-        trained: The recipe's encoder; None when the recipe has no stages.
+        trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
         run_id: Run that evaluates.
     """
+    trained = trained if trained is not None and trained.trained else None
     store, margin = settings.store(), settings.evaluate.gate_margin
     eval_tasks = load_tasks(settings)
     fence = lease_of(store, run_id).check
@@ -118,9 +119,10 @@ def evaluate_recipe(
     )
     for entry in dense:
         write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
-    return scorer.report(
+    found = scorer.report(
         keep_report(store, report), entries, decision=decision, served=preferred.fingerprint, refused=refused
     )
+    return _publish(settings, found, run_id)
 
 
 @task(task_run_name="evaluate {names}", cache_policy=NO_CACHE)
@@ -159,7 +161,8 @@ def evaluate_named(
         _write_mteb_results(Path(mteb_results), entries)
     report = build_report("Evaluation", [entry.scored for entry in entries], run_id=run_id, decision=decision)
     refused = decision is not None and decision.served != entries[0].name
-    return scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
+    found = scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
+    return _publish(settings, found, run_id)
 
 
 def load_tasks(settings: Settings) -> list[ScorableTask]:
@@ -275,6 +278,23 @@ class _Scorer:
             reused=self._outcomes.reused,
             seconds=time.monotonic() - self._started,
         )
+
+
+def _publish(settings: Settings, report: EvaluateReport, run_id: str) -> EvaluateReport:
+    """Scores, decision, page and plots for the Prefect UI."""
+    store, description = settings.store(), f"Evaluation of run {run_id}"
+    publish_table("evaluation-scores", report.score_rows(), description=description)
+    if report.reason:
+        verdict = {"refused": report.refused, "reason": report.reason, "findings": " ".join(report.findings)}
+        publish_table("evaluation-gate", [verdict], description=description)
+    page = report_url(settings, report.report)
+    publish_link("evaluation-report", page, text="The report as one page", description=description)
+    publish_markdown(
+        "evaluation", f"[As one page]({page})\n\n{report_markdown(store, report.report)}", description=description
+    )
+    for name, png in report_plots(store, report.report):
+        publish_plot(f"evaluation-{name.replace('_', '-')}", png, description=description)
+    return report
 
 
 def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.errors import InputError
 from data.schema import DocumentKind
-from data.snapshot import build_snapshot
+from data.snapshot import Snapshot, build_snapshot
 from data.sources import SourceConfig
 from tasks.policies import STORAGE
 from tasks.refs import IngestReport
@@ -65,5 +67,15 @@ def ingest_kind(
         rows_quarantined=sum(count.rows_quarantined for count in counts),
         rows_duplicate=sum(count.rows_duplicate for count in counts),
         rows_near_duplicate=sum(count.rows_near_duplicate for count in counts),
+        quarantine_reasons=_quarantine_reasons(snapshot, chosen),
         seconds=time.monotonic() - started,
     )
+
+
+def _quarantine_reasons(snapshot: Snapshot, sources: Iterable[str]) -> dict[str, int]:
+    """How many rows of some sources were rejected for each reason, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    for source in sources:
+        for batch in snapshot.quarantine_batches(source=source):
+            reasons.update(batch["reason"].to_pylist())
+    return dict(reasons.most_common())

@@ -76,12 +76,15 @@ class IngestReport(StageReport):
     rows_quarantined: int
     rows_duplicate: int
     rows_near_duplicate: int
+    quarantine_reasons: dict[str, int] = {}
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.quarantine_reasons.items())
         return (
             f"{self.rows_in:,} {self.kind} rows: {self.rows_kept:,} kept ({self.rows_duplicate:,} duplicates, "
             f"{self.rows_near_duplicate:,} near-duplicates), {self.rows_quarantined:,} quarantined"
+            f"{f' ({reasons})' if reasons else ''}"
         )
 
 
@@ -124,6 +127,20 @@ class EvaluateReport(StageReport):
     def sentence(self) -> str:
         """What it did, for logs and tables."""
         return f"{self.computed} scores computed, {self.reused} reused. {self.reason}".strip()
+
+    def score_rows(self) -> list[dict[str, str]]:
+        """Every score of every system, for tables."""
+        return [
+            {
+                "system": str(system["name"]),
+                "task": task,
+                "main score": f"{score['main_score']:.2f}",
+                "95 % interval": "" if score["ci_low"] is None else f"{score['ci_low']:.1f} to {score['ci_high']:.1f}",
+                "seconds": f"{score['seconds']:,.1f}",
+            }
+            for system in self.systems
+            for task, score in system["tasks"].items()  # type: ignore[attr-defined]
+        ]
 
 
 class EmbedReport(StageReport):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from data.errors import StoreError
 from data.schema import canonical_json, sha256_json
@@ -15,6 +16,7 @@ from data.store import Store
 from llm2vec_core.evaluation.compare import ScoredSystem, compare_systems
 from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, plots, render_html, render_markdown
 from llm2vec_core.training.settings import StageCurve
+from tasks.settings import Settings
 from tasks.writing import utc_now
 
 _LATEST_KEY = "reports/latest.json"
@@ -68,6 +70,23 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
 def report_location(store: Store, report: str, suffix: str) -> str:
     """Where a kept report lies as ``html``, ``md`` or ``json``."""
     return store.location(f"reports/{report}/report.{suffix}")
+
+
+def report_url(settings: Settings, report: str) -> str:
+    """Address of a kept report's page: where the reports are served to browsers, else that of the file."""
+    served_at = settings.evaluate.reports_url
+    if served_at is not None:
+        return f"{served_at.rstrip('/')}/{report}/report.html"
+    location = report_location(settings.store(), report, "html")
+    return location if "://" in location else Path(location).as_uri()
+
+
+def report_plots(store: Store, report: str) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG file of each plot of a kept report."""
+    for key in store.list(f"reports/{report}"):
+        path = PurePosixPath(key)
+        if path.suffix == ".png" and (png := store.read(key)) is not None:
+            yield path.stem, png
 
 
 def report_markdown(store: Store, report: str) -> str:

@@ -51,6 +51,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def _without_credentials(url: str | None, *, expected: str) -> str | None:
+    """Refuse a URL that holds credentials: runs keep their settings."""
+    if url is not None and has_credentials(url):
+        raise ValueError(f"'{mask_credentials(url)}' holds credentials, which runs would keep; expected {expected}")
+    return url
+
+
 class EncodeSettings(_Section):
     """How documents are encoded."""
 
@@ -125,8 +132,16 @@ class EvaluateSettings(_Section):
     references: list[str] = Field(
         [], description="encoders by name that a night's report shows beside its own; they are never served"
     )
+    reports_url: str | None = Field(
+        None, description="address at which reports/ of the home is served to browsers; links name files when not given"
+    )
     min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
     gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")
+
+    @field_validator("reports_url")
+    @classmethod
+    def _has_no_credentials(cls, url: str | None) -> str | None:
+        return _without_credentials(url, expected="an address that a browser opens without them")
 
 
 class JudgmentSettings(_Section):
@@ -184,12 +199,7 @@ class LineageSettings(_Section):
     @field_validator("endpoint")
     @classmethod
     def _has_no_credentials(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and has_credentials(endpoint):
-            raise ValueError(
-                f"'{mask_credentials(endpoint)}' holds credentials, which runs would keep; "
-                "expected a bearer token in the environment variable OPENLINEAGE_API_KEY"
-            )
-        return endpoint
+        return _without_credentials(endpoint, expected="a bearer token in the environment variable OPENLINEAGE_API_KEY")
 
 
 class DeploymentSettings(_Section):

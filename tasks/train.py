@@ -96,7 +96,7 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
     work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
     begun = _begun(settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
-    with progress(f"train {recipe.base_model}", num_steps) as advance:
+    with progress("train", num_steps) as advance:
 
         def on_step(step: StepLog) -> None:
             rate = step.tokens / step.seconds if step.seconds else 0.0

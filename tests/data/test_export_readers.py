@@ -31,7 +31,7 @@ def exported(tmp_path, monkeypatch):
     match = {"direction": "resumes_for_job", "score": 0.1, "matched_terms": ["ward"]}
     rows = {
         "jobs": [
-            {"doc_id": "j1", "title": "Nurse", "content_sha256": "c1", "num_chars": 10, "metadata": "{}"},
+            {"doc_id": "j1", "title": "Nurse", "content_sha256": "c1", "num_chars": 10, "metadata": '{"city": "York"}'},
             {"doc_id": "j2", "title": "Carer", "content_sha256": "c2", "num_chars": 12, "metadata": "{}"},
         ],
         "resumes": [
@@ -63,9 +63,18 @@ def exported(tmp_path, monkeypatch):
 
 def test_duckdb(exported):
     duckdb = pytest.importorskip("duckdb")
-    ranking, dictionary = blocks("DuckDB", "sql")
+    ranking, best, dates, dictionary = blocks("DuckDB", "sql")
     with duckdb.connect() as connection:
         assert connection.execute(ranking).fetchall() == [("Ward nurse", 2)]
+        assert connection.execute(best).fetchall() == [
+            ("Carer", None, 1, "", ["ward"]),
+            ("Carer", None, 2, "", ["ward"]),
+            ("Nurse", "York", 1, "", ["ward"]),
+        ]
+        assert connection.execute(dates).fetchall() == [
+            ("Carer", date(2026, 3, 1), date(2026, 3, 1)),
+            ("Nurse", date(2026, 3, 1), date(2026, 3, 1)),
+        ]
         ((found,),) = connection.execute(dictionary).fetchall()
         assert found.startswith('[{"column": "doc_id", "type": "string"')
         vectors = "SELECT vector FROM read_parquet('var/exports/v1/*/date=*/kind=vectors/*.parquet')"

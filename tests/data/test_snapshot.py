@@ -266,7 +266,7 @@ def test_nothing_to_embed_is_the_callers_mistake_and_changes_nothing(store, tmp_
 
 def test_a_fault_in_one_source_changes_nothing(store, tmp_path):
     good = write(tmp_path / "a.jsonl", [posting(1)])
-    with pytest.raises(InputError, match="no files to read"):
+    with pytest.raises(InputError, match=r"gone.csv' does not exist"):
         build(store, good=good, zz=tmp_path / "gone.csv")
     assert state(store) == {}
 

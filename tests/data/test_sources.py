@@ -136,11 +136,14 @@ def test_a_file_of_blank_lines_is_empty(tmp_path):
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("path", ["gone.jsonl", "gone/*.jsonl", "folder"])
-def test_nothing_found_names_what_is_expected(tmp_path, path):
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("gone.jsonl", "does not exist"), ("gone/*.jsonl", "has no files to read"), ("folder", "has no files to read")],
+)
+def test_nothing_found_names_what_is_expected(tmp_path, path, found):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / ".hidden.jsonl").write_bytes(row(1))
-    with pytest.raises(InputError, match=r"no files to read; expected files ending in \.jsonl, \.csv"):
+    with pytest.raises(InputError, match=rf"{found}; expected files ending in \.jsonl, \.csv"):
         read(tmp_path / path)
 
 
@@ -244,7 +247,8 @@ def test_a_quote_that_is_never_closed_says_which_lines_it_took(tmp_path):
     [
         (b"id,body", "no text column.*columns found: body, id"),
         (b"key,text", "no id column 'id'"),
-        (b"id;text", "columns found: id;text"),
+        (b"id;text", "one column, id;text, as if ';' separated"),
+        (b"id\ttext", r"as if '\\t' separated the columns; expected commas"),
         (b"id,text,text", "2 columns named 'text'"),
         (b"id,t\xe9xt", "not UTF-8"),
     ],

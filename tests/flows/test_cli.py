@@ -1,13 +1,17 @@
 """The command line: exit codes, one JSON object, one clear sentence."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from data.generations import read_pointer
 from data.lease import hold_lease
 from data.store import LocalStore
+from flows import cli
 from flows.cli import run
 
 
@@ -54,6 +58,35 @@ def test_a_held_lease_is_exit_3(capsys, tmp_path):
         code, result, _ = call(capsys, "generations", "rollback")
     assert code == 3
     assert "other-run" in result["error"]
+
+
+@pytest.mark.parametrize("is_told_by_prefect", [False, True])
+def test_a_server_that_does_not_answer_is_no_bug(capsys, monkeypatch, is_told_by_prefect):
+    lost = httpx.ConnectError("Connection refused")
+
+    def without_server(*_):
+        if is_told_by_prefect:
+            raise RuntimeError("Failed to reach API at http://127.0.0.1:1/api") from lost
+        raise lost
+
+    monkeypatch.setattr("flows.export.export", without_server)
+    code, result, _ = call(capsys, "export")
+    assert code == 1
+    assert "server does not answer" in result["error"]
+    assert "same command again" in result["hint"] and "bug" not in result["hint"]
+
+
+def test_being_told_to_end_is_being_interrupted(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["l2v", "match"])
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert ended.value.code == 1
+    assert "goes on where it stopped" in capsys.readouterr().err
 
 
 def test_status_of_an_empty_home(capsys, tmp_path):

@@ -85,7 +85,7 @@ def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_ni
 
     with monkeypatch.context() as patched:
         patched.setattr(stage, fail)
-        for task in ("ingest_kind", "encode_shard", "promote_tables"):  # no waiting for retries in a test
+        for task in ("ingest_kind", "encode_shards", "promote_tables"):  # no waiting for retries in a test
             module = "tasks.ingest" if task == "ingest_kind" else "tasks.embed"
             patched.setattr(f"{module}.{task}.retries", 0)
         with pytest.raises(type(failure)):
@@ -147,6 +147,9 @@ def test_the_night_is_told_in_artifacts(first_night):
     found = asyncio.run(pages())
     assert any(first_night[1].run_id in page for page in found["nightly"])
     assert any(first_night[1].report_path in page and "BM25" in page for page in found["evaluation"])
+    assert any(first_night[1].report_path in page for page in found["evaluation-report"])
+    assert all(page.startswith("data:image/png;base64,") for page in found["evaluation-main-scores"])
+    assert {"ingest-counts", "table-counts", "evaluation-scores", "evaluation-gate", "generation-gate"} <= found.keys()
 
 
 def test_the_report_is_one_page_with_every_system(first_night):

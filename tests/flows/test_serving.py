@@ -20,7 +20,7 @@ def test_the_programs_of_the_page_give_the_vectors_of_the_encoder(tmp_path, monk
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
     name = f"{tiny_base}+bidirectional+mean"
-    assert "l2v convert --to served --checkpoint" in PAGE
+    assert "l2v convert --to served " in PAGE
     assert run(["convert", "--to", "served", "--checkpoint", name, "--set", "train.max_tokens=64", "--json"]) == 0
     made = json.loads(capfd.readouterr().out)  # one object, whatever the exporter says
     proven = [proof["runtime"] for proof in made["proofs"] if proof["status"] == "proven"]

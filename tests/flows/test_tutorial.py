@@ -25,11 +25,12 @@ def test_the_tutorial_leads_to_ranked_resumes(tmp_path, monkeypatch, capsys, tin
         Path(name).write_text(content)
     Path("l2v.toml").write_text(blocks("toml")[0])
     tiny = ["--profile", "tiny", "--set", f"train.base_model={tiny_base}"]
-    commands = [line.strip() for block in blocks("") for line in block.splitlines()]
+    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("l2v ")]
     assert commands[0] == "l2v nightly"
     assert run(["nightly", *tiny, "--json"]) == 0
     night = json.loads(capsys.readouterr().out)
     assert night["stages"]["match"]["rows"] == 18
+    assert night["training_steps"] == 0, "of six texts nothing is learned"
     assert commands[1].startswith('l2v search "keeps cloud platforms running" --in resumes')
     assert run(["search", "keeps cloud platforms running", "--in", "resumes", "--explain", *tiny]) == 0
     with duckdb.connect() as connection:

@@ -48,6 +48,8 @@ def train(base: Path, work_dir: Path, stage: str = "never", step: int = 0) -> su
 
 
 @pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.timeout(900)  # several processes load torch, one after the other
 def test_killed_twice_training_ends_with_the_weights_of_one_run(tiny_base, tmp_path):
     for stage, step in (("mntp", 3), ("simcse", 5)):
         assert train(tiny_base, tmp_path / "killed", stage, step).returncode == -signal.SIGKILL

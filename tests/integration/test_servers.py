@@ -129,6 +129,7 @@ def l2v(servers: Servers, *arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(900)
 class TestWithoutWorkers:
     """What the server holds after `prefect deploy --all` and `l2v automations`; short enough for every commit."""
@@ -168,7 +169,7 @@ def workers(api: Api, servers: Servers) -> None:
 @pytest.mark.usefixtures("workers")
 @pytest.mark.timeout(3000)
 class TestWithWorkers:
-    """In this order: each test starts from what the former left."""
+    """Each test starts from whatever the former left, the first of them from an empty state."""
 
     def test_a_scheduled_night_completes_on_both_pools(self, api, servers, night):
         run_id = api.schedule("nightly", in_s=5)
@@ -209,6 +210,7 @@ class TestWithWorkers:
         wait_for(lambda: lease_is_free(night), "a free lease", timeout_s=60)
         assert read_pointer(LocalStore(night.home)) == before
 
+    @pytest.mark.ci
     def test_a_night_whose_machine_died_is_marked_crashed_and_started_again(self, api, servers, night):
         script = (
             "from flows.automations import AutomationSettings, apply_automations;"

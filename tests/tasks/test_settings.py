@@ -52,6 +52,7 @@ def test_the_hint_for_an_unknown_key_lists_its_neighbours(profile):
     ("key", "value", "told"),
     [
         ("lineage.endpoint", "https://me:hunter2@host/lineage", "OPENLINEAGE_API_KEY"),
+        ("evaluate.reports_url", "https://me:hunter2@host/reports", "a browser opens"),
         ("sources.cvs.path", "s3://me:hunter2@bucket/cvs", "fetch the files first"),
         ("match.top_k", "https://me:hunter2@host", "valid integer"),
     ],

@@ -21,7 +21,7 @@ from data.shards import list_shards
 from data.snapshot import build_snapshot, open_snapshot
 from data.sources import SourceConfig
 from tasks import ray_engine
-from tasks.checkpoints import build_untrained
+from tasks.checkpoints import build_untrained, encode_documents
 from tasks.embed import latest_snapshots, plan_shards
 from tasks.encoding import encode_planned
 from tasks.settings import EncodeSettings, Settings
@@ -106,6 +106,23 @@ def test_shards_in_a_bucket_make_the_table_of_a_directory(night, tmp_path, tiny_
     encode_all(settings, fingerprint, plans)
     encode_all(others, fingerprint, plans)
     assert_same_tables(settings, others, fingerprint)
+
+
+def test_a_second_try_encodes_only_what_the_first_did_not_get_to(night, monkeypatch):
+    settings, fingerprint, plans = night
+    encode_all(settings, fingerprint, plans[:-1])
+    encoded = []
+    monkeypatch.setattr(
+        "tasks.encoding.encode_documents",
+        lambda encoder, texts, *rest, **options: (
+            encoded.append(len(texts)) or encode_documents(encoder, texts, *rest, **options)
+        ),
+    )
+    done = []
+    reports = [encode_planned(settings, fingerprint, plan, on_progress=done.append) for plan in plans]
+    assert encoded == [len(plans[-1].rows)]
+    assert sum(report.documents for report in reports) == sum(done) == 28, "all of them are there now"
+    assert [report.tokens > 0 for report in reports] == [False] * 7 + [True]
 
 
 WORKER = """
