@@ -6,6 +6,7 @@ import time
 
 from prefect import flow
 
+from flows.encode import encode_together
 from flows.names import run_name
 from flows.request import RunRequest
 from tasks.embed import (
@@ -41,6 +42,8 @@ def embed(
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
         if settings.encode.engine == "ray":
             shards = encode_shards_on_ray(settings, fingerprint, plans)
+        elif settings.deployments.encoders > 1 and len(plans) > 1:
+            shards = encode_together(request.of_parent(run.id), fingerprint, plans)
         else:
             shards = [encode_shard(settings, fingerprint, plan) for plan in plans]
         tables = [
