@@ -96,3 +96,39 @@ def first_of_each(digests: Digests) -> NDArray[np.bool_]:
     is_first = np.zeros(len(digests), dtype=np.bool_)
     is_first[np.unique(digests, return_index=True)[1]] = True
     return is_first
+
+
+class FirstRows:
+    """Where each digest of a growing column stood first; some 24 bytes for each different one.
+
+    Sorted runs, each at least twice as long as the next: adding costs a few searches and, now and then, a merge.
+    """
+
+    def __init__(self) -> None:
+        """Begin without rows."""
+        self._runs: list[tuple[Digests, NDArray[np.int64]]] = []
+        self._num_rows = 0
+
+    def __len__(self) -> int:
+        """Number of rows added."""
+        return self._num_rows
+
+    def add(self, digests: Digests) -> NDArray[np.int64]:
+        """Add rows; for each of them the first row with an equal digest, itself where there is none before."""
+        different, places, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        firsts = self._num_rows + places
+        is_new = np.ones(len(different), dtype=np.bool_)
+        for keys, rows in self._runs:
+            at = np.minimum(np.searchsorted(keys, different), len(keys) - 1)
+            is_there = keys[at] == different
+            firsts[is_there] = rows[at[is_there]]
+            is_new &= ~is_there
+        self._num_rows += len(digests)
+        if is_new.any():
+            self._runs.append((different[is_new], firsts[is_new]))
+        while len(self._runs) > 1 and 2 * len(self._runs[-1][0]) > len(self._runs[-2][0]):
+            (keys, rows), (more_keys, more_rows) = self._runs[-2:]
+            keys, rows = np.concatenate([keys, more_keys]), np.concatenate([rows, more_rows])
+            order = np.argsort(keys, kind="stable")  # of two sorted runs: one pass
+            self._runs[-2:] = [(keys[order], rows[order])]
+        return firsts[inverse]

@@ -3,7 +3,8 @@
 The one thing that rewrites what is at rest. Snapshots get successors under new ids, tables new versions that share no
 file with the former ones, pointers and their history the new names; shards, matches and exports lose rows; what is
 made again by itself (reports, outcomes of evaluations, training state, leftovers) is removed where it holds anything.
-Then a scan of the whole home directory (``scan``) must find nothing.
+Then a scan of the whole home (``scan``) must find nothing: of its directory, or of every object of its prefix in a
+bucket, and of what this machine keeps beside the bucket. Copies on other machines are out of reach.
 
 A journal under ``erasures/`` says what is being erased while it is, in the person's own words where the scan needs
 them; it is removed at the end. An erasure that was killed is completed by running it again.
@@ -20,7 +21,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -43,7 +44,7 @@ from data.generations import (
 from data.lance import LanceTable, generation_key, is_one_of, open_table
 from data.matches import forget_documents
 from data.redact import forget_keys
-from data.scan import Finding, Needles, ScanReport, scan_tree
+from data.scan import Finding, Needles, ScanReport, scan_store
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, canonical_json, encoded_text, sha256_json
 from data.shards import forget_contents
 from data.snapshot import PartInfo, Snapshot, SnapshotManifest, SourceCounts, TotalCounts, open_snapshot
@@ -129,6 +130,7 @@ def erase_documents(
     now: datetime,
     exports: Store | None = None,
     key_file: Path | None = None,
+    former_versions: bool = False,
 ) -> ErasureReport:
     """Remove documents from everything at rest, and prove it.
 
@@ -139,16 +141,19 @@ def erase_documents(
         now: Time for the tombstones.
         exports: Where exports go, when not to the home directory.
         key_file: Key file of the redaction, if there is one.
+        former_versions: Whether all former versions of objects may be removed, where a bucket keeps them.
 
     Returns:
         What was removed where.
 
     Raises:
-        InputError: An id is unknown, or a store lies in a bucket; nothing was changed.
+        InputError: An id is unknown, or a bucket keeps former versions; nothing was changed.
         StoreError: Something is left that cannot be removed; the message names it, and running again completes.
     """
-    for place in filter(None, (store, exports)):
-        _require_local(place)
+    places = [store] if exports is None else [store, exports]
+    if not former_versions:
+        for place in places:
+            _require_no_former_versions(place)
     journal = _begin(store, set(doc_ids))
     bury(store, journal.doc_ids, now=now)
     removed: Counter[str] = Counter()
@@ -162,16 +167,18 @@ def erase_documents(
         ("reports", lambda: _remove_made_again(store, "reports", journal)),
         ("evaluations", lambda: _remove_made_again(store, "evaluations", journal)),
         ("runs", lambda: _erase_from_records(store, "runs", journal)),
-        ("training state", lambda: _remove_children(store, "training") if journal.snapshots else 0),
-        ("leftovers", lambda: _remove_children(store, "tmp")),
-        ("orchestrator", lambda: _erase_from_orchestrator(store, journal)),
+        ("training state", lambda: _remove_children(store.machine, "training") if journal.snapshots else 0),
+        ("leftovers", lambda: _remove_children(store.machine, "tmp")),
+        ("copies", lambda: sum(_remove_children(machine, "copies") for machine in _machines(places))),
+        ("orchestrator", lambda: _erase_from_orchestrator(store.machine, journal)),
         ("key file", lambda: 0 if key_file is None else forget_keys(key_file, journal.doc_ids)),
     ]
     for name, step in steps:
         fence()
         removed[name] += step()
-    scanned = _prove(store, journal, exports)
+    scanned = _prove(places, journal)
     store.delete(_JOURNAL)
+    removed["former versions"] = sum(place.delete_unseen() for place in places)  # those of the journal among them
     return ErasureReport(
         doc_ids=sorted(journal.doc_ids),
         removed={name: count for name, count in removed.items() if count},
@@ -327,15 +334,19 @@ def _forget_shared(others: pa.RecordBatch, found: _Found) -> None:
     }  # fmt: skip
 
 
-def _require_local(store: Store) -> None:
-    """An erasure is proved by a scan of every file, also of those that no key names; a bucket shows none of these."""
-    if store.machine is not store:
+def _require_no_former_versions(store: Store) -> None:
+    """In a bucket that keeps them, what is erased would stay; and they hold more than what is erased."""
+    if store.keeps_versions():
+        place = store.location("lease.json").removesuffix("/lease.json")
         raise InputError(
-            f"{store.location('lease.json').removesuffix('/lease.json')} lies in a bucket; documents are erased from a "
-            "directory only.",
-            hint="Copy the bucket to a directory, run `l2v erase --set home=DIRECTORY` there, copy back what is left, "
-            "and remove what is no more, former versions of objects and the work_dir of each machine included.",
+            f"The bucket of {place} keeps former versions of objects, so that whatever is erased would stay in them.",
+            hint=f"Nothing was changed. With --former-versions, all of them below {place} are removed for good.",
         )
+
+
+def _machines(places: Iterable[Store]) -> list[Store]:
+    """What this machine keeps beside each place that is a bucket."""
+    return [place.machine for place in places if place.machine is not place]
 
 
 def _snapshots(store: Store) -> Iterator[tuple[DocumentKind, Snapshot]]:
@@ -412,8 +423,8 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
         prefix = f"snapshots/{manifest.kind}/{successor}"
         store.delete(prefix)  # of an erasure that was killed
         for info, path in [*documents, *quarantine]:
-            source = store.local_path(f"snapshots/{manifest.kind}/{manifest.id}/{info.file}")
-            content = path if path is not None else source.read_bytes()
+            former = store.read(f"snapshots/{manifest.kind}/{manifest.id}/{info.file}") if path is None else None
+            content = path if path is not None else former or b""
             if info.num_rows:
                 store.put_if_absent(f"{prefix}/{info.file}", content)
         written = SnapshotManifest(
@@ -516,8 +527,7 @@ def _erase_from_tables(store: Store, journal: Journal) -> int:
         store.delete(profiles_key(name[0]))  # of a table with few rows, its mean vector tells of each of them
         versions = table.versions()
         holding = [version for version in versions if _holds(table.at(version), doc_ids)]
-        folder = store.local_path(f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance")
-        if not holding and not scan_tree(folder, journal.byte_needles()).findings:
+        if not holding and not _findings(store, f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance", journal):
             continue
         dirty[name] = table
         pinned = sorted(_pinned(store, *name) & set(versions)) or [versions[-1]]
@@ -634,12 +644,12 @@ def _erase_from_parquet(store: Store, tree: str, journal: Journal) -> int:
     for key in list(store.list(tree)):
         if not key.endswith(".parquet"):
             continue
-        path = store.local_path(key)
-        with pq.ParquetFile(path) as parquet:
+        raw = store.read(key) or b""
+        with pq.ParquetFile(pa.BufferReader(raw)) as parquet:
             table = parquet.read()
         kept = _without_rows(table, journal.doc_ids)
         if kept is not table:
-            store.compare_and_swap(key, expected=path.read_bytes(), content=_parquet_bytes(kept))
+            store.compare_and_swap(key, expected=raw, content=_parquet_bytes(kept))
             count += 1
     if count:
         for key in list(store.list(tree)):
@@ -672,7 +682,8 @@ def _recount(store: Store, key: str) -> None:
     for part in store.list(folder):
         if part.endswith(".parquet"):
             kind = next((each[5:] for each in part.split("/") if each.startswith("kind=")), "")
-            rows[kind] += pq.read_metadata(store.local_path(part)).num_rows
+            with store.open(part) as opened:
+                rows[kind] += pq.read_metadata(opened).num_rows
     found = {kind: rows[kind] for kind in manifest["rows"]} if isinstance(manifest["rows"], dict) else rows.total()
     if found != manifest["rows"]:
         content = json.dumps({**manifest, "rows": found}, sort_keys=True).encode()
@@ -731,24 +742,24 @@ def _blanked(value: object, needles: Needles) -> object:
     return _ERASED if isinstance(value, str) and needles.found_in(value.encode()) else value
 
 
-def _remove_children(store: Store, tree: str) -> int:
-    folder = store.local_path(tree)
+def _remove_children(machine: Store, tree: str) -> int:
+    folder = machine.local_path(tree)
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for name in names:
-        store.delete(f"{tree}/{name}")
+        machine.delete(f"{tree}/{name}")
     return len(names)
 
 
-def _erase_from_orchestrator(store: Store, journal: Journal) -> int:
+def _erase_from_orchestrator(machine: Store, journal: Journal) -> int:
     """Remove kept results, and rows of the embedded server's database, that hold anything."""
-    paths = {finding.path.split("!")[0] for finding in _findings(store, "prefect", journal)}
+    paths = {finding.path.split("!")[0] for finding in _findings(machine, "prefect", journal)}
     databases = {path.removesuffix("-wal").removesuffix("-shm") for path in paths if ".db" in Path(path).name}
     for path in paths:
         if ".db" not in Path(path).name:
-            store.delete(path)
+            machine.delete(path)
     for path in databases:
         with storage_errors(f"clean {path}"):
-            _erase_from_database(store.local_path(path), journal.byte_needles())
+            _erase_from_database(machine.local_path(path), journal.byte_needles())
     return len(paths)
 
 
@@ -776,29 +787,25 @@ def _as_bytes(value: str | bytes) -> bytes:
 
 def _findings(store: Store, tree: str, journal: Journal) -> list[Finding]:
     """Where a tree of the store holds anything, with paths that are keys."""
-    root = store.local_path(tree)
-    if not root.is_dir():
-        return []
-    found = scan_tree(root, journal.byte_needles()).findings
-    return [Finding(f"{tree}/{finding.path}", finding.what) for finding in found]
+    return scan_store(store, journal.byte_needles(), tree=tree).findings
 
 
 # --- the proof --------------------------------------------------------------------------------------------------------
 
 
-def _prove(store: Store, journal: Journal, exports: Store | None) -> ScanReport:
+def _prove(places: Sequence[Store], journal: Journal) -> ScanReport:
     """Scan everything; the journal itself, which is removed next, is the only exception.
 
     Raises:
         StoreError: Something is left, or cannot be read.
     """
-    needles = journal.byte_needles()
-    report = scan_tree(store.local_path(ERASURES).parent, needles, skip=[_JOURNAL])
-    if exports is not None:
-        elsewhere = scan_tree(exports.local_path("latest.json").parent, needles)
-        report.findings += elsewhere.findings
-        report.num_files += elsewhere.num_files
-        report.size_bytes += elsewhere.size_bytes
+    report = ScanReport()
+    for place in (*places, *_machines(places)):
+        found = scan_store(place, journal.byte_needles(), skip=[_JOURNAL])
+        root = place.location("x").removesuffix("x")
+        report.findings += [Finding(f"{root}{each.path}", each.what) for each in found.findings]
+        report.num_files += found.num_files
+        report.size_bytes += found.size_bytes
     if report.findings:
         shown = "; ".join(f"{finding.path} ({finding.what})" for finding in report.findings[:10])
         raise StoreError(

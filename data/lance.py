@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -452,18 +451,26 @@ def is_one_of(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"
 
 
-def read_all_versions(path: Path) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Every row of every version of the table in a directory, version by version."""
-    table = lancedb.connect(path.parent).open_table(path.name.removesuffix(".lance"))
+def read_all_versions(
+    folder: str, name: str, *, storage_options: dict[str, str] | None = None
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Every row of every version of a table, version by version.
+
+    Args:
+        folder: Directory or URI that the table lies in.
+        name: Of the table.
+        storage_options: What LanceDB needs to reach it.
+    """
+    table = lancedb.connect(folder, storage_options=storage_options).open_table(name)
     for found in table.list_versions():
         table.checkout(found["version"])
         yield iter(table.search().to_batches())
 
 
-def unreferenced_files(path: Path) -> list[str]:
-    """Data files of a table that no version names: LanceDB never reads them, so nobody can say what they hold."""
-    manifests = b"".join(each.read_bytes() for each in sorted((path / "_versions").glob("*.manifest")))
-    return [each.name for each in sorted((path / "data").glob("*.lance")) if each.name.encode() not in manifests]
+def unreferenced_files(manifests: Iterable[bytes], files: Iterable[str]) -> list[str]:
+    """Data files of a table that none of its manifests names: LanceDB never reads them, whatever they hold."""
+    named = b"".join(manifests)
+    return [file for file in files if file.endswith(".lance") and file.encode() not in named]
 
 
 def generation_key(generation: str) -> str:

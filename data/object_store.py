@@ -13,7 +13,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,12 @@ class ObjectStore:
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
         """See :meth:`data.store.Store.entries`."""
-        path, start = self._path(prefix), len(self._path("x")) - 1
-        with _remote_errors(f"list {prefix}"):
+        path, start = self._path(prefix) if prefix else self._prefix, len(self._path("x")) - 1
+        with _remote_errors(f"list {prefix or 'the store'}"):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=path):
                 for found in page.get("Contents", ()):
                     name = str(found["Key"])
-                    if name == path or name.startswith(f"{path}/"):
+                    if not path or name == path or name.startswith(f"{path}/"):
                         yield StoredFile(name[start:], int(found["Size"]), found["LastModified"].timestamp())
 
     def exists(self, prefix: str) -> bool:
@@ -124,12 +124,50 @@ class ObjectStore:
         # What commits an artifact lies above its parts: without it, the rest is nothing to readers.
         keys = sorted((entry.key for entry in self.entries(prefix)), key=lambda key: (key.count("/"), key))
         for start in range(0, len(keys), _KEYS_PER_DELETE):
-            doomed = [{"Key": self._path(key)} for key in keys[start : start + _KEYS_PER_DELETE]]
-            with _remote_errors(f"delete {prefix}"):
-                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": doomed, "Quiet": True})
-            if answer.get("Errors"):
-                first = answer["Errors"][0]
-                raise _store_error(f"delete {first.get('Key', prefix)}", str(first.get("Message", "it was refused")))
+            self._delete_objects([{"Key": self._path(key)} for key in keys[start : start + _KEYS_PER_DELETE]], prefix)
+
+    def _delete_objects(self, doomed: Sequence[dict[str, str]], what: str) -> None:
+        if not doomed:
+            return
+        with _remote_errors(f"delete {what}"):
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": doomed, "Quiet": True})
+        if answer.get("Errors"):
+            first = answer["Errors"][0]
+            raise _store_error(f"delete {first.get('Key', what)}", str(first.get("Message", "it was refused")))
+
+    def keeps_versions(self) -> bool:
+        """See :meth:`data.store.Store.keeps_versions`; one that was switched off keeps those from before."""
+        with _remote_errors(f"ask whether bucket {self._bucket} keeps former versions"):
+            try:
+                return bool(self._client.get_bucket_versioning(Bucket=self._bucket).get("Status"))
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 501:  # a service without versions
+                    return False
+                raise
+
+    def delete_unseen(self) -> int:
+        """See :meth:`data.store.Store.delete_unseen`: former versions, marks of deleted keys, unfinished uploads."""
+        place = {"Bucket": self._bucket, "Prefix": f"{self._prefix}/" if self._prefix else ""}
+        count = 0
+        with _remote_errors("delete what no key shows"):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(**place):
+                for upload in page.get("Uploads", ()):
+                    self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    count += 1
+        if not self.keeps_versions():
+            return count
+        with _remote_errors("list former versions"):
+            for page in self._client.get_paginator("list_object_versions").paginate(**place):
+                former = (each for each in page.get("Versions", ()) if not each["IsLatest"])
+                doomed = [
+                    {"Key": str(each["Key"]), "VersionId": str(each["VersionId"])}
+                    for each in (*former, *page.get("DeleteMarkers", ()))
+                ]
+                self._delete_objects(doomed, "former versions")
+                count += len(doomed)
+        return count
 
     def local_path(self, key: str) -> Path:
         """See :meth:`data.store.Store.local_path`: a copy, made when there is none; what is stored never changes."""

@@ -1,8 +1,8 @@
-"""The scanner: does anything below a directory still hold what was erased?
+"""The scanner: does anything below a directory, or in a store, still hold what was erased?
 
-Reads every file as raw bytes, and everything that hides its content once more as what it is: Parquet and Arrow files
-decoded, gzip, bzip2, xz, zstd, zip and tar unpacked (also inside of each other), every version of every Lance table
-read through LanceDB. Memory is bounded by a few chunks.
+Reads every file or object as raw bytes, and everything that hides its content once more as what it is: Parquet and
+Arrow files decoded, gzip, bzip2, xz, zstd, zip and tar unpacked (also inside of each other), every version of every
+Lance table read through LanceDB. Memory is bounded by a few chunks.
 
 Does not belong here: removing what is found (``erase``).
 """
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.lance import read_all_versions, unreferenced_files
+from data.store import Store
 
 _CHUNK_BYTES = 8 * 2**20
 _MAX_DEPTH = 4
@@ -86,13 +87,55 @@ def scan_tree(root: Path, needles: Needles, *, skip: Collection[str] = ()) -> Sc
             continue
         if path.is_dir():
             if path.name.endswith(_LANCE_SUFFIX) and (path / "_versions").is_dir():
-                _note(report, relative, _scan_lance(path, needles))
+                manifests = (each.read_bytes() for each in sorted((path / "_versions").glob("*.manifest")))
+                names = [each.name for each in sorted((path / "data").glob("*.lance"))]
+                versions = read_all_versions(str(path.parent), path.stem)
+                _note(report, relative, _scan_lance(versions, manifests, names, needles))
         elif path.is_file() and not path.is_symlink():
             report.num_files += 1
             report.size_bytes += path.stat().st_size
             with path.open("rb") as handle:
                 for member, kinds in scan_stream(handle, needles):
                     _note(report, relative + member, kinds)
+    return report
+
+
+def scan_store(store: Store, needles: Needles, *, tree: str = "", skip: Collection[str] = ()) -> ScanReport:
+    """Look for needles in all of a store, or in one of its trees; paths of the findings are keys.
+
+    Objects of a bucket come one after another by way of a nameless file; former versions of them do not come.
+
+    Args:
+        store: Where to look; what belongs to this machine alone is part of a local store only.
+        needles: What to look for.
+        tree: Prefix of the keys; empty: all of them.
+        skip: Keys, or prefixes of keys, that are not looked at.
+    """
+    if store.machine is store:
+        root = store.machine.root / tree
+        skipped = [key.removeprefix(f"{tree}/") for key in skip]
+        report = scan_tree(root, needles, skip=skipped)
+        report.findings = [Finding(f"{tree}/{each.path}".lstrip("/"), each.what) for each in report.findings]
+        return report
+    report, tables = ScanReport(), dict[str, list[str]]()
+    for entry in store.entries(tree):
+        if any(entry.key == each or entry.key.startswith(f"{each}/") for each in skip):
+            continue
+        table, mark, inside = entry.key.partition(f"{_LANCE_SUFFIX}/")
+        if mark:
+            tables.setdefault(table, []).append(inside)
+        report.num_files += 1
+        report.size_bytes += entry.size_bytes
+        with store.open(entry.key) as opened:
+            for member, kinds in _spooled(opened, needles, 0, entry.key):
+                _note(report, member, kinds)
+    for table, files in tables.items():
+        folder, name = table.rsplit("/", 1)
+        keys = (f"{table}{_LANCE_SUFFIX}/{file}" for file in files if file.startswith("_versions/"))
+        names = [file.removeprefix("data/") for file in files if file.startswith("data/")]
+        manifests = (store.read(key) or b"" for key in keys if key.endswith(".manifest"))
+        versions = read_all_versions(store.location(folder), name, storage_options=store.storage_options)
+        _note(report, f"{table}{_LANCE_SUFFIX}", _scan_lance(versions, manifests, names, needles))
     return report
 
 
@@ -149,14 +192,16 @@ def _scan_batches(batches: Iterable[pa.RecordBatch], needles: Needles) -> set[st
     return found
 
 
-def _scan_lance(path: Path, needles: Needles) -> set[str]:
+def _scan_lance(
+    versions: Iterable[Iterable[pa.RecordBatch]], manifests: Iterable[bytes], files: Iterable[str], needles: Needles
+) -> set[str]:
     found: set[str] = set()
     try:
-        for batches in read_all_versions(path):
+        for batches in versions:
             found |= _scan_batches(batches, needles)
     except _UNREADABLE as error:
         found.add(f"cannot be decoded ({type(error).__name__})")
-    return found | {f"data file {name} that no version names" for name in unreferenced_files(path)}
+    return found | {f"data file {name} that no version names" for name in unreferenced_files(manifests, files)}
 
 
 def _scan_parquet(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple[str, set[str]]]:
@@ -173,7 +218,7 @@ def _scan_arrow(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tup
 def _scan_unpacked(open_: Callable[[IO[bytes]], Any]) -> Callable[[IO[bytes], Needles, int], Any]:
     def scan(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple[str, set[str]]]:
         with open_(handle) as unpacked:
-            yield from _spooled(unpacked, needles, depth, "!")
+            yield from _spooled(unpacked, needles, depth + 1, "!")
 
     return scan
 
@@ -183,7 +228,7 @@ def _scan_zip(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple
         for member in archive.infolist():
             if not member.is_dir():
                 with archive.open(member) as unpacked:
-                    yield from _spooled(unpacked, needles, depth, f"!{member.filename}")
+                    yield from _spooled(unpacked, needles, depth + 1, f"!{member.filename}")
 
 
 def _scan_tar(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple[str, set[str]]]:
@@ -191,15 +236,15 @@ def _scan_tar(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple
         for member in archive:
             unpacked = archive.extractfile(member) if member.isfile() else None
             if unpacked is not None:
-                yield from _spooled(unpacked, needles, depth, f"!{member.name}")
+                yield from _spooled(unpacked, needles, depth + 1, f"!{member.name}")
 
 
-def _spooled(unpacked: Any, needles: Needles, depth: int, name: str) -> Iterator[tuple[str, set[str]]]:  # noqa: ANN401
-    """Look into an unpacked stream, by way of a nameless file: what is inside may have to be read from its end."""
+def _spooled(stream: Any, needles: Needles, depth: int, name: str) -> Iterator[tuple[str, set[str]]]:  # noqa: ANN401
+    """Look into a stream by way of a nameless file: what is inside may have to be read from its end."""
     with tempfile.TemporaryFile() as plain:
-        while chunk := unpacked.read(_CHUNK_BYTES):
+        while chunk := stream.read(_CHUNK_BYTES):
             plain.write(chunk)
-        for member, kinds in scan_stream(plain, needles, depth=depth + 1):
+        for member, kinds in scan_stream(plain, needles, depth=depth):
             yield name + member, kinds
 
 

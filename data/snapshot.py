@@ -20,21 +20,22 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.clean import CleanConfig, Document, clean_row, redact_document
-from data.digests import DIGEST_BYTES, DigestIndex, Digests, no_digests, pack_digests
+from data.digests import DIGEST_BYTES, DigestIndex, Digests, FirstRows, no_digests, pack_digests, unpack_digests
 from data.errors import InputError, SourceShrankError, StoreError
 from data.redact import RedactConfig, Redactor, open_key_file
 from data.schema import (
@@ -50,9 +51,6 @@ from data.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_r
 from data.store import Store
 from data.tombstones import Tombstones, read_tombstones, snapshot_successor
 
-if TYPE_CHECKING:
-    from data.near_duplicates import NearDuplicateIndex
-
 SCHEMA_VERSION = 1
 PART_ROWS = 10_000
 PART_CHARS = 64_000_000
@@ -63,6 +61,12 @@ ORIGIN_SCHEMA = pa.schema([pa.field("raw_digest", pa.binary(DIGEST_BYTES)), pa.f
 where none was needed to find near duplicates."""
 
 _BATCH_ROWS = 1024
+_GROUP_ROWS = 2500
+"""Rows of a part that are read by themselves."""
+
+_REPEATING_COLUMNS = ("kind", "source", "title", "file", "reason")
+_IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
+_SKETCH = ORIGIN_SCHEMA.field("sketch")
 _CHUNK_ROWS = 2500
 _CHUNK_CHARS = 4_000_000
 """So many rows of a source are looked up in the former snapshot at once; they are in memory twice meanwhile."""
@@ -225,12 +229,14 @@ class Snapshot:
             start += part.num_rows
 
     def _rows_of_part(self, part: PartInfo, schema: pa.Schema, numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-        start = 0
-        for batch in self._read_part(part, schema):
-            first, stop = np.searchsorted(numbers, [start, start + len(batch)])
-            if first < stop:
-                yield batch.take(pa.array(numbers[first:stop] - start))
-            start += len(batch)
+        with self._opened(part) as parquet:
+            start = 0
+            for group in range(parquet.num_row_groups):
+                stop = start + parquet.metadata.row_group(group).num_rows
+                first, last = np.searchsorted(numbers, [start, stop])
+                if first < last:
+                    yield from _chosen(_batches_of(parquet, schema, [group]), numbers[first:last] - start)
+                start = stop
 
     def quarantine_batches(self, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
         """Rejected rows in order, at most 1,024 a batch; of one source only, when it is named."""
@@ -246,14 +252,33 @@ class Snapshot:
                 yield from self._read_part(part, schema)
 
     def _read_part(self, part: PartInfo, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        with self._opened(part) as parquet:
+            yield from _batches_of(parquet, schema, None)
+
+    @contextlib.contextmanager
+    def _opened(self, part: PartInfo) -> Iterator[pq.ParquetFile]:
         key = f"{_prefix(self.manifest.kind, self.manifest.id)}/{part.file}"
         try:
             # Writers put a checksum on every page: a flipped bit is found here, not in a search result.
             with self._store.open(key) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
-                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names):
-                    yield batch.select(schema.names)
+                yield parquet
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can lead to
             raise _damaged(key, str(error).splitlines()[0]) from error
+
+
+def _batches_of(parquet: pq.ParquetFile, schema: pa.Schema, groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+    for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=schema.names):
+        yield batch.select(schema.names)
+
+
+def _chosen(batches: Iterator[pa.RecordBatch], numbers: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """Rows of consecutive batches by their numbers, ascending."""
+    start = 0
+    for batch in batches:
+        first, stop = np.searchsorted(numbers, [start, start + len(batch)])
+        if first < stop:
+            yield batch.take(pa.array(numbers[first:stop] - start))
+        start += len(batch)
 
 
 def contents_of(snapshot: Snapshot) -> Digests:
@@ -422,11 +447,11 @@ def build_snapshot(
             _check_shrinkage(staged, previous, shrink)
         if keys is not None:
             keys.commit()
-        snapshot_id = staged.snapshot_id(kind, clean, redact)
+        snapshot_id = staged.snapshot_id(kind, redact)
         if previous is not None and previous.manifest.id == snapshot_id:
             return previous
         if store.read(f"{_prefix(kind, snapshot_id)}/manifest.json") is None:
-            staged.mark_near_duplicates(scratch / "marked", clean)
+            staged.mark_near_duplicates()
             manifest = _make_manifest(
                 staged,
                 snapshot_id=snapshot_id,
@@ -437,7 +462,7 @@ def build_snapshot(
                 now=now,
                 parent=previous,
             )
-            _put(store, staged, manifest)
+            _put(store, scratch / "staged", manifest)
     # Opened before it becomes the latest: a damaged snapshot must not be served.
     snapshot = open_snapshot(store, kind, snapshot_id)
     fence()
@@ -506,17 +531,11 @@ def _write_errors(kind: DocumentKind) -> Iterator[None]:
 
 @dataclass
 class _Part:
-    path: Path
+    """A finished part: a file of its name in each folder of its writer."""
+
+    name: str
     source: str
     num_rows: int
-    origins: Path | None = None
-
-
-class _Origin(NamedTuple):
-    """A row of :data:`ORIGIN_SCHEMA`."""
-
-    raw_digest: bytes | None = None
-    sketch: bytes | None = None
 
 
 @dataclass
@@ -531,103 +550,157 @@ class _Counts:
 
 
 class _PartWriter:
-    """Writes rows into numbered Parquet files of bounded size.
+    """Writes rows into numbered Parquet files of bounded size, which do not depend on how the rows came.
 
     Args:
-        directory: Where the files go.
-        schema: Columns; rows are tuples in their order.
-        origins: Where files of their origins go; None: rows have none.
+        directory: Where the folders go.
+        folders: Columns of the file that each folder holds of a part.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, *, origins: Path | None = None) -> None:
-        directory.mkdir(parents=True)
-        if origins is not None:
-            origins.mkdir(parents=True)
-        self._origins_directory, self._origins = origins, list[_Origin]()
+    def __init__(self, directory: Path, folders: Mapping[str, pa.Schema]) -> None:
         self.parts: list[_Part] = []
-        self._directory = directory
-        self._schema = schema
-        self._rows: list[tuple[Any, ...]] = []
-        self._num_chars = 0
+        self._directory, self._folders = directory, folders
+        self._pending: list[pa.Table] = []
+        self._num_rows = self._num_chars = 0
+        for folder in folders:
+            (directory / folder).mkdir(parents=True)
 
-    def add(self, row: tuple[Any, ...], *, source: str, num_chars: int, origin: _Origin = _Origin()) -> None:  # noqa: B008 - immutable
-        self._rows.append(row)
-        if self._origins_directory is not None:
-            self._origins.append(origin)
-        self._num_chars += num_chars
-        if len(self._rows) >= PART_ROWS or self._num_chars >= PART_CHARS:
-            self.close(source)
+    def path(self, folder: str, part: _Part) -> Path:
+        """Where a folder's file of a part is."""
+        return self._directory / folder / part.name
+
+    def add(self, rows: pa.Table, *, source: str, num_chars: NDArray[np.int64]) -> None:
+        """Add rows of a source, each of so many characters."""
+        while len(rows):
+            ends = self._num_chars + np.cumsum(num_chars)
+            full = int(np.searchsorted(ends, PART_CHARS)) + 1
+            stop = min(len(rows), PART_ROWS - self._num_rows, full)
+            self._pending.append(rows.slice(0, stop))
+            self._num_rows, self._num_chars = self._num_rows + stop, int(ends[stop - 1])
+            rows, num_chars = rows.slice(stop), num_chars[stop:]
+            if self._num_rows >= PART_ROWS or self._num_chars >= PART_CHARS:
+                self.close(source)
 
     def close(self, source: str) -> None:
         """Write what was collected; the next row starts a new part."""
-        if not self._rows:
+        if not self._pending:
             return
-        name = f"part-{len(self.parts):05d}.parquet"
-        part = _Part(self._directory / name, source, len(self._rows))
-        _write_parquet(_table_of(self._rows, self._schema), part.path)
-        if self._origins_directory is not None:
-            part.origins = self._origins_directory / name
-            _write_parquet(_table_of(self._origins, ORIGIN_SCHEMA), part.origins)
+        part = _Part(f"part-{len(self.parts):05d}.parquet", source, self._num_rows)
+        rows = pa.concat_tables(self._pending).combine_chunks()
+        for folder, schema in self._folders.items():
+            _write_parquet(rows.select(schema.names), self.path(folder, part))
         self.parts.append(part)
-        self._rows, self._origins, self._num_chars = [], [], 0
+        self._pending, self._num_rows, self._num_chars = [], 0, 0
+
+    def replace_column(self, folder: str, part: _Part, column: pa.Field, values: pa.Array) -> None:
+        """Write a folder's file of a finished part once more, with other values in one column."""
+        path = self.path(folder, part)
+        _write_parquet(_replaced(pq.read_table(path, schema=self._folders[folder]), column, values), path)
 
 
 def _table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    columns = zip(*rows, strict=True)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     return pa.Table.from_arrays(
         [pa.array(column, item.type) for column, item in zip(columns, schema, strict=True)], schema=schema
     )
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        write_page_checksum=True,
+        row_group_size=_GROUP_ROWS,
+        use_dictionary=[name for name in _REPEATING_COLUMNS if name in table.column_names],
+    )
 
 
 @dataclass
 class _Staged:
-    """Documents and rejected rows on their way into a snapshot."""
+    """Documents and rejected rows on their way into a snapshot; holds some 100 bytes a document."""
 
     documents: _PartWriter
     rejected: _PartWriter
+    clean: CleanConfig
     counts: dict[str, _Counts] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
-    document_parts: list[_Part] = field(default_factory=list)
     # Two digests, because documents that are carried over come apart from their rejected neighbours.
     document_digest: Any = field(default_factory=hashlib.sha256)
     rejected_digest: Any = field(default_factory=hashlib.sha256)
-    _first_of_content: dict[bytes, bytes] = field(default_factory=dict)
+    _contents: FirstRows = field(default_factory=FirstRows)
+    _ids: list[Digests] = field(default_factory=list)
+    _is_judged: list[NDArray[np.bool_]] = field(default_factory=list)
+    _bands: list[NDArray[np.uint32]] = field(default_factory=list)
 
-    def add_document(self, document: Document, origin: _Origin) -> None:
-        """Keep a document and what it was made of; mark it when an earlier one has the same content."""
-        counts = self.counts[document.source]
-        counts.kept += 1
-        # 16 bytes of a SHA-256: millions of keys fit into memory, and two contents never meet by chance.
-        own_id = bytes.fromhex(document.doc_id)
-        first = self._first_of_content.setdefault(bytes.fromhex(document.content_sha256[:32]), own_id)
-        duplicate_of = None if first == own_id else first.hex()
-        counts.duplicate += duplicate_of is not None
-        self.document_digest.update(
-            f"{document.doc_id} {document.content_sha256} {document.metadata_sha256}\n".encode()
-        )
-        row = tuple(getattr(document, name) for name in _DOCUMENT_COLUMNS[:-2])
-        size = document.num_chars + len(document.metadata)
-        self.documents.add((*row, duplicate_of, None), source=document.source, num_chars=size, origin=origin)
+    def add_documents(self, rows: pa.Table, *, source: str) -> None:
+        """Keep documents of a source and what they were made of; mark those whose content an earlier one has.
 
-    def add_rejected(self, source: str, row: RejectedRow) -> None:
-        """Keep a rejected row and its reason."""
-        self.counts[source].quarantined += 1
-        self.reasons[str(row.reason)] += 1
-        values = (source, row.file, row.row, str(row.reason), row.detail, row.excerpt)
-        # Names of files may hold bytes that are no UTF-8.
-        stored = tuple(_storable(value) if isinstance(value, str) else value for value in values)
-        self.rejected_digest.update(canonical_json(stored).encode() + b"\n")
-        self.rejected.add(stored, source=source, num_chars=len(row.excerpt))
+        Args:
+            rows: Columns of :data:`data.schema.DOCUMENT_SCHEMA` and :data:`ORIGIN_SCHEMA`; marks that they have from
+                another snapshot are forgotten.
+            source: Where all of them are from.
+        """
+        if not len(rows):
+            return
+        counts = self.counts[source]
+        counts.kept += len(rows)
+        lines = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in _IDENTITY), " ").to_pylist()
+        self.document_digest.update("".join(f"{line}\n" for line in lines).encode())
+        self._ids.append(pack_digests(rows["doc_id"]))
+        firsts = self._contents.add(pack_digests(rows["content_sha256"]))
+        is_duplicate = firsts != np.arange(len(self._contents) - len(rows), len(self._contents))
+        counts.duplicate += int(is_duplicate.sum())
+        originals = iter(self._ids_at(firsts[is_duplicate]))
+        marks = [next(originals) if is_marked else None for is_marked in is_duplicate.tolist()]
+        rows = _replaced(rows, DOCUMENT_SCHEMA.field("duplicate_of"), pa.array(marks, pa.string()))
+        rows = _replaced(rows, DOCUMENT_SCHEMA.field("near_duplicate_of"), pa.nulls(len(rows), pa.string()))
+        if self.clean.near_duplicates:
+            rows = self._sketched(rows, is_duplicate)
+        num_chars = rows["num_chars"].to_numpy() + pc.utf8_length(rows["metadata"]).to_numpy()
+        self.documents.add(rows, source=source, num_chars=num_chars)
+
+    def _ids_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        """Ids of documents by their number in the snapshot."""
+        if not len(numbers):
+            return []
+        self._ids = [np.concatenate(self._ids)]
+        return unpack_digests(self._ids[0][numbers])
+
+    def _sketched(self, rows: pa.Table, is_duplicate: NDArray[np.bool_]) -> pa.Table:
+        """Rows with the sketches that are not known yet; an exact duplicate points to its first and needs none."""
+        from data import near_duplicates
+
+        missing = np.flatnonzero(pc.is_null(rows["sketch"]).to_numpy() & ~is_duplicate)
+        if len(missing):
+            sketches = rows["sketch"].to_pylist()
+            for number, row in zip(missing, rows.select(["title", "text"]).take(missing).to_pylist(), strict=True):
+                sketches[number] = near_duplicates.sketch(encoded_text(row["title"], row["text"])).tobytes()
+            rows = _replaced(rows, _SKETCH, pa.array(sketches, _SKETCH.type))
+        judged = rows["sketch"].filter(pa.array(~is_duplicate)).to_pylist()
+        signatures = np.frombuffer(b"".join(judged), np.uint16).reshape(len(judged), near_duplicates.NUM_PERM)
+        bands = near_duplicates.bands_of(signatures, self.clean.near_duplicate_threshold)
+        self._bands.append(bands)
+        self._is_judged.append(~is_duplicate)
+        return rows
+
+    def add_rejected(self, rejected: Sequence[RejectedRow], *, source: str) -> None:
+        """Keep rejected rows of a source and their reasons."""
+        self.counts[source].quarantined += len(rejected)
+        self.reasons.update(str(row.reason) for row in rejected)
+        stored = []
+        for row in rejected:
+            values = (source, row.file, row.row, str(row.reason), row.detail, row.excerpt)
+            # Names of files may hold bytes that are no UTF-8.
+            stored.append(tuple(_storable(value) if isinstance(value, str) else value for value in values))
+            self.rejected_digest.update(canonical_json(stored[-1]).encode() + b"\n")
+        num_chars = np.array([len(row.excerpt) for row in rejected], np.int64)
+        self.rejected.add(_table_of(stored, QUARANTINE_SCHEMA), source=source, num_chars=num_chars)
 
     def close_source(self, source: str) -> None:
         """Finish the parts of a source and check that none of its rows was lost."""
         self.documents.close(source)
         self.rejected.close(source)
-        self.document_parts = self.documents.parts
         counts = self.counts[source]
         if counts.rows_in != counts.kept + counts.quarantined:
             raise StoreError(
@@ -636,62 +709,50 @@ class _Staged:
                 hint="Nothing was written. Please report this as a defect.",
             )
 
-    def snapshot_id(self, kind: DocumentKind, clean: CleanConfig, redact: RedactConfig) -> str:
+    def snapshot_id(self, kind: DocumentKind, redact: RedactConfig) -> str:
         """Hash of all that determines the content; marks follow from the documents and the settings."""
+        clean = self.clean
         marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
         return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests])[:16]
 
-    def mark_near_duplicates(self, directory: Path, clean: CleanConfig) -> None:
-        """Write the parts of the documents once more, with near duplicates marked over the union of all sources."""
-        if not clean.near_duplicates:
+    def mark_near_duplicates(self) -> None:
+        """Mark near duplicates over the union of all sources; parts without any stay as they were written."""
+        if not self.clean.near_duplicates:
             return
-        documents, origins = directory / "documents", directory / "origins"
-        for each in (documents, origins):
-            each.mkdir(parents=True)
-        from data.near_duplicates import NearDuplicateIndex
+        from data.near_duplicates import NearDuplicateIndex, shares_a_band
 
-        index = NearDuplicateIndex(clean.near_duplicate_threshold)
-        marked = []
-        for part in self.document_parts:
-            assert part.origins is not None, "documents have origins"
-            table, known = pq.read_table(part.path, schema=DOCUMENT_SCHEMA), pq.read_table(part.origins)
-            marks, sketches = _near_duplicates(table, known["sketch"], index)
-            self.counts[part.source].near_duplicate += len(marks) - marks.null_count
-            column = table.schema.get_field_index("near_duplicate_of")
-            table = table.set_column(column, DOCUMENT_SCHEMA.field("near_duplicate_of"), marks)
-            written = _Part(documents / part.path.name, part.source, part.num_rows, origins / part.path.name)
-            _write_parquet(table, written.path)
-            _write_parquet(known.set_column(1, ORIGIN_SCHEMA.field("sketch"), sketches), origins / part.path.name)
-            part.path.unlink()
-            part.origins.unlink()
-            marked.append(written)
-        self.document_parts = marked
+        is_candidate = np.concatenate(self._is_judged)
+        is_candidate[is_candidate] = shares_a_band(np.concatenate(self._bands))
+        index, start = NearDuplicateIndex(self.clean.near_duplicate_threshold), 0
+        for part in self.documents.parts:
+            candidates = np.flatnonzero(is_candidate[start : start + part.num_rows])
+            start += part.num_rows
+            if not len(candidates):
+                continue
+            ids = pq.read_table(self.documents.path("documents", part), columns=["doc_id"])["doc_id"]
+            sketches = pq.read_table(self.documents.path("origins", part), columns=["sketch"])["sketch"]
+            marks: list[str | None] = [None] * part.num_rows
+            found = zip(candidates, ids.take(candidates), sketches.take(candidates), strict=True)
+            for number, doc_id, sketch in found:
+                marks[number] = index.add(doc_id.as_py(), np.frombuffer(sketch.as_buffer(), np.uint16))
+            column = pa.array(marks, pa.string())
+            num_marked = len(column) - column.null_count
+            if num_marked:
+                self.counts[part.source].near_duplicate += num_marked
+                mark = DOCUMENT_SCHEMA.field("near_duplicate_of")
+                self.documents.replace_column("documents", part, mark, column)
 
 
 _DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
 
 
+def _replaced(rows: pa.Table, column: pa.Field, values: pa.Array) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(column.name), column, values)
+
+
 def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _near_duplicates(table: pa.Table, known: pa.ChunkedArray, index: NearDuplicateIndex) -> tuple[pa.Array, pa.Array]:
-    """Marks of near duplicates, and the sketches that they were found by: those that are known, and others."""
-    from data.near_duplicates import sketch
-
-    marks: list[str | None] = []
-    sketches: list[bytes | None] = []
-    columns = table.select(["doc_id", "title", "text", "duplicate_of"]).append_column("sketch", known)
-    for batch in columns.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in batch.to_pylist():
-            mark, found = None, row["sketch"]
-            if row["duplicate_of"] is None:  # an exact duplicate points to its first already
-                found = found or sketch(encoded_text(row["title"], row["text"])).tobytes()
-                mark = index.add(row["doc_id"], np.frombuffer(found, np.uint16))
-            marks.append(mark)
-            sketches.append(found)
-    return pa.array(marks, pa.string()), pa.array(sketches, ORIGIN_SCHEMA.field("sketch").type)
 
 
 def _stage(
@@ -707,8 +768,9 @@ def _stage(
 ) -> _Staged:
     """Gather documents and rejected rows of all sources, read and carried over, in the order of their names."""
     staged = _Staged(
-        documents=_PartWriter(directory / "documents", DOCUMENT_SCHEMA, origins=directory / "origins"),
-        rejected=_PartWriter(directory / "quarantine", QUARANTINE_SCHEMA),
+        documents=_PartWriter(directory, {"documents": DOCUMENT_SCHEMA, "origins": ORIGIN_SCHEMA}),
+        rejected=_PartWriter(directory, {"quarantine": QUARANTINE_SCHEMA}),
+        clean=clean,
     )
     progress = _Progress(on_progress)
     former = previous.snapshot.manifest.sources if previous is not None else {}
@@ -720,7 +782,6 @@ def _stage(
                 staged,
                 name,
                 config=feed.config,
-                clean=clean,
                 redactor=redactor,
                 tombstones=tombstones,
                 progress=progress,
@@ -729,7 +790,7 @@ def _stage(
         elif previous is not None:
             counts = former[name]
             staged.counts[name] = _Counts(counts.path, rows_in=counts.rows_in, raw_sha256=counts.raw_sha256)
-            _stage_former(staged, name, previous=previous, clean=clean, redactor=redactor)
+            _stage_former(staged, name, previous=previous, redactor=redactor)
         staged.close_source(name)
     progress.finish()
     if not any(counts.kept for counts in staged.counts.values()):
@@ -742,65 +803,59 @@ def _stage_source(
     name: str,
     *,
     config: SourceConfig,
-    clean: CleanConfig,
     redactor: Redactor,
     tombstones: Tombstones,
     progress: _Progress,
     former: _FormerRows | None,
 ) -> None:
-    counts = staged.counts[name]
-    seen: dict[bytes, bytes] = {}
-    for row, digest, known in _recognised(config, former):
-        counts.rows_in += 1
-        progress.step()
-        if isinstance(row, RawRow) and tombstones.holds_row(name, row.values.get(config.id_field)):
-            staged.add_rejected(name, RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, ""))
-            continue
-        result: Document | RejectedRow
-        if known is not None:
-            result = known.document
-        elif isinstance(row, RawRow):
-            result = clean_row(row, source=name, config=config, clean=clean, redactor=redactor)
-        else:
-            result = row
-        if isinstance(result, Document) and isinstance(row, RawRow):
-            result = _check_repeated(result, row, seen)
-        if isinstance(result, Document):
-            staged.add_document(result, _Origin(digest, known.sketch if known is not None else None))
-        else:
-            staged.add_rejected(name, _redact_rejected(result, redactor))
+    """Read a source in chunks: rows that were there before become what they became then, others are cleaned."""
+    seen = _SeenIds()
+    for rows, digests in _chunks(config, progress):
+        staged.counts[name].rows_in += len(rows)
+        known = former.find(np.array(digests, f"S{DIGEST_BYTES}")) if former is not None else _NO_KNOWN_ROWS
+        is_known = np.isin(np.arange(len(rows)), known.numbers)
+        cleaned: dict[int, Document] = {}
+        rejected: dict[int, RejectedRow] = {}
+        for number, row in enumerate(rows):
+            if isinstance(row, RejectedRow):
+                rejected[number] = row
+            elif tombstones.holds_row(name, row.values.get(config.id_field)):
+                rejected[number] = RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, "")
+            elif not is_known[number]:
+                result = clean_row(row, source=name, config=config, clean=staged.clean, redactor=redactor)
+                if isinstance(result, Document):
+                    cleaned[number] = result
+                else:
+                    rejected[number] = result
+        numbers, documents = _in_order(known, cleaned, digests, without=rejected)
+        repeated = seen.add(documents)
+        for at, reason, detail in repeated:
+            row, title = rows[numbers[at]], documents["title"][at].as_py()
+            excerpt = title[:100] or documents["text"][at].as_py()[:100]
+            rejected[int(numbers[at])] = RejectedRow(row.file, row.row, reason, detail, excerpt)
+        if repeated:
+            documents = documents.filter(pa.array(~np.isin(np.arange(len(documents)), [at for at, _, _ in repeated])))
+        staged.add_documents(documents, source=name)
+        staged.add_rejected([_redact_rejected(rejected[number], redactor) for number in sorted(rejected)], source=name)
 
 
-class _Known(NamedTuple):
-    """The document that an equal row became before, and the sketch of its text."""
-
-    document: Document
-    sketch: bytes | None
-
-
-def _recognised(
-    config: SourceConfig, former: _FormerRows | None
-) -> Iterator[tuple[RawRow | RejectedRow, bytes | None, _Known | None]]:
-    """All rows of a source with their digests, and the documents that equal rows became before."""
+def _chunks(config: SourceConfig, progress: _Progress) -> Iterator[tuple[list[RawRow | RejectedRow], list[bytes]]]:
+    """All rows of a source with their digests, in chunks of bounded size; empty digests for what has none."""
     rows: list[RawRow | RejectedRow] = []
-    digests: list[bytes | None] = []
+    digests: list[bytes] = []
     num_chars = 0
     seed = config.model_dump_json(exclude={"path"}).encode()
-
-    def recognised() -> Iterator[tuple[RawRow | RejectedRow, bytes | None, _Known | None]]:
-        known = former.find(digests) if former is not None else {}
-        for number, (row, digest) in enumerate(zip(rows, digests, strict=True)):
-            yield row, digest, known.get(number)
-
     for row in read_rows(config):
+        progress.step()
         written = _written_out(row)
         rows.append(row)
-        digests.append(None if written is None else hashlib.sha256(seed + written).digest()[:DIGEST_BYTES])
+        digests.append(b"" if written is None else hashlib.sha256(seed + written).digest()[:DIGEST_BYTES])
         num_chars += len(written or b"")
-        if former is None or len(rows) >= _CHUNK_ROWS or num_chars >= _CHUNK_CHARS:
-            yield from recognised()
+        if len(rows) >= _CHUNK_ROWS or num_chars >= _CHUNK_CHARS:
+            yield rows, digests
             rows, digests, num_chars = [], [], 0
-    yield from recognised()
+    if rows:
+        yield rows, digests
 
 
 def _written_out(row: RawRow | RejectedRow) -> bytes | None:
@@ -813,8 +868,67 @@ def _written_out(row: RawRow | RejectedRow) -> bytes | None:
         return None
 
 
+class _KnownRows(NamedTuple):
+    """Rows of a chunk that were there before: their places in it, and what they became."""
+
+    numbers: NDArray[np.int64]
+    documents: pa.Table
+
+
+_STAGED_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *ORIGIN_SCHEMA])
+_NO_KNOWN_ROWS = _KnownRows(np.zeros(0, np.int64), _STAGED_SCHEMA.empty_table())
+
+
+def _in_order(
+    known: _KnownRows, cleaned: Mapping[int, Document], digests: Sequence[bytes], *, without: Collection[int]
+) -> tuple[NDArray[np.int64], pa.Table]:
+    """Documents of a chunk, known and cleaned, in the order of its rows, with their places there."""
+    numbers = np.array([*known.numbers, *cleaned], np.int64)
+    rows = [
+        (*(getattr(each, name) for name in _DOCUMENT_COLUMNS), digests[at] or None, None)
+        for at, each in cleaned.items()
+    ]
+    documents = pa.concat_tables([known.documents, _table_of(rows, _STAGED_SCHEMA)])
+    order = np.argsort(numbers)
+    order = order[~np.isin(numbers[order], list(without))]
+    return numbers[order], documents.take(order)
+
+
+class _SeenIds:
+    """Finds documents whose id an earlier row of the same source has: the first one is kept."""
+
+    def __init__(self) -> None:
+        self._ids = FirstRows()
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def add(self, documents: pa.Table) -> list[tuple[int, RejectReason, str]]:
+        """Which of further documents are repeated, why, and in which words."""
+        content, metadata = pack_digests(documents["content_sha256"]), pack_digests(documents["metadata_sha256"])
+        self._hashes.append(_halves(content, metadata))
+        firsts = self._ids.add(pack_digests(documents["doc_id"]))
+        repeated = np.flatnonzero(firsts != np.arange(len(self._ids) - len(documents), len(self._ids)))
+        if not len(repeated):
+            return []
+        self._hashes = [np.concatenate(self._hashes)]
+        found = []
+        for at in repeated.tolist():
+            before, now = self._hashes[0][firsts[at]], self._hashes[0][len(self._ids) - len(documents) + at]
+            shown = f"id '{documents['source_id'][at].as_py()[:100]}' came before"
+            if (before == now).all():
+                found.append((at, RejectReason.REPEATED_ROW, f"{shown}, in an equal row"))
+            else:
+                part = "text" if before[0] != now[0] else "metadata"
+                found.append((at, RejectReason.DUPLICATE_ID, f"{shown}, with other {part}; expected an id of its own"))
+        return found
+
+
+def _halves(content: Digests, metadata: Digests) -> NDArray[np.uint64]:
+    """The first bytes of two hashes of each row, to tell what differs; shape (rows, 2)."""
+    return np.stack([each.view(np.uint64).reshape(-1, 2)[:, 0] for each in (content, metadata)], axis=1)
+
+
 class _FormerRows:
-    """The rows of a source as the former snapshot knows them: found by digest, some 40 bytes a row.
+    """The rows of a source as the former snapshot knows them: found by digest, some 24 bytes a row.
 
     Args:
         snapshot: The former snapshot.
@@ -831,55 +945,38 @@ class _FormerRows:
             for batch in snapshot.origins(source=source)
         ]
         self._index = DigestIndex(np.concatenate([no_digests(), *raw]))
-        starts = np.cumsum([0, *(part.num_rows for part in snapshot.manifest.documents)])
-        self._parts = [number for number, part in enumerate(snapshot.manifest.documents) if part.source == source]
-        self._rows = np.concatenate(
-            [np.zeros(0, np.int64), *(np.arange(starts[part], starts[part + 1]) for part in self._parts)]
-        )
-        self._part_of = np.searchsorted(starts, self._rows, side="right") - 1
+        parts = snapshot.manifest.documents
+        self._starts = np.cumsum([0, *(part.num_rows for part in parts)])
+        # The parts of a source lie one behind the other.
+        self._first = self._starts[next(number for number, part in enumerate(parts) if part.source == source)]
 
     @classmethod
     def of(cls, previous: _Former | None, source: str, clean: CleanConfig) -> _FormerRows | None:
         """The rows of a source; None where equal rows may become other documents now."""
-        if previous is None or not previous.is_cleaned(clean) or not previous.snapshot.manifest.origins:
+        if previous is None or not previous.is_cleaned(clean):
             return None
-        return cls(previous.snapshot, source)
+        parts = previous.snapshot.manifest.origins
+        return cls(previous.snapshot, source) if any(part.source == source for part in parts) else None
 
-    def find(self, digests: Sequence[bytes | None]) -> dict[int, _Known]:
-        """Documents of equal rows, by place; those that lie far from the others are not looked up."""
-        wanted = np.array([digest or b"" for digest in digests], f"S{DIGEST_BYTES}")
-        places = self._index.positions(wanted)
-        places[wanted == b""] = -1
+    def find(self, digests: Digests) -> _KnownRows:
+        """Documents of equal rows; those that lie far from the others are not looked up."""
+        places = self._index.positions(digests)
+        places[digests == b""] = -1
         found = np.flatnonzero(places >= 0)
-        _, inverse, counts = np.unique(self._part_of[places[found]], return_inverse=True, return_counts=True)
-        found = found[counts[inverse] >= _MIN_SHARE * len(digests)]
-        rows, which = np.unique(self._rows[places[found]], return_inverse=True)
-        documents = (row for batch in self._snapshot.rows(rows) for row in batch.to_pylist())
-        sketches = (sketch for batch in self._snapshot.origins_of(rows) for sketch in batch["sketch"].to_pylist())
-        known = [
-            _Known(Document(**{**values, "duplicate_of": None, "near_duplicate_of": None}), sketch)
-            for values, sketch in zip(documents, sketches, strict=True)
-        ]
-        return {int(number): known[at] for number, at in zip(found, which, strict=True)}
+        wanted = self._first + places[found]
+        parts = np.searchsorted(self._starts, wanted, side="right")
+        _, inverse, counts = np.unique(parts, return_inverse=True, return_counts=True)
+        is_near = counts[inverse] >= _MIN_SHARE * len(digests)
+        found, wanted = found[is_near], wanted[is_near]
+        rows, which = np.unique(wanted, return_inverse=True)
+        documents = pa.Table.from_batches(self._snapshot.rows(rows), DOCUMENT_SCHEMA)
+        origins = pa.Table.from_batches(self._snapshot.origins_of(rows), ORIGIN_SCHEMA)
+        columns = [*documents.columns, *origins.columns]
+        return _KnownRows(found, pa.Table.from_arrays(columns, schema=_STAGED_SCHEMA).take(which))
 
 
 def _redact_rejected(row: RejectedRow, redactor: Redactor) -> RejectedRow:
     return replace(row, detail=redactor.redact_text(row.detail), excerpt=redactor.redact_text(row.excerpt))
-
-
-def _check_repeated(document: Document, row: RawRow, seen: dict[bytes, bytes]) -> Document | RejectedRow:
-    """Reject a document whose id an earlier row of the same source has: the first one is kept."""
-    content = bytes.fromhex(document.content_sha256[:32]) + bytes.fromhex(document.metadata_sha256[:32])
-    first = seen.setdefault(bytes.fromhex(document.doc_id), content)
-    if first is content:
-        return document
-    shown = f"id '{document.source_id[:100]}' came before"
-    if first == content:
-        reason, detail = RejectReason.REPEATED_ROW, f"{shown}, in an equal row"
-    else:
-        part = "text" if first[:16] != content[:16] else "metadata"
-        reason, detail = RejectReason.DUPLICATE_ID, f"{shown}, with other {part}; expected an id of its own"
-    return RejectedRow(row.file, row.row, reason, detail, document.title[:100] or document.text[:100])
 
 
 @dataclass(frozen=True)
@@ -902,25 +999,28 @@ class _Former:
         return found is not None and found.identity(kind) == self.redact.identity(kind)
 
 
-def _stage_former(staged: _Staged, name: str, *, previous: _Former, clean: CleanConfig, redactor: Redactor) -> None:
-    is_cleaned = previous.is_cleaned(clean)
-    origins = (
-        _Origin(raw_digest if is_cleaned else None, sketch)
-        for batch in previous.snapshot.origins(source=name)
-        for raw_digest, sketch in zip(*(column.to_pylist() for column in batch.columns), strict=True)
-    )
-    for batch in previous.snapshot.batches(source=name):
-        for values in batch.to_pylist():
-            document, origin = Document(**values), next(origins, _Origin())
-            if previous.is_redacted:
-                staged.add_document(document, origin)
-            else:
-                staged.add_document(redact_document(document, redactor), _Origin())
-    for batch in previous.snapshot.quarantine_batches(source=name):
-        for values in batch.to_pylist():
-            values["reason"] = RejectReason(values["reason"])
-            row_source, row = values.pop("source"), RejectedRow(**values)
-            staged.add_rejected(row_source, row if previous.is_redacted else _redact_rejected(row, redactor))
+def _stage_former(staged: _Staged, name: str, *, previous: _Former, redactor: Redactor) -> None:
+    """Carry the documents and rejected rows of a source over."""
+    snapshot, is_cleaned = previous.snapshot, previous.is_cleaned(staged.clean)
+    origins = snapshot.origins(source=name)
+    for batch in snapshot.batches(source=name):
+        if previous.is_redacted:
+            origin = next(origins, None)
+            unknown = [pa.nulls(len(batch), item.type) for item in ORIGIN_SCHEMA]
+            raw_digest, sketch = unknown if origin is None else origin.columns
+            columns = [*batch.columns, raw_digest if is_cleaned else unknown[0], sketch]
+            rows = pa.Table.from_arrays(columns, schema=_STAGED_SCHEMA)
+        else:
+            redacted = [redact_document(Document(**values), redactor) for values in batch.to_pylist()]
+            values = [(*(getattr(each, column) for column in _DOCUMENT_COLUMNS), None, None) for each in redacted]
+            rows = _table_of(values, _STAGED_SCHEMA)
+        staged.add_documents(rows, source=name)
+    for batch in snapshot.quarantine_batches(source=name):
+        rejected = []
+        for values in batch.drop_columns(["source"]).to_pylist():
+            row = RejectedRow(**{**values, "reason": RejectReason(values["reason"])})
+            rejected.append(row if previous.is_redacted else _redact_rejected(row, redactor))
+        staged.add_rejected(rejected, source=name)
 
 
 def _check_shrinkage(staged: _Staged, previous: Snapshot, shrink: ShrinkConfig) -> None:
@@ -1004,19 +1104,17 @@ def _make_manifest(
         sources=sources,
         totals=totals,
         num_documents=totals.rows_kept,
-        documents=tuple(_describe("documents", part) for part in staged.document_parts),
-        quarantine=tuple(_describe("quarantine", part) for part in staged.rejected.parts),
-        origins=tuple(_describe_origins(part) for part in staged.document_parts),
+        documents=_describe(staged.documents, "documents"),
+        quarantine=_describe(staged.rejected, "quarantine"),
+        origins=_describe(staged.documents, "origins"),
     )
 
 
-def _describe(folder: str, part: _Part) -> PartInfo:
-    return PartInfo.of(part.path, file=f"{folder}/{part.path.name}", source=part.source, num_rows=part.num_rows)
-
-
-def _describe_origins(part: _Part) -> PartInfo:
-    assert part.origins is not None, "documents have origins"
-    return PartInfo.of(part.origins, file=f"origins/{part.origins.name}", source=part.source, num_rows=part.num_rows)
+def _describe(writer: _PartWriter, folder: str) -> tuple[PartInfo, ...]:
+    return tuple(
+        PartInfo.of(writer.path(folder, part), file=f"{folder}/{part.name}", source=part.source, num_rows=part.num_rows)
+        for part in writer.parts
+    )
 
 
 def _sha256_file(path: Path) -> str:
@@ -1024,16 +1122,14 @@ def _sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _put(store: Store, staged: _Staged, manifest: SnapshotManifest) -> None:
+def _put(store: Store, directory: Path, manifest: SnapshotManifest) -> None:
     """Put all parts, then the manifest that makes them a snapshot."""
     prefix = _prefix(manifest.kind, manifest.id)
-    origins = [part.origins for part in staged.document_parts]
-    paths = [*(part.path for part in (*staged.document_parts, *staged.rejected.parts)), *filter(None, origins)]
-    for path, info in zip(paths, (*manifest.documents, *manifest.quarantine, *manifest.origins), strict=True):
+    for info in (*manifest.documents, *manifest.quarantine, *manifest.origins):
         key = f"{prefix}/{info.file}"
         stored = store.read(key)
         # An interrupted build left its part, which may have been written by another version of the Parquet library.
         if stored is not None and hashlib.sha256(stored).hexdigest() != info.sha256:
             store.delete(key)
-        store.put_if_absent(key, path)
+        store.put_if_absent(key, directory / info.file)
     store.put_if_absent(f"{prefix}/manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")

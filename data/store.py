@@ -88,7 +88,10 @@ class Store(Protocol):
         ...
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
-        """``prefix`` itself, if it is a key, or all keys below it, hidden ones too, with size and time."""
+        """``prefix`` itself, if it is a key, or all keys below it, hidden ones too, with size and time.
+
+        An empty prefix: all keys of the store.
+        """
         ...
 
     def exists(self, prefix: str) -> bool:
@@ -97,6 +100,14 @@ class Store(Protocol):
 
     def delete(self, prefix: str) -> None:
         """Remove ``prefix`` and all keys below it; absent keys are no error."""
+        ...
+
+    def keeps_versions(self) -> bool:
+        """Whether the place keeps, or kept, what was deleted or replaced as former versions."""
+        ...
+
+    def delete_unseen(self) -> int:
+        """Remove for good what the place still holds of the store under no key; returns how many things there were."""
         ...
 
     def local_path(self, key: str) -> Path:
@@ -190,7 +201,7 @@ class LocalStore:
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
         """See :meth:`Store.entries`; what goes away meanwhile is not there."""
-        top = self._path(prefix)
+        top = self._path(prefix) if prefix else self.root
         with storage_errors(f"list {prefix}"):
             paths = sorted(top.rglob("*")) if top.is_dir() else [top]
         for path in paths:
@@ -216,6 +227,14 @@ class LocalStore:
                     shutil.rmtree(doomed)
             else:
                 path.unlink(missing_ok=True)
+
+    def keeps_versions(self) -> bool:
+        """See :meth:`Store.keeps_versions`."""
+        return False
+
+    def delete_unseen(self) -> int:
+        """See :meth:`Store.delete_unseen`."""
+        return 0
 
     def local_path(self, key: str) -> Path:
         """See :meth:`Store.local_path`."""

@@ -467,11 +467,18 @@ def backfill(
 def erase(
     call: _Call,
     doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
+    former_versions: Annotated[
+        bool,
+        typer.Option(
+            "--former-versions",
+            help="In a bucket that keeps them: remove all former versions below the home, for good.",
+        ),
+    ] = False,
 ) -> None:
     """Remove a person's documents from everything at rest, and prove it."""
     from tasks.erase import erase as erase_documents
 
-    report = erase_documents(call.request().settings(), doc_id)
+    report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 

@@ -6,6 +6,7 @@ import time
 
 from prefect import flow
 
+from flows.encode import encode_together
 from flows.names import run_name
 from flows.request import RunRequest
 from tasks.artifacts import publish_table
@@ -39,7 +40,10 @@ def embed(
     with request.recorded("embed") as run:
         snapshots = latest_snapshots(settings.store())
         plans = plan_shards(settings, fingerprint, snapshots, full=full)
-        shards = encode_shards(settings, fingerprint, plans)
+        if settings.encode.engine == "local" and settings.deployments.encoders > 1 and len(plans) > 1:
+            shards = encode_together(request.of_parent(run.id), fingerprint, plans)
+        else:
+            shards = encode_shards(settings, fingerprint, plans)
         tables = [
             update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
             for kind, snapshot_id in snapshots.items()

@@ -19,13 +19,22 @@ _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
     "`l2v train` trains anew, without them; then serve the new checkpoint and remove the old ones."
 )
+_ELSEWHERE = (
+    "Other machines that worked on this home keep copies of what they read, training state and an orchestrator's "
+    "database: empty {work_dir} on each of them."
+)
 
 
-def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
+def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = False) -> EraseReport:
     """Remove documents from everything at rest, prove it by a scan, and name the checkpoints trained on them.
 
+    Args:
+        settings: Settings of the run.
+        doc_ids: What to erase.
+        former_versions: Whether all former versions of objects may be removed, where a bucket keeps them.
+
     Raises:
-        InputError: An id is unknown; nothing was changed.
+        InputError: An id is unknown, or a bucket keeps former versions; nothing was changed.
         LeaseHeldError: A run is writing.
         StoreError: Something is left; the message names it, and running again completes.
     """
@@ -39,6 +48,7 @@ def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
             now=utc_now(),
             exports=settings.export_store,
             key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
+            former_versions=former_versions,
         )
     held = {snapshot for ids in report.snapshots.values() for snapshot in ids}
     trained = [
@@ -54,5 +64,6 @@ def erase(settings: Settings, doc_ids: list[str]) -> EraseReport:
         scanned_bytes=report.scanned_bytes,
         trained_checkpoints=trained,
         advice=_ADVICE if trained else "",
+        elsewhere="" if store.machine is store else _ELSEWHERE.format(work_dir=store.machine.root),
         seconds=time.monotonic() - started,
     )

@@ -234,6 +234,7 @@ class EraseReport(StageReport):
     scanned_bytes: int
     trained_checkpoints: list[str]
     advice: str
+    elsewhere: str
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""

@@ -208,6 +208,9 @@ class DeploymentSettings(_Section):
     gpu_stages: bool = Field(
         False, description="a night starts train, evaluate and embed as deployments, on the workers of their pool"
     )
+    encoders: int = Field(
+        1, ge=1, description="workers of the GPU pool that encode the shards of a night together; one each for a GPU"
+    )
     poll_seconds: float = Field(5, gt=0, description="seconds between two looks at a stage that runs elsewhere")
 
 

@@ -31,7 +31,8 @@ class Rooms:
     @staticmethod
     def snapshot(store, kind, documents):
         """Snapshot of ``documents``: source id to text, or to (text, further column)."""
-        path = store.root.with_name(f"{store.root.name}-{kind}.jsonl")
+        root = store.machine.root
+        path = root.with_name(f"{root.name}-{kind}.jsonl")
         rows = []
         for source_id, value in documents.items():
             text, city = value if isinstance(value, tuple) else (value, "Oslo")

@@ -30,11 +30,11 @@ from data.generations import (
 from data.lance import open_table
 from data.lease import hold_lease
 from data.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
-from data.scan import Needles, scan_tree
+from data.scan import Needles, scan_store, scan_tree
 from data.schema import document_id
 from data.snapshot import build_snapshot, latest_snapshot, open_snapshot
 from data.sources import SourceConfig
-from data.store import LocalStore
+from data.store import LocalStore, open_store
 from tests.data.conftest import Rooms
 
 FINGERPRINT = "f" * 64
@@ -104,9 +104,9 @@ def exported_resumes(snapshot):
     return ExportTable(snapshot.manifest.id, [snapshot.table(EXPORT_SCHEMAS["resumes"].names)])
 
 
-def make_home(root):
+def make_home(store):
     """Three nights: the person's text changes, a stranger has the text of a third, the person's twin marks her."""
-    store = LocalStore(root)
+    machine = store.machine
     jobs = {f"job-{number}": f"We look for a nurse for ward {number}, day and night." for number in range(3)}
     resumes = {f"cv-{number}": ORDINARY.format(number) for number in range(6)}
     nights = [
@@ -130,10 +130,10 @@ def make_home(root):
     store.put_if_absent("evaluations/bm25/key.json", json.dumps({"query": SECRETS[0]}).encode())
     store.put_if_absent("evaluations/bm25/key.npz", b"numbers")
     store.put_if_absent("runs/run-1/summary.json", json.dumps({"error": f"cannot read {PERSON_ID}", "n": 3}).encode())
-    store.put_if_absent("training/abc/texts.arrow.gz", gzip.compress(SECRETS[0].encode()))
-    store.put_if_absent("tmp/dead/part", SECRETS[0].encode())
-    store.put_if_absent("prefect/storage/result", json.dumps({"id": PERSON_ID}).encode())
-    with closing(sqlite3.connect(store.local_path("prefect/prefect.db"))) as database:
+    machine.put_if_absent("training/abc/texts.arrow.gz", gzip.compress(SECRETS[0].encode()))
+    machine.put_if_absent("tmp/dead/part", SECRETS[0].encode())
+    machine.put_if_absent("prefect/storage/result", json.dumps({"id": PERSON_ID}).encode())
+    with closing(sqlite3.connect(machine.local_path("prefect/prefect.db"))) as database:
         database.execute("CREATE TABLE log (message TEXT)")
         messages = [f"cannot encode {PERSON_ID}", "all is well", SECRETS[0]]
         database.executemany("INSERT INTO log VALUES (?)", [(message,) for message in messages])
@@ -163,7 +163,7 @@ def everything(store):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     root = tmp_path_factory.mktemp("home") / "var"
-    return make_home(root)
+    return make_home(LocalStore(root))
 
 
 @pytest.fixture
@@ -172,10 +172,10 @@ def copied(home, tmp_path):
     return LocalStore(tmp_path / "var"), home[1]
 
 
-def test_nothing_of_the_person_is_left(copied):
-    store, nights = copied
+def person_in(nights):
+    """What must be found nowhere."""
     content = nights[0].snapshots["resume"].table()["content_sha256"][0].as_py()
-    needles = Needles(
+    return Needles(
         {
             PERSON_ID.encode(): "id",
             PERSON.encode(): "source id",
@@ -184,6 +184,11 @@ def test_nothing_of_the_person_is_left(copied):
             Rooms.vector(content, FINGERPRINT).tobytes(): "vector",
         }
     )  # fmt: skip
+
+
+def test_nothing_of_the_person_is_left(copied):
+    store, nights = copied
+    needles = person_in(nights)
     assert len({finding.what for finding in scan_tree(store.root, needles).findings}) == 5
     assert read_former_matches(store, recipe="r") is not None
     report = erased(store, PERSON_ID)
@@ -381,3 +386,69 @@ def test_the_vectors_of_others_are_the_same_bytes(copied):
     assert found.keys() == expected.keys()
     for doc_id, vector in found.items():
         np.testing.assert_array_equal(vector, expected[doc_id])
+
+
+def test_a_home_named_by_a_uri_is_a_directory(copied):
+    store, nights = copied
+    named = open_store(store.root.as_uri(), work_dir="unused")
+    report = erased(named, PERSON_ID)
+    assert report.removed["snapshots"] == 3 and "copies" not in report.removed
+    assert scan_tree(store.root, person_in(nights)).findings == []
+
+
+class TestInABucket:
+    """The same home as objects: the scan reads every one of them, and what this machine keeps beside them."""
+
+    @pytest.fixture
+    def remote(self, bucket, tmp_path):
+        return open_store(f"s3://{bucket}/a/home", work_dir=str(tmp_path / "work"))
+
+    @pytest.mark.slow
+    def test_nothing_of_the_person_is_left_and_everybody_else_is_untouched(self, remote, bucket):
+        import boto3
+
+        client = boto3.client("s3")
+        client.put_object(Bucket=bucket, Key="a/homework", Body=SECRETS[0].encode())  # beside the home
+        store, nights = make_home(remote)
+        latest_match_files(store)  # leaves copies on this machine
+        client.create_multipart_upload(Bucket=bucket, Key="a/home/shards/unfinished")
+        needles, before = person_in(nights), everything(store)
+        kinds = {finding.what for finding in scan_store(store, needles).findings}
+        assert kinds == {"id", "source id", "text", "hash", "vector"}
+        assert scan_store(store.machine, needles).findings
+        report = erased(store, PERSON_ID)
+        assert scan_store(store, needles).findings == scan_store(store.machine, needles).findings == []
+        assert report.scanned_files > 20 and report.removed["copies"] and report.removed["former versions"] == 1
+        after = everything(store)
+        for name, rows in before.items():
+            kept = [row for row in rows if PERSON_ID not in row.values()]
+            assert [row["doc_id"] for row in after[name] if "doc_id" in row] == [
+                row["doc_id"] for row in kept if "doc_id" in row
+            ]
+        assert client.get_object(Bucket=bucket, Key="a/homework")["Body"].read() == SECRETS[0].encode()
+        with hold_lease(store, owner="back") as lease:
+            assert rollback(store, lease=lease, run_id="back", now=Rooms.now).origin == nights[1].pointer.sequence
+        assert erased(store, PERSON_ID).removed.keys() <= {"copies"}
+
+    @pytest.mark.slow
+    def test_a_bucket_that_keeps_former_versions_is_refused_until_they_may_go(self, remote, bucket):
+        import boto3
+
+        client = boto3.client("s3")
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        store, _ = make_home(remote)
+        keys = [entry.key for entry in store.entries("")]
+        with pytest.raises(InputError, match="keeps former versions") as caught:
+            erased(store, PERSON_ID)
+        assert "--former-versions" in caught.value.hint
+        assert [entry.key for entry in store.entries("")] == keys
+        assert erased(store, PERSON_ID, former_versions=True).removed["former versions"] > 10
+        listed = client.list_object_versions(Bucket=bucket, Prefix="a/home/")
+        assert "DeleteMarkers" not in listed and all(each["IsLatest"] for each in listed["Versions"])
+
+    def test_what_cannot_be_decoded_is_no_proof(self, remote):
+        remote.put_if_absent("elsewhere/a.parquet", b"PAR1 and nothing else")
+        remote.put_if_absent("elsewhere/deep/b.gz", gzip.compress(gzip.compress(SECRETS[0].encode())))
+        remote.put_if_absent("lance/g/jobs.lance/data/lost.lance", b"rows")
+        found = scan_store(remote, Needles({SECRETS[0].encode(): "text"}), skip=["lance"]).findings
+        assert found == [("elsewhere/a.parquet", "cannot be decoded (ArrowInvalid)"), ("elsewhere/deep/b.gz!!", "text")]

@@ -1,4 +1,3 @@
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +6,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from data import object_store
-from data.erase import erase_documents
 from data.errors import ConflictError, FencedError, InputError, LeaseHeldError, StoreError
 from data.generations import promote, read_pointer, rollback
 from data.lease import LEASE_KEY, hold_lease
@@ -321,10 +319,3 @@ def test_maintenance_looks_at_sizes_and_times_of_a_bucket(remote, simulated, tmp
     assert remove_leftovers(remote, kept).count > 0
     assert not list(remote.machine.list("copies"))
     assert simulated.served(remote, "job") == {"a": ("text 1", "Oslo")}
-
-
-def test_an_erasure_in_a_bucket_is_refused_and_says_how(remote):
-    with pytest.raises(InputError, match="lies in a bucket") as caught:
-        erase_documents(remote, ["0" * 32], fence=lambda: None, now=None)
-    assert "Copy the bucket" in caught.value.hint
-    assert json.loads(remote.read("erasures/x") or b"null") is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.generations import read_pointer
+from data.scan import Needles, scan_store
 from data.store import open_store
 from flows.cli import run
 from flows.nightly import nightly
@@ -48,7 +49,9 @@ def test_nights_in_a_bucket_and_what_another_machine_sees(small_night, bucket, t
     assert answer("status")["home"] == home
     (generation,) = answer("generations", "list")["generations"]
     assert generation["served"]
-    assert "lies in a bucket" in answer("erase", "--doc-id", hits[0]["doc_id"], code=2)["error"]
+    gone = answer("erase", "--doc-id", hits[0]["doc_id"])
+    assert gone["removed"]["snapshots"] and "on each of them" in gone["elsewhere"]
+    assert scan_store(store, Needles({hits[0]["doc_id"].encode(): "id"})).findings == []
     assert answer("maintain")
     assert read_pointer(store).generation == pointer.generation
     assert answer("search", "ward", "--in", "jobs", "--mode", "lexical")["hits"]

@@ -32,7 +32,7 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
     deployment = DEPLOYMENTS[name]
     flow = load_flow_from_entrypoint(deployment["entrypoint"])
     parameters = dict(deployment["parameters"])
-    if name == "embed":
+    if name in ("embed", "encode"):
         parameters["fingerprint"] = "0" * 64  # asked for in the run form
     if name == "backfill":
         parameters["meant"] = {"source": "postings"}  # likewise
@@ -42,7 +42,7 @@ def test_a_deployment_can_run_as_it_is_written(name, monkeypatch):
     assert deployment["tags"]
 
 
-@pytest.mark.parametrize("name", sorted(set(DEPLOYMENTS) - {"freshness"}))
+@pytest.mark.parametrize("name", sorted(set(DEPLOYMENTS) - {"freshness", "encode"}))
 def test_what_writes_runs_one_at_a_time(name):
     assert DEPLOYMENTS[name]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
 
@@ -76,6 +76,7 @@ def test_training_and_encoding_go_to_the_gpu_pool():
     assert {name for name, pool in pools.items() if pool == "gpu"} == {
         "train",
         "embed",
+        "encode",
         "evaluate",
         "backfill",
         "ablate",

@@ -16,6 +16,7 @@ from data.clean import CleanConfig
 from data.errors import InputError
 from data.generations import create_generation, sync_table
 from data.lance import open_table
+from data.lease import hold_lease
 from data.schema import KINDS
 from data.shards import list_shards
 from data.snapshot import build_snapshot, open_snapshot
@@ -25,6 +26,7 @@ from tasks.checkpoints import build_untrained, encode_documents
 from tasks.embed import latest_snapshots, plan_shards
 from tasks.encoding import encode_planned
 from tasks.settings import EncodeSettings, Settings
+from tasks.sharing import kept_reports, offer_plans
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,6 +136,28 @@ for plan in json.loads(plans):
     encode_planned(Settings.model_validate_json(settings), fingerprint, ShardPlan.model_validate(plan))
 """
 
+PREFECT_WORKER = """
+import sys, time
+from pathlib import Path
+from prefect.testing.utilities import prefect_test_harness
+from flows import encode as module
+from flows.request import RunRequest
+home, fingerprint, ready, own = sys.argv[1:]
+real = module.encode_shard
+
+def when_both_work(*arguments):
+    (Path(ready) / own).touch()
+    until = time.monotonic() + 600
+    while len(list(Path(ready).iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    return real(*arguments)
+
+module.encode_shard = when_both_work
+overrides = {"home": home, "encode.shard_size": 4}
+with prefect_test_harness(server_startup_timeout=300):
+    print(module.encode(fingerprint, RunRequest(profile="tiny", overrides=overrides, parent_run="night")))
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # several processes load torch at once
@@ -149,11 +173,45 @@ def test_two_processes_that_take_the_same_plans_make_the_table_of_one(night, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # several processes load torch at once
+@pytest.mark.timeout(900)  # several processes load torch at once
+def test_two_prefect_workers_share_the_shards_of_a_night(night, tmp_path):
+    settings, fingerprint, plans = night
+    others, ready = elsewhere(settings, tmp_path / "two"), tmp_path / "ready"
+    ready.mkdir()
+    encode_all(settings, fingerprint, plans)
+    store = others.store()
+    command = [sys.executable, "-c", PREFECT_WORKER, others.home, fingerprint, str(ready)]
+    with hold_lease(store, owner="night"):
+        offer_plans(store, "night", plans)
+        workers = [
+            subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in ("a", "b")
+        ]
+        encoded = [int(worker.communicate()[0].splitlines()[-1]) for worker in workers]
+    assert min(encoded) > 0 and sum(encoded) == 28, "each document once, by either"
+    assert set(kept_reports(store, "night")) == set(range(len(plans)))
+    assert_same_tables(settings, others, fingerprint)
+
+
+RAY_ON_A_BUSY_MACHINE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "300",
+    "RAY_health_check_initial_delay_ms": "120000",
+    "RAY_health_check_timeout_ms": "120000",
+    "RAY_prestart_worker_first_driver": "0",  # processes are made when there is work, not before
+    "RAY_enable_worker_prestart": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+"""Slow is no failure; and no more processes than it takes."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes load torch at once
 def test_two_nodes_of_a_ray_cluster_make_the_table_of_one_process(night, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy neighbour is no failure
+    for name, value in RAY_ON_A_BUSY_MACHINE.items():
+        monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
 
     settings, fingerprint, plans = night
@@ -169,9 +227,10 @@ def test_two_nodes_of_a_ray_cluster_make_the_table_of_one_process(night, tmp_pat
         return encode_planned(settings, fingerprint, plan)
 
     monkeypatch.setattr(ray_engine, "encode_planned", telling_where)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**node)
         cluster.wait_for_nodes(timeout=300)
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         done = []

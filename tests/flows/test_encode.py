@@ -1,0 +1,80 @@
+"""Shards of a night on several workers, with the server's answers made up."""
+
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
+from data.errors import InputError
+from data.lease import hold_lease
+from flows import encode as module
+from flows.request import RunRequest
+from tasks.encoding import ShardPlan, ShardReport
+from tasks.sharing import keep_report, take_plans
+
+PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 5)]) for number in range(6)]
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A night with two helpers; what each encodes is noted, and nothing is really encoded."""
+    overrides = {"home": str(tmp_path / "home"), "deployments.encoders": 3, "deployments.poll_seconds": 0.01}
+    request = RunRequest(profile="tiny", overrides=overrides, parent_run="night")
+    encoded = []
+
+    def encode_shard(settings, fingerprint, plan):
+        encoded.append(plan)
+        return report_of(plan)
+
+    monkeypatch.setattr(module, "encode_shard", encode_shard)
+    monkeypatch.setattr(module, "flow_run", SimpleNamespace(name="night"))
+    with hold_lease(request.settings().store(), owner="night"):
+        yield SimpleNamespace(request=request, store=request.settings().store(), encoded=encoded)
+
+
+def report_of(plan):
+    return ShardReport(documents=plan.runs[0][0], tokens=1, padded_tokens=1, truncated=0, seconds=0.1)
+
+
+def helpers(monkeypatch, does, *, looks=2):
+    """Helpers that do something as soon as they are asked for, and are over after some looks at them."""
+    asked, looked = [], count()
+
+    def run_deployment(name, *, parameters, timeout):
+        asked.append((name, timeout))
+        module.encode.validate_parameters(parameters)
+        does()
+        return SimpleNamespace(id=len(asked))
+
+    monkeypatch.setattr(module, "run_deployment", run_deployment)
+    monkeypatch.setattr(module, "_is_over", lambda run: next(looked) >= looks)
+    return asked
+
+
+def test_what_others_encode_is_not_encoded_here(shared, monkeypatch):
+    def does():
+        plans = take_plans(shared.store, "night", worker="other", fence=lambda: None)
+        for (number, plan), _ in zip(plans, range(2), strict=False):
+            keep_report(shared.store, "night", number, report_of(plan))
+
+    asked = helpers(monkeypatch, does)
+    reports = module.encode_together(shared.request, "f", PLANS)
+    assert asked == [("encode/encode", 0)] * 2
+    assert reports == [report_of(plan) for plan in PLANS]
+    assert len(shared.encoded) < len(PLANS) - 2
+    assert shared.encoded == [plan for plan in PLANS if plan in shared.encoded], "each once"
+
+
+def test_what_a_helper_took_and_did_not_finish_is_encoded_here_once_it_is_gone(shared, monkeypatch):
+    def does():
+        next(take_plans(shared.store, "night", worker="other", fence=lambda: None))
+
+    helpers(monkeypatch, does, looks=5)
+    reports = module.encode_together(shared.request, "f", PLANS)
+    assert reports == [report_of(plan) for plan in PLANS]
+    assert shared.encoded == [*PLANS[2:], *PLANS[:2]]
+
+
+def test_a_helper_without_a_night_is_refused():
+    with pytest.raises(InputError, match="No night"):
+        module.encode.fn("f", RunRequest(profile="tiny"))
