@@ -91,7 +91,7 @@ def test_a_recipe_s_own_base_is_defended_too_when_it_is_served(served_night, mon
     monkeypatch.setattr("tasks.evaluate.choose_encoder", prefer_the_trained)
     monkeypatch.setattr("tasks.evaluate.defend", refuse)
     report = evaluate(served_night.request)
-    assert judged == [("LLM2Vec, trained", "base, before training")]
+    assert judged == [("LLM2Vec, unsupervised", "base, before training")]
     assert (report.served, report.refused) == (pointer.checkpoint, True)
 
 
