@@ -114,6 +114,8 @@ class EncodeOnce:
                 each._remember(prompt, vectors)
                 if each is self:
                     self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
+                    if len(new) == len(texts):
+                        return encoding.vectors  # a corpus is not copied
                     fresh = vectors
         return np.stack([fresh[text] if text in fresh else self._vectors[prompt, text] for text in texts])
 
