@@ -78,7 +78,7 @@ def evaluate_recipe(
     decision: Decision | None = None
     refused = False
     references = resolve_systems(settings, settings.evaluate.references)
-    with progress("evaluate", (6 + len(references)) * len(eval_tasks)) as advance:
+    with progress("evaluate", (7 + len(references)) * len(eval_tasks)) as advance:
         scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
@@ -307,15 +307,15 @@ def _trained_name(settings: Settings) -> str:
 _COMPARED = {
     UNSUPERVISED_NAME: "Only the supervised recipe was trained; `l2v train` without its last stage keeps this encoder.",
     SUPERVISED_NAME: "The recipe has no supervised stage, or was not trained.",
-    "all-MiniLM-L6-v2": "evaluate.references does not name it.",
+    "all-minilm-l6-v2": "evaluate.references does not name it.",
 }
 """Rows that the table of job descriptions should have, and why one of them may be missing."""
 
 
 def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
     """The rows that are missing, with the reason."""
-    names = " ".join(entry.name for entry in entries)
-    return {name: reason for name, reason in _COMPARED.items() if name not in names}
+    names = [entry.name for entry in entries]
+    return {name: reason for name, reason in _COMPARED.items() if not any(name in one for one in names)}
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
