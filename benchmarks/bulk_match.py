@@ -80,16 +80,16 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure_products(rows: int, block_rows: int) -> dict[str, float]:
+def measure_products(rows: int) -> dict[str, float]:
     """FLOP/s with both top-100s, over the peak measured before and after."""
     left, right = unit_vectors(rows, seed=1), unit_vectors(rows, seed=2)
     before = measure_peak_flops()
-    seconds = seconds_of(lambda: nearest_both_ways(left, right, k=100, block_rows=block_rows))
+    seconds = seconds_of(lambda: nearest_both_ways(left, right, k=100))
     peak = max(before, measure_peak_flops())
     return {"gemm_share": 2 * rows**2 * DIM / seconds / peak, "peak_gflops": peak / 1e9}
 
 
-def measure_ratio(folder: Path, rows: int, asked: int, block_rows: int) -> dict[str, float]:
+def measure_ratio(folder: Path, rows: int, asked: int) -> dict[str, float]:
     """Seconds a query of both ways to the same top-10."""
     vectors, queries = unit_vectors(rows, seed=3), unit_vectors(rows, seed=4)
     table = build_table(LocalStore(folder), "resume", ["x"] * rows, vectors)
@@ -100,8 +100,8 @@ def measure_ratio(folder: Path, rows: int, asked: int, block_rows: int) -> dict[
             table.nearest(query, limit=10, columns=["doc_id"])["score"].to_numpy() for query in queries[:asked]
         )
     )
-    blocked = seconds_of(lambda: nearest_both_ways(queries, vectors, k=10, block_rows=block_rows))
-    found, _ = nearest_both_ways(queries[:asked], vectors, k=10, block_rows=block_rows)
+    blocked = seconds_of(lambda: nearest_both_ways(queries, vectors, k=10))
+    found, _ = nearest_both_ways(queries[:asked], vectors, k=10)
     np.testing.assert_allclose(found.best(slice(None))[1], np.stack(answers), atol=1e-5)
     return {"ratio": (one_by_one / asked) / (blocked / rows), "query_ms": one_by_one / asked * 1e3}
 
@@ -167,15 +167,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller tables")
     quick = parser.parse_args().quick
     started = time.perf_counter()
-    rows, block_rows = (20_000 if quick else 50_000), MatchSettings().block_rows
+    rows = 20_000 if quick else 50_000
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
-        result |= measure_ratio(Path(folder) / "ratio", rows, 100, block_rows)
-        result |= measure_products(rows, block_rows)
+        result |= measure_ratio(Path(folder) / "ratio", rows, 100)
+        result |= measure_products(rows)
         result |= measure_nhs(Path(folder) / "nhs") if SHARED_DATA.is_dir() else {"seconds_nhs": None}
     result |= {
         "rows": rows,
-        "block_rows": block_rows,
         "machine": f"{platform.machine()}, {platform.system()}",
         "seconds": round(time.perf_counter() - started, 1),
     }

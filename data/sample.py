@@ -53,6 +53,7 @@ class TestJob:
     Attributes:
         id: ``test-001`` and on.
         label: Job label, as a job board shows it.
+        seniority: ``junior`` (two years asked for, or less), ``mid``, ``senior`` (six years or more) or ``lead``.
         description: The posting.
         pos: Ids of resumes that fit (grade 2).
         neg: Ids of resumes that do not fit (grade 0), near misses first.
@@ -64,6 +65,7 @@ class TestJob:
 
     id: str
     label: str
+    seniority: str
     description: str
     pos: tuple[str, ...]
     neg: tuple[str, ...]
@@ -135,6 +137,7 @@ def read_test_jobs() -> list[TestJob]:
         TestJob(
             id=row["id"],
             label=row["label"],
+            seniority=row["seniority"],
             description=row["description"],
             pos=tuple(row["pos"]),
             neg=tuple(row["neg"]),

@@ -238,7 +238,8 @@ def write_samples(folder: Path = SAMPLE_DIR) -> None:
     """Remake the committed files: resumes, relevance, triples, and the judgments (not the texts) of the test jobs.
 
     Args:
-        folder: Where the files are; ``test_jobs.jsonl`` must already hold id, label, description and occupation.
+        folder: Where the files are; ``test_jobs.jsonl`` must already hold id, label, seniority, description
+            and occupation.
     """
     resumes = generate_resumes()
     labels = {occupation.uri: occupation.label for occupation in read_occupations()}
@@ -252,7 +253,7 @@ def write_samples(folder: Path = SAMPLE_DIR) -> None:
         job["relevance"] = dict(sorted(grades.items(), key=lambda pair: (-pair[1], pair[0])))
         job["pos"] = [resume_id for resume_id, grade in job["relevance"].items() if grade == GRADE_SAME]
         job["neg"] = choose_negatives(job["description"], job["occupation"], resumes)
-    keys = ("id", "label", "pos", "neg", "description", "occupation", "relevance")
+    keys = ("id", "label", "seniority", "pos", "neg", "description", "occupation", "relevance")
     excluded = {job["occupation"] for job in test_jobs}
     texts = {
         "resumes.jsonl": render_jsonl(resumes),

@@ -141,7 +141,8 @@ def is_held_out(uri: str) -> bool:
 
 def _test_job_task() -> tuple[_Header, dict[str, str]]:
     """Job descriptions are queries, resumes are the corpus."""
-    jobs = read_test_jobs()
+    jobs, resumes = read_test_jobs(), read_sample_resumes()
+    fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
     header = _Header(
         name=TEST_JOB_TASK,
         type="Retrieval",
@@ -151,10 +152,15 @@ def _test_job_task() -> tuple[_Header, dict[str, str]]:
         note="Relevance by occupation (2 same, 1 same family) is weak supervision.",
     )
     return header, {
-        "corpus.jsonl": render_jsonl(
-            {"_id": row["id"], "title": row["title"], "text": row["text"]} for row in read_sample_resumes()
+        "corpus.jsonl": render_jsonl({"_id": row["id"], "title": row["title"], "text": row["text"]} for row in resumes),
+        "queries.jsonl": render_jsonl(
+            {
+                "_id": job.id,
+                "text": f"{job.label}\n{job.description}",
+                "slices": {"field": fields[job.occupation], "seniority": job.seniority},
+            }
+            for job in jobs
         ),
-        "queries.jsonl": render_jsonl({"_id": job.id, "text": f"{job.label}\n{job.description}"} for job in jobs),
         "qrels.tsv": _render_qrels((job.id, resume, grade) for job in jobs for resume, grade in job.relevance.items()),
     }
 

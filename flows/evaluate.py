@@ -10,7 +10,7 @@ from flows.request import RunRequest
 from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
 from tasks.refs import CheckpointRef, EvaluateReport
 from tasks.reports import report_location
-from tasks.train import build_base, find_trained
+from tasks.train import build_base, find_trained, find_unsupervised
 
 
 @flow(name="evaluate", flow_run_name=run_name)
@@ -42,7 +42,14 @@ def evaluate(
     with request.recorded("evaluate") as run:
         if not checkpoints:
             chosen = trained or find_trained(settings)
-            return run.did(evaluate_recipe(settings, base=build_base(settings), trained=chosen, run_id=run.id))
+            report = evaluate_recipe(
+                settings,
+                base=build_base(settings),
+                trained=chosen,
+                unsupervised=find_unsupervised(settings),
+                run_id=run.id,
+            )
+            return run.did(report)
         report = evaluate_named(
             settings,
             checkpoints,

@@ -1,77 +1,95 @@
-"""Matching in bulk: exact nearest neighbours both ways from one blocked product, and two rankings fused by block.
+"""Matching in bulk: exact nearest neighbours both ways from one tiled product, and two rankings fused by block.
 
-Belongs here: arithmetic over arrays whose size a block bounds. Does not belong here: BM25 (``lexical``), and single
-queries (``fusion``, ``hybrid``), whose results are the same.
+Belongs here: arithmetic over arrays whose size a tile or a block bounds. Does not belong here: BM25 (``lexical``), and
+single queries (``fusion``, ``hybrid``), whose results are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
+from threadpoolctl import threadpool_info, threadpool_limits
 
 _NONE = np.iinfo(np.int64).min
-_GROUPS_PER_RESULT = 3
+
+TILE_ROWS = 512
+"""Rows of a tile on either side: what a product of two tiles reads and makes stays in a core's cache, where looking
+through it is cheap beside making it."""
 
 
-class RunningTopK:
-    """The ``k`` best candidates of each row among all that were offered so far; ties go to the lower number.
-
-    A candidate is one integer, score above number, so that one partition settles scores and ties alike.
-    """
+class Neighbours:
+    """The nearest candidates of each of some rows."""
 
     def __init__(self, num_rows: int, k: int) -> None:
-        """Start with no candidates: 8 bytes for each of ``k`` in each row."""
-        self._k = k
-        # The first of a row is its least, where a partition leaves it; the others are in no order.
-        self._keys: Int64[np.ndarray, "rows k"] = np.full((num_rows, k), _NONE, np.int64)
-
-    def offer(self, scores: Float32[np.ndarray, "rows candidates"], *, first_row: int, first_candidate: int) -> None:
-        """Take in the scores of a block of candidates for a block of rows, which must be finite."""
-        num_rows, num_candidates = scores.shape
-        enough = self._enough(slice(first_row, first_row + num_rows), lambda: _lower_bounds(scores, self._k))
-        places = np.flatnonzero(scores >= enough[:, None])
-        rows = places // num_candidates
-        keys = _keys_of(scores.ravel()[places], places - rows * num_candidates + first_candidate)
-        self._merge(first_row, np.bincount(rows), keys)
-
-    def offer_columns(
-        self, scores: Float32[np.ndarray, "candidates rows"], *, first_row: int, first_candidate: int
-    ) -> None:
-        """The same for a block whose columns are the rows; it is not turned, which would take longer than making it."""
-        num_rows = scores.shape[1]
-        enough = self._enough(slice(first_row, first_row + num_rows), lambda: _lower_bounds(scores.T, self._k))
-        places = np.flatnonzero(scores >= enough)
-        candidates = places // num_rows
-        rows = places - candidates * num_rows
-        keys = _keys_of(scores.ravel()[places], candidates + first_candidate)
-        by_row = np.argsort(rows.astype(np.min_scalar_type(num_rows)), kind="stable")  # by radix, being short
-        self._merge(first_row, np.bincount(rows), keys[by_row])
-
-    def _enough(self, rows: slice, bounds: Callable[[], np.ndarray]) -> Float32[np.ndarray, " rows"]:
-        """What a score must reach to be among the best: the k-th best so far, or a bound until there are so many."""
-        held = _scores_of(self._keys[rows, 0])
-        return held if np.isfinite(held).all() else np.maximum(held, bounds())
-
-    def _merge(self, first_row: int, counts: Int64[np.ndarray, " rows"], keys: Int64[np.ndarray, " keys"]) -> None:
-        """Keep the best of what rows have and of as many keys as ``counts`` says for each, which lie row after row."""
-        touched = np.flatnonzero(counts)
-        if not len(touched):
-            return
-        counts = counts[touched]
-        merged = np.full((len(touched), self._k + int(counts.max())), _NONE, np.int64)
-        merged[:, : self._k] = self._keys[first_row + touched]
-        merged[:, self._k :][np.arange(merged.shape[1] - self._k) < counts[:, None]] = keys
-        merged.partition(merged.shape[1] - self._k, axis=1)
-        self._keys[first_row + touched] = merged[:, -self._k :]
+        """Start without candidates: 8 bytes for each of ``k`` in each row."""
+        self.keys: Int64[np.ndarray, "rows k"] = np.full((num_rows, k), _NONE, np.int64)
 
     def best(self, rows: slice) -> tuple[Int64[np.ndarray, "rows k"], Float32[np.ndarray, "rows k"]]:
         """Candidates of some rows, best first, and their scores; number -1 and score -inf where there are fewer."""
-        keys = np.sort(self._keys[rows], axis=1)[:, ::-1]
+        keys = np.sort(self.keys[rows], axis=1)[:, ::-1]
         numbers = np.where(keys == _NONE, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
         return numbers, _scores_of(keys)
+
+
+class RunningTopK:
+    """The ``k`` best candidates of each of some rows among all that were offered so far; ties go to the lower number.
+
+    A candidate is one integer, score above number, so that one partition settles scores and ties alike, in whatever
+    order blocks of candidates come. What reaches the k-th best of the last merge waits until there is enough for the
+    next one.
+    """
+
+    def __init__(self, keys: Int64[np.ndarray, "rows k"]) -> None:
+        """Start with the candidates in ``keys``, which are kept there: rows of :class:`Neighbours`."""
+        self._keys = keys
+        self._enough = np.full(len(keys), -np.inf, np.float32)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._num_waiting = 0
+        self._lock = Lock()
+
+    def offer(self, scores: Float32[np.ndarray, "*block"], *, axis: int, first_candidate: int) -> None:
+        """Take in the scores of a block of candidates, which must be finite; threads may call this at the same time.
+
+        Args:
+            scores: Of all rows, which are along ``axis``; the candidates are along the other one.
+            axis: 0 or 1. Scores are not turned, which would take longer than making them.
+            first_candidate: Number of the first.
+        """
+        with self._lock:
+            if np.isneginf(self._enough[0]):
+                self._enough = _least_of_best(scores, self._keys.shape[1], axis=1 - axis)
+            places = np.flatnonzero(scores >= (self._enough[:, None] if axis == 0 else self._enough))
+            along = np.divmod(places, scores.shape[1])
+            self._waiting.append((along[axis], _keys_of(scores.ravel()[places], along[1 - axis] + first_candidate)))
+            self._num_waiting += len(places)
+            if self._num_waiting > self._keys.size // 2:
+                self._merge()
+
+    def finish(self) -> None:
+        """Keep the best of what still waits, too."""
+        with self._lock:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Keep the best of what rows have and of what waits."""
+        if not self._num_waiting:
+            return
+        rows, keys = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        by_row = np.argsort(rows.astype(np.min_scalar_type(len(self._keys))), kind="stable")  # by radix, being short
+        counts = np.bincount(rows, minlength=len(self._keys))
+        k = self._keys.shape[1]
+        merged = np.full((len(self._keys), k + int(counts.max())), _NONE, np.int64)
+        merged[:, :k] = self._keys
+        merged[:, k:][np.arange(merged.shape[1] - k) < counts[:, None]] = keys[by_row]
+        merged.partition(merged.shape[1] - k, axis=1)
+        self._keys[:] = merged[:, -k:]
+        self._enough = np.maximum(self._enough, _scores_of(self._keys[:, 0]))  # where a partition leaves the least
+        self._waiting, self._num_waiting = [], 0
 
 
 def nearest_both_ways(
@@ -79,29 +97,37 @@ def nearest_both_ways(
     right: Float32[np.ndarray, "right dim"],
     *,
     k: int,
-    block_rows: int,
-    on_block: Callable[[int], object] = lambda rows: None,
-) -> tuple[RunningTopK, RunningTopK]:
+    tile_rows: int = TILE_ROWS,
+    on_rows: Callable[[int], object] = lambda rows: None,
+) -> tuple[Neighbours, Neighbours]:
     """The ``k`` rows of highest dot product, exactly, for every row of either side; each product is computed once.
 
     Args:
-        left: Vectors; may be mapped from a file, as they are read block by block.
-        right: Vectors of the same length.
+        left: Vectors; may be mapped from a file, as they are read tile by tile.
+        right: Vectors of the same length; may be mapped, too.
         k: How many for each.
-        block_rows: Rows of a block on either side: ``block_rows`` squared products are in memory at once.
-        on_block: Told after each block how many rows of ``left`` are done with.
+        tile_rows: Rows of either side that are multiplied at once; of no effect on the result.
+        on_rows: Told after some rows of ``left`` how many more are done with.
 
     Returns:
         Neighbours of ``left`` among ``right``, and the other way round.
     """
-    of_left, of_right = RunningTopK(len(left), k), RunningTopK(len(right), k)
-    for top in range(0, len(left), block_rows):
-        rows = np.ascontiguousarray(left[top : top + block_rows])
-        for start in range(0, len(right), block_rows):
-            products = rows @ right[start : start + block_rows].T
-            of_left.offer(products, first_row=top, first_candidate=start)
-            of_right.offer_columns(products, first_row=start, first_candidate=top)
-        on_block(len(rows))
+    of_left, of_right = Neighbours(len(left), k), Neighbours(len(right), k)
+    tiles = _tiles(len(right), tile_rows)
+    running = [RunningTopK(of_right.keys[tile]) for tile in tiles]
+
+    def search(rows: slice) -> None:
+        of_rows = RunningTopK(of_left.keys[rows])
+        for tile, of_tile in zip(tiles, running, strict=True):
+            products = left[rows] @ right[tile].T
+            of_rows.offer(products, axis=0, first_candidate=tile.start)
+            of_tile.offer(products, axis=1, first_candidate=rows.start)
+        of_rows.finish()
+
+    for rows in _in_threads(search, _tiles(len(left), tile_rows)):
+        on_rows(rows.stop - rows.start)
+    for of_tile in running:
+        of_tile.finish()
     return of_left, of_right
 
 
@@ -111,8 +137,7 @@ def nearest_of(
     right: Float32[np.ndarray, "right dim"],
     *,
     k: int,
-    block_rows: int,
-) -> RunningTopK:
+) -> Neighbours:
     """The ``k`` rows of ``right`` of highest dot product, exactly, for some rows of ``left`` only.
 
     Args:
@@ -120,14 +145,33 @@ def nearest_of(
         left: Vectors; may be mapped from a file.
         right: Vectors of the same length; may be mapped, too.
         k: How many for each.
-        block_rows: Rows of a block on either side.
     """
-    found = RunningTopK(len(rows), k)
-    for top in range(0, len(rows), block_rows):
-        block = left[rows[top : top + block_rows]]
-        for start in range(0, len(right), block_rows):
-            found.offer(block @ right[start : start + block_rows].T, first_row=top, first_candidate=start)
+    found = Neighbours(len(rows), k)
+
+    def search(part: slice) -> None:
+        vectors, of_part = left[rows[part]], RunningTopK(found.keys[part])
+        for tile in _tiles(len(right), TILE_ROWS):
+            of_part.offer(vectors @ right[tile].T, axis=0, first_candidate=tile.start)
+        of_part.finish()
+
+    for _ in _in_threads(search, _tiles(len(rows), TILE_ROWS)):
+        pass
     return found
+
+
+def _tiles(num_rows: int, tile_rows: int) -> list[slice]:
+    return [slice(start, min(start + tile_rows, num_rows)) for start in range(0, num_rows, tile_rows)]
+
+
+def _in_threads(search: Callable[[slice], None], tiles: Sequence[slice]) -> Iterator[slice]:
+    """Search tiles in as many threads as a matrix product would take, each product taking one; told when done.
+
+    Looking through a product takes one thread, whatever making it takes.
+    """
+    num_threads = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(num_threads) as threads:
+        for tile, _ in zip(tiles, threads.map(search, tiles), strict=True):
+            yield tile
 
 
 @dataclass(frozen=True)
@@ -253,21 +297,12 @@ class _Legs:
         )
 
 
-def _lower_bounds(scores: Float32[np.ndarray, "rows candidates"], k: int) -> Float32[np.ndarray, " rows"]:
-    """For each row a bound that its k-th best score reaches: the k-th best of the maxima of some groups.
-
-    Far fewer maxima than scores are partitioned, and few scores beyond the k best reach the bound.
-    """
-    groups = min(_GROUPS_PER_RESULT * k, scores.shape[1])
-    if groups < k:
-        return np.full(len(scores), -np.inf, np.float32)
-    size = scores.shape[1] // groups
-    # Each group is a stripe of the block, whichever way that lies in memory.
-    maxima = scores[:, :groups].copy()
-    for start in range(groups, size * groups, groups):
-        np.maximum(maxima, scores[:, start : start + groups], out=maxima)
-    bounds: Float32[np.ndarray, " rows"] = np.partition(maxima, groups - k, axis=1)[:, groups - k]
-    return bounds
+def _least_of_best(scores: Float32[np.ndarray, "*block"], k: int, *, axis: int) -> Float32[np.ndarray, " rows"]:
+    """The k-th best score of each row along an axis; minus infinity where there are fewer."""
+    if scores.shape[axis] < k:
+        return np.full(scores.shape[1 - axis], -np.inf, np.float32)
+    least: Float32[np.ndarray, " rows"] = np.partition(scores, -k, axis=axis).take(-k, axis=axis)
+    return least
 
 
 def _keys_of(scores: Float32[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

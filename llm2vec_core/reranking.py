@@ -6,6 +6,7 @@ Nothing can be encoded beforehand, so that every pair costs a forward pass: for 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,19 @@ class Reranker:
                 hint="Use a cross-encoder that was trained to rank.",
             )
         return model
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """A cross-encoder, and how much of a ranking it reads.
+
+    Attributes:
+        reranker: The cross-encoder.
+        num_read: First documents of a fused ranking that it reads.
+    """
+
+    reranker: Reranker
+    num_read: int
 
 
 def rerank(ranking: Sequence[tuple[int, float]], scores: Sequence[float]) -> list[tuple[int, float]]:

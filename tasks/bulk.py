@@ -4,8 +4,9 @@ The matches of a document depend on itself and on every document of the kind tha
 moves the idf of BM25. Where neither changed since the latest matches, its rows are carried over; so a night with new
 resumes ranks jobs for those only, and resumes for all jobs. The result is that of matching everything.
 
-What is in memory: one block of products, ids, the candidates of every document (8 bytes each), and the BM25 weights of
-the side that is searched. Vectors and words of both sides are spilled to scratch files, which the system pages.
+What is in memory: ids, the candidates of every document (8 bytes each, half as much again while they are found), and
+the BM25 weights of the side that is searched. Vectors and words of both sides are spilled to scratch files, which the
+system pages.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from data.lance import LanceTable, open_table
 from data.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, FormerMatches, MatchPart
 from data.schema import KINDS, DocumentKind
 from data.store import Store
-from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways, nearest_of, weigh_block
+from llm2vec_core.bulk import Neighbours, fuse_block, nearest_both_ways, nearest_of, weigh_block
 from llm2vec_core.fusion import top_k
 from llm2vec_core.lexical import LexicalIndex, TokenLists, number_words
 from tasks.search import words_of
@@ -145,15 +146,14 @@ def _neighbours(
     ranked_for: Mapping[Direction, Int64[np.ndarray, " rows"]],
     settings: MatchSettings,
     advance: Callable[[int], object],
-) -> dict[Direction, RunningTopK]:
+) -> dict[Direction, Neighbours]:
     """The nearest documents of those that are ranked for, a row each."""
     job, resume = sides["job"].vectors, sides["resume"].vectors
-    k, block_rows = settings.candidates, settings.block_rows
     if (len(ranked_for["resumes_for_job"]), len(ranked_for["jobs_for_resume"])) == (len(job), len(resume)):
-        of_jobs, of_resumes = nearest_both_ways(job, resume, k=k, block_rows=block_rows, on_block=advance)
+        of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, on_rows=advance)
     else:
-        of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume, k=k, block_rows=block_rows)
-        of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job, k=k, block_rows=block_rows)
+        of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume, k=settings.candidates)
+        of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job, k=settings.candidates)
         advance(len(job))
     return {"resumes_for_job": of_jobs, "jobs_for_resume": of_resumes}
 
@@ -166,7 +166,7 @@ class _Direction:
     queries: Side
     found: Side
     rows: Int64[np.ndarray, " rows"]
-    neighbours: RunningTopK
+    neighbours: Neighbours
     former: FormerMatches | None
     settings: MatchSettings
     weight: float | None

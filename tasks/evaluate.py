@@ -50,7 +50,12 @@ from tasks.writing import lease_of
 
 @task(task_run_name="evaluate", cache_policy=NO_CACHE)
 def evaluate_recipe(
-    settings: Settings, *, base: CheckpointRef, trained: CheckpointRef | None, run_id: str
+    settings: Settings,
+    *,
+    base: CheckpointRef,
+    trained: CheckpointRef | None,
+    unsupervised: CheckpointRef | None = None,
+    run_id: str,
 ) -> EvaluateReport:
     """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
 
@@ -64,6 +69,7 @@ def evaluate_recipe(
         settings: Settings of the run.
         base: The recipe's base model as it comes.
         trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
+        unsupervised: The encoder before its supervised stage, where that was kept: a row beside the others.
         run_id: Run that evaluates.
     """
     trained = trained if trained is not None and trained.trained else None
@@ -73,13 +79,15 @@ def evaluate_recipe(
     decision: Decision | None = None
     refused = False
     references = resolve_systems(settings, settings.evaluate.references)
-    with progress("evaluate", (6 + len(references)) * len(eval_tasks)) as advance:
+    with progress("evaluate", (7 + len(references)) * len(eval_tasks)) as advance:
         scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
         dense = [before]
+        if unsupervised is not None:
+            dense.append(scorer.score_checkpoint(unsupervised.fingerprint, name=UNSUPERVISED_NAME))
         if trained is not None:
-            after = scorer.score_checkpoint(trained.fingerprint, name="LLM2Vec, trained")
+            after = scorer.score_checkpoint(trained.fingerprint, name=_trained_name(settings))
             dense.append(after)
             decision = choose_encoder(
                 candidate=(after.name, after.outcomes),
@@ -105,17 +113,18 @@ def evaluate_recipe(
         beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
         hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
-        reranked, not_run = _score_reranked(settings, scorer, preferred)
+        reranked, no_reranker = _score_reranked(settings, scorer, preferred)
     entries = [lexical, *beside, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
         "Evaluation",
         [entry.scored for entry in entries],
+        eval_tasks=eval_tasks,
         run_id=run_id,
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, trained, decision),
-        not_run=not_run,
+        not_run=_not_run(entries) | no_reranker,
     )
     for entry in dense:
         write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
@@ -159,7 +168,8 @@ def evaluate_named(
         )
     if mteb_results is not None:
         _write_mteb_results(Path(mteb_results), entries)
-    report = build_report("Evaluation", [entry.scored for entry in entries], run_id=run_id, decision=decision)
+    scored = [entry.scored for entry in entries]
+    report = build_report("Evaluation", scored, eval_tasks=eval_tasks, run_id=run_id, decision=decision)
     refused = decision is not None and decision.served != entries[0].name
     found = scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
     return _publish(settings, found, run_id)
@@ -195,6 +205,9 @@ def load_tasks(settings: Settings) -> list[ScorableTask]:
 
 BASE_NAME = "base, before training"
 """What reports call the recipe's base model as it comes: a plain decoder, or one with an adapter."""
+
+UNSUPERVISED_NAME, SUPERVISED_NAME = "LLM2Vec, unsupervised", "LLM2Vec, supervised"
+"""What reports call what the recipe made, by whether judgments trained it."""
 
 SERVED = "served"
 """Name of whatever encoder is served."""
@@ -305,6 +318,24 @@ def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple
     except (InputError, BaseModelError) as error:
         return None, {name: str(error)}
     return scorer.score(reranked), {}
+
+
+def _trained_name(settings: Settings) -> str:
+    return SUPERVISED_NAME if "supervised" in settings.train.stages else UNSUPERVISED_NAME
+
+
+_COMPARED = {
+    UNSUPERVISED_NAME: "Only the supervised recipe was trained; `l2v train` without its last stage keeps this encoder.",
+    SUPERVISED_NAME: "The recipe has no supervised stage, or was not trained.",
+    "all-minilm-l6-v2": "evaluate.references does not name it.",
+}
+"""Rows that the table of job descriptions should have, and why one of them may be missing."""
+
+
+def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
+    """The rows that are missing, with the reason."""
+    names = [entry.name for entry in entries]
+    return {name: reason for name, reason in _COMPARED.items() if not any(name in one for one in names)}
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:

@@ -125,11 +125,17 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
 
 def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """An explanation as tables: title, columns, rows."""
-    match, terms = found["match"], found["terms"]
-    legs = [[leg, _figure(match[f"{key}score"]), str(match[f"{key}rank"] or "")] for leg, key in _LEGS.items()]
+    match, terms, weight = found["match"], found["terms"], found["weight_of_vectors"]
+    weights = {"dense": "by rank", "lexical": "by rank"}
+    if weight is not None:
+        weights = {"dense": f"{weight:.2f}", "lexical": f"{1 - weight:.2f}"}
+    legs = [
+        [leg, weights.get(leg, ""), _figure(match[f"{key}score"]), str(match[f"{key}rank"] or "")]
+        for leg, key in _LEGS.items()
+    ]
     job, resume = (found[kind]["title"] or found[kind]["source_id"] for kind in ("job", "resume"))
     return [
-        (f"{job} and {resume}", ["leg", "score", "rank"], legs),
+        (f"{job} and {resume}", ["leg", "weight", "score", "rank"], legs),
         (
             f"{len(terms)} shared words, the weightiest {min(len(terms), _MAX_TERMS)}",
             ["word", "BM25"],

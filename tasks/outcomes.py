@@ -16,13 +16,17 @@ import numpy as np
 from data.schema import sha256_json
 from data.store import Store
 from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE
+from llm2vec_core.evaluation.queries import QueryScores
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, evaluate_task
 from llm2vec_core.evaluation.stats import Estimate
 from llm2vec_core.evaluation.systems import System
 
-_VERSION = 2
+_VERSION = 3
 """Of what is kept; raised when an outcome of before no longer says what it should."""
+
+
+_BY_QUERY = "by_query/"
 
 
 class OutcomeStore:
@@ -75,13 +79,21 @@ class OutcomeStore:
         record = TaskScore.model_validate_json(score)
         with np.load(io.BytesIO(arrays), allow_pickle=False) as found:
             estimate = Estimate(record.main_score, found.get("deviations"))
-            by_item = found.get("by_item")
+            names = [name.removeprefix(_BY_QUERY) for name in found if name.startswith(_BY_QUERY)]
+            queries = (
+                QueryScores({name: found[_BY_QUERY + name] for name in names}, found["first"].tolist())
+                if names
+                else None
+            )
         task_result = self._store.read(f"{key}.mteb.json")
-        return Outcome(record, estimate, by_item, task_result.decode() if task_result is not None else None)
+        return Outcome(record, estimate, queries, task_result.decode() if task_result is not None else None)
 
     def _keep(self, key: str, outcome: Outcome) -> None:
         """Keep an outcome; its score last, since that makes it known."""
-        arrays = {"deviations": outcome.estimate.deviations, "by_item": outcome.by_item}
+        arrays: dict[str, np.ndarray | None] = {"deviations": outcome.estimate.deviations}
+        if outcome.queries is not None:
+            arrays |= {_BY_QUERY + name: values for name, values in outcome.queries.metrics.items()}
+            arrays["first"] = np.array(outcome.queries.first)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
         if outcome.task_result is not None:

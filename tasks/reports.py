@@ -15,6 +15,7 @@ from data.schema import canonical_json, sha256_json
 from data.store import Store
 from llm2vec_core.evaluation.compare import ScoredSystem, compare_systems
 from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, plots, render_html, render_markdown
+from llm2vec_core.evaluation.scoring import ScorableTask
 from llm2vec_core.training.settings import StageCurve
 from tasks.settings import Settings
 from tasks.writing import utc_now
@@ -26,6 +27,7 @@ def build_report(
     title: str,
     systems: Sequence[ScoredSystem],
     *,
+    eval_tasks: Sequence[ScorableTask],
     run_id: str,
     decision: Decision | None = None,
     training: Sequence[StageCurve] = (),
@@ -33,7 +35,7 @@ def build_report(
     not_run: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """What a report says about systems that were scored on the same tasks."""
-    side_by_side = compare_systems(systems)
+    side_by_side = compare_systems(systems, eval_tasks)
     return EvaluationReport(
         title=title,
         created_at=utc_now(),
@@ -42,6 +44,8 @@ def build_report(
         averages=side_by_side.averages,
         comparisons=side_by_side.comparisons,
         distributions=side_by_side.distributions,
+        slices=side_by_side.slices,
+        worst=side_by_side.worst,
         decision=decision,
         training=tuple(training),
         notes=tuple(notes),

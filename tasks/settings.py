@@ -112,7 +112,9 @@ class MatchSettings(_Section):
     )
     reranked: int = Field(50, ge=1, description="hits that it reads")
     rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
-    block_rows: int = Field(2048, ge=1, description="documents of a block on either side; bounds the memory")
+    block_rows: int = Field(
+        2048, ge=1, description="documents whose matches are made and written at once; bounds the memory"
+    )
 
 
 class EvaluateSettings(_Section):

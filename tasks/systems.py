@@ -20,6 +20,7 @@ from llm2vec_core.encoding import Encoding
 from llm2vec_core.evaluation.encode_once import EncodeOnce, share_passes
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
+from llm2vec_core.reranking import Reranking
 from tasks.checkpoints import base_models_dir, load_reranker, load_views
 from tasks.encoders import ResolvedEncoder, resolve_encoder
 from tasks.settings import EncodeSettings, Settings
@@ -82,7 +83,8 @@ def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None 
             "match.reranker names no cross-encoder.", hint="Set it to a directory or a hub name of a cross-encoder."
         )
     reranker = load_reranker(settings.match.reranker, base_models_dir(settings.store()))
-    system = replace(dense.system, name=name or f"{dense.system.name}, re-ranked", mode="reranked", reranker=reranker)
+    reranking = Reranking(reranker, settings.match.reranked)
+    system = replace(dense.system, name=name or f"{dense.system.name}, re-ranked", mode="reranked", reranking=reranking)
     return NamedSystem(system, f"BM25 and {dense.description}, re-ranked by {settings.match.reranker}")
 
 

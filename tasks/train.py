@@ -20,7 +20,7 @@ from data.judgments import Judgment, judgments_sha256, read_judgments, sample_ju
 from data.schema import KINDS, encoded_text, sha256_json
 from data.snapshot import latest_snapshot, open_snapshot
 from data.store import Store
-from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple, read_curves
+from llm2vec_core.training.settings import UNSUPERVISED_STAGES, Recipe, StepLog, TrainingTriple, read_curves
 from tasks.artifacts import progress
 from tasks.cards import write_model_card
 from tasks.checkpoints import base_models_dir, build_untrained, checkpoint_dir, find_checkpoint, store_checkpoint
@@ -65,6 +65,15 @@ def find_trained(settings: Settings) -> CheckpointRef | None:
     pinned = store.read(_pin_key(settings))
     record = store.read(_record_key(_recipe_key(settings, _parse_pin(pinned)))) if pinned is not None else None
     return None if record is None else CheckpointRef.model_validate_json(record)
+
+
+def find_unsupervised(settings: Settings) -> CheckpointRef | None:
+    """The checkpoint of a supervised recipe without that stage, if it was trained by itself; None for other recipes."""
+    stages = tuple(stage for stage in settings.train.stages if stage in UNSUPERVISED_STAGES)
+    if not stages or stages == settings.train.stages:
+        return None
+    recipe = settings.train.model_copy(update={"stages": stages})
+    return find_trained(settings.model_copy(update={"train": recipe}))
 
 
 @task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)

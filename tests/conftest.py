@@ -10,7 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,28 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the development data (shared/data beside the checkout) is not here")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def make_pointer() -> Callable[..., Any]:
+    """Pointers at generation ``g`` of checkpoint ``f``, with whatever else a test says."""
+    from data.generations import Pointer
+
+    def make(**said: Any) -> Pointer:
+        fields: dict[str, Any] = {
+            "sequence": 1,
+            "generation": "g",
+            "checkpoint": "f",
+            "jobs": 1,
+            "resumes": 1,
+            "snapshots": {},
+            "fencing_epoch": 1,
+            "run_id": "run",
+            "promoted_at": datetime(2026, 3, 1, tzinfo=UTC),
+        }
+        return Pointer(**fields | said)
+
+    return make
 
 
 @pytest.fixture(scope="session")

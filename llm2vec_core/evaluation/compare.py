@@ -11,16 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE
+from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTask
+from llm2vec_core.evaluation.queries import QueryScores, slice_scores, worst_queries
 from llm2vec_core.evaluation.results import (
     ALL_SCOPE,
+    JOB_METRICS,
+    JOB_TASK,
     WORD_SCOPE,
     Average,
     Comparison,
     Distribution,
+    SliceScore,
     SystemReport,
+    WorstQuery,
+    metric_scope,
 )
-from llm2vec_core.evaluation.scoring import Outcome
+from llm2vec_core.evaluation.scoring import Outcome, ScorableTask
 from llm2vec_core.evaluation.stats import Estimate, compare_all, mean_estimate
 
 _QUANTILES = np.arange(0, 101, 5)
@@ -42,15 +48,24 @@ class SideBySide:
         averages: Of categories and of all tasks, for the systems that did all tasks of the scope.
         comparisons: Every pair of systems, by task, by category and over all tasks.
         distributions: Spread over queries, by task and system.
+        slices: Scores of kinds of queries of retrieval task folders.
+        worst: Their worst queries.
     """
 
     averages: tuple[Average, ...]
     comparisons: tuple[Comparison, ...]
     distributions: tuple[Distribution, ...]
+    slices: tuple[SliceScore, ...] = ()
+    worst: tuple[WorstQuery, ...] = ()
 
 
-def compare_systems(systems: Sequence[ScoredSystem]) -> SideBySide:
-    """Set systems side by side."""
+def compare_systems(systems: Sequence[ScoredSystem], eval_tasks: Sequence[ScorableTask] = ()) -> SideBySide:
+    """Set systems side by side.
+
+    Args:
+        systems: What was scored.
+        eval_tasks: The tasks; what their queries say is told of the retrieval tasks among them that are task folders.
+    """
     averages: list[Average] = []
     comparisons: list[Comparison] = []
     for scope, tasks in _scopes(systems).items():
@@ -64,8 +79,23 @@ def compare_systems(systems: Sequence[ScoredSystem]) -> SideBySide:
     for task, name in _task_names(systems).items():
         done = {system.report.name: by_task[task] for system in systems if task in (by_task := _by_task(system))}
         comparisons += compare_all(name, done)
+        if name == JOB_TASK:
+            comparisons += _compare_metrics(systems, task, JOB_METRICS["nDCG@10"])
     distributions = [_distribution(system.report.name, outcome) for system in systems for outcome in system.outcomes]
-    return SideBySide(tuple(averages), tuple(comparisons), tuple(each for each in distributions if each is not None))
+    slices: list[SliceScore] = []
+    worst: list[WorstQuery] = []
+    for eval_task in eval_tasks:
+        by_system = _queries(systems, eval_task.content_sha256)
+        if isinstance(eval_task, EvalTask) and eval_task.type == "Retrieval" and by_system:
+            slices += slice_scores(eval_task, by_system)
+            worst += worst_queries(eval_task, by_system)
+    return SideBySide(
+        tuple(averages),
+        tuple(comparisons),
+        tuple(each for each in distributions if each is not None),
+        tuple(slices),
+        tuple(worst),
+    )
 
 
 def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[str, tuple[list[str], Estimate]]:
@@ -81,6 +111,16 @@ def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[
     return {
         category: ([each.score.task for each in group], mean_estimate([each.estimate for each in group]))
         for category, group in grouped.items()
+    }
+
+
+def _queries(systems: Sequence[ScoredSystem], task: str) -> dict[str, QueryScores]:
+    """Name of each system that did a task to what its queries scored."""
+    return {
+        system.report.name: outcome.queries
+        for system in systems
+        for outcome in system.outcomes
+        if outcome.score.content_sha256 == task and outcome.queries is not None
     }
 
 
@@ -102,6 +142,20 @@ def _scopes(systems: Sequence[ScoredSystem]) -> dict[str, list[str]]:
         WORD_SCOPE: [task for task, kind in types.items() if kind == WORD_TASK_TYPE],
     }
     return {scope: tasks for scope, tasks in scopes.items() if tasks}
+
+
+def _compare_metrics(systems: Sequence[ScoredSystem], task: str, main_score: str) -> list[Comparison]:
+    """Every pair of systems by each metric of the table of job descriptions that is not the main score."""
+    by_metric: dict[str, dict[str, Estimate]] = {}
+    for name, queries in _queries(systems, task).items():
+        for metric, found in queries.estimates(content_sha256=task).items():
+            by_metric.setdefault(metric, {})[name] = found
+    return [
+        one
+        for metric, found in by_metric.items()
+        if metric != main_score
+        for one in compare_all(metric_scope(JOB_TASK, metric), found)
+    ]
 
 
 def _average(system: str, scope: str, num_tasks: int, found: Estimate) -> Average:

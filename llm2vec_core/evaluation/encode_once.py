@@ -114,7 +114,9 @@ class EncodeOnce:
                 each._remember(prompt, vectors)
                 if each is self:
                     self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
-                    fresh = vectors
+                    fresh, whole = vectors, encoding.vectors
+            if len(new) == len(texts):
+                return whole  # a new corpus is not copied
         return np.stack([fresh[text] if text in fresh else self._vectors[prompt, text] for text in texts])
 
     def encode_words(

@@ -12,6 +12,8 @@ Reranking           ``samples.jsonl`` {query, positive[], negative[]}
 Summarization       ``samples.jsonl`` {text, human_summaries[], machine_summaries[], relevance[]}
 ==================  =========================================================================================
 
+A query may say of which kind it is (``"slices": {"seniority": "lead"}``, any names): a report has a row for each kind.
+
 These seven are about whole texts, and mteb scores them. One more is about the words of a text; ``word`` scores it:
 
 ===================  ========================================================================================

@@ -123,6 +123,16 @@ def _check_one_tag_a_word(row: Row, where: str) -> None:
         )
 
 
+def _check_slices(row: Row, where: str) -> None:
+    """What a query says of its kind is text by name."""
+    slices = row.get("slices", {})
+    if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
+        raise EvalTaskError(
+            f"{where}: slices is {_shown(slices)}, an object of texts was expected.",
+            hint='Such as {"seniority": "lead"}; each value is a row of the report.',
+        )
+
+
 def _check_nothing(folder: Path, tables: dict[str, list[Row]]) -> None:
     """Types whose rows stand on their own."""
 
@@ -259,7 +269,7 @@ LAYOUTS: dict[str, Layout] = {
     "Retrieval": Layout(
         files={
             "corpus": _jsonl("corpus.jsonl", _id=Kind.TEXT, text=Kind.TEXT),
-            "queries": _jsonl("queries.jsonl", _id=Kind.TEXT, text=Kind.TEXT),
+            "queries": _jsonl("queries.jsonl", _check_slices, _id=Kind.TEXT, text=Kind.TEXT),
             "qrels": _qrels,
         },
         items="queries",

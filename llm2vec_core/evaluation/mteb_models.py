@@ -31,13 +31,10 @@ from llm2vec_core.fusion import (
 )
 from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex
-from llm2vec_core.reranking import Reranker, rerank
+from llm2vec_core.reranking import Reranking, rerank
 
 HYBRID_CANDIDATES = 100
 """Documents that each leg of a hybrid search brings to the fusion."""
-
-RERANKED_CANDIDATES = 50
-"""First documents of a fused ranking that a cross-encoder reads."""
 
 _SEED = 42
 """Of the halves of the queries that a weight is tuned on."""
@@ -139,17 +136,17 @@ class RankingModel:
 class RerankedModel(RankingModel):
     """BM25 and an encoder fused by rank, the first documents then in the order of a cross-encoder."""
 
-    def __init__(self, system: System, reranker: Reranker) -> None:
+    def __init__(self, system: System, reranking: Reranking) -> None:
         """Rank by both legs, then by the cross-encoder."""
         super().__init__(system)
-        self._reranker = reranker
+        self._reranking = reranking
 
     def _rank(
         self, query: str, vector: np.ndarray | None, *, among: np.ndarray | None, limit: int
     ) -> list[tuple[int, float]]:
-        ranking = super()._rank(query, vector, among=among, limit=max(limit, RERANKED_CANDIDATES))
-        texts = [self._documents[position] for position, _ in ranking[:RERANKED_CANDIDATES]]
-        return rerank(ranking, self._reranker.scores(query, texts).tolist())[:limit]
+        ranking = super()._rank(query, vector, among=among, limit=max(limit, self._reranking.num_read))
+        texts = [self._documents[position] for position, _ in ranking[: self._reranking.num_read]]
+        return rerank(ranking, self._reranking.reranker.scores(query, texts).tolist())[:limit]
 
 
 class TunedModel(RankingModel):
@@ -203,8 +200,8 @@ def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel
     """The mteb model of a system for a task."""
     if system.mode == "tuned":
         return TunedModel(system, task)
-    if system.reranker is not None:
-        return RerankedModel(system, system.reranker)
+    if system.reranking is not None:
+        return RerankedModel(system, system.reranking)
     if system.mode == "dense" and system.encoder is not None:
         return DenseModel(system, system.encoder)
     return RankingModel(system)

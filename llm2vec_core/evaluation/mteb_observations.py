@@ -36,6 +36,8 @@ from llm2vec_core.evaluation.observations import (
     Observations,
     VMeasure,
 )
+from llm2vec_core.evaluation.queries import QueryScores
+from llm2vec_core.evaluation.results import JOB_METRICS
 
 CAUGHT = Path("caught-in-memory")
 """What to pass to mteb as prediction folder: nothing is written there."""
@@ -63,12 +65,14 @@ class Recorder:
     Attributes:
         observations: What was caught; a part that cannot be scored item by item is missing.
         num_parts: Splits and languages that mteb scored.
+        queries: What each query of a ranking task scored, of the last split and language.
     """
 
     def __init__(self, task: AbsTask) -> None:
         """Listen to a task; run mteb on it afterwards, with :data:`CAUGHT` as prediction folder."""
         self.observations: list[Observations] = []
         self.num_parts = 0
+        self.queries: QueryScores | None = None
         self._task = task
         self._main_score: str = task.metadata.main_score
         if isinstance(task, AbsTaskRetrieval):
@@ -113,7 +117,9 @@ class Recorder:
         hf_split: str,
         hf_subset: str,
     ) -> dict[str, float]:
-        self._keep(_queries(scores, qrels, results, self._main_score))
+        self.queries = _queries(scores, qrels, results, self._main_score)
+        values = self.queries.metrics.get(self._main_score)
+        self._keep(None if values is None else MeanOfItems(values))
         return self._specific_scores(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)  # type: ignore[arg-type]
 
     def _keep(self, observed: Observations | None) -> None:
@@ -242,17 +248,36 @@ def _queries(
     qrels: Any,  # noqa: ANN401 (mteb's types)
     results: Any,  # noqa: ANN401
     main_score: str,
-) -> MeanOfItems | None:
-    """Retrieval and reranking: the metric of each query, by trec_eval (mteb's own for the reciprocal rank)."""
-    parts = re.fullmatch(r"(.+_at)_(\d+)", main_score)
+) -> QueryScores:
+    """Retrieval and reranking: metrics of each query, by trec_eval (mteb's own for the reciprocal rank).
+
+    In the order of the queries' names: systems must agree on which query is which.
+    """
+    names = sorted(results)
+    metrics = {}
+    for metric in dict.fromkeys((main_score, *JOB_METRICS.values())):
+        by_query = _by_query(metric, scores, qrels, results)
+        if by_query is not None:
+            metrics[metric] = np.array([100.0 * by_query[query] for query in names])
+    # among equal scores the last identity comes first in trec_eval
+    first = [max(results[query], key=lambda each: (results[query][each], each)) for query in names]
+    return QueryScores(metrics, first)
+
+
+def _by_query(
+    metric: str,
+    scores: Mapping[str, Mapping[str, float]],
+    qrels: Any,  # noqa: ANN401 (mteb's types)
+    results: Any,  # noqa: ANN401
+) -> Mapping[str, float] | None:
+    """A metric of each query, from 0 to 1; None where it was not computed so."""
+    parts = re.fullmatch(r"(.+_at)_(\d+)", metric)
     if parts is None:
         return None
     name, cutoff = parts.groups()
     if name == "mrr_at":
-        by_query = dict(zip(results, mrr(qrels, results, [int(cutoff)])[f"MRR@{cutoff}"], strict=True))
-    elif name in _TREC_NAMES:
-        by_query = {query: values[f"{_TREC_NAMES[name]}_{cutoff}"] for query, values in scores.items()}
-    else:
+        return dict(zip(results, mrr(qrels, results, [int(cutoff)])[f"MRR@{cutoff}"], strict=True))
+    key = f"{_TREC_NAMES.get(name)}_{cutoff}"
+    if not all(key in values for values in scores.values()):
         return None
-    # in the order of their names: systems must agree on which query is which
-    return MeanOfItems(np.array([100.0 * by_query[query] for query in sorted(by_query)]))
+    return {query: values[key] for query, values in scores.items()}

@@ -98,7 +98,9 @@ class LocalClustering(_LocalTask, AbsTaskClustering):
 
 
 class LocalRetrieval(_LocalTask, AbsTaskRetrieval):
-    """Retrieval: every document of the corpus is ranked for every query."""
+    """Retrieval: every document of the corpus is ranked for every query; recall at 50 beside mteb's cutoffs."""
+
+    k_values = (1, 3, 5, 10, 20, 50, 100, 1000)
 
     def build_dataset(self) -> dict[str, dict[str, RetrievalSplitData]]:
         """Corpus, queries and judgments."""

@@ -18,6 +18,26 @@ WORD_SCOPE = "word"
 """Scope of every word-level task."""
 
 
+JOB_TASK = "JobResumeRetrieval"
+"""The task of the poster's Table 1: which resumes fit a job description."""
+
+JOB_METRICS = {
+    "nDCG@10": "ndcg_at_10",
+    "MAP": "map_at_1000",
+    "MRR@10": "mrr_at_10",
+    "P@1": "precision_at_1",
+    "P@5": "precision_at_5",
+    "P@10": "precision_at_10",
+    "Recall@50": "recall_at_50",
+}
+"""Columns of the table of job descriptions, and the mteb metrics behind them."""
+
+
+def metric_scope(task: str, metric: str) -> str:
+    """Scope of comparisons by a metric of a task that is not its main score."""
+    return f"{task} {metric}"
+
+
 class Record(BaseModel):
     """Something that is stored as JSON and never changed."""
 
@@ -36,6 +56,7 @@ class TaskScore(Record):
             (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and their like.
         ci_low: Lower end of the 95 % bootstrap interval of the main score; none where the items are not known.
         ci_high: Upper end.
+        intervals: The same of the metrics that are known query by query, the main score among them.
         seconds: Wall time, encoding included.
         encode_seconds: The part of it that went into encoding.
         num_items: Pairs, queries, test texts, items, samples or sentences scored.
@@ -53,6 +74,7 @@ class TaskScore(Record):
     metrics: dict[str, float]
     ci_low: float | None = None
     ci_high: float | None = None
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     seconds: float
     encode_seconds: float = 0.0
     num_items: int
@@ -164,6 +186,58 @@ class Distribution(Record):
     system: str
     quantiles: tuple[float, ...]
     share_zero: float
+
+
+class SliceScore(Record):
+    """How a system did on the queries of one kind.
+
+    Attributes:
+        task: Name of the retrieval task.
+        name: What tells the queries apart, such as ``seniority``.
+        value: Which of them these are, such as ``lead``.
+        system: Name of the system.
+        num_queries: How many they are.
+        score: Their main score, from 0 to 100.
+        ci_low: Lower end of its 95 % interval; none for a single query.
+        ci_high: Upper end.
+    """
+
+    task: str
+    name: str
+    value: str
+    system: str
+    num_queries: int
+    score: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+class WorstQuery(Record):
+    """A query on which the best system of a task did badly.
+
+    Attributes:
+        task: Name of the retrieval task.
+        system: Name of that system.
+        query: Identity of the query.
+        text: Its text, or the beginning of it.
+        score: Its main score, from 0 to 100.
+        best_other: Name of the other system that did best on it; none where there is no other.
+        best_other_score: What that scored.
+        first: Beginning of the document that the system ranked first; empty where it found none.
+        first_relevance: Judgment of that document, zero where there is none.
+        relevant: Beginnings of documents that should have been there.
+    """
+
+    task: str
+    system: str
+    query: str
+    text: str
+    score: float
+    best_other: str | None = None
+    best_other_score: float | None = None
+    first: str
+    first_relevance: int
+    relevant: tuple[str, ...]
 
 
 class PublishedScore(Record):

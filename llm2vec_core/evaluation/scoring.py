@@ -17,7 +17,8 @@ from jaxtyping import Float
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.encode_once import Cost
 from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE, EvalTask, EvalTaskType
-from llm2vec_core.evaluation.observations import MeanOfItems, Observations, RatioOfSums, score_all
+from llm2vec_core.evaluation.observations import Observations, RatioOfSums, score_all
+from llm2vec_core.evaluation.queries import QueryScores
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.stats import Estimate, estimate
 from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
@@ -61,14 +62,19 @@ class Outcome:
     Attributes:
         score: The record.
         estimate: The main score and how it would vary over other items.
-        by_item: Main score of each query of a retrieval or reranking task, in the order of the queries' identities.
+        queries: What each query of a retrieval or reranking task scored.
         task_result: mteb's own result as JSON, where mteb scored the task.
     """
 
     score: TaskScore
     estimate: Estimate
-    by_item: Float[np.ndarray, " num_queries"] | None = None
+    queries: QueryScores | None = None
     task_result: str | None = None
+
+    @property
+    def by_item(self) -> Float[np.ndarray, " num_queries"] | None:
+        """Main score of each query of a retrieval or reranking task, in the order of the queries' identities."""
+        return None if self.queries is None else self.queries.metrics[self.score.main_score_name]
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class _Measured:
     metrics: Mapping[str, float]
     observations: Sequence[Observations]
     task_result: str | None = None
+    queries: QueryScores | None = None
 
 
 def can_score(system: System, eval_task: ScorableTask) -> bool:
@@ -123,6 +130,8 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
     main_score = measured.metrics.get(eval_task.main_score, 0.0)
     found = estimate(main_score, measured.observations, content_sha256=eval_task.content_sha256)
     interval = found.interval()
+    known = measured.queries.estimates(content_sha256=eval_task.content_sha256) if measured.queries else {}
+    intervals = {metric: each.interval() for metric, each in known.items()}
     score = TaskScore(
         task=eval_task.name,
         type=eval_task.type,
@@ -131,6 +140,7 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         metrics=dict(measured.metrics),
         ci_low=interval[0] if interval else None,
         ci_high=interval[1] if interval else None,
+        intervals={metric: each for metric, each in intervals.items() if each is not None},
         seconds=time.perf_counter() - start,
         encode_seconds=cost.seconds,
         num_items=_num_items(eval_task, measured.observations),
@@ -140,7 +150,7 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         system_fingerprint=system.fingerprint,
         is_official=eval_task.is_official,
     )
-    return Outcome(score, found, _by_query(eval_task, measured.observations), measured.task_result)
+    return Outcome(score, found, measured.queries, measured.task_result)
 
 
 def _num_judged_queries(eval_task: EvalTask) -> int:
@@ -160,7 +170,7 @@ def _measure(system: System, eval_task: ScorableTask) -> _Measured:
     from llm2vec_core.evaluation.sentence import run_mteb
 
     run = run_mteb(system, eval_task.mteb_task())
-    return _Measured(run.metrics, run.observations, run.task_result)
+    return _Measured(run.metrics, run.observations, run.task_result, run.queries)
 
 
 def _measure_words(system: System, eval_task: EvalTask) -> _Measured:
@@ -176,16 +186,6 @@ def _measure_words(system: System, eval_task: EvalTask) -> _Measured:
         found, predicted, gold = (np.asarray(count) for count in entities)
         return _Measured(result.metrics, [RatioOfSums(2 * found, predicted + gold)])
     return _Measured(result.metrics, [])
-
-
-def _by_query(
-    eval_task: ScorableTask, observations: Sequence[Observations]
-) -> Float[np.ndarray, " num_queries"] | None:
-    """Main score of each query, where the task asks for rankings and has one set of queries."""
-    if eval_task.type not in RANKING_TYPES or len(observations) != 1:
-        return None
-    (observed,) = observations
-    return observed.values if isinstance(observed, MeanOfItems) else None
 
 
 def _num_items(eval_task: ScorableTask, observations: Sequence[Observations]) -> int:

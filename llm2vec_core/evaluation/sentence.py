@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm2vec_core.evaluation.observations import Observations, score_all
+from llm2vec_core.evaluation.queries import QueryScores
 from llm2vec_core.evaluation.systems import System
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class MtebRun:
         metrics: Every metric it computed, from 0 to 100; the mean over splits and languages where there are several.
         observations: What each item scored, a split and language each; empty where that is not known.
         task_result: mteb's own result, as JSON.
+        queries: What each query of a ranking task scored, where it has one set of queries.
     """
 
     metrics: dict[str, float]
     observations: Sequence[Observations]
     task_result: str
+    queries: QueryScores | None = None
 
 
 def run_mteb(system: System, task: AbsTask) -> MtebRun:
@@ -82,7 +85,8 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
     if not is_complete or main_score is None or not _agree(observations, main_score):
         logger.info("no intervals for %s: its %s is not known by item", task.metadata.name, task.metadata.main_score)
         observations = []
-    return MtebRun(metrics, observations, task_result.model_dump_json())
+    queries = recorders[0].queries if len(observations) == 1 else None
+    return MtebRun(metrics, observations, task_result.model_dump_json(), queries)
 
 
 def parts_of(task: AbsTask) -> list[AbsTask]:

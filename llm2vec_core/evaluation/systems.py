@@ -18,7 +18,7 @@ from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.modes import Attention, PoolingMode
 
 if TYPE_CHECKING:
-    from llm2vec_core.reranking import Reranker
+    from llm2vec_core.reranking import Reranking
 
 SystemMode = Literal["dense", "lexical", "hybrid", "tuned", "reranked"]
 
@@ -64,7 +64,7 @@ class System:
             ``tuned`` by both with a weight chosen on judged queries, ``reranked`` as ``hybrid``, the first documents
             then read by a cross-encoder.
         encoder: Of all but ``lexical``.
-        reranker: The cross-encoder of ``reranked``.
+        reranking: The cross-encoder of ``reranked``, and how much it reads.
         traits: Place of the encoder in the paper's ablation, where it has one.
         instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
             ranked for them). It is read, not pooled, as in LLM2Vec.
@@ -75,7 +75,7 @@ class System:
     encoder: EncodeOnce | None = None
     traits: SystemTraits | None = None
     instructed: bool = False
-    reranker: Reranker | None = None
+    reranking: Reranking | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -85,10 +85,10 @@ class System:
                 f"The system {self.name!r} has the mode {self.mode} and {found}.",
                 hint="All modes but lexical need an encoder; lexical takes none.",
             )
-        if (self.mode == "reranked") != (self.reranker is not None):
+        if (self.mode == "reranked") != (self.reranking is not None):
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and "
-                f"{'no' if self.reranker is None else 'a'} cross-encoder.",
+                f"{'no' if self.reranking is None else 'a'} cross-encoder.",
                 hint="reranked needs one, other modes take none.",
             )
 
@@ -100,8 +100,8 @@ class System:
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
-        if self.reranker is not None:
-            parts = [self.reranker.fingerprint, *parts]
+        if self.reranking is not None:
+            parts = [self.reranking.reranker.fingerprint, str(self.reranking.num_read), *parts]
         if self.instructed:
             parts = ["instructed", *parts]
         return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()

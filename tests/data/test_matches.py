@@ -5,7 +5,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import FencedError, StoreError
-from data.generations import Pointer
 from data.matches import (
     DIRECTIONS,
     MATCH_SCHEMA,
@@ -175,18 +174,8 @@ def test_former_matches_are_those_of_the_same_recipe_that_know_their_documents(s
     assert former.rows(DIRECTIONS[1], ["r"]).num_rows == former.rows(DIRECTIONS[0], []).num_rows == 0
 
 
-def test_the_identity_of_matches_follows_the_served_tables_and_the_settings(rooms):
-    pointer = Pointer(
-        sequence=1,
-        generation="g",
-        checkpoint="f",
-        jobs=1,
-        resumes=1,
-        snapshots={},
-        fencing_epoch=1,
-        run_id="run",
-        promoted_at=rooms.now,
-    )
+def test_the_identity_of_matches_follows_the_served_tables_and_the_settings(make_pointer):
+    pointer = make_pointer()
     same = pointer.model_copy(update={"sequence": 2, "run_id": "other", "fencing_epoch": 3})
     assert match_id(pointer, {"a": 1, "b": 2}) == match_id(same, {"b": 2, "a": 1})
     changes = [{"generation": "h"}, {"jobs": 2}, {"resumes": 2}]

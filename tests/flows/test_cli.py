@@ -253,7 +253,7 @@ class TestOnASmallNight:
         code, result, _ = call(capsys, "evaluate", "--config", str(served_night.config), "--profile", "tiny")
         assert code == 0
         names = [system["name"] for system in result["systems"]]
-        assert names == ["BM25", "base, before training", "LLM2Vec, trained", "hybrid"]
+        assert names == ["BM25", "base, before training", "LLM2Vec, unsupervised", "hybrid"]
         assert result["reason"]
 
     def test_evaluate_by_name_reports_every_task(self, capsys, served_night):

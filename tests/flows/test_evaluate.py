@@ -68,6 +68,8 @@ def test_a_killed_evaluation_goes_on_and_cards_get_their_scores(small_night, mon
 
     finished = evaluate(small_night.request)
     assert (finished.computed, finished.reused) == (2, 2)
+    report = json.loads((small_night.home / "reports" / finished.report / "report.json").read_text())
+    assert set(report["not_run"]) == {"LLM2Vec, supervised", "all-minilm-l6-v2", "hybrid + re-ranking"}
     assert has_scores(directory)
     assert fingerprint(directory) == trained.fingerprint == read_record(directory).fingerprint
     cards = [path.read_bytes() for path in sorted((small_night.home / "checkpoints").glob("*/README.md"))]
@@ -91,7 +93,7 @@ def test_a_recipe_s_own_base_is_defended_too_when_it_is_served(served_night, mon
     monkeypatch.setattr("tasks.evaluate.choose_encoder", prefer_the_trained)
     monkeypatch.setattr("tasks.evaluate.defend", refuse)
     report = evaluate(served_night.request)
-    assert judged == [("LLM2Vec, trained", "base, before training")]
+    assert judged == [("LLM2Vec, unsupervised", "base, before training")]
     assert (report.served, report.refused) == (pointer.checkpoint, True)
 
 

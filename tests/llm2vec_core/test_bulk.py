@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
-from llm2vec_core.bulk import RunningTopK, fuse_block, nearest_both_ways, weigh_block
+from llm2vec_core.bulk import Neighbours, RunningTopK, fuse_block, nearest_both_ways, nearest_of, weigh_block
 from llm2vec_core.fusion import reciprocal_rank_fusion, top_k
 from llm2vec_core.hybrid import either_leg, weigh_legs
 
@@ -20,11 +21,11 @@ def small_integers(seed, rows, dim):
     left=st.integers(0, 40),
     right=st.integers(0, 40),
     k=st.integers(1, 12),
-    block=st.integers(1, 50),
+    tile=st.integers(1, 50),
 )
-def test_both_ways_are_the_exact_top_k_with_ties_by_number(seed, left, right, k, block):
+def test_both_ways_are_the_exact_top_k_with_ties_by_number(seed, left, right, k, tile):
     lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
-    of_left, of_right = nearest_both_ways(lefts, rights, k=k, block_rows=block)
+    of_left, of_right = nearest_both_ways(lefts, rights, k=k, tile_rows=tile)
     for state, products in ((of_left, lefts @ rights.T), (of_right, rights @ lefts.T)):
         numbers, scores = state.best(slice(None))
         kept = min(k, products.shape[1])
@@ -35,35 +36,63 @@ def test_both_ways_are_the_exact_top_k_with_ties_by_number(seed, left, right, k,
         assert np.isneginf(scores[:, kept:]).all()
 
 
-def test_the_block_size_changes_nothing_on_real_numbers():
+def test_the_size_of_a_tile_changes_nothing_on_real_numbers():
     rng = np.random.default_rng(0)
     lefts, rights = (rng.normal(size=(rows, 32)).astype(np.float32) for rows in (700, 500))
     for state, products in zip(
-        nearest_both_ways(lefts, rights, k=20, block_rows=128), (lefts @ rights.T, rights @ lefts.T), strict=True
+        nearest_both_ways(lefts, rights, k=20, tile_rows=128), (lefts @ rights.T, rights @ lefts.T), strict=True
     ):
         numbers, scores = state.best(slice(None))
         np.testing.assert_array_equal(numbers, top_k(products, 20))
         np.testing.assert_allclose(scores, np.sort(products, axis=1)[:, ::-1][:, :20], atol=1e-5)
 
 
-@given(seed=st.integers(0, 999), k=st.integers(1, 6), cuts=st.lists(st.integers(1, 19), unique=True, max_size=4))
-def test_blocks_of_any_width_in_any_order_leave_the_same_best(seed, k, cuts):
-    products = small_integers(seed, 7, 20)
-    blocks = np.split(np.arange(20), sorted(cuts))
-    by_rows, by_columns = RunningTopK(7, k), RunningTopK(7, k)
+@given(
+    seed=st.integers(0, 999),
+    num_rows=st.integers(1, 60),
+    k=st.integers(1, 6),
+    cuts=st.lists(st.integers(1, 59), unique=True, max_size=8),
+)
+def test_blocks_of_any_width_in_any_order_leave_the_same_best(seed, num_rows, k, cuts):
+    products = small_integers(seed, num_rows, 60)
+    blocks = np.split(np.arange(60), sorted(cuts))
+    found = [Neighbours(num_rows, k), Neighbours(num_rows, k)]
+    by_rows, by_columns = (RunningTopK(each.keys) for each in found)
     for at in np.random.default_rng(seed).permutation(len(blocks)):
         block = products[:, blocks[at]]
-        by_rows.offer(block, first_row=0, first_candidate=blocks[at][0])
-        by_columns.offer_columns(np.ascontiguousarray(block.T), first_row=0, first_candidate=blocks[at][0])
-    for state in (by_rows, by_columns):
-        numbers, scores = state.best(slice(None))
+        by_rows.offer(block, axis=0, first_candidate=blocks[at][0])
+        by_columns.offer(np.ascontiguousarray(block.T), axis=1, first_candidate=blocks[at][0])
+    for running, neighbours in zip((by_rows, by_columns), found, strict=True):
+        running.finish()
+        numbers, scores = neighbours.best(slice(None))
         np.testing.assert_array_equal(numbers, top_k(products, k))
         np.testing.assert_array_equal(scores, np.take_along_axis(products, numbers, axis=1))
 
 
+def test_threads_leave_what_one_leaves():
+    vectors = small_integers(0, 3000, 8)
+    with threadpool_limits(1):
+        alone = nearest_both_ways(vectors, vectors[::-1], k=7, tile_rows=64)
+    with threadpool_limits(4):
+        together = nearest_both_ways(vectors, vectors[::-1], k=7, tile_rows=64)
+    for one, many in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.best(slice(None))[0], many.best(slice(None))[0])
+
+
+@pytest.mark.parametrize("tile_rows", [40, 512])
+def test_some_rows_find_what_all_find(tile_rows):
+    rng = np.random.default_rng(0)
+    lefts, rights = small_integers(1, 1200, 4), small_integers(2, 900, 4)
+    rows = np.sort(rng.choice(len(lefts), 700, replace=False))
+    numbers, scores = nearest_of(rows, lefts, rights, k=9).best(slice(None))
+    expected = nearest_both_ways(lefts, rights, k=9, tile_rows=tile_rows)[0].best(slice(None))
+    np.testing.assert_array_equal(numbers, expected[0][rows])
+    np.testing.assert_array_equal(scores, expected[1][rows])
+
+
 def test_progress_adds_up_to_the_left_side():
     told = []
-    nearest_both_ways(small_integers(0, 25, 3), small_integers(1, 7, 3), k=2, block_rows=10, on_block=told.append)
+    nearest_both_ways(small_integers(0, 25, 3), small_integers(1, 7, 3), k=2, tile_rows=10, on_rows=told.append)
     assert told == [10, 10, 5]
 
 

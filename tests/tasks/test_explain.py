@@ -145,6 +145,13 @@ def test_tables_show_every_part(settings: Settings) -> None:
     assert all(len(row) == len(columns) for _, columns, rows in tables for row in rows)
 
 
+@pytest.mark.parametrize(("weight", "shown"), [(None, ["", "by rank", "by rank"]), (0.35, ["", "0.35", "0.65"])])
+def test_tables_say_what_each_leg_counts(settings: Settings, weight: float | None, shown: list[str]) -> None:
+    found = explain(settings, job="j1", resume="it's") | {"weight_of_vectors": weight}
+    _, columns, rows = explanation_tables(found)[0]
+    assert [row[columns.index("weight")] for row in rows] == shown
+
+
 @pytest.mark.parametrize(("job", "resume"), [("none", "r1"), (RESUME, "r1"), ("j1", "r' OR '1' = '1"), ("", "r1")])
 def test_an_unknown_id_is_the_callers_mistake(settings: Settings, job: str, resume: str) -> None:
     with pytest.raises(InputError, match=r"No served (job|resume) has the id"):

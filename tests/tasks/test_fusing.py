@@ -2,29 +2,15 @@
 
 import json
 import logging
-from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data.errors import FencedError, InputError
-from data.generations import Pointer
 from llm2vec_core.errors import EvalTaskError
 from tasks.fusing import served_weight, tune_fusion
 from tasks.settings import MatchSettings, Settings
-
-POINTER = Pointer(
-    sequence=1,
-    generation="g",
-    checkpoint="f",
-    jobs=1,
-    resumes=1,
-    snapshots={},
-    fencing_epoch=1,
-    run_id="run",
-    promoted_at=datetime(2026, 3, 1, tzinfo=UTC),
-)
 
 
 def write_task(folder, num_queries, *, kind="Retrieval"):
@@ -62,11 +48,11 @@ def tune(settings, fence=lambda: None):
     return tune_fusion(settings, settings.store(), generation="g", checkpoint="f", fence=fence)
 
 
-def test_a_leg_that_sees_nothing_gets_no_weight_to_speak_of(tmp_path, encoded):
+def test_a_leg_that_sees_nothing_gets_no_weight_to_speak_of(tmp_path, encoded, make_pointer):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
-    assert served_weight(settings, settings.store(), POINTER) is None
+    assert served_weight(settings, settings.store(), make_pointer()) is None
     found = tune(settings)
-    assert found.weight == served_weight(settings, settings.store(), POINTER) <= 0.5
+    assert found.weight == served_weight(settings, settings.store(), make_pointer()) <= 0.5
     assert found.low <= found.weight <= found.high
     assert encoded == [("resume", 60), ("job", 60)]
     assert "60 judged queries of Judged" in found.sentence()
@@ -83,20 +69,20 @@ def test_a_weight_is_tuned_once_for_the_same_judgments(tmp_path, encoded):
     assert len(encoded) == 6
 
 
-def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, caplog):
+def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, caplog, make_pointer):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 49)))
     assert tune(settings).weight is None
     assert encoded == []
     with caplog.at_level(logging.WARNING, "tasks.fusing"):
-        assert served_weight(settings, settings.store(), POINTER) is None
+        assert served_weight(settings, settings.store(), make_pointer()) is None
     assert "49 judged queries" in caplog.text
 
 
-def test_without_the_setting_nothing_is_read(tmp_path, encoded):
+def test_without_the_setting_nothing_is_read(tmp_path, encoded, make_pointer):
     tuned = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
     tune(tuned)
     by_rank = tuned.model_copy(update={"match": MatchSettings()})
-    assert tune(by_rank) is served_weight(by_rank, by_rank.store(), POINTER) is None
+    assert tune(by_rank) is served_weight(by_rank, by_rank.store(), make_pointer()) is None
 
 
 def test_what_cannot_tune_is_the_callers_mistake(tmp_path, encoded):

@@ -139,10 +139,13 @@ def load_task(tmp_path: Path) -> Callable[[str], EvalTask]:
 def require_equal(found: Outcome, expected: Outcome) -> None:
     assert (found.score, found.task_result) == (expected.score, expected.task_result)
     assert found.estimate.score == expected.estimate.score
-    for one, other in (
-        (found.estimate.deviations, expected.estimate.deviations),
-        (found.by_item, expected.by_item),
-    ):
+    pairs = [(found.estimate.deviations, expected.estimate.deviations)]
+    assert (found.queries is None) == (expected.queries is None)
+    if found.queries is not None and expected.queries is not None:
+        assert list(found.queries.first) == list(expected.queries.first)
+        assert list(found.queries.metrics) == list(expected.queries.metrics)
+        pairs += [(found.queries.metrics[name], values) for name, values in expected.queries.metrics.items()]
+    for one, other in pairs:
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             assert (one.dtype, one.tobytes()) == (other.dtype, other.tobytes())

@@ -14,13 +14,11 @@ Belongs here: what a report says, in which order, and how it looks. Does not bel
 =============  =====================================================================================
 """
 
-from llm2vec_core.evaluation.report.content import JOB_METRICS, JOB_TASK, Decision, EvaluationReport
+from llm2vec_core.evaluation.report.content import Decision, EvaluationReport
 from llm2vec_core.evaluation.report.pages import render_html, render_markdown
 from llm2vec_core.evaluation.report.plots import plot_files, plots
 
 __all__ = [
-    "JOB_METRICS",
-    "JOB_TASK",
     "Decision",
     "EvaluationReport",
     "plot_files",

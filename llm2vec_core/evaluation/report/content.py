@@ -9,14 +9,16 @@ from datetime import datetime
 
 from pydantic import Field
 
-from llm2vec_core.evaluation.results import Average, Comparison, Distribution, Record, SystemReport
+from llm2vec_core.evaluation.results import (
+    Average,
+    Comparison,
+    Distribution,
+    Record,
+    SliceScore,
+    SystemReport,
+    WorstQuery,
+)
 from llm2vec_core.training.settings import StageCurve
-
-JOB_TASK = "JobResumeRetrieval"
-"""The task of the poster's Table 1: which resumes fit a job description."""
-
-JOB_METRICS = {"nDCG@10": "ndcg_at_10", "MAP": "map_at_1000", "MRR@10": "mrr_at_10", "P@5": "precision_at_5"}
-"""Columns of the job table, and the mteb metrics behind them."""
 
 
 class Decision(Record):
@@ -48,6 +50,8 @@ class EvaluationReport(Record):
         averages: Means over tasks. A page prints these and computes none of its own.
         comparisons: Pairs of systems, by task, category and over all.
         distributions: How the scores spread over the queries of retrieval and reranking tasks.
+        slices: Scores of kinds of queries, by retrieval task.
+        worst: The queries of each retrieval task on which its best system is worst, the worst first.
         decision: What is served, if the report decided something.
         training: Curves of the stages behind the candidate.
         notes: Paragraphs of plain text, such as what so little training can do.
@@ -62,6 +66,8 @@ class EvaluationReport(Record):
     averages: tuple[Average, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     distributions: tuple[Distribution, ...] = ()
+    slices: tuple[SliceScore, ...] = ()
+    worst: tuple[WorstQuery, ...] = ()
     decision: Decision | None = None
     training: tuple[StageCurve, ...] = ()
     notes: tuple[str, ...] = ()

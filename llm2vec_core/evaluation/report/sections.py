@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE
 from llm2vec_core.evaluation.report.blocks import Block, Folded, Meanings, Paragraph, PlotPlace, Points, Section, Table
-from llm2vec_core.evaluation.report.content import JOB_METRICS, JOB_TASK, EvaluationReport
+from llm2vec_core.evaluation.report.content import EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
     ablations,
     averages_of,
@@ -31,12 +31,14 @@ from llm2vec_core.evaluation.report.tables import (
     job_table,
     published_ablation_tables,
     published_category_tables,
+    slice_tables,
     system_table,
     task_tables,
     time_tables,
     training_table,
+    worst_table,
 )
-from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, PublishedScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, JOB_METRICS, JOB_TASK, WORD_SCOPE, PublishedScore
 
 _NAMES_LISTED = 5
 """Systems up to which the lead names them all."""
@@ -113,7 +115,7 @@ def sections(
             _section("All tasks", _all_tasks(report, drawn("main_scores", "heat_map"), published)),
             _section("Word-level tasks", _words(report, published)),
             _section("Which differences are real", _differences(report)),
-            _section("Query by query", drawn("distributions")),
+            _section("Query by query", (*drawn("distributions"), *_other_queries(report))),
             _section("Training", (training_table(report), *drawn("training_loss")) if report.training else ()),
             _section("Time", _time(report)),
             _section("Notes", tuple(map(Paragraph, report.notes))),
@@ -135,8 +137,36 @@ def _jobs(report: EvaluationReport) -> Section | None:
         return None
     items = next(score.num_items for system in report.systems for score in system.scores if score.task == JOB_TASK)
     reasons = [Paragraph(f"{name} was not run. {reason}", is_small=True) for name, reason in report.not_run.items()]
-    scale = Paragraph("0 to 100, higher is better.", is_small=True)
-    return Section(f"{items} job descriptions", (table, scale, *reasons))
+    scale = Paragraph("0 to 100, higher is better. Small below a score: its 95 % interval.", is_small=True)
+    return Section(f"{items} job descriptions", (table, scale, *reasons, *_by_query(report, JOB_TASK)))
+
+
+def _other_queries(report: EvaluationReport) -> tuple[Folded, ...]:
+    """Kinds of queries and worst queries of all tasks but that of the job descriptions."""
+    tasks = dict.fromkeys([one.task for one in report.slices] + [one.task for one in report.worst])
+    others = [task for task in tasks if task != JOB_TASK]
+    return tuple(folded for task in others for folded in _by_query(report, task, title=f"{task}: "))
+
+
+def _by_query(report: EvaluationReport, task: str, *, title: str = "") -> tuple[Folded, ...]:
+    """How kinds of queries score, and the worst queries with their texts."""
+    slices = slice_tables(report, task)
+    worst = [one for one in report.worst if one.task == task]
+    explained = Paragraph(
+        "Kinds with few queries have wide intervals: a difference between two of them is rarely a finding.",
+        is_small=True,
+    )
+    meant = Paragraph(
+        "Best other: the highest score that any other system has for the query. Small below a document that was "
+        "ranked first: its judgment, 0 being none. Relevant: documents of the highest judgments.",
+        is_small=True,
+    )
+    found = []
+    if slices:
+        found.append(Folded(f"{title}Kinds of queries", (*slices, explained)))
+    if worst:
+        found.append(Folded(f"{title}The {len(worst)} worst queries", (worst_table(worst), meant)))
+    return tuple(found)
 
 
 def _categories(
@@ -290,6 +320,10 @@ _METRIC_MEANINGS = {
     "map_at_1000": "Mean average precision: precision at the rank of each relevant document, averaged; rewards "
     "finding all of them early.",
     "mrr_at_10": "One over the rank of the first relevant document among the first ten, averaged.",
+    "precision_at_1": "Share of the queries whose first document is relevant.",
+    "precision_at_10": "Share of the first ten documents that are relevant; with fewer than ten relevant documents "
+    "it cannot reach 100.",
+    "recall_at_50": "Share of the relevant documents that are among the first fifty.",
     "precision_at_5": "Share of the first five documents that are relevant; with fewer than five relevant documents "
     "it cannot reach 100.",
     "accuracy": "Share of texts that a logistic regression on the vectors labels rightly, learned from 8 texts a "

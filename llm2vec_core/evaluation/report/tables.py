@@ -15,7 +15,7 @@ from typing import Protocol
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.published import canonical_model, row_of
 from llm2vec_core.evaluation.report.blocks import NOTHING, Cell, Column, Group, Kind, Mark, Row, Table
-from llm2vec_core.evaluation.report.content import JOB_METRICS, JOB_TASK, EvaluationReport
+from llm2vec_core.evaluation.report.content import EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
     POOLING_NAMES,
     SHORT_NAMES,
@@ -29,7 +29,18 @@ from llm2vec_core.evaluation.report.standings import (
     tasks_by_category,
     ties,
 )
-from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Comparison, PublishedScore, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import (
+    ALL_SCOPE,
+    JOB_METRICS,
+    JOB_TASK,
+    WORD_SCOPE,
+    Comparison,
+    PublishedScore,
+    SystemReport,
+    TaskScore,
+    WorstQuery,
+    metric_scope,
+)
 
 MAX_SYSTEM_COLUMNS = 8
 """With more systems than this, systems are rows and tasks are columns: such a table fits a page."""
@@ -61,7 +72,11 @@ def interval_notes(scored: _HasInterval) -> tuple[str, ...]:
     """The 95 % interval as a small line; none where the items are not known."""
     if scored.ci_low is None or scored.ci_high is None:
         return ()
-    return (f"{scored.ci_low:.1f} to {scored.ci_high:.1f}",)
+    return _interval_notes((scored.ci_low, scored.ci_high))
+
+
+def _interval_notes(interval: tuple[float, float] | None) -> tuple[str, ...]:
+    return () if interval is None else (f"{interval[0]:.1f} to {interval[1]:.1f}",)
 
 
 def published_text(figure: PublishedScore) -> str:
@@ -117,12 +132,15 @@ def job_table(report: EvaluationReport) -> Table | None:
     tied = ties(report)
     columns = []
     for metric in JOB_METRICS.values():
-        is_main = all(score.main_score_name == metric for _, score in scored)
         values = [
-            _Value(score.metrics[metric], interval_notes(score) if is_main else ()) if metric in score.metrics else None
+            _Value(score.metrics[metric], _interval_notes(score.intervals.get(metric)))
+            if metric in score.metrics
+            else None
             for _, score in scored
         ]
-        columns.append(_marked(values, names, scope=JOB_TASK, tied=tied if is_main else frozenset()))
+        is_main = all(score.main_score_name == metric for _, score in scored)
+        scope = JOB_TASK if is_main else metric_scope(JOB_TASK, metric)
+        columns.append(_marked(values, names, scope=scope, tied=tied))
     rows = [Row(name, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
     rows += [Row(name, (Cell("not run"), *(NOTHING,) * (len(columns) - 1))) for name in report.not_run]
     return Table(
@@ -131,6 +149,52 @@ def job_table(report: EvaluationReport) -> Table | None:
         columns=tuple(Column(name) for name in JOB_METRICS),
         groups=(Group("", tuple(rows)),),
         best_of="its column",
+    )
+
+
+def slice_tables(report: EvaluationReport, task: str) -> tuple[Table, ...]:
+    """Main score of each system on each kind of queries of a retrieval task; none where nothing is known of them."""
+    found = {(one.name, one.value, one.system): one for one in report.slices if one.task == task}
+    groups: dict[str, list[_Line]] = {}
+    names = [system.name for system in report.systems]
+    for name, value in dict.fromkeys((name, value) for name, value, _ in found):
+        scores = [found.get((name, value, system)) for system in names]
+        cells = _marked([_Value(one.score, interval_notes(one)) if one else None for one in scores], names)
+        num_queries = next(one.num_queries for one in scores if one)
+        note = f"{num_queries} {'query' if num_queries == 1 else 'queries'}"
+        groups.setdefault(name, []).append(_Line(value, cells, note=note))
+    titled = [(name.capitalize(), lines) for name, lines in groups.items()]
+    return _oriented("Main score of each kind of queries", titled, report.systems, best=True) if titled else ()
+
+
+def worst_table(found: Sequence[WorstQuery]) -> Table:
+    """Queries on which a system did badly: what was asked, what came first, what should have come."""
+    rows = tuple(
+        Row(
+            one.query,
+            (
+                Cell(number(one.score)),
+                NOTHING
+                if one.best_other_score is None
+                else Cell(number(one.best_other_score), notes=(str(one.best_other),)),
+                Cell(one.text),
+                Cell(one.first or "nothing", notes=(f"judged {one.first_relevance}",)),
+                Cell(one.relevant[0], notes=one.relevant[1:]) if one.relevant else NOTHING,
+            ),
+        )
+        for one in found
+    )
+    return Table(
+        caption=f"The {len(found)} queries on which {found[0].system} is worst",
+        corner="Query",
+        columns=(
+            Column("Score"),
+            Column("Best other"),
+            Column("Asked", is_text=True),
+            Column("Ranked first", is_text=True),
+            Column("Relevant", is_text=True),
+        ),
+        groups=(Group("", rows),),
     )
 
 

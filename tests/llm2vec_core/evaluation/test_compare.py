@@ -11,6 +11,7 @@ from llm2vec_core.evaluation import stats
 from llm2vec_core.evaluation.compare import ScoredSystem, SideBySide, category_estimates, compare_systems
 from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.observations import MeanOfItems
+from llm2vec_core.evaluation.queries import QueryScores
 from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Record, SystemReport, TaskScore
 from llm2vec_core.evaluation.scoring import Outcome
 from llm2vec_core.evaluation.stats import Estimate, estimate
@@ -49,7 +50,8 @@ def _outcome(
         system_fingerprint="any",
     )
     parts = [MeanOfItems(values)] if is_known_by_item else []
-    return Outcome(record, estimate(score, parts, content_sha256=content_sha256), values if by_query else None)
+    queries = QueryScores({"metric": values}, [""] * len(values)) if by_query else None
+    return Outcome(record, estimate(score, parts, content_sha256=content_sha256), queries)
 
 
 def _system(name: str, *outcomes: Outcome) -> ScoredSystem:

@@ -21,6 +21,7 @@ from llm2vec_core.evaluation.mteb_models import build_mteb_model
 from llm2vec_core.evaluation.scoring import can_score, evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
 from llm2vec_core.fusion import MIN_JUDGED_QUERIES
+from llm2vec_core.reranking import Reranking
 
 MakeTask = Callable[..., Path]
 MakeSystem = Callable[..., System]
@@ -273,11 +274,13 @@ def test_a_cross_encoder_orders_what_fusion_begins_with(make_system: MakeSystem,
     blind = write_blind_retrieval(tmp_path, 20)
     hybrid = make_system("hybrid", blind)
     reranker: Any = SameWord()
-    reranked = replace(hybrid, mode="reranked", reranker=reranker)
+    reranked = replace(hybrid, mode="reranked", reranking=Reranking(reranker, 50))
     before, after = (evaluate_task(system, load_eval_task(tmp_path)).score for system in (hybrid, reranked))
     assert before.main_score < 99
     assert after.main_score == pytest.approx(100)
-    assert hybrid.fingerprint != reranked.fingerprint
+    short = replace(reranked, reranking=Reranking(reranker, 1))
+    assert evaluate_task(short, load_eval_task(tmp_path)).score.main_score == before.main_score  # reads the first alone
+    assert len({each.fingerprint for each in (hybrid, reranked, short)}) == 3
     with pytest.raises(InputError, match="cross-encoder"):
         replace(hybrid, mode="reranked")
 

@@ -10,7 +10,16 @@ import pytest
 
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES
 from llm2vec_core.evaluation.report import Decision, EvaluationReport
-from llm2vec_core.evaluation.results import Average, Comparison, Distribution, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import (
+    JOB_METRICS,
+    Average,
+    Comparison,
+    Distribution,
+    SliceScore,
+    SystemReport,
+    TaskScore,
+    WorstQuery,
+)
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.training.settings import StageCurve
 
@@ -45,7 +54,8 @@ TASKS = {
 def make_score(task: str, task_type: str, value: float, **more: Any) -> TaskScore:
     fields: dict[str, Any] = {
         "main_score_name": METRICS[task_type],
-        "metrics": {"ndcg_at_10": value, "map_at_1000": value - 1, "mrr_at_10": value + 1, "precision_at_5": value / 2},
+        "metrics": dict.fromkeys(JOB_METRICS.values(), value / 2)
+        | {"ndcg_at_10": value, "map_at_1000": value - 1, "mrr_at_10": value + 1},
         "seconds": 1.25,
         "num_items": 100,
         "num_texts": 300,
@@ -204,6 +214,7 @@ def make_rich_report(systems: dict[str, Any], tasks: dict[str, str]) -> Evaluati
                     value,
                     ci_low=value - 1.7,
                     ci_high=value + 1.6,
+                    intervals={METRICS[tasks[task]]: (value - 1.7, value + 1.6)},
                     seconds=chance.uniform(0.5, 90),
                     encode_seconds=0.0 if mode == "lexical" else chance.uniform(0.5, 60),
                     num_tokens=0 if mode == "lexical" else chance.randrange(10_000, 900_000),
@@ -244,6 +255,39 @@ def make_rich_report(systems: dict[str, Any], tasks: dict[str, str]) -> Evaluati
         averages=tuple(averages),
         comparisons=(*_task_comparisons(reports, tasks), *_average_comparisons(averages)),
         distributions=distributions,
+        slices=tuple(
+            SliceScore(
+                task=task,
+                name="seniority",
+                value=value,
+                system=system.name,
+                num_queries=1 if value == "lead" else 99,
+                score=chance.uniform(0, 100),
+                ci_low=None if value == "lead" else 1.0,
+                ci_high=None if value == "lead" else 99.0,
+            )
+            for task in tasks
+            if tasks[task] == "Retrieval"
+            for value in ("junior", "lead")
+            for system in reports
+        ),
+        worst=tuple(
+            WorstQuery(
+                task=task,
+                system=reports[-1].name,
+                query=f"query-{number}",
+                text="Somebody <b>who</b> *keeps* | the pipes clear",
+                score=float(number),
+                best_other=reports[0].name,
+                best_other_score=50.0,
+                first="Plumber: knows pipes" if number else "",
+                first_relevance=number,
+                relevant=("Data engineer: builds pipelines", "ETL developer: moves data"),
+            )
+            for task in tasks
+            if tasks[task] == "Retrieval"
+            for number in range(2)
+        ),
         decision=Decision(
             served=reports[-1].name,
             reason="it is better over all tasks, and worse in no category",

@@ -13,8 +13,10 @@ from llm2vec_core.evaluation.report.tables import (
     job_table,
     published_ablation_tables,
     published_category_tables,
+    slice_tables,
     task_tables,
     time_tables,
+    worst_table,
 )
 from llm2vec_core.evaluation.results import Average, PublishedScore
 
@@ -112,7 +114,30 @@ def test_the_job_table_names_what_was_not_run(rich_report: EvaluationReport) -> 
     table = job_table(report)
     assert table is not None
     row = table.groups[0].rows[-1]
-    assert (row.name, [cell.text for cell in row.cells]) == ("hybrid + re-ranking", ["not run", "–", "–", "–"])
+    assert (row.name, [cell.text for cell in row.cells]) == ("hybrid + re-ranking", ["not run", *"–" * 6])
+
+
+def test_kinds_of_queries_stand_below_their_name_with_how_many_they_are(rich_report: EvaluationReport) -> None:
+    (table,) = slice_tables(rich_report, "JobResumeRetrieval")
+    assert [(one.name, one.note, one.group) for one in table.columns] == [
+        ("junior", "99 queries", "Seniority"),
+        ("lead", "1 query", "Seniority"),
+    ]
+    (group,) = table.groups
+    assert [row.name for row in group.rows] == [system.name for system in rich_report.systems]
+    assert {row.cells[0].notes for row in group.rows} == {("1.0 to 99.0",)}
+    assert {row.cells[1].notes for row in group.rows} == {()}
+    assert slice_tables(rich_report, "STS13") == ()
+
+
+def test_the_worst_queries_say_what_was_asked_found_and_wanted(rich_report: EvaluationReport) -> None:
+    table = worst_table([one for one in rich_report.worst if one.task == "JobResumeRetrieval"])
+    (group,) = table.groups
+    first, second = ([cell.text for cell in row.cells] for row in group.rows)
+    assert first[0] == "0.00" and second[0] == "1.00"
+    assert (first[3], second[3]) == ("nothing", "Plumber: knows pipes")
+    assert group.rows[1].cells[3].notes == ("judged 1",)
+    assert group.rows[0].cells[4].notes == ("ETL developer: moves data",)
 
 
 def test_the_job_table_gives_the_interval_to_the_metric_it_belongs_to(rich_report: EvaluationReport) -> None:
