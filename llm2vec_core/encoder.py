@@ -195,8 +195,11 @@ class Encoder:
             if change.standardised:
                 plain = read_as(replace(change, standardised=False))
                 modules.append(standardisation_module(plain.encode(list(dict.fromkeys(calibration)))))
+            viewed = SentenceTransformer(modules=modules, device=str(model.device)) if change else model
+            for module in list(viewed)[1:]:
+                module.float()  # it has been given the type of the first one
             return cls(
-                SentenceTransformer(modules=modules, device=str(model.device)) if change else model,
+                viewed,
                 fingerprint=view_fingerprint(identity, change, calibration=calibration),
                 attention=change.attention or attention,
                 pooling_mode=change.pooling_mode or pooling_mode,

@@ -117,13 +117,18 @@ def test_a_text_has_one_vector_whatever_its_company(checkpoint, texts, token_bud
     np.testing.assert_allclose(encoder.encode([texts[i] for i in order]), alone[order], atol=1e-5)
 
 
-def test_bf16_gives_nearly_the_same_vectors_in_fp32(checkpoint):
-    texts = [text for text in TEXTS if text]
-    exact = Encoder.load(checkpoint, device="cpu").encode(texts, normalize=True)
-    rounded = Encoder.load(checkpoint, device="cpu", precision="bf16").encode(texts, normalize=True)
+@pytest.mark.parametrize("view", [EncoderView(), EncoderView(pooling_mode="last"), EncoderView(standardised=True)])
+def test_bf16_gives_nearly_the_same_vectors_in_fp32(checkpoint, view):
+    calibration = [f"{text} {number}" for number in range(60) for text in ("nurse", "welder")]
+    exact, rounded = (
+        Encoder.load(checkpoint, device="cpu", view=view, calibration=calibration, precision=precision).encode(
+            ["AWS and GCP", "cloud-based systems", "Nurse " * 40], normalize=True
+        )
+        for precision in ("fp32", "bf16")
+    )
     assert rounded.dtype == np.float32
     assert not np.array_equal(rounded, exact)
-    assert (exact * rounded).sum(axis=1).min() > 0.999
+    assert (exact * rounded).sum(axis=1).min() > 0.99
 
 
 def test_left_and_right_padding_agree(checkpoint):
