@@ -170,7 +170,7 @@ def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
     header = _Header(
         name=SKILL_PAIR_TASK,
         type="PairClassification",
-        main_score="max_ap",
+        main_score="cosine_ap",
         licence="Apache-2.0",
         source="hand-written pairs of skills and requirements, written for this project",
         note="One author's judgement; pairs that mean the same share fewer words than pairs that do not, by design.",

@@ -208,7 +208,7 @@ class TestWriting:
         ("name", "task_type", "main_score"),
         [
             ("JobResumeRetrieval", "Retrieval", "ndcg_at_10"),
-            ("SkillParaphrasePairs", "PairClassification", "max_ap"),
+            ("SkillParaphrasePairs", "PairClassification", "cosine_ap"),
             ("EscoTitleRetrieval", "Retrieval", "ndcg_at_10"),
         ],
     )

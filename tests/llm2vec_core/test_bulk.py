@@ -79,10 +79,10 @@ def test_threads_leave_what_one_leaves():
         np.testing.assert_array_equal(one.best(slice(None))[0], many.best(slice(None))[0])
 
 
-@pytest.mark.parametrize("tile_rows", [40, 512])
+@pytest.mark.parametrize("tile_rows", [40, 700])
 def test_some_rows_find_what_all_find(tile_rows):
     rng = np.random.default_rng(0)
-    lefts, rights = small_integers(1, 1200, 4), small_integers(2, 900, 4)
+    lefts, rights = small_integers(1, 2500, 4), small_integers(2, 2100, 4)
     rows = np.sort(rng.choice(len(lefts), 700, replace=False))
     numbers, scores = nearest_of(rows, lefts, rights, k=9).best(slice(None))
     expected = nearest_both_ways(lefts, rights, k=9, tile_rows=tile_rows)[0].best(slice(None))

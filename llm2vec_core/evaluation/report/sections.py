@@ -332,6 +332,7 @@ _METRIC_MEANINGS = {
     "nothing about the groups, 100: they are the groups.",
     "cosine_spearman": "Rank correlation of the cosine of two vectors with human judgment; 0 is unrelated, below zero "
     "is the wrong way round.",
+    "cosine_ap": "Average precision of the cosine as a sign that two texts mean the same.",
     "max_ap": "Average precision of closeness as a sign that two texts mean the same, with the best of mteb's "
     "distances.",
 }
