@@ -7,6 +7,7 @@ invisible to readers until the pointer names its version (``generations``).
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,10 @@ from data.facets import FACET_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store import Store
 from data.vector_index import Probe
+
+# Lance reads so many fragments ahead, by default one for each core and more: a pass over a large table then holds many
+# parts of it at once, whatever the size of a batch.
+os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
 
 TABLE_LAYOUT = 3
 """Version of the tables' columns and of what their words are made of: another one names other generations."""

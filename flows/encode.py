@@ -56,7 +56,8 @@ def encode_together(request: RunRequest, fingerprint: str, plans: Sequence[Shard
     parameters = {"fingerprint": fingerprint, "request": request.model_dump(mode="json")}
     helpers = [_start(parameters) for _ in range(settings.deployments.encoders - 1)]
     _take_and_encode(settings, fingerprint, run_id)
-    while len(done := kept_reports(store, run_id)) < len(plans) and not all(map(_is_over, helpers)):
+    # Every plan is taken now: a helper that has not begun yet will find none.
+    while len(kept_reports(store, run_id)) < len(plans) and any(map(_is_working, helpers)):
         time.sleep(settings.deployments.poll_seconds)
     done = kept_reports(store, run_id)
     for number, plan in enumerate(plans):
@@ -87,7 +88,7 @@ def _start(parameters: dict[str, Any]) -> UUID:
     return cast(FlowRun, run_deployment("encode/encode", parameters=parameters, timeout=0)).id
 
 
-def _is_over(run: UUID) -> bool:
+def _is_working(run: UUID) -> bool:
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run).state
-    return state is not None and state.is_final()
+    return state is not None and (state.is_running() or state.is_cancelling())

@@ -37,7 +37,7 @@ def report_of(plan):
 
 
 def helpers(monkeypatch, does, *, looks=2):
-    """Helpers that do something as soon as they are asked for, and are over after some looks at them."""
+    """Helpers that do something as soon as they are asked for, and work no more after some looks at them."""
     asked, looked = [], count()
 
     def run_deployment(name, *, parameters, timeout):
@@ -47,7 +47,7 @@ def helpers(monkeypatch, does, *, looks=2):
         return SimpleNamespace(id=len(asked))
 
     monkeypatch.setattr(module, "run_deployment", run_deployment)
-    monkeypatch.setattr(module, "_is_over", lambda run: next(looked) >= looks)
+    monkeypatch.setattr(module, "_is_working", lambda run: next(looked) < looks)
     return asked
 
 
