@@ -210,7 +210,6 @@ class TestWithWorkers:
         wait_for(lambda: lease_is_free(night), "a free lease", timeout_s=60)
         assert read_pointer(LocalStore(night.home)) == before
 
-    @pytest.mark.ci
     def test_a_night_whose_machine_died_is_marked_crashed_and_started_again(self, api, servers, night):
         script = (
             "from flows.automations import AutomationSettings, apply_automations;"
