@@ -121,6 +121,7 @@ class ObjectStore:
 
     def delete(self, prefix: str) -> None:
         """See :meth:`data.store.Store.delete`: here the keys go one after another, those of records first."""
+        self._path(prefix)  # refuses an empty one, which would be everything
         # What commits an artifact lies above its parts: without it, the rest is nothing to readers.
         keys = sorted((entry.key for entry in self.entries(prefix)), key=lambda key: (key.count("/"), key))
         for start in range(0, len(keys), _KEYS_PER_DELETE):

@@ -285,19 +285,27 @@ def search(
 def explain(
     call: _Call,
     job: Annotated[str, typer.Option("--job", help="doc_id, or id in its source, of a served job.")],
-    resume: Annotated[str, typer.Option("--resume", help="The same of a served resume.")],
+    resume: Annotated[list[str], typer.Option("--resume", help="The same of a served resume; may be repeated.")],
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page there, too; erasing cannot reach it."),
+    ] = None,
 ) -> None:
     """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
     from tasks.explain import explain as explain_pair
-    from tasks.explain import explanation_tables
+    from tasks.explain import explanation_page, explanation_tables
 
-    found = explain_pair(call.request().settings(), job=job, resume=resume, checkpoint=checkpoint)
+    settings = call.request().settings()
+    explanations = [explain_pair(settings, job=job, resume=each, checkpoint=checkpoint) for each in resume]
+    if html is not None:
+        html.write_text(explanation_page(explanations), encoding="utf-8")
     if call.as_json:
-        _print_json(found)
+        _print_json(explanations[0] if len(explanations) == 1 else {"explanations": explanations})
         return
-    for title, columns, rows in explanation_tables(found):
-        _print_table(title, columns, rows)
+    for found in explanations:
+        for title, columns, rows in explanation_tables(found):
+            _print_table(title, columns, rows)
 
 
 @_command(app)

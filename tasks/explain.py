@@ -31,6 +31,7 @@ from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoder import Encoder
+    from llm2vec_core.evaluation.report.blocks import Table
 
 MAX_SENTENCES = 64
 """Sentences of each side that are encoded; a document with more is explained by its first ones, and says so."""
@@ -133,9 +134,8 @@ def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list
         [leg, weights.get(leg, ""), _figure(match[f"{key}score"]), str(match[f"{key}rank"] or "")]
         for leg, key in _LEGS.items()
     ]
-    job, resume = (found[kind]["title"] or found[kind]["source_id"] for kind in ("job", "resume"))
     return [
-        (f"{job} and {resume}", ["leg", "weight", "score", "rank"], legs),
+        (f"{_name(found['job'])} and {_name(found['resume'])}", ["leg", "weight", "score", "rank"], legs),
         (
             f"{len(terms)} shared words, the weightiest {min(len(terms), _MAX_TERMS)}",
             ["word", "BM25"],
@@ -152,6 +152,47 @@ def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list
             [[each["skill"], each["found"], each["evidence"], _figure(each["cosine"])] for each in found["skills"]],
         ),
     ]
+
+
+def explanation_page(explanations: Sequence[dict[str, Any]]) -> str:
+    """Explanations of one job's resumes as an HTML page that needs nothing else; a section for each resume."""
+    from llm2vec_core.evaluation.report.blocks import Paragraph, Section
+    from llm2vec_core.evaluation.report.pages import render_sections
+
+    first = explanations[0]
+    return render_sections(
+        _name(first["job"]),
+        [
+            Section(
+                _name(found["resume"]),
+                (
+                    *(_page_table(*table) for table in explanation_tables(found)),
+                    Paragraph(f"Skills that nothing in the resume comes near: {', '.join(found['missing_skills'])}.")
+                    if found["missing_skills"]
+                    else Paragraph("No skill that the job names is missing."),
+                ),
+            )
+            for found in explanations
+        ],
+        eyebrow=f"checkpoint {first['checkpoint'][:12]}",
+        lead="Why these resumes are ranked for the job: what each leg says, the words they share, their nearest "
+        "sentences, and the skills that the job names.",
+    )
+
+
+def _page_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    from llm2vec_core.evaluation.report.blocks import Cell, Column, Group, Row, Table
+
+    return Table(
+        caption=title,
+        corner=columns[0],
+        columns=tuple(Column(name, is_text=name in ("found", "in the resume", "resume")) for name in columns[1:]),
+        groups=(Group("", tuple(Row(head, tuple(map(Cell, values))) for head, *values in rows)),),
+    )
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    return str(document["title"] or document["source_id"])
 
 
 _LEGS = {"fused": "", "dense": "dense_", "lexical": "lexical_"}

@@ -14,7 +14,7 @@ from data.schema import KINDS, encoded_text
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.lexical import tokenize
 from tasks.checkpoints import checkpoint_dir, load_encoder, store_checkpoint
-from tasks.explain import MAX_SENTENCES, explain, explanation_tables
+from tasks.explain import MAX_SENTENCES, explain, explanation_page, explanation_tables
 from tasks.search import search
 from tasks.settings import Settings
 
@@ -143,6 +143,16 @@ def test_tables_show_every_part(settings: Settings) -> None:
     tables = explanation_tables(explain(settings, job="j1", resume="it's"))
     assert [title.split()[0] for title, _, _ in tables] == ["Data", "1", "Nearest", "3"]
     assert all(len(row) == len(columns) for _, columns, rows in tables for row in rows)
+
+
+def test_a_page_holds_each_resume_and_escapes_what_it_shows(settings: Settings) -> None:
+    found = explain(settings, job="j1", resume="it's")
+    shown = {**found, "resume": {**found["resume"], "title": "<script>alert(1)</script>"}}
+    page = explanation_page([found, shown])
+    assert page.count("<section>") == 2
+    assert "<script" not in page and "&lt;script&gt;" in page
+    for _, columns, _ in explanation_tables(found):
+        assert all(f">{column}" in page for column in columns)
 
 
 @pytest.mark.parametrize(("weight", "shown"), [(None, ["", "by rank", "by rank"]), (0.35, ["", "0.35", "0.65"])])

@@ -7,14 +7,15 @@ are ``report.html.j2`` with ``style.css``, and ``report.md.j2``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from llm2vec_core.evaluation.published import published_scores
-from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.report.blocks import Section
+from llm2vec_core.evaluation.report.content import Decision, EvaluationReport
 from llm2vec_core.evaluation.report.plots import FILE_INK, Plot, plots
 from llm2vec_core.evaluation.report.sections import lead, sections
 from llm2vec_core.evaluation.results import PublishedScore
@@ -56,11 +57,49 @@ def render_html(
     Returns:
         A whole HTML document for phone, desktop and print, light and dark.
     """
+    view = _view(report, published, drawn=plots(report) if drawn is None else drawn)
+    return _page(
+        report.title,
+        view["sections"],
+        eyebrow=f"{view['created']} · run {report.run_id}",
+        lead=view["lead"],
+        decision=report.decision,
+        drawn=view["plots"],
+    )
+
+
+def render_sections(title: str, shown: Sequence[Section], *, eyebrow: str, lead: str) -> str:
+    """Sections of anything else, without plots, as a page that looks like the report.
+
+    Args:
+        title: Of the page.
+        shown: Its sections; text from data is escaped.
+        eyebrow: Small line above the title.
+        lead: Sentence below it.
+    """
+    return _page(title, shown, eyebrow=eyebrow, lead=lead)
+
+
+def _page(
+    title: str,
+    shown: Sequence[Section],
+    *,
+    eyebrow: str,
+    lead: str,
+    decision: Decision | None = None,
+    drawn: Mapping[str, Plot] | None = None,
+) -> str:
     environment = _environment(autoescape=True)
     environment.filters["breakable"] = _breakable
-    view = _view(report, published, drawn=plots(report) if drawn is None else drawn)
-    view["drawings"] = {name: _inline_svg(plot) for name, plot in view["plots"].items()}
-    return environment.get_template("report.html.j2").render(view)
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        eyebrow=eyebrow,
+        lead=lead,
+        decision=decision,
+        sections=shown,
+        plots=drawn or {},
+        drawings={name: _inline_svg(plot) for name, plot in (drawn or {}).items()},
+    )
 
 
 def _environment(*, autoescape: bool) -> jinja2.Environment:
