@@ -40,7 +40,7 @@ from llm2vec_core.architectures import (
     text_transformer,
 )
 from llm2vec_core.errors import TrainingError
-from llm2vec_core.lora import merge_adapter
+from llm2vec_core.lora import cast_frozen_linears, lora_config, merge_adapter
 from llm2vec_core.modes import Attention, PoolingMode
 from llm2vec_core.pooling import pooling_module
 from llm2vec_core.training.settings import OnStep, Stage, StageCurve, StageSettings, StepLog
@@ -254,6 +254,14 @@ def contrastive_encoder(
     apply_attention(transformer.model, attention, name=name)
     pooling = pooling_module(pooling_mode, hidden_size=state_width(transformer.model.config))
     return SentenceTransformer(modules=[transformer, pooling])
+
+
+def add_adapter(model: Any, settings: StageSettings) -> None:  # noqa: ANN401 - SentenceTransformer, which ships no types
+    """Give a contrastive encoder the adapter that is trained, its initial weights drawn by the seed of the stage."""
+    torch.manual_seed(settings.seed)
+    model.add_adapter(lora_config(settings.lora, model[0].model))
+    if settings.bf16:
+        cast_frozen_linears(model[0].model)
 
 
 def in_batch_negatives(model: Any, *, temperature: float, settings: StageSettings) -> Any:  # noqa: ANN401

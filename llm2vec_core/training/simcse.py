@@ -13,16 +13,15 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
 
-from llm2vec_core.lora import cast_frozen_linears, lora_config
 from llm2vec_core.modes import Attention, PoolingMode
 from llm2vec_core.training.loop import (
+    add_adapter,
     contrastive_encoder,
     example_order,
     in_batch_negatives,
@@ -90,10 +89,7 @@ def train_simcse(
         name=name,
         attention_dropout=settings.simcse_dropout,
     )
-    torch.manual_seed(settings.seed)  # LoRA's initial weights
-    model.add_adapter(lora_config(settings.lora, model[0].model))
-    if settings.bf16:
-        cast_frozen_linears(model[0].model)
+    add_adapter(model, settings)
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(

@@ -39,9 +39,9 @@ from sentence_transformers.util import mine_hard_negatives
 from torch.utils.data import BatchSampler, ConcatDataset
 
 from llm2vec_core.errors import InputError, TrainingError
-from llm2vec_core.lora import cast_frozen_linears, lora_config
 from llm2vec_core.modes import Attention, PoolingMode
 from llm2vec_core.training.loop import (
+    add_adapter,
     contrastive_encoder,
     in_batch_negatives,
     run_trainer,
@@ -109,10 +109,7 @@ def train_supervised(
         with PartialState().main_process_first():
             sources = _with_mined(sources, model, settings=settings, path=work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
-    torch.manual_seed(settings.seed)  # LoRA's initial weights
-    model.add_adapter(lora_config(settings.lora, model[0].model))
-    if settings.bf16:
-        cast_frozen_linears(model[0].model)
+    add_adapter(model, settings)
     trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=work_dir / "saves")
     tokens_per_step = settings.batch_size * _tokens_per_row(model, rows, instruction=settings.instruction)
     curve = run_trainer(trainer, stage="supervised", tokens_per_step=tokens_per_step, on_step=on_step)
