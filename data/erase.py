@@ -371,6 +371,14 @@ def _rows_of(batch: pa.RecordBatch, doc_ids: set[str]) -> list[dict[str, str]]:
 # --- snapshots --------------------------------------------------------------------------------------------------------
 
 
+def _former_part(store: Store, manifest: SnapshotManifest, info: PartInfo) -> bytes:
+    key = f"snapshots/{manifest.kind}/{manifest.id}/{info.file}"
+    content = store.read(key)
+    if content is None:
+        raise StoreError(f"{key} is gone, which its snapshot names.", hint="Restore it from a backup; run this again.")
+    return content
+
+
 def _erase_from_snapshots(store: Store, journal: Journal, *, now: datetime) -> int:
     """Give every snapshot that holds a document, or a rejected row about one, a successor; then remove it."""
     count = 0
@@ -423,9 +431,8 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
         prefix = f"snapshots/{manifest.kind}/{successor}"
         store.delete(prefix)  # of an erasure that was killed
         for info, path in [*documents, *quarantine]:
-            former = store.read(f"snapshots/{manifest.kind}/{manifest.id}/{info.file}") if path is None else None
-            content = path if path is not None else former or b""
             if info.num_rows:
+                content = _former_part(store, manifest, info) if path is None else path
                 store.put_if_absent(f"{prefix}/{info.file}", content)
         written = SnapshotManifest(
             **{
