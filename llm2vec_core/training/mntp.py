@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm2vec_core.architectures import holds_encoder_only, prepare_padding, require_positions
 from llm2vec_core.bidirectional import switch_attention
@@ -29,6 +28,7 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.lora import cast_frozen_linears, lora_config
 from llm2vec_core.modes import Attention
 from llm2vec_core.training.loop import (
+    compile_blocks,
     example_order,
     micro_batches,
     require_examples,
@@ -280,10 +280,3 @@ def train_mntp(
         model, base, architecture=AutoModelForCausalLM, attention=attention, name=name, work_dir=work_dir
     )
     return merged, curve
-
-
-def compile_blocks(model: torch.nn.Module) -> None:
-    """Compile the blocks of a transformer, one compilation for all of them: they are alike, and so are all chunks."""
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.compile(dynamic=False)

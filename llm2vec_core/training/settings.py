@@ -39,6 +39,9 @@ class StageSettings(BaseModel):
     seed: int = Field(42, description="seed of order, masks and dropout")
     bf16: bool = Field(False, description="mixed precision, frozen weights in bf16; for processors that have it")
     gradient_checkpointing: bool = Field(False, description="recompute activations instead of keeping them")
+    compile_blocks: bool = Field(
+        False, description="compile the model's blocks: a minute at the start, faster updates from then on"
+    )
     lora: LoraSettings = LoraSettings()
 
 
@@ -94,9 +97,6 @@ class MntpSettings(StageSettings):
     mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that are to be predicted")
     mask_policy: MaskPolicy = Field(
         "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
-    )
-    compile_blocks: bool = Field(
-        False, description="compile the model's blocks: a minute at the start, faster updates from then on"
     )
 
 
@@ -214,8 +214,8 @@ class Recipe(BaseModel):
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings as JSON values, without those of stages that do not run and those that decide nothing."""
-        skipped: dict[str, Any] = {"num_processes": True, "mntp": {"compile_blocks"}}
-        skipped |= {stage: True for stage in STAGES if stage not in self.stages}
+        skipped: dict[str, Any] = {"num_processes": True}
+        skipped |= {stage: {"compile_blocks"} if stage in self.stages else True for stage in STAGES}
         return self.model_dump(mode="json", exclude=skipped)
 
     def settings_key(self) -> str:

@@ -302,8 +302,11 @@ def test_compiled_blocks_train_as_interpreted_ones_do(recipe, tmp_path):
     def losses(compile_blocks):
         # Compiled code draws dropout from random numbers of its own.
         changed = {"compile_blocks": compile_blocks, "lora": LoraSettings(rank=4, dropout=0.0)}
-        mntp = recipe.mntp.model_copy(update=changed)
-        trained = train(recipe.model_copy(update={"mntp": mntp, "stages": ("mntp",)}), tmp_path / str(compile_blocks))
-        return trained.curves[0].losses
+        stages = {
+            "mntp": recipe.mntp.model_copy(update=changed),
+            "simcse": recipe.simcse.model_copy(update=changed | {"simcse_dropout": 1e-6}),
+        }
+        trained = train(recipe.model_copy(update=stages), tmp_path / str(compile_blocks))
+        return [curve.losses for curve in trained.curves]
 
     np.testing.assert_allclose(losses(True), losses(False), rtol=1e-4)
