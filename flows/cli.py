@@ -299,6 +299,7 @@ def explain(
     settings = call.request().settings()
     explanations = [explain_pair(settings, job=job, resume=each, checkpoint=checkpoint) for each in resume]
     if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(explanation_page(explanations), encoding="utf-8")
     if call.as_json:
         _print_json(explanations[0] if len(explanations) == 1 else {"explanations": explanations})

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn, random
 
-from llm2vec_core.bidirectional import require_attention, switch_attention
+from llm2vec_core.bidirectional import require_attention, stated_attention, switch_attention
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.modes import Attention
 
@@ -107,6 +107,14 @@ def holds_encoder_only(directory: Path) -> bool:
     from transformers import AutoConfig
 
     return is_encoder_only(AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True))
+
+
+def base_attention(directory: Path) -> Attention:
+    """The attention of a base model as it comes: an encoder-only one looks both ways, a decoder as it states."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)
+    return "bidirectional" if is_encoder_only(config) else stated_attention(config)
 
 
 def apply_attention(model: nn.Module, attention: Attention, *, name: str) -> None:

@@ -1,6 +1,8 @@
 """Finding a base model: bundled weights, a local directory, or a name on the hub, as one local directory.
 
-A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names.
+A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names. Where a
+``config.json`` lies beside the adapter, the merged model has the attention that it states: an adapter that was trained
+with the causal mask removed is of little use with it.
 
 Does not belong here: attention and pooling (``bidirectional``, ``pooling``) and saved encoders (``checkpoint``).
 """
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _BUNDLED_PREFIX = "bundled:"
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_MODEL_CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,24 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
         raise BaseModelError(
             f"{adapter} holds no {_ADAPTER_WEIGHTS}.", hint="Give the directory that PeftModel.save_pretrained wrote."
         )
-    settings = (adapter / _ADAPTER_CONFIG).read_bytes()
-    content = hashlib.sha256(settings + (adapter / _ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+    settings, stated = (adapter / _ADAPTER_CONFIG).read_bytes(), adapter / _MODEL_CONFIG
+    parts = [adapter / _ADAPTER_WEIGHTS, *([stated] if stated.is_file() else [])]
+    content = hashlib.sha256(settings + b"".join(part.read_bytes() for part in parts)).hexdigest()
     merged = cache_dir / f"adapter-{content[:16]}"
     if merged.is_dir():
         return merged
     base = fetch_base_model(json.loads(settings)["base_model_name_or_path"], cache_dir=cache_dir)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+    from llm2vec_core.bidirectional import stated_attention, switch_attention
 
     logger.info("merging the adapter %s into its base model, once", adapter.name)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     merge_adapter(model.base_model, adapter)  # in place: the output layer stands beside what was trained
+    if stated.is_file():
+        attention = stated_attention(PretrainedConfig.from_json_file(stated))
+        switch_attention(model.base_model, attention, name=adapter.name)
     return _save_once(model, AutoTokenizer.from_pretrained(base, local_files_only=True), merged)
 
 
@@ -147,7 +156,7 @@ def _fetch_from_hub(name: str) -> Path:
 
 
 def _require_model_files(directory: Path) -> None:
-    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+    if not (directory / _MODEL_CONFIG).is_file() and not (directory / "modules.json").is_file():
         raise BaseModelError(
             f"{directory} holds no config.json, so it is no model directory.",
             hint="Give the directory that save_pretrained wrote (config.json, *.safetensors, tokenizer files).",

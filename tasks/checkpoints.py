@@ -76,8 +76,8 @@ def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
 def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
     """The checkpoint of an untrained base model; built once and found again by its name and settings.
 
-    A decoder comes causal, with the pooling of the settings (weighted mean is best for an untrained one: LLM2Vec, table
-    5); an encoder-only model comes bidirectional, with mean pooling.
+    A decoder comes as its configuration states: nearly all are causal, with the pooling of the settings (weighted mean
+    is best for an untrained one: LLM2Vec, table 5). What looks both ways comes with mean pooling.
     """
     store = settings.store()
     decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
@@ -85,18 +85,18 @@ def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
     known = store.read(key)
     if known is not None:
         return CheckpointRef.model_validate_json(known)
-    from llm2vec_core.architectures import holds_encoder_only
+    from llm2vec_core.architectures import base_attention
     from llm2vec_core.base_models import fetch_base_model
 
     backbone = fetch_base_model(base_model, cache_dir=base_models_dir(store))
-    looks_both_ways = holds_encoder_only(backbone)
+    attention = base_attention(backbone)
     with store.scratch() as scratch:
         write_checkpoint(
             scratch / "checkpoint",
             backbone=backbone,
             base_model=base_model,
-            attention="bidirectional" if looks_both_ways else "causal",
-            pooling_mode="mean" if looks_both_ways else settings.evaluate.base_pooling,
+            attention=attention,
+            pooling_mode="mean" if attention == "bidirectional" else settings.evaluate.base_pooling,
             max_tokens=settings.train.max_tokens,
         )
         ref = store_checkpoint(store, scratch / "checkpoint")

@@ -61,6 +61,8 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
             values = queries.metrics[eval_task.main_score][places]
             mean = estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=eval_task.content_sha256)
             low, high = (mean.interval() if len(values) > 1 else None) or (None, None)
+            if low is not None:
+                low = max(0.0, low)  # no query scores less; few queries spread further than that
             found.append(
                 SliceScore(
                     task=eval_task.name,

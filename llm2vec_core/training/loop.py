@@ -330,6 +330,7 @@ def save_merged(
     with seeded_missing_weights():
         plain = architecture.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     apply_attention(plain.base_model, attention, name=name)
+    plain.config.save_pretrained(adapter)  # states the attention that the adapter was trained for
     merge_adapter(plain, adapter).save_pretrained(target)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)

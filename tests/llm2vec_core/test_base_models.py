@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from llm2vec_core.architectures import base_attention
 from llm2vec_core.base_models import _BUNDLED, _BUNDLED_ADAPTERS, fetch_base_model
+from llm2vec_core.bidirectional import attention_overrides, measured_attention
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError
@@ -85,6 +87,16 @@ def test_an_adapter_is_merged_into_the_model_it_names_once(adapter, tiny_base, t
         before = AutoModel.from_pretrained(tiny_base).eval()(input_ids=tokens).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_an_adapter_brings_the_attention_that_is_stated_beside_it(attention, adapter, tmp_path):
+    directory, _ = adapter
+    without = fetch_base_model(str(directory), cache_dir=tmp_path / "cache")
+    (directory / "config.json").write_text(json.dumps(attention_overrides(attention)))
+    merged = fetch_base_model(str(directory), cache_dir=tmp_path / "cache")
+    assert (base_attention(without), base_attention(merged)) == ("causal", attention)
+    assert measured_attention(AutoModel.from_pretrained(merged)) == attention
 
 
 def test_an_adapter_without_weights_is_refused(adapter, tmp_path):

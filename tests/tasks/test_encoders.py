@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
+from llm2vec_core.bidirectional import attention_overrides
 from llm2vec_core.checkpoint import RECORD_NAME, read_record, write_checkpoint
 from llm2vec_core.checkpoint import fingerprint as directory_fingerprint
 from llm2vec_core.encoder import Encoder
@@ -112,6 +113,17 @@ def test_the_pooling_of_an_untrained_base_is_that_of_the_settings(settings: Sett
     assert found.traits is not None
     assert (found.traits.attention, found.traits.pooling_mode) == ("causal", "mean")
     assert read_record(found.directory).max_tokens == MAX_TOKENS
+
+
+def test_a_base_that_states_that_it_looks_both_ways_is_taken_so(
+    settings: Settings, tiny_base: Path, tmp_path: Path
+) -> None:
+    switched = shutil.copytree(tiny_base, tmp_path / "switched")
+    config = json.loads((switched / "config.json").read_text())
+    (switched / "config.json").write_text(json.dumps(config | attention_overrides("bidirectional")))
+    found = resolve(settings, switched)
+    assert found.traits is not None
+    assert (found.traits.attention, found.traits.pooling_mode) == ("bidirectional", "mean")
 
 
 def test_naming_what_is_saved_is_naming_nothing(settings: Settings, tiny_base: Path) -> None:
