@@ -162,14 +162,12 @@ def read_record(directory: Path) -> CheckpointRecord:
     """
     path = directory / RECORD_NAME
     try:
-        record = CheckpointRecord.model_validate_json(path.read_text())
+        record = parse_record(path.read_bytes(), path=str(path))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{directory} holds no {RECORD_NAME}, so it is no checkpoint of this system.",
             hint="Give a fingerprint from `l2v generations list`, or a sentence-transformers directory.",
         ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}", hint="Train the checkpoint again.") from error
     for name, size in record.files.items():
         found = (directory / name).stat().st_size if (directory / name).is_file() else None
         if found != size:
@@ -179,6 +177,18 @@ def read_record(directory: Path) -> CheckpointRecord:
                 hint="Restore the file, or remove the checkpoint's directory and train or build it again.",
             )
     return record
+
+
+def parse_record(content: bytes, *, path: str) -> CheckpointRecord:
+    """A record as it lies at ``path``.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        return CheckpointRecord.model_validate_json(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}", hint="Train the checkpoint again.") from error
 
 
 def require_encoder_directory(directory: Path) -> None:

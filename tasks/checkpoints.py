@@ -18,6 +18,7 @@ from data.store import Store, put_directory
 from llm2vec_core.checkpoint import (
     RECORD_NAME,
     CheckpointRecord,
+    parse_record,
     read_record,
     write_checkpoint,
 )
@@ -54,9 +55,13 @@ def store_checkpoint(store: Store, directory: Path, *, fence: Callable[[], None]
 
 
 def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
-    """Records of all complete checkpoints of the store."""
+    """Records of all checkpoints of the store; a checkpoint's record is put last, so the others are complete.
+
+    Only the records are read: in a bucket the weights of many checkpoints are not worth fetching for their names.
+    """
     keys = [key for key in store.list("checkpoints") if key.endswith(f"/{RECORD_NAME}")]
-    return [read_record(store.local_path(key).parent) for key in keys]
+    contents = ((key, store.read(key)) for key in keys)
+    return [parse_record(content, path=key) for key, content in contents if content is not None]
 
 
 def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:

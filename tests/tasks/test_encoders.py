@@ -17,7 +17,7 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.modes import Attention, EncoderView, PoolingMode, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
-from tasks.checkpoints import build_untrained, checkpoint_dir, store_checkpoint
+from tasks.checkpoints import build_untrained, checkpoint_dir, find_checkpoint, store_checkpoint
 from tasks.encoders import ResolvedEncoder, resolve_encoder
 from tasks.refs import CheckpointRef
 from tasks.settings import Settings
@@ -113,6 +113,19 @@ def test_the_pooling_of_an_untrained_base_is_that_of_the_settings(settings: Sett
     assert found.traits is not None
     assert (found.traits.attention, found.traits.pooling_mode) == ("causal", "mean")
     assert read_record(found.directory).max_tokens == MAX_TOKENS
+
+
+def test_another_machine_finds_a_checkpoint_of_a_bucket_by_its_name(
+    settings: Settings, tiny_base: Path, bucket: str, tmp_path: Path
+) -> None:
+    """Listing checkpoints must not ask for what only the machine that made them has at hand."""
+    here, there = (
+        settings.model_copy(update={"home": f"s3://{bucket}/home", "work_dir": str(tmp_path / name)})
+        for name in ("here", "there")
+    )
+    ref = build_untrained(here, str(tiny_base))
+    assert find_checkpoint(there.store(), ref.fingerprint[:12]) == ref
+    assert resolve(there, ref.fingerprint[:12]).fingerprint == ref.fingerprint
 
 
 def test_a_base_that_states_that_it_looks_both_ways_is_taken_so(
