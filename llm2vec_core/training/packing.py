@@ -46,18 +46,20 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
         positions = is_token.cumsum(dim=1) - 1
         slots = (torch.tensor(starts, device=is_token.device)[:, None] + positions) * is_token
 
-        def packed(values: Tensor, *, empty: int) -> Int64[Tensor, "rows slots"]:
+        def packed(values: Tensor, *, empty: int = 0) -> Int64[Tensor, "rows slots"]:
             rows = values.new_full((num_rows * row_length,), empty)
             rows[slots[is_token]] = values[is_token]
             return rows.view(num_rows, row_length)
 
         text_of = packed(torch.arange(len(lengths), device=is_token.device)[:, None].expand_as(slots), empty=-1)
-        rows = {
-            "input_ids": packed(features["input_ids"], empty=self.tokenizer.pad_token_id),
-            "position_ids": packed(positions, empty=0),
-            "attention_mask": _attention_within(text_of, self.model),
+        of_tokens = {
+            name: packed(values)
+            for name, values in features.items()
+            if isinstance(values, Tensor) and values.shape == is_token.shape
         }
-        states: Float[Tensor, "rows slots dim"] = super().forward(features | rows, **kwargs)[self.module_output_name]
+        placed = {"position_ids": packed(positions), "attention_mask": _attention_within(text_of, self.model)}
+        in_rows: dict[str, Any] = super().forward(features | of_tokens | placed, **kwargs)
+        states: Float[Tensor, "rows slots dim"] = in_rows[self.module_output_name]
         features[self.module_output_name] = states.flatten(0, 1)[slots]
         return features
 

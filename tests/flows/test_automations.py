@@ -59,8 +59,13 @@ def test_what_is_stale_is_told(told, hopeless):
 
 
 def test_a_refused_encoder_is_told(told):
-    emit_refusal("20260101T000000Z-abcdef", "worse in STS")
-    assert the_alert(told, "refused")["run_id"] == "20260101T000000Z-abcdef"
+    def emitted():
+        # Again and again: the server may look at an event before it has loaded automations that are a moment old.
+        emit_refusal("20260101T000000Z-abcdef", "worse in STS")
+        return [alert["run_id"] for alert in told if alert["alert"] == "refused"]
+
+    run_id, *_ = wait_for(emitted, "the alert 'refused'", timeout_s=60, every_s=3)
+    assert run_id == "20260101T000000Z-abcdef"
 
 
 @pytest.mark.parametrize(("kind", "state"), [("late", Late), ("crashed", Crashed)])
