@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     AutoConfig,
@@ -295,10 +297,25 @@ def in_batch_negatives(model: Any, *, temperature: float, settings: StageSetting
         MultipleNegativesRankingLoss,
     )
 
-    shared = {"scale": 1 / temperature, "gather_across_devices": num_processes() > 1}
+    shared = {
+        "scale": 1 / temperature,
+        "similarity_fct": exact_cosines,
+        "gather_across_devices": num_processes() > 1,
+    }
     if settings.micro_batch_size >= process_share(settings):
         return MultipleNegativesRankingLoss(model, **shared)
     return CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.micro_batch_size, **shared)
+
+
+def exact_cosines(
+    anchors: Float[Tensor, "anchors dim"], others: Float[Tensor, "others dim"]
+) -> Float32[Tensor, "anchors others"]:
+    """Cosines in fp32, also where autocast would round them to three digits: the temperature multiplies the error."""
+    from sentence_transformers.util import cos_sim
+
+    with torch.autocast(anchors.device.type, enabled=False):
+        cosines: Tensor = cos_sim(anchors.float(), others.float())
+    return cosines
 
 
 def save_merged(

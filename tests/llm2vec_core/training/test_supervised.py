@@ -14,7 +14,7 @@ from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import InputError, TrainingError
 from llm2vec_core.lora import LoraSettings, lora_config
 from llm2vec_core.training import supervised
-from llm2vec_core.training.loop import contrastive_encoder
+from llm2vec_core.training.loop import contrastive_encoder, exact_cosines
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import Recipe, SupervisedSettings, TrainingTriple
 
@@ -263,6 +263,15 @@ def test_the_loss_is_the_cross_entropy_of_the_positive_among_all_texts_of_the_ot
         with torch.no_grad():
             loss = loss_of([model.preprocess(column) for column in (anchors, positives, negatives)], labels=None)
         assert loss.item() == pytest.approx(sum(map(expected, widths)), rel=1e-4)
+
+
+def test_similarities_of_a_bf16_run_are_not_rounded():
+    generator = torch.Generator().manual_seed(0)
+    anchors, others = torch.randn(2, 8, 64, generator=generator).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cosines = exact_cosines(anchors, others)
+    expected = functional.cosine_similarity(anchors.double()[:, None], others.double()[None], dim=-1)
+    torch.testing.assert_close(cosines.double(), expected, atol=1e-6, rtol=0)
 
 
 def test_matryoshka_dimensions_beyond_the_encoder_are_refused(recipe, tmp_path):
