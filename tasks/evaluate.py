@@ -111,8 +111,8 @@ def evaluate_recipe(
             preferred = incumbent if refused else preferred
         known = {entry.fingerprint for entry in (lexical, *dense)}
         beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
-        hybrid = scorer.score(hybrid_system(preferred.named, name="hybrid"))
-        tuned = scorer.score(tuned_system(preferred.named, name="hybrid, tuned"))
+        hybrid = scorer.score(hybrid_system(settings, preferred.named, name="hybrid"))
+        tuned = scorer.score(tuned_system(settings, preferred.named, name="hybrid, tuned"))
         reranked, no_reranker = _score_reranked(settings, scorer, preferred)
     entries = [lexical, *beside, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]

@@ -18,7 +18,7 @@ from data.errors import InputError
 from data.schema import sha256_json
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.evaluation.encode_once import EncodeOnce, share_passes
-from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.systems import Legs, System
 from llm2vec_core.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from llm2vec_core.reranking import Reranking
 from tasks.checkpoints import base_models_dir, load_reranker, load_views
@@ -56,15 +56,15 @@ def instructed_system(dense: NamedSystem) -> NamedSystem:
     return NamedSystem(system, f"{dense.description}, with the instruction of each task")
 
 
-def hybrid_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
-    """The fusion of a dense system with BM25; the two share their vectors."""
-    system = replace(dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid")
+def hybrid_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+    """The fusion of a dense system with BM25, as matches and searches fuse them; the two share their vectors."""
+    system = replace(dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid", legs=_legs(settings))
     return NamedSystem(system, f"BM25 and {dense.description}")
 
 
-def tuned_system(dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
-    system = replace(dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned")
+    system = replace(dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned", legs=_legs(settings))
     description = (
         f"BM25 and {dense.description}, weighted; the weight of each half of the queries is tuned on the other"
     )
@@ -84,8 +84,13 @@ def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None 
         )
     reranker = load_reranker(settings.match.reranker, base_models_dir(settings.store()))
     reranking = Reranking(reranker, settings.match.reranked)
-    system = replace(dense.system, name=name or f"{dense.system.name}, re-ranked", mode="reranked", reranking=reranking)
-    return NamedSystem(system, f"BM25 and {dense.description}, re-ranked by {settings.match.reranker}")
+    fused = hybrid_system(settings, dense, name=name or f"{dense.system.name}, re-ranked")
+    system = replace(fused.system, mode="reranked", reranking=reranking)
+    return NamedSystem(system, f"{fused.description}, re-ranked by {settings.match.reranker}")
+
+
+def _legs(settings: Settings) -> Legs:
+    return Legs(candidates=settings.match.candidates, rrf_k=settings.match.rrf_k)
 
 
 def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
@@ -150,9 +155,9 @@ class _LongTextEncoder:
 
 def _ranked(settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
     if ranking == "hybrid":
-        return hybrid_system(dense)
+        return hybrid_system(settings, dense)
     if ranking == "tuned":
-        return tuned_system(dense)
+        return tuned_system(settings, dense)
     return dense if ranking is None else reranked_system(settings, dense)
 
 

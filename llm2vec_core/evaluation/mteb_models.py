@@ -33,9 +33,6 @@ from llm2vec_core.hybrid import either_leg
 from llm2vec_core.lexical import LexicalIndex
 from llm2vec_core.reranking import Reranking, rerank
 
-HYBRID_CANDIDATES = 100
-"""Documents that each leg of a hybrid search brings to the fusion."""
-
 _SEED = 42
 """Of the halves of the queries that a weight is tuned on."""
 
@@ -84,6 +81,7 @@ class RankingModel:
         self.mteb_model_meta = _model_meta(system)
         self._encoder = system.encoder
         self._is_instructed = system.instructed
+        self._legs = system.legs
         self._ids: list[str] = []
         self._documents: list[str] = []
         self._lexical = LexicalIndex.of_texts([])
@@ -128,9 +126,9 @@ class RankingModel:
         if vector is None or self._vectors is None:
             lexical = _best(scores, among=among, limit=limit, threshold=0.0 if among is None else None)
             return [(position, float(scores[position])) for position in lexical]
-        dense = _best(self._vectors @ vector, among=among, limit=HYBRID_CANDIDATES)
-        lexical = _best(scores, among=among, limit=HYBRID_CANDIDATES, threshold=0.0)
-        return reciprocal_rank_fusion([dense, lexical])[:limit]
+        dense = _best(self._vectors @ vector, among=among, limit=self._legs.candidates)
+        lexical = _best(scores, among=among, limit=self._legs.candidates, threshold=0.0)
+        return reciprocal_rank_fusion([dense, lexical], k=self._legs.rrf_k)[:limit]
 
 
 class RerankedModel(RankingModel):
@@ -191,7 +189,7 @@ class TunedModel(RankingModel):
     ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
         """The candidates of either leg with both scores and their relevance, and their positions in the corpus."""
         bm25 = self._lexical.scores(text)
-        found = either_leg(cosines, bm25, limit=HYBRID_CANDIDATES)
+        found = either_leg(cosines, bm25, limit=self._legs.candidates)
         relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
         return JudgedQuery(cosines[found], bm25[found], relevance), found
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.encode_once import EncodeOnce
 from llm2vec_core.evaluation.eval_tasks import EvalTaskType
+from llm2vec_core.fusion import RRF_K
 from llm2vec_core.modes import Attention, PoolingMode
 
 if TYPE_CHECKING:
@@ -55,6 +56,19 @@ class SystemTraits(BaseModel):
 
 
 @dataclass(frozen=True)
+class Legs:
+    """How the legs of a fusion meet.
+
+    Attributes:
+        candidates: Documents that each leg brings.
+        rrf_k: Constant of reciprocal rank fusion.
+    """
+
+    candidates: int = 100
+    rrf_k: int = RRF_K
+
+
+@dataclass(frozen=True)
 class System:
     """Something that is scored and compared.
 
@@ -66,6 +80,7 @@ class System:
         encoder: Of all but ``lexical``.
         reranking: The cross-encoder of ``reranked``, and how much it reads.
         traits: Place of the encoder in the paper's ablation, where it has one.
+        legs: How they meet, where there are two.
         instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
             ranked for them). It is read, not pooled, as in LLM2Vec.
     """
@@ -76,6 +91,7 @@ class System:
     traits: SystemTraits | None = None
     instructed: bool = False
     reranking: Reranking | None = None
+    legs: Legs = Legs()
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -100,6 +116,8 @@ class System:
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
+            if self.legs != Legs():  # by default, the keys of kept outcomes stay what they were
+                parts = [f"legs {self.legs.candidates} {self.legs.rrf_k}", *parts]
         if self.reranking is not None:
             parts = [self.reranking.reranker.fingerprint, str(self.reranking.num_read), *parts]
         if self.instructed:

@@ -10,6 +10,7 @@ from data.errors import InputError
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder, encode_together
 from llm2vec_core.encoding import Encoding
+from llm2vec_core.evaluation.systems import Legs
 from llm2vec_core.modes import EncoderView, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
 from tasks.checkpoints import load_views, store_checkpoint
@@ -79,6 +80,13 @@ def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Setti
     title = f"{tiny_base.name} Uni, w. mean"
     assert names([instructed, hybrid]) == [f"{title}, instructed", f"{title}, instructed, hybrid"]
     assert len({each.system.fingerprint for each in (plain, instructed, hybrid)}) == 3
+
+
+def test_a_fusion_is_that_of_the_settings(settings: Settings, tiny_base: Path) -> None:
+    match = settings.match.model_copy(update={"candidates": 7, "rrf_k": 3})
+    asked = [f"{tiny_base}{modes}" for modes in ("", "+hybrid", "+tuned")]
+    dense, *fused = resolve_systems(settings.model_copy(update={"match": match}), asked)
+    assert [found.system.legs for found in (dense, *fused)] == [Legs(), Legs(7, 3), Legs(7, 3)]
 
 
 def test_a_system_that_is_named_several_times_comes_once(settings: Settings, tiny_base: Path) -> None:

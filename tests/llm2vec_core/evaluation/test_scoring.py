@@ -19,7 +19,7 @@ from llm2vec_core.errors import CoreError, EvalTaskError, InputError
 from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, load_eval_task
 from llm2vec_core.evaluation.mteb_models import build_mteb_model
 from llm2vec_core.evaluation.scoring import can_score, evaluate_task
-from llm2vec_core.evaluation.systems import System, SystemTraits
+from llm2vec_core.evaluation.systems import Legs, System, SystemTraits
 from llm2vec_core.fusion import MIN_JUDGED_QUERIES
 from llm2vec_core.reranking import Reranking
 
@@ -283,6 +283,14 @@ def test_a_cross_encoder_orders_what_fusion_begins_with(make_system: MakeSystem,
     assert len({each.fingerprint for each in (hybrid, reranked, short)}) == 3
     with pytest.raises(InputError, match="cross-encoder"):
         replace(hybrid, mode="reranked")
+
+
+def test_a_fusion_is_scored_with_the_candidates_that_its_legs_bring(make_system: MakeSystem, tmp_path: Path) -> None:
+    hybrid = make_system("hybrid", write_blind_retrieval(tmp_path, 20))
+    narrow = replace(hybrid, legs=Legs(candidates=1))
+    few, many = (evaluate_task(system, load_eval_task(tmp_path)).score for system in (narrow, hybrid))
+    assert few.metrics["recall_at_3"] == pytest.approx(100) != many.metrics["recall_at_3"]
+    assert few.system_fingerprint != many.system_fingerprint
 
 
 def test_few_judged_queries_tune_no_weight(make_system: MakeSystem, tmp_path: Path) -> None:
