@@ -177,8 +177,10 @@ def erase_documents(
         fence()
         removed[name] += step()
     scanned = _prove(places, journal)
-    store.delete(_JOURNAL)
+    _forget_words(store, journal)
     removed["former versions"] = sum(place.delete_unseen() for place in places)  # those of the journal among them
+    store.delete(_JOURNAL)
+    removed["former versions"] += store.delete_unseen()  # of the journal without words
     return ErasureReport(
         doc_ids=sorted(journal.doc_ids),
         removed={name: count for name, count in removed.items() if count},
@@ -186,6 +188,17 @@ def erase_documents(
         scanned_files=scanned.num_files,
         scanned_bytes=scanned.size_bytes,
     )
+
+
+def _forget_words(store: Store, journal: Journal) -> None:
+    """Leave ids alone in the journal: killed from here on, an erasure leaves no words of a person behind."""
+    bare = Journal(
+        subjects=tuple(Subject(doc_id=doc_id, source="", source_id="", texts=()) for doc_id in sorted(journal.doc_ids)),
+        contents=(),
+        needles={value: what for value, what in journal.needles.items() if what == "id"},
+        snapshots=journal.snapshots,
+    )
+    store.compare_and_swap(_JOURNAL, expected=store.read(_JOURNAL), content=bare.model_dump_json().encode())
 
 
 # --- what is to go ----------------------------------------------------------------------------------------------------

@@ -374,6 +374,20 @@ def test_killed_anywhere_and_run_again_ends_as_an_uninterrupted_erasure(home, tm
     assert kills >= 2
 
 
+def test_an_erasure_that_died_at_its_end_left_no_words_of_the_person(copied, monkeypatch):
+    """In a bucket that keeps versions, whatever the journal held last would stay when the journal itself is deleted."""
+    store, nights = copied
+    monkeypatch.setattr(LocalStore, "delete_unseen", lambda _: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        erased(store, PERSON_ID)
+    monkeypatch.undo()
+    (journal,) = {finding.path for finding in scan_tree(store.root, person_in(nights)).findings}
+    assert journal == "erasures/journal.json"
+    assert {finding.what for finding in scan_tree(store.root, person_in(nights)).findings} == {"id"}
+    assert erased(store, PERSON_ID).doc_ids == [PERSON_ID]
+    assert scan_tree(store.root, person_in(nights)).findings == []
+
+
 def test_the_vectors_of_others_are_the_same_bytes(copied):
     store, nights = copied
     generation = nights[2].generation.generation
