@@ -49,17 +49,32 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     Raises:
         BaseModelError: There is no such model, or it is incomplete.
     """
-    if name in _BUNDLED_ADAPTERS:
-        return _merge_adapter_directory(_BUNDLED_ADAPTERS[name], cache_dir=cache_dir)
+    if (adapter := _adapter_directory(name)) is not None:
+        return _merge_adapter_directory(adapter, cache_dir=cache_dir)
     if name.startswith(_BUNDLED_PREFIX):
         return _fetch_bundled(name, cache_dir)
     directory = Path(name).expanduser()
-    if (directory / _ADAPTER_CONFIG).is_file():
-        return _merge_adapter_directory(directory, cache_dir=cache_dir)
     if directory.is_dir():
         _require_model_files(directory)
         return directory.resolve()
     return _fetch_from_hub(name)
+
+
+def adapter_content(name: str) -> str | None:
+    """Hash of the adapter that a name leads to; None where it leads to a whole model.
+
+    An adapter may be trained further under its name: what is made of it is kept under both.
+
+    Raises:
+        BaseModelError: The adapter has no weights.
+    """
+    adapter = _adapter_directory(name)
+    return None if adapter is None else _hash_adapter(adapter)
+
+
+def _adapter_directory(name: str) -> Path | None:
+    directory = _BUNDLED_ADAPTERS.get(name) or Path(name).expanduser()
+    return directory if (directory / _ADAPTER_CONFIG).is_file() else None
 
 
 def _fetch_bundled(name: str, cache_dir: Path) -> Path:
@@ -106,17 +121,11 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
 
 def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
     """The model that an adapter was trained on with the adapter merged into it, made once for the adapter's content."""
-    if not (adapter / _ADAPTER_WEIGHTS).is_file():
-        raise BaseModelError(
-            f"{adapter} holds no {_ADAPTER_WEIGHTS}.", hint="Give the directory that PeftModel.save_pretrained wrote."
-        )
-    settings, stated = (adapter / _ADAPTER_CONFIG).read_bytes(), adapter / _MODEL_CONFIG
-    parts = [adapter / _ADAPTER_WEIGHTS, *([stated] if stated.is_file() else [])]
-    content = hashlib.sha256(settings + b"".join(part.read_bytes() for part in parts)).hexdigest()
-    merged = cache_dir / f"adapter-{content[:16]}"
+    merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
     if merged.is_dir():
         return merged
-    base = fetch_base_model(json.loads(settings)["base_model_name_or_path"], cache_dir=cache_dir)
+    settings, stated = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()), adapter / _MODEL_CONFIG
+    base = fetch_base_model(settings["base_model_name_or_path"], cache_dir=cache_dir)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
@@ -129,6 +138,15 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
         attention = stated_attention(PretrainedConfig.from_json_file(stated))
         switch_attention(model.base_model, attention, name=adapter.name)
     return _save_once(model, AutoTokenizer.from_pretrained(base, local_files_only=True), merged)
+
+
+def _hash_adapter(adapter: Path) -> str:
+    if not (adapter / _ADAPTER_WEIGHTS).is_file():
+        raise BaseModelError(
+            f"{adapter} holds no {_ADAPTER_WEIGHTS}.", hint="Give the directory that PeftModel.save_pretrained wrote."
+        )
+    parts = [adapter / name for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS, _MODEL_CONFIG)]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
 
 
 def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
