@@ -1,6 +1,7 @@
 """Automations of a Prefect server: who is told when a night goes wrong, and what happens by itself.
 
-A run whose machine died sends no heartbeats any more: it is marked as crashed, and a crashed night is started again.
+A run whose machine died sends no heartbeats any more, or never begins: it is marked as crashed, and a crashed night is
+started again.
 Prefect's own retries do not fire then, since the process that would retry is gone.
 """
 
@@ -33,6 +34,9 @@ class AutomationSettings(BaseModel):
         None, description="URL that alerts are posted to as JSON; none are when not given"
     )
     heartbeat_timeout_s: int = Field(120, ge=10, description="seconds without a heartbeat after which a run is dead")
+    start_timeout_s: int = Field(
+        1800, ge=10, description="seconds after a worker took a run in which it must begin; images are pulled in them"
+    )
     restart_after_s: int = Field(60, ge=0, description="seconds until a crashed night is started again")
 
 
@@ -59,6 +63,7 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
     restart = RunDeployment(source="inferred", schedule_after=timedelta(seconds=settings.restart_after_s))
     built = [
         _lost_heartbeat(settings.heartbeat_timeout_s),
+        _never_begun(settings.start_timeout_s),
         _automation("a crashed night is started again", _nightly("Crashed"), [restart]),
     ]
     if webhook_block is None:
@@ -102,17 +107,30 @@ def _of_flow(flow: str, state: str) -> EventTrigger:
 
 def _lost_heartbeat(timeout_s: int) -> AutomationCore:
     """After a heartbeat, either the next one or an end is due."""
-    trigger = EventTrigger(
-        after={f"{_FLOW_RUN}.heartbeat"},
-        expect={f"{_FLOW_RUN}.{name}" for name in ("heartbeat", *_ENDED)},
+    trigger = _missed(after="heartbeat", expect=("heartbeat", *_ENDED), within_s=timeout_s)
+    crash = ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process or its machine is gone.")
+    return _automation("a run without heartbeat has crashed", trigger, [crash])
+
+
+def _never_begun(timeout_s: int) -> AutomationCore:
+    """After a worker took a run, it begins, ends, or waits for its turn."""
+    waiting = ("Scheduled", "Late", "AwaitingConcurrencySlot", "Cancelling")
+    trigger = _missed(after="Pending", expect=("Running", *waiting, *_ENDED), within_s=timeout_s)
+    crash = ChangeFlowRunState(state=StateType.CRASHED, message="It never began: the machine that took it is gone.")
+    return _automation("a run that never began has crashed", trigger, [crash])
+
+
+def _missed(*, after: str, expect: tuple[str, ...], within_s: int) -> EventTrigger:
+    """Of some run, none of the expected events came in time."""
+    return EventTrigger(
+        after={f"{_FLOW_RUN}.{after}"},
+        expect={f"{_FLOW_RUN}.{name}" for name in expect},
         match={"prefect.resource.id": f"{_FLOW_RUN}.*"},
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=timeout_s),
+        within=timedelta(seconds=within_s),
     )
-    crash = ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process or its machine is gone.")
-    return _automation("a run without heartbeat has crashed", trigger, [crash])
 
 
 def _save_webhook(url: SecretStr) -> UUID:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
-from prefect.states import Crashed, Late, Scheduled
+from prefect.states import Crashed, Late, Pending, Scheduled
 
 from data.errors import InputError
 from flows.automations import AutomationSettings, apply_automations
@@ -19,7 +19,8 @@ from tests.integration.servers import wait_for
 @pytest.fixture
 def told(receiver, prefect_server) -> Iterator[list[dict]]:
     """What the receiver was told so far."""
-    names = set(apply_automations(AutomationSettings(webhook=receiver.url, restart_after_s=3600)))
+    settings = AutomationSettings(webhook=receiver.url, restart_after_s=3600, start_timeout_s=10)
+    names = set(apply_automations(settings))
     yield receiver.received
     with get_client(sync_client=True) as client:
         for automation in client.read_automations():
@@ -75,3 +76,10 @@ def test_a_night_that_is_late_or_crashed_is_told(told, kind, state):
         assert run.state.type == StateType.SCHEDULED
         client.set_flow_run_state(run.id, state())
     assert the_alert(told, kind)["flow_run"] == "nightly 2026-01-01"
+
+
+def test_a_run_that_a_worker_took_and_never_began_has_crashed(told):
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(nightly, name="nightly 2026-01-02", state=Pending())
+        wait_for(lambda: client.read_flow_run(run.id).state.type == StateType.CRASHED, "the crashed run", timeout_s=90)
+    assert the_alert(told, "crashed")["flow_run"] == "nightly 2026-01-02"

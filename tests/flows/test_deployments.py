@@ -127,7 +127,8 @@ class TestAutomations:
 
     def test_without_a_webhook_nothing_is_told_and_dead_runs_are_still_found(self):
         built = build_automations(AutomationSettings(), None)
-        assert [type(each.actions[0]).__name__ for each in built] == ["ChangeFlowRunState", "RunDeployment"]
+        actions = [type(each.actions[0]).__name__ for each in built]
+        assert actions == ["ChangeFlowRunState", "ChangeFlowRunState", "RunDeployment"]
 
     def test_every_alert_is_one_json_object(self):
         built = build_automations(AutomationSettings(), UUID(int=1))
