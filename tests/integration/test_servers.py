@@ -150,7 +150,7 @@ class TestWithoutWorkers:
             made = l2v(servers, "automations", "--webhook", receiver.url)["automations"]
         held = [each["name"] for each in api.post("/automations/filter")]
         assert sorted(held) == sorted(made)
-        assert len(made) == 7
+        assert len(made) == 8
 
     def test_status_shows_the_next_night(self, api, servers, night):
         def due() -> str | None:
