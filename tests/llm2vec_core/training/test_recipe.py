@@ -309,4 +309,6 @@ def test_compiled_blocks_train_as_interpreted_ones_do(recipe, tmp_path):
         trained = train(recipe.model_copy(update=stages), tmp_path / str(compile_blocks))
         return [curve.losses for curve in trained.curves]
 
-    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-3)
+    (mntp, simcse), (interpreted_mntp, interpreted_simcse) = losses(True), losses(False)
+    np.testing.assert_allclose(mntp, interpreted_mntp, rtol=1e-4)
+    np.testing.assert_allclose(simcse, interpreted_simcse, rtol=1e-3)  # cosines over a temperature of 0.05
