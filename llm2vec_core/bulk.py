@@ -207,6 +207,8 @@ def fuse_block(
 ) -> Fused:
     """Reciprocal rank fusion of a block of queries: what ``fusion.reciprocal_rank_fusion`` gives for each.
 
+    The dense leg settles ties.
+
     Args:
         dense: Numbers of documents of each query, best first; -1 where there are no more.
         lexical: The same of the other leg.
@@ -217,7 +219,8 @@ def fuse_block(
     shares = np.where(legs.numbers >= 0, 1.0 / (rrf_k + legs.ranks), 0.0)
     row, second = np.nonzero(legs.is_again)
     shares[row, second - 1] += shares[row, second]
-    return legs.best(np.where(legs.is_candidate, shares, -np.inf), limit)
+    settling = np.where(legs.dense_ranks > 0, legs.dense_ranks, np.iinfo(np.int64).max)
+    return legs.best(np.where(legs.is_candidate, shares, -np.inf), limit, settling=settling)
 
 
 def weigh_block(
@@ -245,7 +248,7 @@ def weigh_block(
         scores = np.where(legs.is_candidate, np.take_along_axis(scores, legs.order, axis=1).astype(float), minimum)
         span = scores.max(axis=1, keepdims=True, initial=minimum) - minimum
         fused += share * np.divide(scores - minimum, span, out=np.zeros(scores.shape), where=span > 0)
-    return legs.best(np.where(legs.is_candidate, fused, -np.inf), limit)
+    return legs.best(np.where(legs.is_candidate, fused, -np.inf), limit, settling=legs.numbers)
 
 
 @dataclass(frozen=True)
@@ -289,9 +292,11 @@ class _Legs:
         first: Bool[np.ndarray, "queries width"] = (self.numbers >= 0) & ~self.is_again
         return first
 
-    def best(self, fused: Float[np.ndarray, "queries width"], limit: int) -> Fused:
-        """The documents of the highest scores, ties by number; minus infinity is none."""
-        best = np.argsort(-fused, axis=1, kind="stable")[:, :limit]
+    def best(
+        self, fused: Float[np.ndarray, "queries width"], limit: int, *, settling: Int64[np.ndarray, "queries width"]
+    ) -> Fused:
+        """The documents of the highest scores, ties by ``settling``, then by number; minus infinity is none."""
+        best = np.lexsort((settling, -fused), axis=1)[:, :limit]
         scores = np.take_along_axis(fused, best, axis=1)
         found = np.isfinite(scores)
         return Fused(

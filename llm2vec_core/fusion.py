@@ -35,11 +35,12 @@ def reciprocal_rank_fusion(rankings: Sequence[Iterable[int]], *, k: int = RRF_K)
 
     Args:
         rankings: Best first; each a list or array of document numbers. A document missing from a ranking gets nothing
-            from it; one that stands in a ranking twice counts at its better rank.
+            from it; one that stands in a ranking twice counts at its better rank. The first one settles ties: first and
+            third in two rankings score as much as third and first.
         k: How much the first ranks are flattened; zero or more.
 
     Returns:
-        (document number, fused score), best first; ties by document number. The order of the rankings is of no matter.
+        (document number, fused score), best first; ties by rank in the first ranking, then by document number.
 
     Raises:
         InputError: If ``k`` is negative.
@@ -50,12 +51,14 @@ def reciprocal_rank_fusion(rankings: Sequence[Iterable[int]], *, k: int = RRF_K)
     if k < 0:
         raise InputError(f"The constant of reciprocal rank fusion was {k}, zero or more was expected.", hint="Use 60.")
     shares: dict[int, list[float]] = {}
-    for ranking in rankings:
-        distinct = dict.fromkeys(int(document) for document in ranking)
-        for rank, document in enumerate(distinct, start=1):
+    distinct = [list(dict.fromkeys(int(document) for document in ranking)) for ranking in rankings]
+    for ranking in distinct:
+        for rank, document in enumerate(ranking, start=1):
             shares.setdefault(document, []).append(1.0 / (k + rank))
-    fused = [(document, math.fsum(parts)) for document, parts in shares.items()]  # fsum: exact in any order
-    return sorted(fused, key=lambda pair: (-pair[1], pair[0]))
+    fused = {document: math.fsum(parts) for document, parts in shares.items()}  # fsum: exact in any order
+    settling = {document: rank for rank, document in enumerate(distinct[0] if distinct else ())}
+    order = sorted(fused, key=lambda document: (-fused[document], settling.get(document, len(settling)), document))
+    return [(document, fused[document]) for document in order]
 
 
 @dataclass(frozen=True)

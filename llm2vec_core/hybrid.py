@@ -37,7 +37,7 @@ class Hit:
 
 
 def fuse_legs(*, dense: Ranking | None, lexical: Ranking | None, limit: int, rrf_k: int = RRF_K) -> list[Hit]:
-    """Fuse the legs that there are.
+    """Fuse the legs that there are; the dense one settles ties.
 
     Args:
         dense: Ranking by cosine, or None without that leg.

@@ -128,7 +128,9 @@ class RankingModel:
             return [(position, float(scores[position])) for position in lexical]
         dense = _best(self._vectors @ vector, among=among, limit=self._legs.candidates)
         lexical = _best(scores, among=among, limit=self._legs.candidates, threshold=0.0)
-        return reciprocal_rank_fusion([dense, lexical], k=self._legs.rrf_k)[:limit]
+        fused = reciprocal_rank_fusion([dense, lexical], k=self._legs.rrf_k)[:limit]
+        # trec_eval orders equal scores by identity: places keep the order that a search shows
+        return [(document, -float(place)) for place, (document, _) in enumerate(fused)]
 
 
 class RerankedModel(RankingModel):

@@ -25,8 +25,10 @@ def test_the_formula_of_the_paper() -> None:
     assert fused == {3: pytest.approx(1 / 62 + 1 / 61), 7: pytest.approx(1 / 61), 9: pytest.approx(1 / 62)}
 
 
-def test_ties_go_to_the_smaller_number() -> None:
-    assert [document for document, _ in reciprocal_rank_fusion([[5, 2], [2, 5]])] == [2, 5]
+def test_the_first_ranking_settles_ties() -> None:
+    assert [document for document, _ in reciprocal_rank_fusion([[5, 2], [2, 5]])] == [5, 2]
+    assert [document for document, _ in reciprocal_rank_fusion([[5], [2]])] == [5, 2]
+    assert [document for document, _ in reciprocal_rank_fusion([[], [2, 5], [5, 2]])] == [2, 5]
 
 
 def test_a_repeated_document_counts_at_its_better_rank() -> None:
@@ -34,10 +36,10 @@ def test_a_repeated_document_counts_at_its_better_rank() -> None:
 
 
 @given(rankings, st.randoms(use_true_random=False))
-def test_the_order_of_the_legs_is_of_no_matter(legs: list[list[int]], random: object) -> None:
+def test_the_order_of_the_legs_decides_no_score(legs: list[list[int]], random: object) -> None:
     shuffled = legs.copy()
     random.shuffle(shuffled)
-    assert reciprocal_rank_fusion(shuffled) == reciprocal_rank_fusion(legs)
+    assert dict(reciprocal_rank_fusion(shuffled)) == dict(reciprocal_rank_fusion(legs))
 
 
 @given(rankings)
