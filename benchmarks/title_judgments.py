@@ -42,72 +42,79 @@ _AREAS = {
 _IN_TWO = "production"
 
 Judgment = dict[str, Any]
+TitlePair = tuple[str, Judgment]
+"""An alternative title, and the occupation that has it."""
 
 
 def main(shared_data: Path, out_dir: Path) -> None:
     """Write the files and print how many judgments each holds."""
+    onet, esco = kept_titles(shared_data)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_rows(out_dir / "onet_titles.jsonl", map(_with_title, onet))
+    write_rows(out_dir / "esco_titles.jsonl", map(_with_title, esco))
+    documents = [*onet, *esco]
+    random.Random(_SEED).shuffle(documents)
+    write_rows(out_dir / "occupations.jsonl", map(_with_description, documents))
+    write_rows(out_dir / "skills.jsonl", _skill_pairs())
+    _write_areas(out_dir / "areas", onet, esco)
+
+
+def kept_titles(shared_data: Path) -> tuple[list[TitlePair], list[TitlePair]]:
+    """Alternative titles of O*NET and of ESCO, each with its occupation, without what evaluates titles."""
     task = shared_data / "eval" / "OnetAlternateTitleRetrievalDev"
-    held_out = {_fold(row["text"]) for row in _read(task / "queries.jsonl")}
+    held_out = {_fold(row["text"]) for row in read_rows(task / "queries.jsonl")}
     for occupation in read_occupations():
         if is_held_out(occupation.uri):
             held_out.update(map(_fold, (occupation.label, *occupation.alternatives)))
 
     corpora = shared_data / "corpora"
-    onet = {row["id"]: row for row in _read(corpora / "occupations_onet.jsonl")}
-    esco = [row for row in _read(corpora / "occupations_esco.jsonl") if not is_held_out(row["id"])]
+    onet = {row["id"]: row for row in read_rows(corpora / "occupations_onet.jsonl")}
+    esco = [row for row in read_rows(corpora / "occupations_esco.jsonl") if not is_held_out(row["id"])]
     onet_pairs = [
         (row["alternate_title"], onet[row["occupation"]])
-        for row in _read(shared_data / "train" / "onet_titles.jsonl")
+        for row in read_rows(shared_data / "train" / "onet_titles.jsonl")
         if row["occupation"] in onet
     ]
     esco_pairs = [(title, row) for row in esco for title in row["alt_titles"]]
-    kept = {
-        name: [(title, row) for title, row in pairs if held_out.isdisjoint((_fold(title), _fold(row["title"])))]
-        for name, pairs in (("onet_titles", onet_pairs), ("esco_titles", esco_pairs))
-    }
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for name, pairs in kept.items():
-        _write(out_dir / f"{name}.jsonl", map(_with_title, pairs))
-    documents = [*kept["onet_titles"], *kept["esco_titles"]]
-    random.Random(_SEED).shuffle(documents)
-    _write(
-        out_dir / "occupations.jsonl",
-        map(_with_description, documents),
+    kept_onet, kept_esco = (
+        [(title, row) for title, row in pairs if held_out.isdisjoint((_fold(title), _fold(row["title"])))]
+        for pairs in (onet_pairs, esco_pairs)
     )
-    _write(out_dir / "skills.jsonl", _skill_pairs())
-    _write_areas(out_dir / "areas", kept["onet_titles"], kept["esco_titles"])
+    return kept_onet, kept_esco
 
 
-def _write_areas(out_dir: Path, onet: list[tuple[str, dict[str, str]]], esco: list[tuple[str, dict[str, str]]]) -> None:
+def _write_areas(out_dir: Path, onet: list[TitlePair], esco: list[TitlePair]) -> None:
     out_dir.mkdir(exist_ok=True)
     for area, groups in _AREAS.items():
         pairs = [(title, row) for title, row in onet if row["id"].startswith(groups)]
         random.Random(_SEED).shuffle(pairs)
         parts = {f"{area}_1": pairs[::2], f"{area}_2": pairs[1::2]} if area == _IN_TWO else {area: pairs}
         for name, part in parts.items():
-            _write(out_dir / f"titles_{name}.jsonl", map(_with_title, part))
-            _write(out_dir / f"documents_{name}.jsonl", map(_with_description, part))
-    _write(out_dir / "documents_onet.jsonl", map(_with_description, onet))
-    _write(out_dir / "documents_esco.jsonl", map(_with_description, esco))
+            write_rows(out_dir / f"titles_{name}.jsonl", map(_with_title, part))
+            write_rows(out_dir / f"documents_{name}.jsonl", map(_with_description, part))
+    write_rows(out_dir / "documents_onet.jsonl", map(_with_description, onet))
+    write_rows(out_dir / "documents_esco.jsonl", map(_with_description, esco))
     near = list(_near_misses())
-    _write(out_dir / "skills_near_1.jsonl", near[::2])
-    _write(out_dir / "skills_near_2.jsonl", near[1::2])
-    _write(out_dir / "skills_described.jsonl", ({"anchor": second, "positive": text} for _, second, text in _skills()))
+    write_rows(out_dir / "skills_near_1.jsonl", near[::2])
+    write_rows(out_dir / "skills_near_2.jsonl", near[1::2])
+    write_rows(
+        out_dir / "skills_described.jsonl", ({"anchor": second, "positive": text} for _, second, text in skills())
+    )
 
 
-def _with_title(pair: tuple[str, dict[str, str]]) -> Judgment:
+def _with_title(pair: TitlePair) -> Judgment:
     title, row = pair
     return {"anchor": title, "positive": row["title"]}
 
 
-def _with_description(pair: tuple[str, dict[str, str]]) -> Judgment:
+def _with_description(pair: TitlePair) -> Judgment:
     title, row = pair
     return {"anchor": title, "positive": f"{row['title']} {row['description']}"}
 
 
 def _near_misses() -> Iterator[Judgment]:
     """Of each skill two halves of its names, and as a negative those of another that shares most words with them."""
-    named = [(first, second) for first, second, _ in _skills() if first]
+    named = [(first, second) for first, second, _ in skills() if first]
     firsts, seconds = zip(*named, strict=True)
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(seconds), stopwords="en", show_progress=False), show_progress=False)
@@ -121,13 +128,13 @@ def _near_misses() -> Iterator[Judgment]:
 
 def _skill_pairs() -> Iterator[Judgment]:
     """Of each skill, words from both halves of its unseparated names, and the later ones with its description."""
-    for first, second, description in _skills():
+    for first, second, description in skills():
         if first:
             yield {"anchor": first, "positive": second}
         yield {"anchor": second, "positive": description}
 
 
-def _skills() -> Iterator[tuple[str, str, str]]:
+def skills() -> Iterator[tuple[str, str, str]]:
     """Of each skill the first words of both halves of its unseparated names, and its description."""
     for names, description in read_flat_skills():
         words = names.split()
@@ -136,13 +143,15 @@ def _skills() -> Iterator[tuple[str, str, str]]:
         yield first, second, description
 
 
-def _read(path: Path) -> Iterator[Judgment]:
+def read_rows(path: Path) -> Iterator[Judgment]:
+    """Rows of a JSONL file."""
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             yield json.loads(line)
 
 
-def _write(path: Path, rows: Iterable[Judgment]) -> None:
+def write_rows(path: Path, rows: Iterable[Judgment]) -> None:
+    """Write a JSONL file and print how many judgments it holds."""
     lines = [f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows]
     path.write_text("".join(lines), encoding="utf-8")
     print(f"{path}: {len(lines)} judgments")
