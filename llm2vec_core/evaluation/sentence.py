@@ -59,13 +59,15 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
         task: mteb's task.
     """
     import mteb
+    from sklearn.exceptions import UndefinedMetricWarning
 
     from llm2vec_core.evaluation.mteb_models import build_mteb_model
     from llm2vec_core.evaluation.mteb_observations import CAUGHT, Recorder
 
     recorders = [Recorder(part) for part in parts_of(task)]
-    with _quiet_progress(), warnings.catch_warnings():
+    with _quiet_progress(), warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore", message="The task .* is superseded", category=UserWarning)
+        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)  # a small test set lacks some labels
         result = mteb.evaluate(
             build_mteb_model(system, task),
             task,
@@ -76,6 +78,8 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
             show_progress_bar=False,
             encode_kwargs={"batch_size": 1024, "show_progress_bar": False},  # our encoders batch by tokens themselves
         )
+    for message in dict.fromkeys(str(warning.message).split("\n")[0] for warning in caught):
+        logger.info("%s: %s", task.metadata.name, message)
     (task_result,) = result.task_results
     parts = [scores for split in task_result.scores.values() for scores in split]
     metrics = _mean_of_parts([_percentages(part) for part in parts])

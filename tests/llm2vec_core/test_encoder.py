@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from llm2vec_core.batching import padded_length, plan_batches
+from llm2vec_core.batching import ENOUGH_TOKENS, padded_length, plan_batches
 from llm2vec_core.checkpoint import RECORD_NAME, fingerprint, read_record, write_checkpoint
 from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError, InputError
@@ -175,6 +175,8 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, token_budget):
     for batch in batches:
         longest = max(lengths[index] for index in batch)
         assert len(batch) == 1 or len(batch) * padded_length(longest) <= token_budget
+        is_padded_further = padded_length(lengths[batch[-1]]) < padded_length(longest)
+        assert not is_padded_further or (len(batch) - 1) * padded_length(longest) < ENOUGH_TOKENS
 
 
 def test_fingerprint_knows_weights_attention_and_pooling_but_not_versions(tiny_base, tmp_path):

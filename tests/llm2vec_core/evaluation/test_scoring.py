@@ -1,7 +1,9 @@
 import json
+import logging
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import distribution
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import UndefinedMetricWarning
 
 from llm2vec_core.encoding import Encoding
 from llm2vec_core.errors import CoreError, EvalTaskError, InputError
@@ -318,6 +321,29 @@ def test_search_cannot_do_tasks_that_ask_for_vectors(
     assert not can_score(system, eval_task)
     with pytest.raises(InputError, match="asks for vectors"):
         evaluate_task(system, eval_task)
+
+
+def test_what_a_library_warns_of_is_logged_once(
+    make_task: MakeTask,
+    make_system: MakeSystem,
+    encoder: Any,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def encode(*args: Any, **kwargs: Any) -> Encoding:
+        warnings.warn("no end in sight\nsee the manual", stacklevel=1)
+        warnings.warn("one label is not predicted", UndefinedMetricWarning, stacklevel=1)
+        return original(*args, **kwargs)
+
+    original = encoder.encode_counted
+    monkeypatch.setattr(encoder, "encode_counted", encode)
+    warnings.simplefilter("always")
+    with caplog.at_level(logging.INFO):
+        evaluate_task(make_system("dense", encoder), load_eval_task(make_task("Classification")))
+    told = [record.message for record in caplog.records if record.name == "llm2vec_core.evaluation.sentence"]
+    assert told == ["TinyClassification: no end in sight"]
+    assert not recwarn
 
 
 @pytest.mark.parametrize(("stages", "is_shifted"), [((), False), (("simcse",), False), (("mntp", "simcse"), True)])
