@@ -30,7 +30,7 @@ from data.vector_index import Probe
 # parts of it at once, whatever the size of a batch.
 os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
 
-TABLE_LAYOUT = 3
+TABLE_LAYOUT = 4
 """Version of the tables' columns and of what their words are made of: another one names other generations."""
 
 _MAX_IDS_PER_DELETE = 1000

@@ -100,6 +100,7 @@ def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
 
 _SEPARATOR = r"(?: {0,2}[().\-–]{0,2} {0,2}|/)"
 _PHONE = re.compile(rf"(?<![\w@#/.,$£€-])(?:\+ ?)?\(?\d(?:{_SEPARATOR}\d){{6,17}}(?!\w|[.,]\d|%)")
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212", "-"))  # as PDFs and word processors write them
 _PHONE_LABEL = re.compile(
     r"(?:\b(?:tel|telephone|telefon|tele|phone|mobile|mob|cell|cellphone|handy|fax|call|ring|whatsapp|text|contact|portable"
     r"|téléphone|móvil|m|t|p|h|c|ph)(?:[ _](?:no|number|nr|me))?)[ .:#\"'|=(on-]{0,8}$",
@@ -130,6 +131,7 @@ def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
         text: Where to look.
         regions: Two-letter regions whose national numbers are known.
     """
+    text = text.translate(_HYPHENS)
     for match in _PHONE.finditer(text):
         found = match.group()
         before = text[max(0, match.start() - _CONTEXT_CHARS) : match.start()]
@@ -309,6 +311,8 @@ _HEADER_CHARS = 60
 _CONTACT_LINES = 2
 _HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
 _MAX_NAME_TOKENS = 4
+_MIN_LONE_CHARS = 3
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n])[\s\"'(*\u2022-]{0,8}\Z")
 _PARTICLES = frozenset(
     {"van", "von", "de", "da", "del", "der", "den", "di", "la", "le", "bin", "ibn", "al", "el", "dos", "ter"}
 )
@@ -328,13 +332,22 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
             continue
         whole = r"[ ._,-]{1,3}".join(map(re.escape, parts))
         for match in re.finditer(rf"(?<![^\W_]){whole}(?![^\W_])", text, re.IGNORECASE):
-            if match.group()[0].isupper() or not match.group().count(" "):  # "will mark" may be a promise
-                yield Span(match.start(), match.end(), "name")
-        lone = [part for part in parts if len(part) >= 3 and not _is_word(part)] if len(parts) > 1 else []
+            if _is_named(match, text) if len(parts) == 1 else match.group()[0].isupper() or " " not in match.group():
+                yield Span(match.start(), match.end(), "name")  # "will mark" may be a promise, "will_mark" is none
+        lone = [part for part in parts if len(part) >= _MIN_LONE_CHARS and not _is_word(part)] if len(parts) > 1 else []
         for part in lone:
             for match in re.finditer(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", text, re.IGNORECASE):
                 if match.group()[0].isupper():
                     yield Span(match.start(), match.end(), "name")
+
+
+def _is_named(match: re.Match[str], text: str) -> bool:
+    """Whether a name of one word is meant: "Grace" is, "grace" is not, nor "An" where a sentence begins."""
+    found = match.group()
+    if found[0].islower():
+        return False
+    is_word = len(found) < _MIN_LONE_CHARS or _is_word(found)
+    return not (is_word and _SENTENCE_START.search(text, 0, match.start()))
 
 
 def _labelled_names(text: str) -> Iterator[Span]:
@@ -344,11 +357,11 @@ def _labelled_names(text: str) -> Iterator[Span]:
 
 
 def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
-    """The capitalised tokens that a stretch begins with."""
+    """The capitalised tokens that a stretch begins with, or those of a script without capitals."""
     stop = start
     for match in _WORD.finditer(text, start, end):
         token = match.group()
-        if not (_is_capitalised(token) or token in _PARTICLES) or _is_heading(token):
+        if (token[0].islower() and token not in _PARTICLES) or _is_heading(token):
             break
         stop = match.end()
         if "\n" in text[start:stop]:

@@ -44,7 +44,7 @@ from data.schema import DocumentKind, sha256_json
 from data.store import storage_errors
 
 PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
-_VERSION = 1
+_VERSION = 2
 """Of the recognisers; raised with every change of what they find, so that all documents are cleaned again."""
 
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
@@ -78,6 +78,7 @@ class RedactConfig(BaseModel):
             "home_address",
             "postal_address",
             "postcode",
+            "postal_code",
             "zip",
             "zip_code",
         ),
@@ -159,7 +160,7 @@ class Redactor:
                 ("phone", config.contact_fields),
             )
             if type_ in self.types
-            for name in names
+            for name in map(_field_key, names)
         }
 
     def redact(self, title: str, text: str, metadata: Mapping[str, object]) -> Redacted:
@@ -206,8 +207,11 @@ class Redactor:
     def _field_names(self, metadata: Mapping[str, object]) -> Iterator[str]:
         for key, value in metadata.items():
             is_name = self._whole_fields.get(_field_key(key)) == "name"
-            if is_name and isinstance(value, str) and 1 < len(value) <= _MAX_FIELD_CHARS:
-                yield value
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, Mapping):
+                    yield from self._field_names(item)
+                elif is_name and isinstance(item, str) and 1 < len(item) <= _MAX_FIELD_CHARS:
+                    yield item
 
     def _redact_value(self, key: str, value: object, known: set[str], numbering: _Numbering) -> object:
         if isinstance(value, Mapping):
@@ -270,7 +274,8 @@ def _comparable(type_: PiiType, value: str) -> str:
 
 
 def _field_key(name: str) -> str:
-    return re.sub(r"[\s-]", "_", name.strip().casefold())
+    """``given_name``, ``givenName`` and ``Given Name`` are one."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _load(name: str) -> NameModel:

@@ -4,7 +4,8 @@ Each sampled resume is written several times, equal but for one attribute: a nam
 graduation. Each version is encoded and ranked for each sampled job among the same other resumes. Two figures tell what
 the attribute did: by how many ranks it moved a resume (beside a yardstick, edits that say nothing about anybody, since
 encoders move with any edit), and how often each group reached the top (the impact ratio of the four-fifths rule).
-Intervals come from a bootstrap over the resumes.
+Intervals come from a bootstrap over the resumes. An impact ratio counts only if chance seldom gives one as low, which a
+permutation of the groups within each resume tells: the least and the greatest of twelve rates are always apart.
 
 Belongs here: writing the versions, the figures, what they mean in words; over texts and arrays.
 Does not belong here: the lists of names and schools, and which resumes and jobs are sampled (``tasks.audit``).
@@ -26,6 +27,7 @@ NEUTRAL = "neutral edit"
 FOUR_FIFTHS = 0.8
 _NUM_RESAMPLES = 2000
 _LEVEL = 0.05
+_ROUNDING = 1e-9
 
 _PRONOUNS: dict[str, tuple[str, str, str, str]] = {
     "he": ("he", "him", "his", "himself"),
@@ -44,7 +46,7 @@ class AttributeAudit(BaseModel):
 
     Attributes:
         attribute: What was varied.
-        displacement: Mean distance in ranks between a version and the mean of all versions of its resume.
+        displacement: Mean distance in ranks between two versions of a resume.
         displacement_low: Lower end of its 95 % interval.
         displacement_high: Upper end.
         beyond_neutral: Whether it moves resumes more than neutral edits do, beyond chance.
@@ -52,6 +54,7 @@ class AttributeAudit(BaseModel):
         impact_ratio: Lowest rate over the highest; None where no version reached the top.
         impact_low: Lower end of its 95 % interval.
         impact_high: Upper end.
+        impact_p: How often a ratio as low comes out when the versions of each resume are relabelled by chance.
         favoured: Group with the highest rate.
         disfavoured: Group with the lowest.
     """
@@ -67,6 +70,7 @@ class AttributeAudit(BaseModel):
     impact_ratio: float | None
     impact_low: float | None
     impact_high: float | None
+    impact_p: float | None
     favoured: str
     disfavoured: str
 
@@ -74,7 +78,7 @@ class AttributeAudit(BaseModel):
     def fires(self) -> bool:
         """Whether the attribute moves rankings: more than neutral edits do, or to less than four fifths of the rate."""
         is_below = self.impact_ratio is not None and self.impact_ratio < FOUR_FIFTHS
-        return self.beyond_neutral or (is_below and self.impact_high is not None and self.impact_high < 1)
+        return self.beyond_neutral or (is_below and self.impact_p is not None and self.impact_p < _LEVEL)
 
     def sentence(self) -> str:
         """What was found, in plain words."""
@@ -84,10 +88,12 @@ class AttributeAudit(BaseModel):
         compared = "more than neutral edits do" if self.beyond_neutral else "no more than neutral edits do"
         if self.impact_ratio is None:
             return f"{moved}, {compared}; no version reached the top."
-        rule = "below the four fifths" if self.impact_ratio < FOUR_FIFTHS else "within the four fifths"
+        rule = "within the four fifths of the rule of thumb"
+        if self.impact_ratio < FOUR_FIFTHS:
+            rule = f"below the four fifths of the rule of thumb (p = {self.impact_p:.3f} by permutation)"
         return (
             f"{moved}, {compared}. '{self.disfavoured}' reaches the top {self.impact_ratio:.2f} times as often as "
-            f"'{self.favoured}' ({self.impact_low:.2f} to {self.impact_high:.2f}): {rule} of the rule of thumb."
+            f"'{self.favoured}' ({self.impact_low:.2f} to {self.impact_high:.2f}): {rule}."
         )
 
 
@@ -253,9 +259,20 @@ def _ranks(
 
 
 def _displacements(ranks: Int[np.ndarray, "resumes groups jobs"]) -> Float[np.ndarray, " resumes"]:
-    """Mean distance, for each resume, of a version's rank from the mean of all its versions."""
-    moved: Float[np.ndarray, " resumes"] = np.abs(ranks - ranks.mean(axis=1, keepdims=True)).mean(axis=(1, 2))
+    """Mean distance, for each resume, between the ranks of two of its versions: how many there are does not matter."""
+    first, second = np.triu_indices(ranks.shape[1], k=1)
+    moved: Float[np.ndarray, " resumes"] = np.abs(ranks[:, first] - ranks[:, second]).mean(axis=(1, 2))
     return moved
+
+
+def _impact_p(selected: Float[np.ndarray, "resumes groups"], impact: float, draw: np.random.Generator) -> float:
+    """How often the least rate over the greatest is as low when the versions of each resume change places by chance.
+
+    The groups were chosen for being apart, and of twelve two always are: an interval of these two would not know it.
+    """
+    shuffled = draw.permuted(np.broadcast_to(selected, (_NUM_RESAMPLES, *selected.shape)), axis=2).mean(axis=1)
+    ratios = shuffled.min(axis=1) / shuffled.max(axis=1)
+    return float((1 + (ratios <= impact + _ROUNDING).sum()) / (1 + _NUM_RESAMPLES))
 
 
 def _judge(
@@ -274,11 +291,12 @@ def _judge(
     drawn = draw.integers(0, len(moved), size=(_NUM_RESAMPLES, len(moved)))
     low, high = _interval(moved[drawn].mean(axis=1))
     gain_low, _ = _interval((moved - neutral)[drawn].mean(axis=1))
-    impact = impact_low = impact_high = None
+    impact = impact_low = impact_high = impact_p = None
     if rates[best] > 0:
         impact = float(rates[worst] / rates[best])
         above, below = selected[drawn, best].mean(axis=1), selected[drawn, worst].mean(axis=1)
         impact_low, impact_high = _interval(below[above > 0] / above[above > 0])
+        impact_p = _impact_p(selected, impact, draw)
     return AttributeAudit(
         attribute=attribute,
         displacement=float(moved.mean()),
@@ -289,6 +307,7 @@ def _judge(
         impact_ratio=impact,
         impact_low=impact_low,
         impact_high=impact_high,
+        impact_p=impact_p,
         favoured=labels[best],
         disfavoured=labels[worst],
     )

@@ -68,7 +68,7 @@ class JudgedQuery:
     Attributes:
         dense: Cosine of each candidate of either leg.
         lexical: BM25 of each.
-        relevance: Judgment of each, zero or more; zero where there is none.
+        relevance: Judgment of each; zero where there is none.
     """
 
     dense: Float[np.ndarray, " candidates"]
@@ -122,17 +122,18 @@ def score_weights(queries: Sequence[JudgedQuery]) -> Float[np.ndarray, "queries 
     """NDCG of the first ten that each of :data:`WEIGHTS` gives each query; equal scores count as their mean.
 
     The ideal order is that of the candidates, as no weight can bring what is none of them. A query whose candidates
-    are all alike scores the same with every weight.
+    are all alike scores the same with every weight. Judgments below zero, as some collections mark junk, count as zero.
     """
     from sklearn.metrics import ndcg_score
 
     scores = np.ones((len(queries), len(WEIGHTS)))
     for row, query in enumerate(queries):
-        if len(set(query.relevance.tolist())) < 2:
+        relevance = np.maximum(query.relevance, 0.0)
+        if len(set(relevance.tolist())) < 2:
             continue
         for column, weight in enumerate(WEIGHTS):
             fused = convex_combination(query.dense, query.lexical, weight=float(weight))
-            scores[row, column] = ndcg_score(query.relevance[None], fused[None], k=_JUDGED_RANKS)
+            scores[row, column] = ndcg_score(relevance[None], fused[None], k=_JUDGED_RANKS)
     return scores
 
 

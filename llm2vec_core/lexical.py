@@ -44,8 +44,23 @@ _ABBREVIATED = 2  # letters of a part of an abbreviation: "b.sc", "ph.d"
 _WORDS_AT_ONCE = 1 << 22
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
-_WORD = r"[^\W_]+(?:\+\+)?(?:(?<![^\W_][^\W_])\#(?![^\W_]))?"  # a word, "c++", or one letter with a sharp: "c#"
-_COMPOUND = re.compile(rf"(?:(?<![\w.])\.(?=net\b))?{_WORD}(?:[-./&]{_WORD})*")
+_MARKS = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+_MARK = re.compile(f"[{_MARKS}]")
+_MOSTLY_UNWRITTEN = {
+    code: None
+    for code in (0x307, *range(0x591, 0x5C8), *range(0x610, 0x61B), *range(0x64B, 0x660), 0x670)
+    if chr(code) in _MARKS
+}
+"""The point that lowering leaves of the Turkish capital I, and the vowels of Hebrew and Arabic."""
+
+
+def _compounds(letters: str) -> re.Pattern[str]:
+    word = rf"{letters}+(?:\+\+)?(?:(?<![^\W_][^\W_])\#(?![^\W_]))?"  # a word, "c++", or one letter with a sharp: "c#"
+    return re.compile(rf"(?:(?<![\w.])\.(?=net\b))?{word}(?:[-./&]{word})*")
+
+
+_COMPOUND = _compounds(r"[^\W_]")
+_MARKED_COMPOUND = _compounds(rf"(?:[^\W_][{_MARKS}]*)")  # slower, and seldom needed
 _INNER = re.compile(r"[-&]|(?<!\d)\.|\.(?!\d)")  # separators inside a compound; the point of "3.11" is none
 
 
@@ -55,8 +70,9 @@ def tokenize(text: str) -> list[str]:
     "C", "C++", "C#", "F#", ".NET", "Node.js", "R", "Go" and "IT" are words of their own. A compound is kept whole and
     followed by its parts, so that both spellings of a query find it: "CI/CD" gives "ci/cd", "ci", "cd", and "front-end"
     gives "front-end", "front", "end" and, as it is also written, "frontend"; "B.Sc." gives "bsc", too. Parts of one
-    character count only beside a slash: "R/Python" is about R, "R&D" and "C-level" are not about a language. No word is
-    dropped as a stop word ("IT" and "Go" would be), and nothing is stemmed. Case is lost: "IT" and "it" are the same
+    character count only beside a slash: "R/Python" is about R, "R&D" and "C-level" are not about a language. Vowel
+    signs belong to their word; those that are mostly left out, as in Arabic and Hebrew, are. No word is dropped as a
+    stop word ("IT" and "Go" would be), and nothing is stemmed. Case is lost: "IT" and "it" are the same
     word.
 
     Args:
@@ -66,7 +82,10 @@ def tokenize(text: str) -> list[str]:
         Words in the order of the text; none when the text has none.
     """
     lowered = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text).translate(_HYPHENS).lower())
-    return [token for match in _COMPOUND.finditer(lowered) for token in _with_parts(match.group())]
+    compound = _COMPOUND
+    if _MARK.search(lowered):
+        lowered, compound = lowered.translate(_MOSTLY_UNWRITTEN), _MARKED_COMPOUND
+    return [token for match in compound.finditer(lowered) for token in _with_parts(match.group())]
 
 
 def _with_parts(compound: str) -> Iterator[str]:

@@ -23,14 +23,14 @@ from data.schema import DocumentKind, canonical_json, encoded_text, sha256_json
 from data.store import Store
 from data.swaps import swap_lists
 from llm2vec_core.fairness import FairnessAudit, audit_fairness, render_fairness
-from tasks.checkpoints import checkpoint_dir, load_encoder
+from tasks.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.policies import STORAGE
 from tasks.refs import AuditReport
 from tasks.search import served
 from tasks.settings import Settings
 from tasks.writing import lease_of
 
-_VERSION = 1
+_VERSION = 2
 _LATEST_KEY = "audits/latest.json"
 
 
@@ -91,7 +91,7 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
     ways: dict[str, Callable[[str], str]] = {"as stored": redactor.redact_text, "without redaction": str}
     return {
         way: audit_fairness(
-            lambda texts: encoder.encode(list(texts), prompt=settings.encode.prompts.get("resume"), normalize=True),
+            lambda texts: encode_documents(encoder, texts, "resume", settings.encode).vectors,
             [encoded_text(row["title"], row["text"]) for row in rows],
             jobs=_vectors(jobs, job_ids),
             pool=_vectors(resumes, others or audited),

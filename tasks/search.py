@@ -82,7 +82,7 @@ def search(
     vector = None
     if mode != "lexical":
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
-        vector = encoder.encode(query, normalize=True)[0]
+        vector = encoder.reader_of(settings.encode.long_texts)([query], normalize=True).vectors[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
     if mode != "dense":
         lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
@@ -159,10 +159,10 @@ def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str 
     if words and table.has_word_index:
         return table.best_words(words, limit=limit, columns=_columns(table), where=where)
     rows = pa.Table.from_batches(
-        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 0),
+        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 1),  # reads the filter, at least
         schema=table.schema_of(_columns(table)),
     )
-    if len(rows):
+    if words and len(rows):
         logger.warning(
             "The table has no word index: BM25 is taken over %s of its %s documents. `l2v embed` builds the index.",
             f"{len(rows):,}",

@@ -73,6 +73,39 @@ def test_a_name_of_words_goes_only_where_it_is_a_name():
     assert result.text == "[NAME_1]\n[EMAIL_1]\n\nI will mark exams in May. Mark my words."
 
 
+@pytest.mark.parametrize(
+    ("metadata", "text", "expected"),
+    [
+        ({"givenName": "Zantel", "familyName": "Quivo"}, "Zantel Quivo leads", "[NAME_1] [NAME_2] leads"),
+        ({"basics": {"name": "Zantel Quivo"}}, "Zantel Quivo leads", "[NAME_1] leads"),
+        ({"people": [{"name": "Zantel Quivo"}]}, "Zantel Quivo leads", "[NAME_1] leads"),
+        ({"first_name": "Grace", "last_name": "Rich"}, "Rich in ideas; grace under pressure. So says Grace.",
+         "Rich in ideas; grace under pressure. So says [NAME_1]."),
+        ({"last_name": "An"}, "An artist marks an exam. Ms An does.", "An artist marks an exam. Ms [NAME_1] does."),
+    ],
+)  # fmt: skip
+def test_names_of_fields_however_they_are_written(metadata, text, expected):
+    assert RESUME.redact("", text, metadata).text == expected
+
+
+@pytest.mark.parametrize("hyphen", ["-", "\u2010", "\u2011", "\u2012", "\u2013", "\u2212"])
+def test_numbers_with_any_hyphen_go(hyphen):
+    for number in ("+44-20-7946-0958", "020-7946-0958", "+1-202-555-0143"):
+        assert redacted(f"Tel: {number.replace('-', hyphen)} or mail").text == "Tel: [PHONE_1] or mail"
+
+
+@pytest.mark.parametrize(
+    "name", ["\u674e\u5c0f\u9f99", "\u0645\u062d\u0645\u062f \u0639\u0644\u064a", "\u5c71\u7530\u592a\u90ce"]
+)
+def test_labelled_names_of_scripts_without_capitals_go(name):
+    assert redacted(f"Name: {name}\nCook").text == "Name: [NAME_1]\nCook"
+
+
+def test_schema_org_fields_are_known():
+    result = redacted("x", phoneNumber="555 0199", postalCode="90210", streetAddress="Calle Mayor 5")
+    assert result.metadata == {"phoneNumber": "[PHONE_1]", "postalCode": "[ADDRESS_1]", "streetAddress": "[ADDRESS_2]"}
+
+
 def test_a_field_is_the_label_of_its_value():
     result = redacted("x", dob="1990-03-12", started="1990-03-12", notes={"phone": "4155550132"}, ids=["4155550132"])
     assert result.metadata == {

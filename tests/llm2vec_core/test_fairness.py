@@ -65,6 +65,25 @@ def test_an_encoder_that_is_sensitive_to_names_fires_on_names_only():
     assert "below the four fifths" in name.sentence()
 
 
+def test_many_groups_are_no_reason_to_fire():
+    """An encoder that any edit moves at random: twelve names move resumes no more than four neutral edits do."""
+    many = {
+        "name": {f"group {number}": [f"Person {number}"] for number in range(12)},
+        "school": {"one": ["Education: one"], "other": ["Education: other"]},
+        NEUTRAL: {f"edit {number}": [f"Page {number}"] for number in range(4)},
+    }
+    firing = []
+    for seed in range(30):
+        noise = np.random.default_rng(seed)
+
+        def encode_with_noise(batch, noise=noise):
+            vectors = encode(batch) + 0.15 * noise.normal(size=(len(batch), DIM)) / np.sqrt(DIM)
+            return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+        firing += audit_fairness(encode_with_noise, RESUMES, jobs=JOBS, pool=POOL, lists=many, seed=seed).firing
+    assert len(firing) <= 9  # 30 audits of three attributes, each at 5 %
+
+
 def test_redacted_names_have_exactly_no_effect():
     def redact(text):
         return re.sub(r"\A(Emily Walsh|Greg Baker|Lakisha Booker|Jamal Banks)", "[NAME_1]", text)

@@ -70,6 +70,12 @@ def test_nan_comes_last() -> None:
     assert top_k(np.array([np.nan, 1.0, np.nan, -5.0]), 2).tolist() == [1, 3]
 
 
+def test_judgments_below_zero_count_as_zero() -> None:
+    junk = JudgedQuery(np.array([0.9, 0.1, 0.5]), np.array([0.0, 1.0, 2.0]), np.array([-1.0, 0.0, 1.0]))
+    plain = JudgedQuery(junk.dense, junk.lexical, np.array([0.0, 0.0, 1.0]))
+    np.testing.assert_array_equal(score_weights([junk]), score_weights([plain]))
+
+
 def test_negative_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="-1"):
         reciprocal_rank_fusion([[1]], k=-1)

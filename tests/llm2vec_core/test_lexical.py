@@ -66,6 +66,10 @@ def test_names_of_the_domain_survive_a_sentence(text: str, expected: str) -> Non
         ("the driver's licence", ["the", "driver", "licence"]),
         ("Wait...and see", ["wait", "and", "see"]),
         ("cafe\u0301", ["café"]),
+        ("x\u0304y", ["x\u0304y"]),
+        ("\u0130stanbul", ["istanbul"]),
+        ("\u092a\u094d\u0930\u092c\u0902\u0927\u0915", ["\u092a\u094d\u0930\u092c\u0902\u0927\u0915"]),
+        ("\u0645\u064f\u0647\u064e\u0646\u0652\u062f\u0650\u0633", ["\u0645\u0647\u0646\u062f\u0633"]),
         ("  \n-- / ..", []),
     ],
 )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import InputError
-from data.lance import create_table, table_schema
+from data.lance import LanceTable, create_table, table_schema
 from data.store import LocalStore
 from llm2vec_core.fusion import convex_combination, top_k
 from llm2vec_core.hybrid import Hit, either_leg
@@ -65,11 +65,22 @@ def test_all_engines_find_the_same_documents(table, texts, caplog):
     assert np.mean(overlaps) >= 0.95
 
 
-def test_a_query_without_words_finds_nothing(table):
-    assert best(table, "") == {}
-    table.build_word_index()
-    assert best(table, "") == {}
+def test_a_query_without_words_finds_nothing_and_reads_next_to_nothing(table, monkeypatch, caplog):
+    limits, batches = [], LanceTable.batches
+
+    def noted(self, *args, limit=None, **options):
+        limits.append(limit)
+        return batches(self, *args, limit=limit, **options)
+
+    monkeypatch.setattr(LanceTable, "batches", noted)
+    for _ in range(2):
+        assert best(table, "") == {}
+        table.build_word_index()
+    assert limits == [1, 1]
+    assert not caplog.records
     assert best(table, "absent") == {}
+    with pytest.raises(InputError, match="nowhere"):
+        by_words(table, [], limit=10, where="nowhere = 1")
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
