@@ -113,11 +113,12 @@ def training_step(
     folder: Path,
 ) -> Step:
     """One update by transformers' trainer, without its loop around it."""
-    arguments = trainer_arguments(settings, output_dir=folder)
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            **arguments,
+        args=trainer_arguments(
+            TrainingArguments,
+            settings,
+            output_dir=folder,
             per_device_train_batch_size=settings.batch_size,
             train_sampling_strategy="sequential",
             remove_unused_columns=False,

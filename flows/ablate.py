@@ -33,7 +33,7 @@ def ablate(
             trained = None
             if variant.train.stages:
                 # All learn from what the first of them was pinned to, also when a killed ablation goes on another day.
-                pinned = pinned or pin_training_data(variant, newest=False)
-                trained = train_recipe(variant, pinned, run_id=run.id).checkpoint
+                pinned = pinned or pin_training_data(variant, newest=False, is_ablation=True)
+                trained = train_recipe(variant, pinned, run_id=run.id, is_ablation=True).checkpoint
             names += ablation_names(variant, trained, standardised=standardised)
         return run.did(evaluate_named(settings, names, run_id=run.id))

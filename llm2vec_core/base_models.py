@@ -72,6 +72,24 @@ def adapter_content(name: str) -> str | None:
     return None if adapter is None else _hash_adapter(adapter)
 
 
+def trained_from(name: str) -> str:
+    """The base model that an adapter was trained on; the name itself where it leads to no adapter.
+
+    Raises:
+        BaseModelError: The adapter does not say.
+    """
+    adapter = _adapter_directory(name)
+    if adapter is None:
+        return name
+    base = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+    if not base:
+        raise BaseModelError(
+            f"{adapter / _ADAPTER_CONFIG} names no base_model_name_or_path.",
+            hint="Name the model that it was trained on.",
+        )
+    return trained_from(base)
+
+
 def _adapter_directory(name: str) -> Path | None:
     directory = _BUNDLED_ADAPTERS.get(name) or Path(name).expanduser()
     return directory if (directory / _ADAPTER_CONFIG).is_file() else None

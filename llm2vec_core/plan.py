@@ -331,7 +331,8 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
 
     Args:
         base_model: One of the paper's base models by its name there or on the hub, a bundled name, a directory with
-            ``config.json``, or any other hub name (which needs the network or a filled cache).
+            ``config.json``, any other hub name (which needs the network or a filled cache), or an adapter of one of
+            these.
 
     Raises:
         BaseModelError: There is no such configuration.
@@ -339,7 +340,9 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
     from transformers import AutoConfig
 
     from llm2vec_core.architectures import transformer_directory
+    from llm2vec_core.base_models import trained_from
 
+    base_model = trained_from(base_model)
     published = _PUBLISHED.get(_PAPER_NAMES.get(base_model, base_model))
     if published is not None:
         return AutoConfig.for_model(**published)

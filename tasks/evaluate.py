@@ -18,7 +18,7 @@ from data.errors import InputError
 from data.generations import read_pointer
 from data.sample_tasks import write_sample_tasks
 from data.store import Store
-from llm2vec_core.errors import BaseModelError
+from llm2vec_core.errors import BaseModelError, EvalTaskError
 from llm2vec_core.evaluation.benchmarks import load_benchmark, require_data
 from llm2vec_core.evaluation.compare import ScoredSystem
 from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
@@ -200,7 +200,24 @@ def load_tasks(settings: Settings) -> list[ScorableTask]:
         require_data(benchmark, asked)
         eval_tasks += asked
     _require_found(chosen, there, eval_tasks)
-    return eval_tasks
+    return _distinct(eval_tasks)
+
+
+def _distinct(eval_tasks: Sequence[ScorableTask]) -> list[ScorableTask]:
+    """Each task once: what comes from two folders with equal content is one task.
+
+    Raises:
+        EvalTaskError: Two tasks of one name have different content.
+    """
+    found: dict[str, ScorableTask] = {}
+    for eval_task in eval_tasks:
+        same = found.setdefault(eval_task.name, eval_task)
+        if same.content_sha256 != eval_task.content_sha256:
+            raise EvalTaskError(
+                f"Two evaluation tasks with different content are called {eval_task.name}.",
+                hint="Give one of them another name in its task.json, or leave it out with --tasks.",
+            )
+    return list(found.values())
 
 
 BASE_NAME = "base, before training"

@@ -36,18 +36,19 @@ _JUDGMENTS = "judgments"
 
 
 @task(task_run_name="pin training data", cache_policy=NO_CACHE, **STORAGE)
-def pin_training_data(settings: Settings, *, newest: bool) -> dict[str, str]:
+def pin_training_data(settings: Settings, *, newest: bool, is_ablation: bool = False) -> dict[str, str]:
     """What to train on: ids of the snapshots by kind, and the identity of the judgments where there are any.
 
     Args:
         settings: Settings of the run.
         newest: Take the latest, even if the recipe was trained before.
+        is_ablation: Look at what an ablation was pinned to, not at the night's recipe of the same settings.
 
     Raises:
         InputError: Nothing was ingested yet, or judgments cannot be read.
     """
     store = settings.store()
-    pinned = store.read(_pin_key(settings))
+    pinned = store.read(_pin_key(settings, is_ablation=is_ablation))
     if pinned is not None and not newest:
         return _parse_pin(pinned)
     latest: dict[str, str] = {}
@@ -78,10 +79,16 @@ def find_unsupervised(settings: Settings) -> CheckpointRef | None:
 
 
 @task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)
-def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> TrainReport:
+def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str, is_ablation: bool = False) -> TrainReport:
     """Run the recipe on the pinned training data, or find its checkpoint.
 
     Killed in the middle, the next call continues from the last save.
+
+    Args:
+        settings: Settings of the run.
+        pinned: Of :func:`pin_training_data`.
+        run_id: Run that holds the lease.
+        is_ablation: Leave what the night's recipe of the same settings is pinned to as it is.
 
     Raises:
         InputError: The judgments are no longer those that were pinned.
@@ -102,7 +109,9 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str) -> 
     triples = _triples(settings, pinned)
     lease = lease_of(store, run_id)
     lease.check()
-    _pin(store, settings, pinned)  # before the first step: a killed run continues on what it began with
+    _pin(
+        store, settings, pinned, is_ablation=is_ablation
+    )  # before the first step: a killed run continues on what it began with
     work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
     begun = _begun(settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
@@ -167,7 +176,7 @@ def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> 
     ]
     if len(texts) <= recipe.max_documents:
         return texts
-    chosen = np.random.default_rng(recipe.mntp.seed).choice(len(texts), recipe.max_documents, replace=False)
+    chosen = np.random.default_rng(recipe.sampling_seed).choice(len(texts), recipe.max_documents, replace=False)
     return [texts[index] for index in sorted(chosen)]
 
 
@@ -204,8 +213,8 @@ def _recipe_key(settings: Settings, pinned: dict[str, str]) -> str:
     return settings.train.key(snapshots, pinned.get(_JUDGMENTS), adapter_content(settings.train.base_model))
 
 
-def _pin(store: Store, settings: Settings, pinned: dict[str, str]) -> None:
-    key = _pin_key(settings)
+def _pin(store: Store, settings: Settings, pinned: dict[str, str], *, is_ablation: bool) -> None:
+    key = _pin_key(settings, is_ablation=is_ablation)
     content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.items())).encode()
     store.compare_and_swap(key, expected=store.read(key), content=content)
 
@@ -224,8 +233,8 @@ def _record_key(recipe_key: str) -> str:
     return f"recipes/{recipe_key}.json"
 
 
-def _pin_key(settings: Settings) -> str:
+def _pin_key(settings: Settings, *, is_ablation: bool = False) -> str:
     recipe = settings.train.settings_key()
-    if not _is_supervised(settings):
-        return f"recipes/pinned/{recipe}.txt"
-    return f"recipes/pinned/{sha256_json([recipe, settings.judgments.model_dump()])}.txt"
+    if _is_supervised(settings):
+        recipe = sha256_json([recipe, settings.judgments.model_dump()])
+    return f"recipes/pinned/{'ablation-' if is_ablation else ''}{recipe}.txt"

@@ -148,7 +148,11 @@ def _check_pairs(folder: Path, tables: dict[str, list[Row]]) -> None:
 
 
 def _check_classes(folder: Path, tables: dict[str, list[Row]]) -> None:
-    """Every label of the test split can be learned from the training split."""
+    """Labels are of one kind, and every one of the test split can be learned from the training split."""
+    if len({type(row["label"]) for rows in tables.values() for row in rows}) > 1:
+        raise EvalTaskError(
+            f"{folder} has labels that are numbers and labels that are texts.", hint="Write all of them as texts."
+        )
     unknown = {row["label"] for row in tables["test"]} - {row["label"] for row in tables["train"]}
     if unknown:
         shown = ", ".join(sorted(map(repr, unknown))[:5])

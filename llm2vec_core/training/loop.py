@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
+    TrainingArguments,
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -51,10 +52,13 @@ from llm2vec_core.training.settings import OnStep, Stage, StageCurve, StageSetti
 
 logger = logging.getLogger(__name__)
 
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
 MERGED_NAME = "merged"
 """Below a stage's working directory: the transformer with the adapter merged into it."""
 
 _STATE_NAME = "trainer_state.json"
+_SECONDS = "seconds"
 
 
 def num_processes() -> int:
@@ -67,8 +71,24 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def trainer_arguments(settings: StageSettings, *, output_dir: Path) -> dict[str, Any]:
-    """Keyword arguments for ``TrainingArguments`` and its subclasses."""
+def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_dir: Path, **own: Any) -> Arguments:  # noqa: ANN401
+    """The arguments of a trainer.
+
+    One process trains on one device: where it sees several, the trainer would spread each forward pass over them and
+    multiply the batch. Several devices are for ``num_processes``.
+
+    Args:
+        kind: ``TrainingArguments`` or a subclass.
+        settings: Settings of the stage.
+        output_dir: Where the saves go.
+        own: Arguments of this trainer only.
+    """
+    arguments: Arguments = kind(**_common_arguments(settings, output_dir=output_dir), **own)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # read by all that counts devices; nothing public sets it
+    return arguments
+
+
+def _common_arguments(settings: StageSettings, *, output_dir: Path) -> dict[str, Any]:
     return {
         "output_dir": str(output_dir),
         "max_steps": settings.steps,
@@ -132,7 +152,6 @@ def run_trainer(trainer: Trainer, *, stage: Stage, tokens_per_step: float, on_st
         if isinstance(callback, (PrinterCallback, ProgressCallback)):
             trainer.remove_callback(callback)
     trainer.add_callback(_StepCallback(stage, tokens_per_step, on_step))
-    started = time.monotonic()
     with _attention_kernel(trainer.args.device):
         trainer.train(resume_from_checkpoint=str(save) if save else None)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -140,7 +159,7 @@ def run_trainer(trainer: Trainer, *, stage: Stage, tokens_per_step: float, on_st
         stage=stage,
         num_steps=trainer.state.global_step,
         tokens=round(tokens_per_step * trainer.state.global_step),
-        seconds=time.monotonic() - started,
+        seconds=sum(entry.get(_SECONDS, 0.0) for entry in steps),
         losses=[entry["loss"] for entry in steps],
         learning_rates=[entry["learning_rate"] for entry in steps],
     )
@@ -373,6 +392,7 @@ class _StepCallback(TrainerCallback):  # type: ignore[misc]
                 hint=f"Lower train.{self._stage}.learning_rate; the last save is intact.",
             )
         now = time.monotonic()
+        state.log_history[-1][_SECONDS] = now - self._last  # saved with the rest, so that a resumed run knows it
         step = StepLog(
             stage=self._stage,
             step=state.global_step,

@@ -241,7 +241,7 @@ def train_mntp(
     require_positions(AutoConfig.from_pretrained(base, local_files_only=True), settings.chunk_tokens, name=name)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
-    causal_model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    causal_model = _with_output_layer(base, name=name)
     switch_attention(causal_model.base_model, attention, name=name)
     chunks = pack_chunks(texts, tokenizer, chunk_tokens=settings.chunk_tokens)
     require_examples(chunks, needed=settings.batch_size, stage="mntp", unit=f"chunks of {settings.chunk_tokens} tokens")
@@ -257,8 +257,10 @@ def train_mntp(
         compile_blocks(model)
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            **trainer_arguments(settings, output_dir=work_dir / "saves"),
+        args=trainer_arguments(
+            TrainingArguments,
+            settings,
+            output_dir=work_dir / "saves",
             per_device_train_batch_size=micro_batch_size,
             gradient_accumulation_steps=grad_accum_steps,
             train_sampling_strategy="sequential",
@@ -280,3 +282,18 @@ def train_mntp(
         model, base, architecture=AutoModelForCausalLM, attention=attention, name=name, work_dir=work_dir
     )
     return merged, curve
+
+
+def _with_output_layer(base: Path, *, name: str) -> Any:  # noqa: ANN401 - transformers ship no types
+    """The decoder with all of its weights; transformers would draw those that are not there at random."""
+    causal_model, loading = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, output_loading_info=True
+    )
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise BaseModelError(
+            f"{name} has no weights for {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; mntp "
+            "predicts tokens through all of a decoder, its output layer included.",
+            hint="Start from the decoder as it was published: what contrastive training saves has no output layer.",
+        )
+    return causal_model

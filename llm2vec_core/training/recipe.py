@@ -114,4 +114,4 @@ def train_encoder(
 def _calibration(recipe: Recipe, texts: Sequence[str], triples: Sequence[TrainingTriple]) -> list[str]:
     """A sample of what the recipe trains on: documents, or without them what the judgments hold to be found."""
     distinct = list(dict.fromkeys(texts or [triple.positive for triple in triples]))
-    return random.Random(recipe.mntp.seed).sample(distinct, min(_CALIBRATION_TEXTS, len(distinct)))
+    return random.Random(recipe.sampling_seed).sample(distinct, min(_CALIBRATION_TEXTS, len(distinct)))

@@ -207,6 +207,21 @@ class Recipe(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stages_are_in_order(self) -> Self:
+        if self.stages != tuple(stage for stage in STAGES if stage in self.stages):
+            raise ValueError(
+                f"stages were {', '.join(self.stages)}; each of {', '.join(STAGES)} once, in this order, was expected: "
+                "what contrastive training saves has no output layer for mntp, and a stage is one run"
+            )
+        return self
+
+    @property
+    def sampling_seed(self) -> int:
+        """Seed of the sample of documents: that of the first stage, which counts in the recipe's key."""
+        settings: StageSettings = getattr(self, self.stages[0] if self.stages else "mntp")
+        return settings.seed
+
     @property
     def reads_documents(self) -> bool:
         """Whether a stage learns from the documents themselves; the supervised stage learns from judgments."""

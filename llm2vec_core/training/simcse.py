@@ -92,8 +92,10 @@ def train_simcse(
     add_adapter(model, settings)
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=SentenceTransformerTrainingArguments(
-            **trainer_arguments(settings, output_dir=work_dir / "saves"),
+        args=trainer_arguments(
+            SentenceTransformerTrainingArguments,
+            settings,
+            output_dir=work_dir / "saves",
             per_device_train_batch_size=settings.batch_size,
             batch_sampler=_in_given_order,
         ),

@@ -223,8 +223,10 @@ def _trainer(
                 parts.append((source, Dataset.from_dict(dict(zip(columns, values, strict=False)))))
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=SentenceTransformerTrainingArguments(
-            **trainer_arguments(settings, output_dir=output_dir),
+        args=trainer_arguments(
+            SentenceTransformerTrainingArguments,
+            settings,
+            output_dir=output_dir,
             per_device_train_batch_size=settings.batch_size,
             dataloader_drop_last=True,
             prompts={"anchor": settings.instruction} if settings.instruction else None,

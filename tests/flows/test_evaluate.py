@@ -196,7 +196,11 @@ class TestNights:
 def test_an_ablation_trains_once_and_goes_on(small_night, monkeypatch):
     """Six trainings and 24 encoders: what SimCSE follows is the MNTP of before, and a second run computes nothing."""
     ingest(small_night.request)
+    pins = small_night.home / "recipes" / "pinned"
+    train(small_night.request, newest=False)
+    pinned = {pin.name: pin.read_text() for pin in pins.iterdir()}
     first = ablate(small_night.request)
+    assert {name: (pins / name).read_text() for name in pinned} == pinned, "the night goes on from what it learned from"
     assert len(first.systems) == 24
     assert len({system["fingerprint"] for system in first.systems}) == 24
     again = ablate(small_night.request)

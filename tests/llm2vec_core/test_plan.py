@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llm2vec_core import base_models
 from llm2vec_core.errors import BaseModelError, InputError
 from llm2vec_core.lora import LoraSettings
 from llm2vec_core.plan import (
@@ -71,6 +72,12 @@ def test_smollm2_has_its_published_size_and_ties_its_embeddings() -> None:
     architecture = count_architecture(read_config("bundled:smollm2-135m"))
     assert architecture.parameters == architecture.backbone_parameters == 134_515_008
     assert architecture.published_bytes == 4 * 134_515_008
+
+
+def test_an_adapter_has_the_size_of_the_model_that_it_was_trained_on() -> None:
+    adapter = Path(base_models.__file__).parent / "adapters" / "smollm2-135m-jobs"
+    for name in ("bundled:smollm2-135m-jobs", str(adapter)):
+        assert count_architecture(read_config(name)).parameters == 134_515_008
 
 
 def test_the_bundled_minilm_is_stated_as_its_package_has_it() -> None:

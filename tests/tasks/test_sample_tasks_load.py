@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from data.sample_tasks import SAMPLE_TASKS, write_sample_tasks
+from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
+from tasks.evaluate import load_tasks
+from tasks.settings import EvaluateSettings, Settings
 
 
 def test_every_folder_is_found_by_its_name(tmp_path: Path) -> None:
@@ -26,6 +29,18 @@ def test_a_folder_loads_whole(tmp_path: Path, name: str, items: str, num_items: 
     task = load_eval_task(folder)
     assert name in SAMPLE_TASKS
     assert (task.name, task.num_items, len(task.tables[items])) == (name, num_items, num_items)
+
+
+def test_a_task_of_two_folders_is_one_and_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
+    dirs = [tmp_path / "one", tmp_path / "other"]
+    folders = [write_sample_tasks(folder, ["SkillParaphrasePairs"])[0] for folder in dirs]
+    chosen = EvaluateSettings(sample_tasks=(), tasks_dirs=[str(folder) for folder in dirs])
+    settings = Settings(home=str(tmp_path / "home"), evaluate=chosen)
+    assert [task.name for task in load_tasks(settings)] == ["SkillParaphrasePairs"]
+    pairs = folders[1] / "pairs.jsonl"
+    pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(EvalTaskError, match="Two evaluation tasks with different content"):
+        load_tasks(settings)
 
 
 def test_content_has_the_same_identity_each_time(tmp_path: Path) -> None:

@@ -197,6 +197,15 @@ def test_queries_without_a_relevant_document_are_not_scored(make_task: MakeTask)
     assert load_eval_task(folder).num_items == 11
 
 
+def test_labels_of_two_kinds_are_refused(make_task: MakeTask) -> None:
+    folder = make_task("Classification")
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rows.append({"text": "one more", "label": 1})
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(EvalTaskError, match="numbers and labels that are texts"):
+        load_eval_task(folder)
+
+
 def test_max_items_below_one_is_refused(make_task: MakeTask) -> None:
     with pytest.raises(EvalTaskError, match="max_items was 0"):
         load_eval_task(make_task("STS"), max_items=0)

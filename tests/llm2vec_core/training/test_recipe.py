@@ -1,6 +1,8 @@
 """The chain on the tiny model: it learns, it resumes, and what it writes is an encoder."""
 
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from llm2vec_core.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, TrainingError
 from llm2vec_core.lora import LoraSettings
 from llm2vec_core.modes import ATTENTIONS
-from llm2vec_core.training.loop import example_order, resumable_save
+from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import STAGES, MntpSettings, Recipe, SimcseSettings
 from llm2vec_core.training.simcse import split_sentences
@@ -62,18 +64,52 @@ class Killed(BaseException):
 
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_path):
     whole = train(recipe, tmp_path / "whole")
+    seconds = {}
     for stage, last_step in [("mntp", 5), ("simcse", 3)]:
 
         def kill(step, stage=stage, last_step=last_step):
+            seconds[step.stage, step.step] = step.seconds
             if (step.stage, step.step) == (stage, last_step):
                 raise Killed
 
         with pytest.raises(Killed):
             train(recipe, tmp_path / "resumed", kill)
-    resumed = train(recipe, tmp_path / "resumed")
+    resumed = train(recipe, tmp_path / "resumed", lambda step: seconds.update({(step.stage, step.step): step.seconds}))
+    for curve in resumed.curves:
+        told = [seconds[curve.stage, step] for step in range(1, 7)]
+        assert curve.seconds == pytest.approx(sum(told)), "of all runs that the stage took"
     assert resumed.steps_run == 4, "simcse goes on from its save at step 2, mntp is done"
     assert resumed.record.fingerprint == whole.record.fingerprint
     assert [curve.losses for curve in resumed.curves] == [curve.losses for curve in whole.curves]
+
+
+def test_mntp_needs_an_output_layer(recipe, tiny_base, tmp_path):
+    """What contrastive training saves has none, and transformers would draw one at random."""
+    from transformers import AutoModel, AutoTokenizer
+
+    headless = tmp_path / "headless"
+    AutoModel.from_pretrained(tiny_base, local_files_only=True).save_pretrained(headless)
+    AutoTokenizer.from_pretrained(tiny_base, local_files_only=True).save_pretrained(headless)
+    with pytest.raises(BaseModelError, match="no weights for lm_head"):
+        train(recipe.model_copy(update={"base_model": str(headless)}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("stages", [("simcse", "mntp"), ("mntp", "mntp"), ("supervised", "simcse")])
+def test_stages_come_once_and_in_their_order(stages):
+    with pytest.raises(ValidationError, match="in this order"):
+        Recipe(stages=stages)
+
+
+@pytest.mark.parametrize(("seen", "used"), [(0, 0), (1, 1), (4, 1)])
+def test_one_process_trains_on_one_device(recipe, tmp_path, seen, used):
+    arguments = trainer_arguments(partial(SimpleNamespace, n_gpu=seen), recipe.mntp, output_dir=tmp_path)
+    assert arguments._n_gpu == used
+
+
+def test_the_seed_of_the_first_stage_draws_the_documents(recipe):
+    seeded = recipe.model_copy(update={"simcse": recipe.simcse.model_copy(update={"seed": 7})})
+    assert (recipe.sampling_seed, seeded.sampling_seed) == (42, 42)
+    assert seeded.model_copy(update={"stages": ("simcse",)}).sampling_seed == 7
 
 
 def test_a_save_cut_short_is_passed_over(tmp_path):
