@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _BUNDLED_PREFIX = "bundled:"
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _MODEL_CONFIG = "config.json"
+_MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".model", ".txt")
+_HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,19 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     return _fetch_from_hub(name)
 
 
-def adapter_content(name: str) -> str | None:
-    """Hash of the adapter that a name leads to; None where it leads to a whole model.
+def base_content(name: str) -> str | None:
+    """Hash of the adapter or of the model directory that a name leads to; None for bundled models and hub names.
 
-    An adapter may be trained further under its name: what is made of it is kept under both.
+    Either may be trained further under its name: what is made of it is kept under both.
 
     Raises:
         BaseModelError: The adapter has no weights.
     """
     adapter = _adapter_directory(name)
-    return None if adapter is None else _hash_adapter(adapter)
+    if adapter is not None:
+        return _hash_adapter(adapter)
+    directory = Path(name).expanduser()
+    return _hash_directory(directory) if directory.is_dir() else None
 
 
 def trained_from(name: str) -> str:
@@ -165,6 +170,21 @@ def _hash_adapter(adapter: Path) -> str:
         )
     parts = [adapter / name for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS, _MODEL_CONFIG)]
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
+
+
+def _hash_directory(directory: Path) -> str:
+    """Of names, sizes, beginnings and ends of the files: training changes all weights, and they take long to read."""
+    digest = hashlib.sha256()
+    for path in sorted(path for suffix in _MODEL_SUFFIXES for path in directory.rglob(f"*{suffix}")):
+        name, size = path.relative_to(directory), path.stat().st_size
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        digest.update(f"{name.as_posix()} {size}\n".encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_HASHED_BYTES))
+            stream.seek(max(stream.tell(), size - _HASHED_BYTES))
+            digest.update(stream.read())
+    return digest.hexdigest()
 
 
 def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types

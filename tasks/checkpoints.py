@@ -15,7 +15,7 @@ from data.errors import InputError
 from data.sample_esco import read_calibration_texts
 from data.schema import DocumentKind, sha256_json
 from data.store import Store, put_directory
-from llm2vec_core.base_models import adapter_content
+from llm2vec_core.base_models import base_content
 from llm2vec_core.checkpoint import (
     RECORD_NAME,
     CheckpointRecord,
@@ -111,12 +111,9 @@ def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
 
 
 def _base_identity(base_model: str) -> list[str]:
-    """What tells a base model from another: its name, an adapter's content, the age and size of a directory's files."""
-    if (adapter := adapter_content(base_model)) is not None:
-        return [base_model, adapter]
-    directory = Path(base_model).expanduser()
-    files = sorted(directory.iterdir()) if directory.is_dir() else []
-    return [base_model, *(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)]
+    """What tells a base model from another: its name, and the content of an adapter or a directory."""
+    content = base_content(base_model)
+    return [base_model] if content is None else [base_model, content]
 
 
 def find_trained_checkpoint(

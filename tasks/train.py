@@ -20,7 +20,7 @@ from data.judgments import Judgment, judgments_sha256, read_judgments, sample_ju
 from data.schema import KINDS, encoded_text, sha256_json
 from data.snapshot import latest_snapshot, open_snapshot
 from data.store import Store
-from llm2vec_core.base_models import adapter_content
+from llm2vec_core.base_models import base_content
 from llm2vec_core.training.settings import UNSUPERVISED_STAGES, Recipe, StepLog, TrainingTriple, read_curves
 from tasks.artifacts import progress
 from tasks.cards import write_model_card
@@ -210,10 +210,10 @@ def _triples(settings: Settings, pinned: dict[str, str]) -> list[TrainingTriple]
 
 def _recipe_key(settings: Settings, pinned: dict[str, str]) -> str:
     snapshots: dict[str, str] = {kind: pinned[kind] for kind in KINDS if kind in pinned}
-    return settings.train.key(snapshots, pinned.get(_JUDGMENTS), adapter_content(settings.train.base_model))
+    return settings.train.key(snapshots, pinned.get(_JUDGMENTS), base_content(settings.train.base_model))
 
 
-def _pin(store: Store, settings: Settings, pinned: dict[str, str], *, is_ablation: bool) -> None:
+def _pin(store: Store, settings: Settings, pinned: dict[str, str], *, is_ablation: bool = False) -> None:
     key = _pin_key(settings, is_ablation=is_ablation)
     content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.items())).encode()
     store.compare_and_swap(key, expected=store.read(key), content=content)

@@ -247,20 +247,20 @@ class Recipe(BaseModel):
         self,
         training_snapshots: dict[str, str],
         judgments_sha256: str | None = None,
-        adapter_sha256: str | None = None,
+        base_sha256: str | None = None,
     ) -> str:
         """``recipe_key``: hash of the recipe and of what it is trained on.
 
         Args:
             training_snapshots: Ids of the snapshots, by kind.
             judgments_sha256: Identity of the judgments; counts where the recipe has the supervised stage.
-            adapter_sha256: Content of the base model, where that is an adapter.
+            base_sha256: Content of the base model, where that is an adapter or a directory.
         """
         decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
         if judgments_sha256 is not None and "supervised" in self.stages:
             decisive["judgments"] = judgments_sha256
-        if adapter_sha256 is not None:
-            decisive["adapter"] = adapter_sha256
+        if base_sha256 is not None:
+            decisive["adapter"] = base_sha256  # as keys of adapters were made
         return _hash(decisive)
 
 

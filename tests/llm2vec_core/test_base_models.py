@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from llm2vec_core.architectures import base_attention
-from llm2vec_core.base_models import _BUNDLED, _BUNDLED_ADAPTERS, fetch_base_model
+from llm2vec_core.base_models import _BUNDLED, _BUNDLED_ADAPTERS, base_content, fetch_base_model
 from llm2vec_core.bidirectional import attention_overrides, measured_attention
 from llm2vec_core.checkpoint import write_checkpoint
 from llm2vec_core.encoder import Encoder
@@ -115,3 +115,17 @@ def test_an_adapter_that_ships_names_a_bundled_base_and_is_whole(name):
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert any(tensor.abs().max() > 0 for key, tensor in weights.items() if "lora_B" in key)
+
+
+def test_a_directory_is_known_by_its_weights(tmp_path):
+    """Trained further under its path it is another model; touched or described anew it is the same."""
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(3 << 20))
+    before = base_content(str(tmp_path))
+    (tmp_path / "README.md").write_text("described")
+    weights.touch()
+    assert base_content(str(tmp_path)) == before is not None
+    weights.write_bytes(bytes((3 << 20) - 1) + b"1")
+    assert base_content(str(tmp_path)) != before
+    assert base_content("bundled:smollm2-135m") is base_content("nobody/nothing") is None
