@@ -50,6 +50,11 @@ _WORD_INDEX = FTS(
 )
 _NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
+_CLAUSE = re.compile(
+    r"\b(?:(?:order|group)\s+by|having|limit|offset|union)\b(?!\s*(?:[=<>!]|in\b|is\b|like\b|between\b))", re.IGNORECASE
+)
+"""What may stand behind a condition in SQL, and is no column that is compared."""
+_OVER_ROWS = ("AggregateFunction", "WindowFunction")
 
 
 def table_schema(embedding_dim: int) -> pa.Schema:
@@ -355,8 +360,11 @@ class LanceTable:
     def _filtered(self, query: lancedb.query.LanceQueryBuilder, where: str | None) -> lancedb.query.LanceQueryBuilder:
         if where is None:
             return query
-        if ";" in _QUOTED.sub("", where):  # what follows it would be left out silently
+        unquoted = _QUOTED.sub("", where)
+        if ";" in unquoted:  # what follows it would be left out silently
             raise self._unusable(where, "it holds more than one statement")
+        if clause := _CLAUSE.search(unquoted):  # as would this
+            raise self._unusable(where, f"it goes on behind the condition, with {clause.group().upper()}")
         return query.where(where, prefilter=True)
 
     @contextlib.contextmanager
@@ -366,6 +374,9 @@ class LanceTable:
             with _table_errors(f"read table '{self._table.name}'"):
                 yield
         except (ValueError, StoreError) as error:
+            is_over_rows = any(sign in str(error) for sign in _OVER_ROWS)
+            if is_over_rows and where is not None:
+                raise self._unusable(where, "a condition is about one row; it counts or sums over rows") from error
             is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
             if where is None or not is_filter:
                 raise

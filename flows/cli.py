@@ -256,7 +256,7 @@ def search(
     mode: Annotated[
         Literal["hybrid", "dense", "lexical"], typer.Option("--mode", help="Which legs to use.")
     ] = "hybrid",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of documents.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of documents.")] = 10,
     where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each leg said.")] = False,
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,

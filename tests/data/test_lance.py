@@ -131,6 +131,9 @@ def test_a_pinned_table_does_not_see_what_comes_after_it(store, table):
         "source = 'board'); DROP TABLE jobs; --",
         "source LIKE",
         "SELECT 1",
+        "num_chars > 1 LIMIT 1",
+        "num_chars > 1 order by num_chars",
+        "count(*) > 1",
         "",
         " ",
         "1",
@@ -161,6 +164,7 @@ def test_a_filter_that_cannot_be_used_is_the_callers_mistake_and_changes_nothing
 
 def test_a_semicolon_inside_of_quotes_is_text(table):
     table.upsert([rows([1], source="a;b"), rows([2], source="it's; c")])
+    assert table.read(["num_chars"], where="source <> 'order by limit 1'").num_rows == 2
     assert table.read(["num_chars"], where="source = 'a;b'")["num_chars"].to_pylist() == [1]
     assert table.read(["num_chars"], where="source = 'it''s; c'")["num_chars"].to_pylist() == [2]
 
