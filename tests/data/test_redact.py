@@ -102,7 +102,7 @@ def test_labelled_names_of_scripts_without_capitals_go(name):
 
 
 def test_schema_org_fields_are_known():
-    result = redacted("x", phoneNumber="555 0199", postalCode="90210", streetAddress="Calle Mayor 5")
+    result = redacted("x", phoneNumber="555 0199", postalCode="90210", streetAddress="Long Lane 5")
     assert result.metadata == {"phoneNumber": "[PHONE_1]", "postalCode": "[ADDRESS_1]", "streetAddress": "[ADDRESS_2]"}
 
 
