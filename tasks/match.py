@@ -19,6 +19,9 @@ from tasks.search import served
 from tasks.settings import Settings
 from tasks.writing import lease_of
 
+_VERSION = 2
+"""Of how pairs are ranked; raised when matches of before would be ranked otherwise, so that none is carried over."""
+
 
 @task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
 def match_all(settings: Settings, *, run_id: str) -> MatchReport:
@@ -32,7 +35,8 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
     fence = lease_of(store, run_id).check
     tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
     weight = tuned.weight if tuned is not None else None
-    decisive = {**settings.match.model_dump(include={"top_k", "candidates", "rrf_k"}), "weight": weight}
+    chosen = settings.match.model_dump(include={"top_k", "candidates", "rrf_k"})
+    decisive = {**chosen, "weight": weight, "version": _VERSION}
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:

@@ -22,7 +22,7 @@ from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, evaluate_task
 from llm2vec_core.evaluation.stats import Estimate
 from llm2vec_core.evaluation.systems import System
 
-_VERSION = 3
+_VERSION = 4
 """Of what is kept; raised when an outcome of before no longer says what it should."""
 
 
