@@ -31,7 +31,7 @@ from data.sample_tasks import read_skill_pairs
 
 _SEED = 42
 _STEM_CHARS = 5
-_NEAR_MISSES = (2, 12)
+_FIRST_NEAR_MISS, _NEAR_MISSES_END = 2, 12
 """Places of the search for shared words that near misses are drawn from; the very first often mean the same."""
 _KEPT_WORDS = 4
 """Words that a text must have left without those that it shares with its anchor."""
@@ -133,10 +133,8 @@ def main(shared_data: Path, out_dir: Path) -> None:
 def _skills_reworded(rng: random.Random) -> list[Judgment]:
     named = [(_leading(first or second, rng), description) for first, second, description in skills()]
     names = [name for name, _ in named]
-    near = _near_misses(names, names, rng)
     rows = []
-    for number, (name, description) in enumerate(named):
-        other = near[number]
+    for (name, description), other in zip(named, _near_misses(names, names, rng), strict=True):
         if other is not None and named[other][0] != name:
             positive, negative = _reworded(description, name, rng), rng.choice(named[other])
             rows.append({"anchor": name, "positive": positive, "negatives": [negative]})
@@ -211,17 +209,16 @@ def _terms(path: Path) -> Iterator[Judgment]:
 
 
 def _near_misses(
-    anchors: Sequence[str], texts: Sequence[str], rng: random.Random, *, first: int | None = None
+    anchors: Sequence[str], texts: Sequence[str], rng: random.Random, *, first: int = _FIRST_NEAR_MISS
 ) -> list[int | None]:
     """For each anchor the number of a text that shares a word with it, or None."""
-    lowest, highest = (first if first is not None else _NEAR_MISSES[0]), _NEAR_MISSES[1]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
     asked = bm25s.tokenize(list(anchors), stopwords="en", show_progress=False)
-    numbers, scores = index.retrieve(asked, k=highest, show_progress=False)
+    numbers, scores = index.retrieve(asked, k=_NEAR_MISSES_END, show_progress=False)
     drawn: list[int | None] = []
     for row, found in zip(numbers, scores, strict=True):
-        near = [int(number) for number, score in zip(row[lowest:], found[lowest:], strict=True) if score > 0]
+        near = [int(number) for number, score in zip(row[first:], found[first:], strict=True) if score > 0]
         drawn.append(rng.choice(near) if near else None)
     return drawn
 

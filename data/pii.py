@@ -313,6 +313,7 @@ _HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
 _MAX_NAME_TOKENS = 4
 _MIN_LONE_CHARS = 3
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n])[\s\"'(*\u2022-]{0,8}\Z")
+_SENTENCE_START_CHARS = 9
 _PARTICLES = frozenset(
     {"van", "von", "de", "da", "del", "der", "den", "di", "la", "le", "bin", "ibn", "al", "el", "dos", "ter"}
 )
@@ -332,8 +333,8 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
             continue
         whole = r"[ ._,-]{1,3}".join(map(re.escape, parts))
         for match in re.finditer(rf"(?<![^\W_]){whole}(?![^\W_])", text, re.IGNORECASE):
-            if _is_named(match, text) if len(parts) == 1 else match.group()[0].isupper() or " " not in match.group():
-                yield Span(match.start(), match.end(), "name")  # "will mark" may be a promise, "will_mark" is none
+            if _names_one(match, text) if len(parts) == 1 else _names_several(match.group()):
+                yield Span(match.start(), match.end(), "name")
         lone = [part for part in parts if len(part) >= _MIN_LONE_CHARS and not _is_word(part)] if len(parts) > 1 else []
         for part in lone:
             for match in re.finditer(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", text, re.IGNORECASE):
@@ -341,13 +342,19 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
                     yield Span(match.start(), match.end(), "name")
 
 
-def _is_named(match: re.Match[str], text: str) -> bool:
+def _names_several(found: str) -> bool:
+    """Whether a name of several words is meant: "will mark" may be a promise, "Will Mark" and "will_mark" are none."""
+    return found[0].isupper() or " " not in found
+
+
+def _names_one(match: re.Match[str], text: str) -> bool:
     """Whether a name of one word is meant: "Grace" is, "grace" is not, nor "An" where a sentence begins."""
     found = match.group()
     if found[0].islower():
         return False
     is_word = len(found) < _MIN_LONE_CHARS or _is_word(found)
-    return not (is_word and _SENTENCE_START.search(text, 0, match.start()))
+    before = max(0, match.start() - _SENTENCE_START_CHARS)
+    return not (is_word and _SENTENCE_START.search(text, before, match.start()))
 
 
 def _labelled_names(text: str) -> Iterator[Span]:

@@ -86,18 +86,22 @@ def trained_from(name: str) -> str:
     adapter = _adapter_directory(name)
     if adapter is None:
         return name
-    base = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
-    if not base:
-        raise BaseModelError(
-            f"{adapter / _ADAPTER_CONFIG} names no base_model_name_or_path.",
-            hint="Name the model that it was trained on.",
-        )
-    return trained_from(base)
+    return trained_from(_base_of(adapter))
 
 
 def _adapter_directory(name: str) -> Path | None:
     directory = _BUNDLED_ADAPTERS.get(name) or Path(name).expanduser()
     return directory if (directory / _ADAPTER_CONFIG).is_file() else None
+
+
+def _base_of(adapter: Path) -> str:
+    base: str | None = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+    if not base:
+        raise BaseModelError(
+            f"{adapter / _ADAPTER_CONFIG} names no base_model_name_or_path.",
+            hint="Name the model that it was trained on.",
+        )
+    return base
 
 
 def _fetch_bundled(name: str, cache_dir: Path) -> Path:
@@ -147,8 +151,8 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
     merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
     if merged.is_dir():
         return merged
-    settings, stated = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()), adapter / _MODEL_CONFIG
-    base = fetch_base_model(settings["base_model_name_or_path"], cache_dir=cache_dir)
+    stated = adapter / _MODEL_CONFIG
+    base = fetch_base_model(_base_of(adapter), cache_dir=cache_dir)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
@@ -175,7 +179,9 @@ def _hash_adapter(adapter: Path) -> str:
 def _hash_directory(directory: Path) -> str:
     """Of names, sizes, beginnings and ends of the files: training changes all weights, and they take long to read."""
     digest = hashlib.sha256()
-    for path in sorted(path for suffix in _MODEL_SUFFIXES for path in directory.rglob(f"*{suffix}")):
+    for path in sorted(directory.rglob("*")):
+        if path.suffix not in _MODEL_SUFFIXES or not path.is_file():
+            continue
         name, size = path.relative_to(directory), path.stat().st_size
         if any(part.startswith(".") for part in name.parts):
             continue

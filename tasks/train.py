@@ -109,9 +109,8 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str, is_
     triples = _triples(settings, pinned)
     lease = lease_of(store, run_id)
     lease.check()
-    _pin(
-        store, settings, pinned, is_ablation=is_ablation
-    )  # before the first step: a killed run continues on what it began with
+    # Before the first step: a killed run continues on what it began with.
+    _pin(store, settings, pinned, is_ablation=is_ablation)
     work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
     begun = _begun(settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
