@@ -23,16 +23,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.generations import Pointer
-from data.lance import LanceTable, create_table, table_schema
-from data.matches import read_former_matches, write_matches
+from data.outputs.matches import read_former_matches, write_matches
 from data.schema import DocumentKind
-from data.store import LocalStore
-from llm2vec_core.bulk import nearest_both_ways
-from llm2vec_core.lexical import tokenize
-from llm2vec_core.peak import measure_peak_flops
-from tasks.bulk import plan_parts, read_sides
-from tasks.settings import MatchSettings
+from data.store.base import LocalStore
+from data.vectors.generations import Pointer
+from data.vectors.lance import LanceTable, create_table, table_schema
+from llm2vec_core.planning.peak import measure_peak_flops
+from llm2vec_core.ranking.bulk import nearest_both_ways
+from llm2vec_core.ranking.lexical import tokenize
+from tasks.run.settings import MatchSettings
+from tasks.stages.match_blocks import plan_parts, read_sides
 
 DIM = 384
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "corpora"

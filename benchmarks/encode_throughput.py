@@ -5,8 +5,8 @@ cut at 2,048 tokens: at 512 nearly all of them would have one length. The sides 
 sentence-transformers with its defaults, ``best_ratio`` over its best batch size; vectors must agree to 1e-5.
 ``bf16_ratio`` is what ``encode.precision = "bf16"`` adds, and ``bf16_cosine`` the lowest cosine of its vectors with
 those in fp32. ``shard_padding_waste`` is of the batches of a shard of 2,000 texts. ``gemm_share`` is the share of the
-measured fp32 matrix-product peak that our side uses in fp32 (FLOPs of a forward pass by ``llm2vec_core.plan``). The
-last line of stdout is one JSON object.
+measured fp32 matrix-product peak that our side uses in fp32 (FLOPs of a forward pass by
+``llm2vec_core.planning.plan``). The last line of stdout is one JSON object.
 
     python -m benchmarks.encode_throughput [--quick]
 """
@@ -28,11 +28,11 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
 from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
-from llm2vec_core.batching import padded_length, plan_batches
-from llm2vec_core.checkpoint import write_checkpoint
-from llm2vec_core.encoder import DEFAULT_TOKEN_BUDGET, Encoder
-from llm2vec_core.peak import measure_peak_flops
-from llm2vec_core.plan import Execution, count_architecture, flops_per_token
+from llm2vec_core.encoding.batching import padded_length, plan_batches
+from llm2vec_core.encoding.encoder import DEFAULT_TOKEN_BUDGET, Encoder
+from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.planning.peak import measure_peak_flops
+from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token
 
 RESUMES = Path(__file__).parents[2] / "shared" / "data" / "corpora" / "resumes_livecareer.jsonl"
 MAX_TOKENS = 2048

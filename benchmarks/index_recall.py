@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from data.lance import LanceTable, create_table, open_table, table_schema
-from data.store import LocalStore
-from data.vector_index import VectorIndexConfig, settle_table
+from data.store.base import LocalStore
+from data.vectors.lance import LanceTable, create_table, open_table, table_schema
+from data.vectors.vector_index import VectorIndexConfig, settle_table
 
 _DIM = 384
 _NUM_CLUSTERS = 500

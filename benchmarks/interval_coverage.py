@@ -1,7 +1,7 @@
 """How often the 95 % intervals cover the true score, and how p-values spread where there is no difference.
 
 Populations whose true score is known are drawn from again and again, and the intervals and tests of
-``llm2vec_core.evaluation.stats`` are asked about each sample. The last line of stdout is one JSON object.
+``llm2vec_core.evaluation.statistics.stats`` are asked about each sample. The last line of stdout is one JSON object.
 
     python -m benchmarks.interval_coverage [--quick]
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import kstest, norm
 
-from llm2vec_core.evaluation.observations import (
+from llm2vec_core.evaluation.statistics.observations import (
     AveragePrecision,
     Clustering,
     Correlation,
@@ -29,7 +29,7 @@ from llm2vec_core.evaluation.observations import (
     VMeasure,
     score_all,
 )
-from llm2vec_core.evaluation.stats import Estimate, compare_all, estimate
+from llm2vec_core.evaluation.statistics.stats import Estimate, compare_all, estimate
 
 Random = np.random.Generator
 Population = Callable[[Random], Observations]

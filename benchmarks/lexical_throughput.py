@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from llm2vec_core.fusion import top_k
-from llm2vec_core.lexical import LexicalIndex, ReferenceIndex
+from llm2vec_core.ranking.fusion import top_k
+from llm2vec_core.ranking.lexical import LexicalIndex, ReferenceIndex
 
 DOCUMENTS = 20_000
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from data.sample import read_sample_jobs, read_sample_resumes
-from llm2vec_core.base_models import fetch_base_model
+from data.sample.read import read_sample_jobs, read_sample_resumes
+from llm2vec_core.model.base_models import fetch_base_model
 
 BASE_MODEL = "bundled:smollm2-135m"
 

@@ -23,7 +23,7 @@ _EMBEDDING_DIM = 384
 
 def measure(num_documents: int) -> int:
     """Peak resident memory of this process over two nights, in bytes."""
-    from tasks.runs import peak_rss_bytes
+    from tasks.ledger.runs import peak_rss_bytes
 
     with tempfile.TemporaryDirectory() as folder:
         for changed in (0.0, 0.01):

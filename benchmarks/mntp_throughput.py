@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 
 from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from benchmarks.plan_accuracy import AliveBytes
-from llm2vec_core.bidirectional import switch_attention
-from llm2vec_core.lora import LoraSettings, cast_frozen_linears, lora_config
+from llm2vec_core.model.bidirectional import switch_attention
+from llm2vec_core.model.lora import LoraSettings, cast_frozen_linears, lora_config
 from llm2vec_core.training.loop import compile_blocks, example_order, trainer_arguments
 from llm2vec_core.training.mntp import MaskedChunks, MntpModel, mask_token_id, pack_chunks
 from llm2vec_core.training.settings import MntpSettings

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from data.clean import CleanConfig
-from data.digests import DigestIndex, first_of_each
-from data.generations import create_generation, promote, sync_table, verify_generation
-from data.lease import hold_lease
+from data.documents.clean import CleanConfig
+from data.documents.sources import SourceConfig
 from data.schema import KINDS, DocumentKind, encoded_text
-from data.shards import encoded_contents, write_shard
-from data.snapshot import build_snapshot, contents_of
-from data.sources import SourceConfig
-from data.store import LocalStore
+from data.snapshots.build import build_snapshot, contents_of
+from data.store.base import LocalStore
+from data.store.digests import DigestIndex, first_of_each
+from data.store.lease import hold_lease
+from data.vectors.generations import create_generation, promote, sync_table, verify_generation
+from data.vectors.shards import encoded_contents, write_shard
 
 if TYPE_CHECKING:
-    from llm2vec_core.encoder import Encoder
+    from llm2vec_core.encoding.encoder import Encoder
 
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "or") for c in "bdfgklmnprst"]
 WORDS_PER_DOCUMENT = (150, 250)
@@ -152,7 +152,7 @@ def two_layer_encoder(directory: Path, *, hidden_size: int) -> Encoder:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-    from llm2vec_core.encoder import Encoder
+    from llm2vec_core.encoding.encoder import Encoder
 
     vocabulary = {token: number for number, token in enumerate(["<pad>", "<eos>", "<unk>", "Posting", *WORDS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -24,8 +24,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks import machine
-from data.sample import read_sample_jobs, read_sample_resumes
-from tasks.settings import Settings
+from data.sample.read import read_sample_jobs, read_sample_resumes
+from tasks.run.settings import Settings
 
 SHARDS = 200
 QUICK_SHARDS = 40
@@ -53,8 +53,8 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
     from flows.embed import embed
     from flows.ingest import ingest
     from flows.request import RunRequest
-    from tasks.checkpoints import build_untrained
-    from tasks.embed import latest_snapshots, plan_shards
+    from tasks.encoders.checkpoints import build_untrained
+    from tasks.stages.embed import latest_snapshots, plan_shards
 
     overrides = {
         "train.base_model": str(machine.base_model_dir()),
@@ -116,9 +116,16 @@ def write_documents(path: Path, rows: Iterable[Mapping[str, object]], count: int
 
 def plain_embed(settings: Settings, fingerprint: str) -> None:
     """What the flow ``embed`` does, without Prefect."""
-    from data.lease import hold_lease
-    from tasks.embed import build_indexes, encode_shards, latest_snapshots, plan_shards, promote_tables, update_table
-    from tasks.writing import new_run_id
+    from data.store.lease import hold_lease
+    from tasks.run.writing import new_run_id
+    from tasks.stages.embed import (
+        build_indexes,
+        encode_shards,
+        latest_snapshots,
+        plan_shards,
+        promote_tables,
+        update_table,
+    )
 
     store = settings.store()
     run_id = new_run_id()

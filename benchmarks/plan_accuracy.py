@@ -1,4 +1,4 @@
-"""How near the formulas of ``llm2vec_core.plan`` are to what a forward pass and an MNTP step really take.
+"""How near the formulas of ``llm2vec_core.planning.plan`` are to what a forward pass and an MNTP step really take.
 
 A decoder with the weights of chance is trained for one step on the CPU, with the project's own MNTP model. FLOPs are
 counted by torch's counter; memory is what autograd keeps for the backward pass, and the peak of everything alive at
@@ -25,9 +25,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llm2vec_core.bidirectional import switch_attention
-from llm2vec_core.lora import LoraSettings, cast_frozen_linears, lora_config
-from llm2vec_core.plan import (
+from llm2vec_core.model.bidirectional import switch_attention
+from llm2vec_core.model.lora import LoraSettings, cast_frozen_linears, lora_config
+from llm2vec_core.planning.plan import (
     Execution,
     count_adapter,
     count_architecture,

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data.names import name_groups
-from data.pii import PiiType
-from data.redact import PII_TYPES, RedactConfig, Redactor
+from data.redaction.names import name_groups
+from data.redaction.pii import PiiType
+from data.redaction.redact import PII_TYPES, RedactConfig, Redactor
 
 FORMATS = ("header", "prose", "table", "json", "ocr", "international", "signature", "key_value")
 DECOYS = (

@@ -26,8 +26,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llm2vec_core.checkpoint import write_checkpoint
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
+from llm2vec_core.model.checkpoint import write_checkpoint
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden" / "llm2vec_reference"
 REFERENCE = "llm2vec==0.2.3"

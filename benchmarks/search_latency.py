@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.bulk_match import build_table, unit_vectors
 from benchmarks.lexical_throughput import zipf_texts
-from data.store import LocalStore
-from data.vector_index import VectorIndexConfig, index_vectors
-from llm2vec_core.fusion import top_k
-from llm2vec_core.hybrid import fuse_legs
+from data.store.base import LocalStore
+from data.vectors.vector_index import VectorIndexConfig, index_vectors
+from llm2vec_core.ranking.fusion import top_k
+from llm2vec_core.ranking.hybrid import fuse_legs
 
 CANDIDATES = 100
 COLUMNS = ["doc_id", "source", "source_id", "title", "words"]

@@ -23,7 +23,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import TrainerCallback
 
 from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
-from llm2vec_core.lora import lora_config
+from llm2vec_core.model.lora import lora_config
 from llm2vec_core.training.loop import contrastive_encoder
 from llm2vec_core.training.settings import SimcseSettings, StepLog
 from llm2vec_core.training.simcse import split_sentences, train_simcse

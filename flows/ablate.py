@@ -6,10 +6,10 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.ablate import ablation_names, ablation_settings
-from tasks.evaluate import evaluate_named
-from tasks.refs import EvaluateReport
-from tasks.train import pin_training_data, train_recipe
+from tasks.run.reports import EvaluateReport
+from tasks.stages.ablate import ablation_names, ablation_settings
+from tasks.stages.evaluate import evaluate_named
+from tasks.stages.train import pin_training_data, train_recipe
 
 
 @flow(name="ablate", flow_run_name=run_name)

@@ -18,7 +18,7 @@ from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState,
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tasks.events import GATE_REFUSED
+from tasks.ui.events import GATE_REFUSED
 
 _WEBHOOK_BLOCK = "llm2vec-alerts"
 _FLOW_RUN = "prefect.flow-run"

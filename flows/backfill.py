@@ -7,10 +7,10 @@ from prefect import flow
 from flows.embed import embed
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.backfill import BackfillRequest, begin_backfill, end_backfill
-from tasks.embed import latest_snapshots
-from tasks.refs import EmbedReport
-from tasks.search import served
+from tasks.queries.search import served
+from tasks.run.reports import EmbedReport
+from tasks.stages.backfill import BackfillRequest, begin_backfill, end_backfill
+from tasks.stages.embed import latest_snapshots
 
 
 @flow(name="backfill", flow_run_name=run_name)

@@ -30,14 +30,14 @@ from typer.exceptions import TyperException
 
 import data.errors
 import llm2vec_core.errors
-from data.credentials import mask_credentials
+from data.store.credentials import mask_credentials
 from flows.request import Profile, RunRequest
-from tasks.console import STDERR
-from tasks.settings import SettingsError, make_source
+from tasks.run.settings import SettingsError, make_source
+from tasks.ui.console import STDERR
 
 if TYPE_CHECKING:
     from llm2vec_core.serving.record import Format
-    from tasks.refs import EvaluateReport
+    from tasks.run.reports import EvaluateReport
 
 app = typer.Typer(
     name="l2v",
@@ -239,8 +239,8 @@ def embed(
     request = call.request({"encode.engine": engine} if engine else {})
     _prepare_prefect(request)
     from flows.embed import embed as embed_flow
-    from tasks.checkpoints import find_checkpoint
-    from tasks.search import served
+    from tasks.encoders.checkpoints import find_checkpoint
+    from tasks.queries.search import served
 
     store = request.settings().store()
     fingerprint = find_checkpoint(store, checkpoint).fingerprint if checkpoint else served(store).checkpoint
@@ -262,7 +262,7 @@ def search(
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
 ) -> None:
     """Search what is served."""
-    from tasks.search import search as search_served
+    from tasks.queries.search import search as search_served
 
     settings = call.request().settings()
     kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
@@ -293,8 +293,8 @@ def explain(
     ] = None,
 ) -> None:
     """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
-    from tasks.explain import explain as explain_pair
-    from tasks.explain import explanation_page, explanation_tables
+    from tasks.queries.explain import explain as explain_pair
+    from tasks.queries.explain import explanation_page, explanation_tables
 
     settings = call.request().settings()
     explanations = [explain_pair(settings, job=job, resume=each, checkpoint=checkpoint) for each in resume]
@@ -381,7 +381,7 @@ def ablate(
 
 def _show_evaluation(call: _Call, request: RunRequest, report: EvaluateReport) -> None:
     """Scores of an evaluation, and where its report is."""
-    from tasks.reports import report_location
+    from tasks.encoders.evaluation_reports import report_location
 
     path = report_location(request.settings().store(), report.report, "html")
     if call.as_json:
@@ -400,7 +400,7 @@ def _evaluation_overrides(
     tasks_dirs: list[Path] | None, benchmarks: list[str] | None, tasks: list[str] | None, max_items: int | None
 ) -> dict[str, Any]:
     """Settings that the options of an evaluation ask for; where tasks are named by place, only those places count."""
-    from data.sample_tasks import SAMPLE_TASKS
+    from data.sample.eval_tasks import SAMPLE_TASKS
 
     overrides: dict[str, Any] = {}
     if tasks_dirs or benchmarks:
@@ -460,7 +460,7 @@ def backfill(
     request = call.request(_writing_overrides(None, wait))
     _prepare_prefect(request)
     from flows.backfill import backfill as backfill_flow
-    from tasks.backfill import BackfillRequest
+    from tasks.stages.backfill import BackfillRequest
 
     meant = BackfillRequest(
         since=since.date() if since else None,
@@ -485,7 +485,7 @@ def erase(
     ] = False,
 ) -> None:
     """Remove a person's documents from everything at rest, and prove it."""
-    from tasks.erase import erase as erase_documents
+    from tasks.queries.erase import erase as erase_documents
 
     report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)
     _show(report.model_dump(), as_json=call.as_json, title=report.sentence())
@@ -508,7 +508,7 @@ def convert(
 ) -> None:
     """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
     from llm2vec_core.serving.record import describe
-    from tasks.serving import convert_encoder
+    from tasks.queries.convert import convert_encoder
 
     chosen: dict[Format, bool] = {"onnx": onnx, "gguf": gguf}
     formats = [name for name, is_chosen in chosen.items() if is_chosen]
@@ -528,7 +528,7 @@ def prove(
 ) -> None:
     """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
     from llm2vec_core.serving.record import describe
-    from tasks.serving import prove_server
+    from tasks.queries.convert import prove_server
 
     call.request()
     proof = prove_server(directory, url=url, runtime=runtime)
@@ -570,7 +570,7 @@ def plan(
     price: Annotated[float | None, typer.Option("--price", min=0, help="Price of an hour of the GPU.")] = None,
 ) -> None:
     """Say what training and embedding will take, from the base model's configuration alone."""
-    from llm2vec_core.plan import plan_recipe, render_plan
+    from llm2vec_core.planning.plan import plan_recipe, render_plan
 
     settings = call.request({"train.base_model": base_model} if base_model else {}).settings()
     recipe = settings.train
@@ -593,8 +593,8 @@ def plan(
 @_command(app)
 def status(call: _Call) -> None:
     """Show what is served, how fresh it is, what the last night did, and what needs a look."""
-    from tasks.status import status as read_status
-    from tasks.status import status_rows
+    from tasks.queries.status import status as read_status
+    from tasks.queries.status import status_rows
 
     state = read_status(call.request().settings())
     if call.as_json:
@@ -609,8 +609,8 @@ def trace(
     doc_id: Annotated[str, typer.Option("--doc-id", help="Id of the document: 32 hex digits.")],
 ) -> None:
     """Follow a served document back to run, checkpoint, training data, report and source."""
-    from tasks.trace import trace as trace_document
-    from tasks.trace import trace_rows
+    from tasks.queries.trace import trace as trace_document
+    from tasks.queries.trace import trace_rows
 
     found = trace_document(call.request().settings(), doc_id)
     if call.as_json:
@@ -649,7 +649,7 @@ def automations(
 @_command(generations_app, "list")
 def list_generations(call: _Call) -> None:
     """List generations, oldest first."""
-    from tasks.status import generations
+    from tasks.queries.status import generations
 
     found = generations(call.request().settings())
     if call.as_json:
@@ -668,7 +668,7 @@ def promote_generation(
     generation: Annotated[str, typer.Argument(help="Name of the generation.")],
 ) -> None:
     """Serve a generation as it was served last."""
-    from tasks.serve import promote
+    from tasks.queries.promotion import promote
 
     pointer = promote(call.request().settings(), generation)
     _show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")
@@ -677,7 +677,7 @@ def promote_generation(
 @_command(generations_app, "rollback")
 def rollback_generation(call: _Call) -> None:
     """Serve what was served before."""
-    from tasks.serve import rollback
+    from tasks.queries.promotion import rollback
 
     pointer = rollback(call.request().settings())
     _show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")

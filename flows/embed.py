@@ -9,8 +9,9 @@ from prefect import flow
 from flows.encode import encode_together
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.artifacts import publish_table
-from tasks.embed import (
+from tasks.ledger.usage import embed_usage
+from tasks.run.reports import EmbedReport
+from tasks.stages.embed import (
     build_indexes,
     encode_shards,
     latest_snapshots,
@@ -18,8 +19,7 @@ from tasks.embed import (
     promote_tables,
     update_table,
 )
-from tasks.refs import EmbedReport
-from tasks.usage import embed_usage
+from tasks.ui.artifacts import publish_table
 
 
 @flow(name="embed", flow_run_name=run_name)

@@ -17,11 +17,11 @@ from prefect.runtime import flow_run
 from data.errors import InputError
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.embed import encode_shards
-from tasks.encoding import ShardPlan, ShardReport
-from tasks.settings import Settings
-from tasks.sharing import keep_report, kept_reports, offer_plans, take_plans
-from tasks.writing import lease_of
+from tasks.run.settings import Settings
+from tasks.run.writing import lease_of
+from tasks.stages.embed import encode_shards
+from tasks.workers.claims import keep_report, kept_reports, offer_plans, take_plans
+from tasks.workers.shards import ShardPlan, ShardReport
 
 logger = logging.getLogger(__name__)
 

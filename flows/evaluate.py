@@ -7,10 +7,10 @@ from prefect import flow
 from data.errors import GateRefusedError, InputError
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.evaluate import SERVED, evaluate_named, evaluate_recipe
-from tasks.refs import CheckpointRef, EvaluateReport
-from tasks.reports import report_location
-from tasks.train import build_base, find_trained, find_unsupervised
+from tasks.encoders.evaluation_reports import report_location
+from tasks.run.reports import CheckpointRef, EvaluateReport
+from tasks.stages.evaluate import SERVED, evaluate_named, evaluate_recipe
+from tasks.stages.train import build_base, find_trained, find_unsupervised
 
 
 @flow(name="evaluate", flow_run_name=run_name)

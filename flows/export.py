@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.export import export_all
-from tasks.refs import ExportReport
+from tasks.run.reports import ExportReport
+from tasks.stages.export import export_all
 
 
 @flow(name="export", flow_run_name=run_name)

@@ -6,7 +6,7 @@ from prefect import flow
 
 from data.errors import DataError
 from flows.request import RunRequest
-from tasks.status import alerts
+from tasks.queries.status import alerts
 
 
 class StaleError(DataError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prefect import flow
 
+from data.documents.sources import SourceConfig
 from data.schema import KINDS, DocumentKind
-from data.sources import SourceConfig
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.artifacts import publish_table
-from tasks.ingest import ingest_kind
-from tasks.refs import IngestReport
+from tasks.run.reports import IngestReport
+from tasks.stages.ingest import ingest_kind
+from tasks.ui.artifacts import publish_table
 
 
 @flow(name="ingest", flow_run_name=run_name)

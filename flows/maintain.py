@@ -9,9 +9,9 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.artifacts import publish_table
-from tasks.maintain import STEPS, maintain_step
-from tasks.refs import MaintainReport
+from tasks.run.reports import MaintainReport
+from tasks.stages.maintain import STEPS, maintain_step
+from tasks.ui.artifacts import publish_table
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.match import match_all
-from tasks.refs import MatchReport
+from tasks.run.reports import MatchReport
+from tasks.stages.match import match_all
 
 
 @flow(name="match", flow_run_name=run_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.runtime import flow_run
 
 from flows.request import RunRequest
-from tasks.writing import utc_now
+from tasks.run.writing import utc_now
 
 
 def run_name() -> str:

@@ -15,12 +15,12 @@ from flows.ingest import ingest
 from flows.match import match
 from flows.names import run_name
 from flows.request import RunRequest
-from flows.stages import run_stage
 from flows.train import train
-from tasks.artifacts import publish_markdown
-from tasks.audit import audit_served, latest_audit
-from tasks.events import emit_refusal
-from tasks.refs import (
+from flows.workers import run_stage
+from tasks.encoders.evaluation_reports import report_location
+from tasks.ledger.runs import peak_rss_bytes, usage_of
+from tasks.ledger.usage import Cost, estimate_cost
+from tasks.run.reports import (
     AuditReport,
     EmbedReport,
     EvaluateReport,
@@ -30,10 +30,10 @@ from tasks.refs import (
     StageReport,
     TrainReport,
 )
-from tasks.reports import report_location
-from tasks.runs import peak_rss_bytes, usage_of
-from tasks.settings import Settings
-from tasks.usage import Cost, estimate_cost
+from tasks.run.settings import Settings
+from tasks.stages.audit import audit_served, latest_audit
+from tasks.ui.artifacts import publish_markdown
+from tasks.ui.events import emit_refusal
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.settings import Settings, load_settings
+from tasks.run.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from tasks.runs import Run
+    from tasks.ledger.runs import Run
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 
@@ -43,7 +43,7 @@ class RunRequest(BaseModel):
     @contextmanager
     def recorded(self, flow: str) -> Iterator[Run]:
         """A run of ``flow`` with these settings, under the lease and in the ledger; see :func:`recorded_run`."""
-        from tasks.runs import recorded_run  # loads LanceDB, which the command line does not need
+        from tasks.ledger.runs import recorded_run  # loads LanceDB, which the command line does not need
 
         parameters = self.model_dump(mode="json", exclude={"parent_run"})
         with recorded_run(self.settings(), flow=flow, parent=self.parent_run, parameters=parameters) as run:

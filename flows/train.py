@@ -6,8 +6,8 @@ from prefect import flow
 
 from flows.names import run_name
 from flows.request import RunRequest
-from tasks.refs import TrainReport
-from tasks.train import pin_training_data, train_recipe
+from tasks.run.reports import TrainReport
+from tasks.stages.train import pin_training_data, train_recipe
 
 
 @flow(name="train", flow_run_name=run_name)

@@ -18,9 +18,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm2vec_core.errors import CoreError
-from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
+from llm2vec_core.evaluation.tasks.folders import EvalTaskType
 
 MTEB_56: dict[EvalTaskType, tuple[str, ...]] = {
     "Retrieval": (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm2vec_core.evaluation.eval_tasks import EvalTaskType
 from llm2vec_core.evaluation.systems import SystemMode, SystemTraits
+from llm2vec_core.evaluation.tasks.folders import EvalTaskType
 
 ALL_SCOPE = "all"
 """Scope of every sentence-level task; the other scopes are categories and names of tasks."""

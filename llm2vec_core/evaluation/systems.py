@@ -1,7 +1,7 @@
 """What can be scored: an encoder, BM25, or both fused.
 
 Belongs here: the names and identities of systems, and which tasks they can do. Does not belong here: how mteb talks to
-them (``mteb_models``), where encoders come from (``llm2vec_core.encoder``).
+them (``mteb_models``), where encoders come from (``llm2vec_core.encoding.encoder``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.evaluation.encode_once import EncodeOnce
-from llm2vec_core.evaluation.eval_tasks import EvalTaskType
-from llm2vec_core.fusion import RRF_K
-from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
+from llm2vec_core.evaluation.tasks.folders import EvalTaskType
+from llm2vec_core.model.modes import Attention, PoolingMode
+from llm2vec_core.ranking.fusion import RRF_K
 
 if TYPE_CHECKING:
-    from llm2vec_core.reranking import Reranking
+    from llm2vec_core.ranking.reranking import Reranking
 
 SystemMode = Literal["dense", "lexical", "hybrid", "tuned", "reranked"]
 

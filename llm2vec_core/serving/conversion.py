@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError, ParityError
-from llm2vec_core.pooling import pooling_position
+from llm2vec_core.model.pooling import pooling_position
 from llm2vec_core.serving.gguf_file import require_llama, write_gguf
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
 from llm2vec_core.serving.parity import PROBE_NAME, Precision, Probe, build_probe

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.modes import Attention
+from llm2vec_core.model.modes import Attention
 from llm2vec_core.serving.parity import Precision
 
 _FILE_NAME = "encoder.gguf"

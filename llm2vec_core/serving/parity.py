@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
-    from llm2vec_core.encoder import Encoder
+    from llm2vec_core.encoding.encoder import Encoder
 
 Precision = Literal["float32", "float16"]
 

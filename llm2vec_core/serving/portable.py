@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llm2vec_core.architectures import is_encoder_only
-from llm2vec_core.bidirectional import attention_overrides
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError
-from llm2vec_core.modes import Attention
+from llm2vec_core.model.architectures import is_encoder_only
+from llm2vec_core.model.bidirectional import attention_overrides
+from llm2vec_core.model.modes import Attention
 from llm2vec_core.serving.parity import Precision
 
 _POOLING_FLAGS = {

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict
 
-from llm2vec_core.modes import Attention
+from llm2vec_core.model.modes import Attention
 from llm2vec_core.serving.parity import LIMITS, Agreement, Precision, Probe, compare, read_beside
 
 Format = Literal["onnx", "gguf"]

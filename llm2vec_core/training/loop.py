@@ -33,7 +33,8 @@ from transformers import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from llm2vec_core.architectures import (
+from llm2vec_core.errors import TrainingError
+from llm2vec_core.model.architectures import (
     apply_attention,
     attention_dropout_overrides,
     is_encoder_only,
@@ -44,10 +45,9 @@ from llm2vec_core.architectures import (
     state_width,
     text_transformer,
 )
-from llm2vec_core.errors import TrainingError
-from llm2vec_core.lora import cast_frozen_linears, lora_config, merge_adapter
-from llm2vec_core.modes import Attention, PoolingMode
-from llm2vec_core.pooling import pooling_module
+from llm2vec_core.model.lora import cast_frozen_linears, lora_config, merge_adapter
+from llm2vec_core.model.modes import Attention, PoolingMode
+from llm2vec_core.model.pooling import pooling_module
 from llm2vec_core.training.settings import OnStep, Stage, StageCurve, StageSettings, StepLog
 
 logger = logging.getLogger(__name__)

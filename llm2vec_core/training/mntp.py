@@ -22,11 +22,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from llm2vec_core.architectures import holds_encoder_only, prepare_padding, require_positions
-from llm2vec_core.bidirectional import switch_attention
 from llm2vec_core.errors import BaseModelError
-from llm2vec_core.lora import cast_frozen_linears, lora_config
-from llm2vec_core.modes import Attention
+from llm2vec_core.model.architectures import holds_encoder_only, prepare_padding, require_positions
+from llm2vec_core.model.bidirectional import switch_attention
+from llm2vec_core.model.lora import cast_frozen_linears, lora_config
+from llm2vec_core.model.modes import Attention
 from llm2vec_core.training.loop import (
     compile_blocks,
     example_order,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from llm2vec_core.architectures import transformer_directory
-from llm2vec_core.base_models import fetch_base_model
-from llm2vec_core.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
 from llm2vec_core.errors import TrainingError
+from llm2vec_core.model.architectures import transformer_directory
+from llm2vec_core.model.base_models import fetch_base_model
+from llm2vec_core.model.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
 from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.settings import (
     OnStep,

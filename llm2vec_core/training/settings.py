@@ -14,9 +14,9 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from llm2vec_core.checkpoint import CURVES_NAME
-from llm2vec_core.lora import LoraSettings
-from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.model.checkpoint import CURVES_NAME
+from llm2vec_core.model.lora import LoraSettings
+from llm2vec_core.model.modes import Attention, PoolingMode
 
 Stage = Literal["mntp", "simcse", "supervised"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -19,7 +19,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
 
-from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.model.modes import Attention, PoolingMode
 from llm2vec_core.training.loop import (
     add_adapter,
     contrastive_encoder,

@@ -39,7 +39,7 @@ from sentence_transformers.util import mine_hard_negatives
 from torch.utils.data import BatchSampler, ConcatDataset
 
 from llm2vec_core.errors import InputError, TrainingError
-from llm2vec_core.modes import Attention, PoolingMode
+from llm2vec_core.model.modes import Attention, PoolingMode
 from llm2vec_core.training.loop import (
     add_adapter,
     contrastive_encoder,

@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-INTERACTIVE = ("flows.cli", "tasks.search", "tasks.explain", "tasks.status", "tasks.serve", "tasks.erase")
+INTERACTIVE = (
+    "flows.cli",
+    "tasks.queries.search",
+    "tasks.queries.explain",
+    "tasks.queries.status",
+    "tasks.queries.promotion",
+    "tasks.queries.erase",
+)
 
 
 def modules_of(package: str) -> list[str]:

@@ -11,12 +11,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from data.clean import CleanConfig
-from data.digests import unpack_digests
-from data.shards import encoded_contents, write_shard
-from data.snapshot import build_snapshot
-from data.sources import SourceConfig
-from data.store import LocalStore
+from data.documents.clean import CleanConfig
+from data.documents.sources import SourceConfig
+from data.snapshots.build import build_snapshot
+from data.store.base import LocalStore
+from data.store.digests import unpack_digests
+from data.vectors.shards import encoded_contents, write_shard
 
 DIM = 8
 

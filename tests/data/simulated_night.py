@@ -16,18 +16,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.clean import CleanConfig
-from data.digests import DigestIndex, first_of_each, pack_digests
-from data.export import ExportTable, publish_export
-from data.export_schemas import EXPORT_SCHEMAS
-from data.generations import create_generation, pointer_history, promote, read_pointer, sync_table, verify_generation
-from data.lance import open_table
-from data.lease import hold_lease
+from data.documents.clean import CleanConfig
+from data.documents.sources import SourceConfig
+from data.outputs.export import ExportTable, publish_export
+from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.schema import KINDS, TABLE_OF_KIND
-from data.shards import encoded_contents, list_shards, write_shard
-from data.snapshot import ShrinkConfig, build_snapshot, contents_of
-from data.sources import SourceConfig
-from data.store import LocalStore
+from data.snapshots.build import ShrinkConfig, build_snapshot, contents_of
+from data.store.base import LocalStore
+from data.store.digests import DigestIndex, first_of_each, pack_digests
+from data.store.lease import hold_lease
+from data.vectors.generations import (
+    create_generation,
+    pointer_history,
+    promote,
+    read_pointer,
+    sync_table,
+    verify_generation,
+)
+from data.vectors.lance import open_table
+from data.vectors.shards import encoded_contents, list_shards, write_shard
 
 DIM = 8
 SHARD_SIZE = 5

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from data.errors import DataError, StoreError
-from data.generations import read_pointer
-from data.store import LocalStore
+from data.store.base import LocalStore
+from data.vectors.generations import read_pointer
 
 SCRIPT = Path(__file__).with_name("simulated_night.py")
 BEFORE = {f"j{number}": (f"text {number}", "Oslo") for number in range(12)}
@@ -156,6 +156,6 @@ def test_a_clock_that_was_moved_back_changes_nothing(simulated, start, whole, tm
             return real.now(zone).replace(year=2001)
 
     monkeypatch.setattr(simulated, "datetime", Earlier)
-    monkeypatch.setattr("data.lease.time.time", lambda: 1e9)
+    monkeypatch.setattr("data.store.lease.time.time", lambda: 1e9)
     simulated.run_night(store, folder / "feeds", run_id="night-2")
     assert simulated.state(store) == whole[0]

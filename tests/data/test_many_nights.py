@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import DataError
-from data.generations import read_pointer, rollback
-from data.lease import hold_lease
-from data.maintenance import (
+from data.outputs.maintenance import (
     compact_served,
     remove_generations,
     remove_leftovers,
@@ -23,9 +21,11 @@ from data.maintenance import (
     remove_snapshots,
     what_to_keep,
 )
-from data.retention import RetentionConfig
-from data.store import LocalStore
-from data.vector_index import VectorIndexConfig
+from data.outputs.retention import RetentionConfig
+from data.store.base import LocalStore
+from data.store.lease import hold_lease
+from data.vectors.generations import read_pointer, rollback
+from data.vectors.vector_index import VectorIndexConfig
 
 FIRST, SECOND = "1" * 64, "2" * 64
 POLICY = RetentionConfig(keep_served=3, keep_results=2, keep_runs=5, grace_hours=0, compact_from=6)
@@ -44,7 +44,7 @@ def maintain(store, policy=POLICY):
 @pytest.fixture(autouse=True)
 def close_nights(monkeypatch):
     """Nights follow each other within a second, so that their versions can be told apart only by less than that."""
-    monkeypatch.setattr("data.maintenance._AGE_MARGIN", timedelta(seconds=0.3))
+    monkeypatch.setattr("data.outputs.maintenance._AGE_MARGIN", timedelta(seconds=0.3))
 
 
 def change(rng, documents, night):

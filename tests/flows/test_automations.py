@@ -12,7 +12,7 @@ from flows.automations import AutomationSettings, apply_automations
 from flows.freshness import StaleError, freshness
 from flows.nightly import nightly
 from flows.request import RunRequest
-from tasks.events import emit_refusal
+from tasks.ui.events import emit_refusal
 from tests.integration.servers import wait_for
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.generations import read_pointer
-from data.scan import Needles, scan_store
-from data.store import open_store
+from data.erasure.scan import Needles, scan_store
+from data.store.base import open_store
+from data.vectors.generations import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from data.generations import read_pointer
-from data.lease import hold_lease
-from data.store import LocalStore
+from data.store.base import LocalStore
+from data.store.lease import hold_lease
+from data.vectors.generations import read_pointer
 from flows import cli
 from flows.cli import run
 
@@ -349,7 +349,7 @@ class TestEvaluate:
 
     def test_a_benchmark_out_of_reach_says_what_is_missing(self, capsys, small_night, monkeypatch):
         cache = small_night.folder / "cache"
-        monkeypatch.setattr("llm2vec_core.evaluation.benchmarks._hub_answers", lambda dataset: False)
+        monkeypatch.setattr("llm2vec_core.evaluation.tasks.benchmarks._hub_answers", lambda dataset: False)
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
         asked = ("--checkpoint", "bm25", "--benchmark", "MTEB(eng, v2)")
         code, result = self.evaluate(capsys, small_night, *asked)

@@ -18,8 +18,8 @@ from flows.automations import AutomationSettings, build_automations
 from flows.freshness import StaleError, freshness
 from flows.names import run_name
 from flows.request import RunRequest
-from llm2vec_core.plan import plan_recipe
-from tasks.status import Alert
+from llm2vec_core.planning.plan import plan_recipe
+from tasks.queries.status import Alert
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "prefect.yaml").read_text())

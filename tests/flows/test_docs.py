@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from data.judgments import read_judgments
+from data.documents.judgments import read_judgments
 from flows.cli import app
 from flows.request import PROFILES_DIR
-from llm2vec_core.evaluation.eval_tasks import discover_eval_tasks, load_eval_task
-from tasks.settings import load_settings
+from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
+from tasks.run.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

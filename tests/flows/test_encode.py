@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from data.errors import InputError
-from data.lease import hold_lease
+from data.store.lease import hold_lease
 from flows import encode as module
 from flows.request import RunRequest
-from tasks.encoding import ShardPlan, ShardReport
-from tasks.sharing import keep_report, take_plans
+from tasks.workers.claims import keep_report, take_plans
+from tasks.workers.shards import ShardPlan, ShardReport
 
 PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 5)]) for number in range(6)]
 

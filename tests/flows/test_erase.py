@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from data.generations import read_pointer
-from data.scan import Needles, scan_tree
-from data.snapshot import latest_snapshot
-from data.store import LocalStore
+from data.erasure.scan import Needles, scan_tree
+from data.snapshots.build import latest_snapshot
+from data.store.base import LocalStore
+from data.vectors.generations import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 

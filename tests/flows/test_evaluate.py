@@ -10,20 +10,20 @@ import pytest
 from huggingface_hub import ModelCard
 
 from data.errors import GateRefusedError, InputError
-from data.generations import read_pointer
-from data.store import LocalStore
+from data.store.base import LocalStore
+from data.vectors.generations import read_pointer
 from flows.ablate import ablate
 from flows.cli import run
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.train import train
-from llm2vec_core.checkpoint import fingerprint, read_record
+from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, evaluate_task
 from llm2vec_core.evaluation.report import Decision
-from llm2vec_core.evaluation.scoring import Outcome, ScorableTask, evaluate_task
-from llm2vec_core.evaluation.stats import NUM_RESAMPLES, Estimate
+from llm2vec_core.evaluation.statistics.stats import NUM_RESAMPLES, Estimate
 from llm2vec_core.evaluation.systems import System
-from tasks.search import search
+from llm2vec_core.model.checkpoint import fingerprint, read_record
+from tasks.queries.search import search
 
 NEW_ENCODERS = {"train.simcse.steps": 3, "evaluate.base_pooling": "mean"}
 """A recipe that shares no encoder with the first night's: whichever was served, it has to be defended."""
@@ -60,7 +60,7 @@ def test_a_killed_evaluation_goes_on_and_cards_get_their_scores(small_night, mon
         return evaluate_task(system, eval_task)
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
-        patched.setattr("tasks.outcomes.evaluate_task", killed)
+        patched.setattr("tasks.encoders.outcomes.evaluate_task", killed)
         evaluate(small_night.request)
     assert scored == ["BM25", "base, before training"]
     assert not has_scores(directory)
@@ -90,8 +90,8 @@ def test_a_recipe_s_own_base_is_defended_too_when_it_is_served(served_night, mon
         judged.append((candidate[0], incumbent[0]))
         return Decision(served=incumbent[0], reason="worse in Retrieval")
 
-    monkeypatch.setattr("tasks.evaluate.choose_encoder", prefer_the_trained)
-    monkeypatch.setattr("tasks.evaluate.defend", refuse)
+    monkeypatch.setattr("tasks.stages.evaluate.choose_encoder", prefer_the_trained)
+    monkeypatch.setattr("tasks.stages.evaluate.defend", refuse)
     report = evaluate(served_night.request)
     assert judged == [("LLM2Vec, unsupervised", "base, before training")]
     assert (report.served, report.refused) == (pointer.checkpoint, True)
@@ -138,7 +138,7 @@ class TestByName:
             is_candidate = system.traits is not None and system.traits.pooling_mode == "last"
             return scoring(gain[eval_task.type] if is_candidate else 40.0)(system, eval_task)
 
-        monkeypatch.setattr("tasks.outcomes.evaluate_task", mixed)
+        monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", mixed)
         names = {"checkpoints": [f"{base}+last"], "against": f"{base}+mean"}
         with pytest.raises(GateRefusedError, match=r"worse than .* in STS, by more than 1 points") as caught:
             evaluate(served_night.request, **names, gate=True)
@@ -157,7 +157,7 @@ class TestNights:
         jobs = served_night.read(served_night.jobs)
         jobs["j9"] = {"title": "Welder", "description": "Welds pipes in a shipyard by the sea."}
         served_night.write(served_night.jobs, jobs)
-        monkeypatch.setattr("tasks.outcomes.evaluate_task", scoring(0.0))
+        monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", scoring(0.0))
 
         code = run(["nightly", *overrides, *config])
         night = json.loads(capsys.readouterr().out)
@@ -182,7 +182,7 @@ class TestNights:
 
     def test_an_encoder_that_passes_the_gate_is_served(self, served_night, monkeypatch):
         before = read_pointer(LocalStore(served_night.home))
-        monkeypatch.setattr("tasks.outcomes.evaluate_task", scoring(100.0))
+        monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", scoring(100.0))
         report = nightly(served_night.request.model_copy(update={"overrides": NEW_ENCODERS}))
         summary = report.summary()
         assert (report.evaluated.refused, summary["refused"]) == (False, None)

@@ -11,14 +11,14 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from data.errors import LeaseHeldError, StoreError
-from data.generations import read_pointer
-from data.lease import hold_lease
-from data.store import LocalStore
+from data.store.base import LocalStore
+from data.store.lease import hold_lease
+from data.vectors.generations import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 from llm2vec_core.errors import CoreError
-from tasks.search import search
-from tasks.status import status
+from tasks.queries.search import search
+from tasks.queries.status import status
 
 
 def test_three_nights(small_night, monkeypatch):
@@ -35,8 +35,8 @@ def test_three_nights(small_night, monkeypatch):
         raise AssertionError("a night with nothing new loaded a model")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.encoding.load_encoder", no_model)
-        patched.setattr("tasks.systems.load_views", no_model)
+        patched.setattr("tasks.workers.shards.load_encoder", no_model)
+        patched.setattr("tasks.encoders.systems.load_views", no_model)
         second = nightly(small_night.request).summary()
     assert (second["encoded_documents"], second["training_steps"]) == (0, 0)
     assert second["stages"]["match"]["reused"]
@@ -67,13 +67,13 @@ def change_a_job(night):
     ("stage", "failure"),
     [
         pytest.param(
-            "tasks.ingest.build_snapshot",
+            "tasks.stages.ingest.build_snapshot",
             StoreError("Could not write: No space left on device."),
             marks=pytest.mark.slow,
         ),
-        ("tasks.encoding.write_shard", StoreError("Could not write: No space left on device.")),
-        pytest.param("tasks.embed.verify_generation", CoreError("gate"), marks=pytest.mark.slow),
-        ("tasks.embed.promote", RuntimeError("killed")),
+        ("tasks.workers.shards.write_shard", StoreError("Could not write: No space left on device.")),
+        pytest.param("tasks.stages.embed.verify_generation", CoreError("gate"), marks=pytest.mark.slow),
+        ("tasks.stages.embed.promote", RuntimeError("killed")),
     ],
 )
 def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_night, monkeypatch, stage, failure):
@@ -86,7 +86,7 @@ def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_ni
     with monkeypatch.context() as patched:
         patched.setattr(stage, fail)
         for task in ("ingest_kind", "encode_shards", "promote_tables"):  # no waiting for retries in a test
-            module = "tasks.ingest" if task == "ingest_kind" else "tasks.embed"
+            module = "tasks.stages.ingest" if task == "ingest_kind" else "tasks.stages.embed"
             patched.setattr(f"{module}.{task}.retries", 0)
         with pytest.raises(type(failure)):
             nightly(served_night.request)
@@ -211,8 +211,8 @@ def test_a_backfill_that_is_killed_goes_on_and_replaces_the_vectors(served_night
     before = read_pointer(store)
     command = ["backfill", "--source", "jobs", "--profile", "tiny", "--config", str(served_night.config), "--json"]
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.embed.promote", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed")))
-        patched.setattr("tasks.embed.promote_tables.retries", 0)
+        patched.setattr("tasks.stages.embed.promote", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed")))
+        patched.setattr("tasks.stages.embed.promote_tables.retries", 0)
         assert run(command) == 1
     assert read_pointer(store) == before
     assert run([*command, "--since", "2020-01-01"]) == 2
@@ -233,7 +233,9 @@ def test_maintenance_tells_what_each_step_did(served_night, capsys, monkeypatch)
     left = served_night.home / "tmp" / "left"
     left.parent.mkdir(exist_ok=True)
     left.write_text("by a process that was killed")
-    monkeypatch.setattr("data.maintenance.remove_shards", lambda *_: (_ for _ in ()).throw(StoreError("No space.")))
+    monkeypatch.setattr(
+        "data.outputs.maintenance.remove_shards", lambda *_: (_ for _ in ()).throw(StoreError("No space."))
+    )
     command = ["maintain", "--profile", "tiny", "--config", str(served_night.config), "--json"]
     capsys.readouterr()
     assert run([*command, "--set", "retention.grace_hours=0"]) == 1

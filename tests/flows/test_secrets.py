@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.scan import Needles, scan_tree
+from data.erasure.scan import Needles, scan_tree
 from tests.flows.conftest import JOBS, SmallNight
 
 ROOT = Path(__file__).parents[2]

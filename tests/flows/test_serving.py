@@ -26,7 +26,7 @@ def test_the_programs_of_the_page_give_the_vectors_of_the_encoder(tmp_path, monk
     proven = [proof["runtime"] for proof in made["proofs"] if proof["status"] == "proven"]
     assert proven == ["sentence-transformers", "onnxruntime"]
 
-    from llm2vec_core.encoder import Encoder
+    from llm2vec_core.encoding.encoder import Encoder
 
     expected = Encoder.load(Path("served")).encode(["AWS and GCP", "cloud"])
     for program, count in zip(PROGRAMS, (1, 2), strict=True):

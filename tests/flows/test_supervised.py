@@ -6,7 +6,7 @@ import pytest
 
 from data.errors import InputError
 from flows.train import train
-from llm2vec_core.checkpoint import read_record
+from llm2vec_core.model.checkpoint import read_record
 
 SUPERVISED = {
     "train.stages": ["supervised"],

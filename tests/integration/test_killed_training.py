@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm2vec_core.checkpoint import read_record
+from llm2vec_core.model.checkpoint import read_record
 
 ROOT = Path(__file__).parents[2]
 

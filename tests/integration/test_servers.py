@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from data.generations import read_pointer
-from data.lease import LEASE_KEY
-from data.store import LocalStore
+from data.store.base import LocalStore
+from data.store.lease import LEASE_KEY
+from data.vectors.generations import read_pointer
 from tests.flows.conftest import SmallNight
 from tests.integration.servers import ROOT, Servers, postgres, wait_for
 

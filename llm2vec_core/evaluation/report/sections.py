@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from llm2vec_core.evaluation.eval_tasks import WORD_TASK_TYPE
 from llm2vec_core.evaluation.report.blocks import Block, Folded, Meanings, Paragraph, PlotPlace, Points, Section, Table
 from llm2vec_core.evaluation.report.content import EvaluationReport
 from llm2vec_core.evaluation.report.standings import (
@@ -39,6 +38,7 @@ from llm2vec_core.evaluation.report.tables import (
     worst_table,
 )
 from llm2vec_core.evaluation.results import ALL_SCOPE, JOB_METRICS, JOB_TASK, WORD_SCOPE, PublishedScore
+from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE
 
 _NAMES_LISTED = 5
 """Systems up to which the lead names them all."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.published import canonical_model
 from llm2vec_core.evaluation.report.content import EvaluationReport
 from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Average, Comparison, SystemReport, TaskScore
 from llm2vec_core.evaluation.systems import SystemTraits
+from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 
 SHORT_NAMES: dict[str, str] = {
     "Retrieval": "Retr.",

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.published import canonical_model, row_of
 from llm2vec_core.evaluation.report.blocks import NOTHING, Cell, Column, Group, Kind, Mark, Row, Table
 from llm2vec_core.evaluation.report.content import EvaluationReport
@@ -41,6 +40,7 @@ from llm2vec_core.evaluation.results import (
     WorstQuery,
     metric_scope,
 )
+from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 
 MAX_SYSTEM_COLUMNS = 8
 """With more systems than this, systems are rows and tasks are columns: such a table fits a page."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm2vec_core.encoding import Encoding
-from llm2vec_core.evaluation.encode_once import EncodeOnce
+from llm2vec_core.encoding.result import Encoding
+from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.systems import System
 
 WORDS = [

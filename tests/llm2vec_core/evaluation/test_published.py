@@ -1,7 +1,6 @@
 import pytest
 
 from llm2vec_core.errors import CoreError
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES
 from llm2vec_core.evaluation.published import (
     MTEB_15,
     MTEB_56,
@@ -15,6 +14,7 @@ from llm2vec_core.evaluation.published import (
 )
 from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
+from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES
 
 TABLE_1 = {
     "BERT": ("BERT", "BERT + SimCSE"),
@@ -207,7 +207,7 @@ def test_encoder_only_models_have_rows_of_their_own() -> None:
 
 
 def test_modes_of_rows_are_readable_as_names_of_encoders() -> None:
-    from llm2vec_core.modes import parse_encoder_name
+    from llm2vec_core.model.modes import parse_encoder_name
 
     for suffix in PAPER_ROWS.values():
         name = parse_encoder_name(f"some-base{suffix}")

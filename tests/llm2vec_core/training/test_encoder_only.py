@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from llm2vec_core.bidirectional import measured_attention
-from llm2vec_core.checkpoint import write_checkpoint
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
-from llm2vec_core.lora import LoraSettings
+from llm2vec_core.model.bidirectional import measured_attention
+from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import Recipe, SimcseSettings
 
@@ -125,7 +125,7 @@ def test_an_untrained_encoder_is_the_same_checkpoint_every_time(tiny_bert, tmp_p
 
 
 def test_only_layers_that_the_encoder_uses_get_an_adapter(tiny_bert, recipe):
-    from llm2vec_core.lora import lora_config
+    from llm2vec_core.model.lora import lora_config
     from llm2vec_core.training.loop import contrastive_encoder
 
     model = contrastive_encoder(

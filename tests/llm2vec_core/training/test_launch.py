@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llm2vec_core.errors import TrainingError
-from llm2vec_core.lora import LoraSettings
+from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.loop import micro_batches
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings, SupervisedSettings, TrainingTriple

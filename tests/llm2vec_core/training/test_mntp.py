@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm2vec_core.lora import LoraSettings, lora_config
+from llm2vec_core.model.lora import LoraSettings, lora_config
 from llm2vec_core.training.mntp import IGNORED, MntpModel, mask_token_id, mask_tokens, pack_chunks
 
 

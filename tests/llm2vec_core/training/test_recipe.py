@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from llm2vec_core.bidirectional import measured_attention
-from llm2vec_core.checkpoint import read_record
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, TrainingError
-from llm2vec_core.lora import LoraSettings
-from llm2vec_core.modes import ATTENTIONS
+from llm2vec_core.model.bidirectional import measured_attention
+from llm2vec_core.model.checkpoint import read_record
+from llm2vec_core.model.lora import LoraSettings
+from llm2vec_core.model.modes import ATTENTIONS
 from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import STAGES, MntpSettings, Recipe, SimcseSettings

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llm2vec_core.encoder import Encoder
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError, TrainingError
-from llm2vec_core.lora import LoraSettings, lora_config
+from llm2vec_core.model.lora import LoraSettings, lora_config
 from llm2vec_core.training import supervised
 from llm2vec_core.training.loop import contrastive_encoder, exact_cosines
 from llm2vec_core.training.recipe import train_encoder
@@ -102,7 +102,7 @@ def test_the_loss_falls_and_positives_end_closer_than_negatives(recipe, tmp_path
 
 @pytest.mark.parametrize("attention", ["bidirectional", "causal"])
 def test_the_stage_follows_the_others_and_keeps_the_attention(recipe, tmp_path, attention):
-    from llm2vec_core.bidirectional import measured_attention
+    from llm2vec_core.model.bidirectional import measured_attention
 
     chained = recipe.model_copy(
         update={

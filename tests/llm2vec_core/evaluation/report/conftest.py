@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from llm2vec_core.evaluation.eval_tasks import EVAL_TASK_TYPES
 from llm2vec_core.evaluation.report import Decision, EvaluationReport
 from llm2vec_core.evaluation.results import (
     JOB_METRICS,
@@ -21,6 +20,7 @@ from llm2vec_core.evaluation.results import (
     WorstQuery,
 )
 from llm2vec_core.evaluation.systems import SystemTraits
+from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES
 from llm2vec_core.training.settings import StageCurve
 
 METRICS = {

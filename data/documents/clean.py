@@ -1,0 +1,265 @@
+"""Cleaning: from a raw row to a document, or to the reason why it is none.
+
+Belongs here: Unicode repair, whitespace, the checks on ids, texts and metadata.
+Does not belong here: file formats (``sources``), duplicates (``near_duplicates``, ``snapshot``), what redaction finds
+(``redact``).
+"""
+
+from __future__ import annotations
+
+import html
+import html.entities
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import ftfy
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.documents.sources import RawRow, RejectedRow, RejectReason, SourceConfig, has_surrogates, make_excerpt
+from data.redaction.redact import Redactor
+from data.schema import DocumentKind, document_id, encoded_text, metadata_json, sha256_text
+
+MAX_ID_CHARS = 1024
+
+# Quotes stay as they are written: straightening them repairs nothing. Entities are resolved by `_unescape`.
+_FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, unescape_html=False, explain=False)
+_MAX_PASSES = 8
+
+# Texts of these characters only need no repair; ftfy is a hundred times slower than this check.
+_SOUND = re.compile("[\t\n\x20-\x7e\u00a0£·–—‘’“”•…€]*")
+_LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Control characters, the byte order mark, zero-width spaces and soft hyphens: nobody sees them, tokenizers do.
+_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
+_MANY_BREAKS = re.compile("\n{3,}")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+
+
+class CleanConfig(BaseModel):
+    """Limits of a document, and how duplicates are looked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_chars: int = Field(
+        default=200_000,
+        gt=0,
+        description="Longest title and text together, in characters, before cleaning; also the longest metadata. "
+        "Beyond it a document is quarantined: 200,000 characters are some eighty pages.",
+    )
+    near_duplicates: bool = Field(default=True, description="Whether near duplicates are looked for and marked.")
+    near_duplicate_threshold: float = Field(
+        default=0.9,
+        ge=0.5,
+        le=1.0,
+        description="Jaccard similarity of the word triples from which texts are near duplicates.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One cleaned document: the columns of :data:`data.schema.DOCUMENT_SCHEMA`, where their meanings are."""
+
+    doc_id: str
+    kind: DocumentKind
+    source: str
+    source_id: str
+    title: str
+    text: str
+    content_sha256: str
+    metadata_sha256: str
+    metadata: str
+    num_chars: int
+    duplicate_of: str | None = None
+    near_duplicate_of: str | None = None
+
+
+class _RejectError(Exception):
+    """Carries a reason from a check up to :func:`clean_row`."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def clean_row(
+    row: RawRow, *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
+) -> Document | RejectedRow:
+    """Make a document of a raw row.
+
+    Args:
+        row: Row as its file has it.
+        source: Name of the source.
+        config: Which fields hold id, title and text.
+        clean: Limits.
+        redactor: Takes out what identifies a person, before anything is hashed.
+
+    Returns:
+        The document, its marks of duplicates still empty; or the row with the first reason against it.
+    """
+    try:
+        return _to_document(row.values, source=source, config=config, clean=clean, redactor=redactor)
+    except _RejectError as error:
+        return RejectedRow(row.file, row.row, error.reason, error.detail, make_excerpt(row.values))
+    except RecursionError:
+        detail = "metadata nested too deeply; expected a flat row"
+        return RejectedRow(row.file, row.row, RejectReason.WRONG_TYPE, detail, "")
+
+
+def redact_document(document: Document, redactor: Redactor) -> Document:
+    """A document that was kept before, redacted; its marks of duplicates are empty again."""
+    redacted = redactor.redact(document.title, document.text, json.loads(document.metadata))
+    redactor.keep(document.doc_id, redacted)
+    metadata, content = metadata_json(redacted.metadata), encoded_text(redacted.title, redacted.text)
+    return replace(
+        document,
+        title=redacted.title,
+        text=redacted.text,
+        content_sha256=sha256_text(content),
+        metadata_sha256=sha256_text(metadata),
+        metadata=metadata,
+        num_chars=len(content),
+        duplicate_of=None,
+        near_duplicate_of=None,
+    )
+
+
+def clean_text(text: str) -> str:
+    """Repair the Unicode of a text and tidy its whitespace; cleaning a clean text changes nothing.
+
+    Wrongly decoded characters, broken surrogates and HTML entities are repaired, invisible characters removed, runs
+    of spaces become one. Line breaks stay, of empty lines in a row one.
+    """
+    # One repair can uncover the next (an entity that spells an entity): repeat until nothing changes. The bound only
+    # matters for texts made to be slow.
+    for _ in range(_MAX_PASSES):
+        cleaned = _clean_once(text)
+        if cleaned == text:
+            break
+        text = cleaned
+    return text
+
+
+def _clean_once(text: str) -> str:
+    if not _SOUND.fullmatch(text):
+        text = _INVISIBLE.sub("", _LINE_BREAK.sub("\n", text))
+        lines = text.split("\n")
+        text = "\n".join(line if _SOUND.fullmatch(line) else ftfy.fix_text(line, _FTFY) for line in lines)
+    if "&" in text:
+        text = _unescape(text)
+    text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    if "\n\n\n" in text:
+        text = _MANY_BREAKS.sub("\n\n", text)
+    return text.strip()
+
+
+def _unescape(text: str) -> str:
+    """Resolve complete, known HTML entities only: ``AT&T`` and ``R&D;`` stay, as does a bare ``&copy``."""
+
+    def resolve(match: re.Match[str]) -> str:
+        entity = match.group()
+        is_known = entity[1] == "#" or entity[1:] in html.entities.html5
+        return html.unescape(entity) if is_known else entity
+
+    return _ENTITY.sub(resolve, text)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _to_document(
+    values: Mapping[str, object], *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
+) -> Document:
+    text_name = config.text_name(values)
+    source_id = _check_id(values, config.id_field)
+    title = "" if config.title_field == text_name else _check_title(values.get(config.title_field), config.title_field)
+    text = _check_text(values, text_name)
+    _check_length(len(title) + len(text), clean, before="before cleaning")
+    title, text = clean_text(title).replace("\n", " "), clean_text(text)
+    if not text:
+        raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")
+    _check_length(len(title) + len(text), clean, before="after cleaning")
+    named = {config.id_field, config.title_field, text_name}
+    further = {str(name): _plain(value) for name, value in values.items() if name not in named}
+    redacted = redactor.redact(title, text, further)
+    title, text = redacted.title, redacted.text
+    metadata = metadata_json(redacted.metadata)
+    metadata = _without_surrogates(metadata)
+    if len(metadata) > clean.max_chars:
+        detail = f"metadata of {len(metadata)} characters; expected at most {clean.max_chars}"
+        raise _RejectError(RejectReason.METADATA_TOO_LONG, detail)
+    content = encoded_text(title, text)
+    doc_id = document_id(source, source_id)
+    redactor.keep(doc_id, redacted)
+    return Document(
+        doc_id=doc_id,
+        kind=config.kind,
+        source=source,
+        source_id=source_id,
+        title=title,
+        text=text,
+        content_sha256=sha256_text(content),
+        metadata_sha256=sha256_text(metadata),
+        metadata=metadata,
+        num_chars=len(content),
+    )
+
+
+def _check_id(values: Mapping[str, object], name: str) -> str:
+    if name not in values:
+        raise _RejectError(RejectReason.MISSING_ID, f"no field '{name}'; expected the document's id there")
+    value = values[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    found = _check_string(value, name, expected="a string or an integer").strip()
+    if not found:
+        raise _RejectError(RejectReason.MISSING_ID, f"'{name}' is empty; expected the document's id")
+    if len(found) > MAX_ID_CHARS:
+        detail = f"'{name}' of {len(found)} characters; expected at most {MAX_ID_CHARS}"
+        raise _RejectError(RejectReason.ID_TOO_LONG, detail)
+    if has_surrogates(found):
+        raise _RejectError(RejectReason.INVALID_UTF8, f"'{name}' holds half a character; expected valid Unicode")
+    return found
+
+
+def _check_title(value: object, name: str) -> str:
+    return "" if value is None else _check_string(value, name, expected="a string or nothing")
+
+
+def _check_text(values: Mapping[str, object], name: str | None) -> str:
+    if name is None:
+        raise _RejectError(RejectReason.MISSING_TEXT, "none of the fields that may hold the text is there")
+    if values[name] is None:
+        raise _RejectError(RejectReason.MISSING_TEXT, f"'{name}' is null; expected the document's text")
+    return _check_string(values[name], name, expected="a string")
+
+
+def _check_string(value: object, name: str, *, expected: str) -> str:
+    if not isinstance(value, str):
+        raise _RejectError(RejectReason.WRONG_TYPE, f"'{name}' is a {type(value).__name__}; expected {expected}")
+    if "\0" in value:
+        raise _RejectError(RejectReason.NUL_BYTES, f"'{name}' holds a NUL character; expected none")
+    return value
+
+
+def _check_length(num_chars: int, clean: CleanConfig, *, before: str) -> None:
+    if num_chars > clean.max_chars:
+        detail = f"title and text of {num_chars} characters {before}; expected at most {clean.max_chars}"
+        raise _RejectError(RejectReason.TEXT_TOO_LONG, detail)
+
+
+def _plain(value: object) -> object:
+    """A value of the metadata that JSON can hold: text keys, no NaN, no infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8") if has_surrogates(text) else text

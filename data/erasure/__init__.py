@@ -1,0 +1,1 @@
+"""Removing a person from everything at rest, and the scan that proves it."""

@@ -1,0 +1,253 @@
+"""Exports: analysts' Parquet, partitioned, with a data dictionary, published atomically.
+
+``v<schema>/<run_id>/date=…/kind=…/part-*.parquet``, then ``DATA_DICTIONARY.md``, ``manifest.json`` and, last,
+``_SUCCESS``; then ``latest.json`` names the run. A folder without ``_SUCCESS`` is to be ignored.
+
+An export is made only when something changed: the manifest keeps a hash of what decides the content, and a run that
+finds the hash of the latest export publishes nothing. What changed is exported whole, so that a folder never depends on
+another one and any of them may be removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.errors import RefusedError
+from data.outputs.export_schemas import EXPORT_VERSION, annotated_schema, render_dictionary, schema_record
+from data.redaction.redact import Redactor
+from data.schema import canonical_json, metadata_json, sha256_json
+from data.store.base import Store, put_directory, storage_errors
+
+_ROW_GROUP_ROWS = 131_072
+_ROW_GROUP_BYTES = 64 * 1024**2
+"""A row group is closed at either: large enough to scan fast, small enough to hold one in memory."""
+
+_ROW_GROUPS_PER_FILE = 8
+_SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class ExportTable:
+    """Rows of one kind on their way into an export.
+
+    Attributes:
+        identity: Hash or id of everything that decides the rows; equal identities mean equal rows.
+        parts: The rows in tables of any size; taken from only when the export is not there yet.
+    """
+
+    identity: str
+    parts: Iterable[pa.Table]
+
+
+@dataclass(frozen=True)
+class PublishedExport:
+    """An export that ``latest.json`` names.
+
+    Attributes:
+        key: Where it lies in the store.
+        rows: Rows of each kind.
+        num_files: Parquet files.
+        reused: Whether it was there already, because nothing changed.
+        removed: Former exports that the retention removed.
+    """
+
+    key: str
+    rows: dict[str, int]
+    num_files: int
+    reused: bool
+    removed: int
+
+
+def publish_export(
+    store: Store,
+    tables: Mapping[str, ExportTable],
+    *,
+    run_id: str,
+    day: date,
+    keep: int,
+    fence: Callable[[], None],
+    prefix: str = "",
+) -> PublishedExport:
+    """Write and publish one export, unless the latest one holds the same.
+
+    Args:
+        store: Where to.
+        tables: Kind of rows, one of :data:`data.outputs.export_schemas.EXPORT_SCHEMAS`, to its rows.
+        run_id: Run that exports.
+        day: Partition.
+        keep: Exports to keep, this one among them; older ones are removed.
+        fence: Called before the export becomes the latest; raises when this writer lost its lease.
+        prefix: Put before every key, such as ``exports/``.
+
+    Returns:
+        The latest export. One that this run published before stays as it is, whatever the tables hold now.
+
+    Raises:
+        RefusedError: Exports of this version with other columns are there.
+        StoreError: Writing failed; the latest export is the former one.
+    """
+    _check_version(store, prefix)
+    content = sha256_json([EXPORT_VERSION, {kind: table.identity for kind, table in tables.items()}])
+    root = _unchanged(store, prefix, content)
+    reused = root is not None
+    if root is None:
+        root = f"{prefix}v{EXPORT_VERSION}/{run_id}"
+        if not _is_complete(store, root):
+            _put_export(store, root, tables, content=content, run_id=run_id, day=day)
+        _make_latest(store, root, prefix, fence=fence)
+    removed = _remove_former(store, root, prefix, keep=keep, fence=fence)
+    num_files = sum(name.endswith(".parquet") for name in store.list(root))
+    return PublishedExport(root, _manifest(store, root)["rows"], num_files, reused, removed)
+
+
+def _check_version(store: Store, prefix: str) -> None:
+    """Readers of ``v1`` rely on its columns: other columns under the same version are refused."""
+    key = f"{prefix}v{EXPORT_VERSION}/schema.json"
+    store.put_if_absent(key, schema_record())
+    if store.read(key) != schema_record():
+        raise RefusedError(
+            f"The exports in {prefix}v{EXPORT_VERSION} have other columns than this program writes ({key} differs).",
+            hint="A change of columns needs a new EXPORT_VERSION in data/outputs/export_schemas.py.",
+        )
+
+
+def _unchanged(store: Store, prefix: str, content: str) -> str | None:
+    """Key of the latest export, if it holds this content and is still there."""
+    raw = store.read(f"{prefix}latest.json")
+    latest = json.loads(raw) if raw is not None else {}
+    if latest.get("content_key") != content:
+        return None
+    root = f"{prefix}{latest['export']}"
+    return root if _is_complete(store, root) else None
+
+
+def _is_complete(store: Store, root: str) -> bool:
+    return store.read(f"{root}/{_SUCCESS}") is not None
+
+
+def _make_latest(store: Store, root: str, prefix: str, *, fence: Callable[[], None]) -> None:
+    key = f"{prefix}latest.json"
+    content = canonical_json({"export": root.removeprefix(prefix), **_manifest(store, root)}).encode()
+    current = store.read(key)
+    if current != content:
+        fence()
+        store.compare_and_swap(key, expected=current, content=content)
+
+
+def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: Callable[[], None]) -> int:
+    """Remove all but the newest exports; run ids begin with the time. The latest one always stays."""
+    versions = [f"{prefix}v{version}" for version in range(1, EXPORT_VERSION + 1)]
+    roots = {
+        f"{version}/{folder}"
+        for version in versions
+        for key in store.list(version)
+        for folder, *files in [key.removeprefix(f"{version}/").split("/")]
+        if files
+    }
+    former = sorted(roots - {latest}, key=lambda root: root.rsplit("/", 1)[-1], reverse=True)
+    doomed = former[max(keep - 1, 0) :]
+    if doomed:
+        fence()
+    for root in doomed:
+        store.delete(f"{root}/{_SUCCESS}")  # first, so that nobody takes what is left of it for an export
+        store.delete(root)
+    return len(doomed)
+
+
+def _manifest(store: Store, root: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(store.read(f"{root}/manifest.json") or b"")
+    return manifest
+
+
+def _put_export(
+    store: Store, root: str, tables: Mapping[str, ExportTable], *, content: str, run_id: str, day: date
+) -> None:
+    with store.scratch() as scratch:
+        directory = scratch / "export"
+        rows = {
+            kind: _write_kind(directory / f"date={day.isoformat()}" / f"kind={kind}", kind, table.parts)
+            for kind, table in tables.items()
+        }
+        manifest = {
+            "version": EXPORT_VERSION,
+            "run_id": run_id,
+            "date": day.isoformat(),
+            "rows": rows,
+            "content_key": content,
+        }
+        with storage_errors("write the export"):
+            (directory / "DATA_DICTIONARY.md").write_text(render_dictionary(), encoding="utf-8")
+            (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (directory / _SUCCESS).touch()
+        store.delete(root)  # parts of an interrupted try, which may be of another day
+        put_directory(store, root, directory, last=_SUCCESS)
+
+
+def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
+    """Documents as they are exported: a second pass over what a snapshot holds, and over the ids of the source.
+
+    The first pass leaves ``source_id`` alone, by which a row is found again; analysts have ``doc_id`` for that.
+    """
+    rows = batch.to_pylist()
+    for row in rows:
+        redacted = redactor.redact(row["title"], "", json.loads(row.get("metadata", "{}")))
+        row["title"] = redacted.title
+        if "metadata" in row:
+            row["metadata"] = metadata_json(redacted.metadata)
+        row["source_id"] = redactor.redact_text(row["source_id"])
+    return pa.Table.from_pylist(rows, schema=batch.schema)
+
+
+def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:
+    """Write the files of one kind; a kind without rows has one file with its schema.
+
+    Returns:
+        Number of rows.
+    """
+    schema = annotated_schema(kind)
+    writer: pq.ParquetWriter | None = None
+    num_rows = 0
+    with storage_errors("write the export"):
+        folder.mkdir(parents=True)
+    try:
+        for number, group in enumerate(_row_groups(parts, schema)):
+            with storage_errors("write the export"):
+                if number % _ROW_GROUPS_PER_FILE == 0:
+                    if writer is not None:
+                        writer.close()
+                    path = folder / f"part-{number // _ROW_GROUPS_PER_FILE:05d}.parquet"
+                    writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+                assert writer is not None
+                writer.write_table(group, row_group_size=max(len(group), 1))
+            num_rows += len(group)
+    finally:
+        if writer is not None:
+            with storage_errors("write the export"):
+                writer.close()
+    return num_rows
+
+
+def _row_groups(parts: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Row groups of bounded size out of parts of any size; at least one, which may be empty."""
+    waiting: list[pa.Table] = []
+    num_rows = size_bytes = 0
+    is_first = True
+    for part in parts:
+        for start in range(0, len(part), _ROW_GROUP_ROWS):
+            piece = part.slice(start, _ROW_GROUP_ROWS).cast(schema)
+            if waiting and (num_rows + len(piece) > _ROW_GROUP_ROWS or size_bytes + piece.nbytes > _ROW_GROUP_BYTES):
+                yield pa.concat_tables(waiting)
+                waiting, num_rows, size_bytes, is_first = [], 0, 0, False
+            waiting.append(piece)
+            num_rows += len(piece)
+            size_bytes += piece.nbytes
+    if waiting or is_first:
+        yield pa.concat_tables(waiting) if waiting else schema.empty_table()

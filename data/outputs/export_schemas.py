@@ -1,0 +1,140 @@
+"""What analysts get: the columns of every exported kind of rows, with type, unit and meaning, under one version.
+
+Belongs here: which columns leave the store, and the data dictionary made of them. Does not belong here: how an export
+is written and published (``export``).
+
+The exported columns are named one by one, so that a column that is added to what lies at rest does not leave the store
+by itself. What is about a person stays: no export has a text, and resumes go without the further columns of their
+source (``metadata``), where names and addresses are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from data.outputs.matches import MATCH_SCHEMA
+from data.schema import DOCUMENT_SCHEMA, column
+
+EXPORT_VERSION = 1
+"""Version of the exported schemas; raised with every change that a reader would notice."""
+
+_UNIT = b"unit"
+_DESCRIPTION = b"description"
+
+
+def _chosen(schema: pa.Schema, columns: Mapping[str, str]) -> pa.Schema:
+    """Columns of a schema at rest by name, each with its unit; an empty unit is none."""
+    return pa.schema([_with_unit(schema.field(name), unit) for name, unit in columns.items()])
+
+
+def _with_unit(field: pa.Field, unit: str) -> pa.Field:
+    return field.with_metadata({**(field.metadata or {}), _UNIT: unit.encode()}) if unit else field
+
+
+_RESUME_COLUMNS = {
+    "doc_id": "",
+    "source": "",
+    "source_id": "",
+    "title": "",
+    "content_sha256": "",
+    "num_chars": "characters",
+    "duplicate_of": "",
+    "near_duplicate_of": "",
+}
+_MATCH_COLUMNS = {
+    "direction": "",
+    "job_id": "",
+    "resume_id": "",
+    "rank": "place, from 1",
+    "score": "sum of reciprocal ranks",
+    "dense_score": "cosine",
+    "dense_rank": "place, from 1",
+    "lexical_score": "BM25",
+    "lexical_rank": "place, from 1",
+    "matched_terms": "words",
+    "checkpoint": "",
+    "run_id": "",
+}
+_EVALUATION_SCHEMA = pa.schema(
+    [
+        column("system", pa.string(), "name of what was scored"),
+        column("fingerprint", pa.string(), "identity of what was scored"),
+        column("task", pa.string(), "evaluation task"),
+        column("type", pa.string(), "MTEB category of the task"),
+        column("metric", pa.string(), "name of the metric"),
+        column("is_main_score", pa.bool_(), "whether it is the task's main metric"),
+        _with_unit(column("value", pa.float64(), "score; 0 to 100, correlations from -100"), "points"),
+    ]
+)
+_VECTOR_SCHEMA = pa.schema(
+    [
+        column("content_sha256", pa.string(), "SHA-256 of the text that was encoded; joins jobs and resumes"),
+        column("document_kind", pa.string(), "job or resume: prompts may differ"),
+        column("checkpoint", pa.string(), "fingerprint of the encoder"),
+        column("vector", pa.list_(pa.field("element", pa.float16(), nullable=False)), "vector of length one"),
+    ]
+)
+
+EXPORT_SCHEMAS: dict[str, pa.Schema] = {
+    "jobs": _chosen(DOCUMENT_SCHEMA, {**_RESUME_COLUMNS, "metadata": "JSON object", "metadata_sha256": ""}),
+    "resumes": _chosen(DOCUMENT_SCHEMA, _RESUME_COLUMNS),
+    "matches": _chosen(MATCH_SCHEMA, _MATCH_COLUMNS),
+    "evaluation": _EVALUATION_SCHEMA,
+    "vectors": _VECTOR_SCHEMA,
+}
+"""Kind of rows to its columns."""
+
+
+def dictionary_of(kind: str) -> list[dict[str, str | bool]]:
+    """The data dictionary of one kind: name, type, unit, nullability and meaning of every column."""
+    return [
+        {
+            "column": field.name,
+            "type": str(field.type),
+            "unit": _metadata(field, _UNIT),
+            "nullable": field.nullable,
+            "meaning": _metadata(field, _DESCRIPTION),
+        }
+        for field in EXPORT_SCHEMAS[kind]
+    ]
+
+
+def annotated_schema(kind: str) -> pa.Schema:
+    """The schema of a kind as its files carry it: the dictionary lies in the key ``data_dictionary`` of the file."""
+    return EXPORT_SCHEMAS[kind].with_metadata(
+        {
+            "export_version": str(EXPORT_VERSION),
+            "kind": kind,
+            "data_dictionary": json.dumps(dictionary_of(kind), ensure_ascii=False),
+        }
+    )
+
+
+def schema_record() -> bytes:
+    """All exported schemas as JSON: what must not change under one version."""
+    record = {"version": EXPORT_VERSION, "kinds": {kind: dictionary_of(kind) for kind in EXPORT_SCHEMAS}}
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def render_dictionary() -> str:
+    """The data dictionary as Markdown."""
+    lines = [f"# Data dictionary, version {EXPORT_VERSION}", ""]
+    for kind in EXPORT_SCHEMAS:
+        lines += [
+            f"## {kind}",
+            "",
+            "| column | type | unit | may be empty | meaning |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for row in dictionary_of(kind):
+            empty = "yes" if row["nullable"] else "no"
+            lines.append(f"| {row['column']} | {row['type']} | {row['unit']} | {empty} | {row['meaning']} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _metadata(field: pa.Field, key: bytes) -> str:
+    return bytes((field.metadata or {}).get(key, b"")).decode()

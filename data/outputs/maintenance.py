@@ -1,0 +1,230 @@
+"""Maintenance: what is merged or removed for good, and what the pointer, a rollback or a running reader still needs.
+
+Each step stands alone: one that fails leaves the others to do their work. What is kept follows from the pointers that a
+rollback may go back to; nothing younger than the grace time is removed, because a reader may have just found it, or a
+run that was killed may be continued with it.
+
+Does not belong here: erasing a person's documents.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from data.outputs.retention import RetentionConfig
+from data.schema import KINDS, DocumentKind
+from data.snapshots.build import Snapshot, contents_of, latest_snapshot, open_snapshot
+from data.store.base import Store
+from data.store.digests import DigestIndex, no_digests
+from data.store.lease import Lease
+from data.vectors.generations import Pointer, list_generations, pointer_history, pointer_key, read_pointer, repin
+from data.vectors.lance import LanceTable, generation_key, open_table
+from data.vectors.shards import list_shards
+from data.vectors.vector_index import VectorIndexConfig, reindex
+
+_AGE_MARGIN = timedelta(minutes=10)
+"""Added to the age of versions that are removed, which Lance holds against a clock that it reads later."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What later steps must not remove.
+
+    Attributes:
+        pointers: Served states that are kept, newest first.
+        snapshots: Ids of the snapshots that these, training, or the next night need.
+        oldest: When something must have been touched last to be removed; seconds since 1970.
+    """
+
+    pointers: tuple[Pointer, ...]
+    snapshots: frozenset[str]
+    oldest: float
+
+    @property
+    def generations(self) -> set[str]:
+        """Generations that a kept pointer names."""
+        return {pointer.generation for pointer in self.pointers}
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a step removed."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Removed) -> Removed:
+        """Both together."""
+        return Removed(self.count + other.count, self.size_bytes + other.size_bytes)
+
+
+def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str]) -> Kept:
+    """What the pointer, its rollback targets, the next night and training need.
+
+    Args:
+        store: The store.
+        config: How much is kept.
+        pinned: Snapshots that recipes are pinned to.
+
+    Raises:
+        StoreError: A record is damaged.
+    """
+    history = list(pointer_history(store))
+    current = history[0] if history else None
+    # A rollback counts from where the current state stands in the history; a promotion may go to any newer one.
+    earlier = [pointer for pointer in history if current is not None and pointer.sequence <= current.origin]
+    kept = {pointer.sequence: pointer for pointer in (*history[: config.keep_served], *earlier[: config.keep_served])}
+    latest = [latest_snapshot(store, kind) for kind in KINDS]
+    needed = {snapshot.manifest.id for snapshot in latest if snapshot is not None}
+    for pointer in kept.values():
+        needed.update(pointer.snapshots.values())
+    return Kept(
+        pointers=tuple(kept[sequence] for sequence in sorted(kept, reverse=True)),
+        snapshots=frozenset(needed | pinned),
+        oldest=time.time() - 3600 * config.grace_hours,
+    )
+
+
+def compact_served(
+    store: Store, kept: Kept, config: RetentionConfig, index: VectorIndexConfig, *, lease: Lease
+) -> Removed:
+    """Merge small files of the served tables, index them anew, and remove versions that nobody needs.
+
+    The pointer then names the merged versions: the same rows in other files, so its place in the history stays.
+
+    Raises:
+        StoreError: Writing failed; what is served is untouched.
+        FencedError: This writer lost its lease.
+    """
+    pointer = read_pointer(store)
+    if pointer is None:
+        return Removed()
+    root = generation_key(pointer.generation)
+    before = _size(store, root)
+    versions: dict[DocumentKind, int] = {}
+    for kind in KINDS:
+        newest = open_table(store, generation=pointer.generation, kind=kind)
+        if newest.num_small_fragments < config.compact_from:
+            continue
+        lease.check()
+        if newest.version != pointer.version_of(kind):
+            newest.restore(pointer.version_of(kind))
+        newest.compact()
+        # By itself, because Lance counts the age from when it is done with compacting.
+        newest.compact(remove_older_than=_removable_age(newest, kept, kind, pointer.generation))
+        versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
+    if versions:
+        repin(store, versions=versions, lease=lease)
+    return Removed(len(versions), max(0, before - _size(store, root)))
+
+
+def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:
+    """Age of versions that no kept pointer names; at least the grace time."""
+    pinned = [pointer.version_of(kind) for pointer in kept.pointers if pointer.generation == generation]
+    # A clock that was moved back orders versions otherwise than their numbers: the oldest time since then counts.
+    times = [when for version, when in table.committed_at().items() if version >= min(pinned)]
+    oldest = min([*times, datetime.fromtimestamp(kept.oldest, UTC)])
+    return max(datetime.now(UTC) - oldest + _AGE_MARGIN, timedelta(0))
+
+
+def remove_pointers(store: Store, kept: Kept) -> Removed:
+    """Former pointers that no rollback goes back to, oldest first."""
+    wanted = {pointer_key(pointer.sequence) for pointer in kept.pointers}
+    newest = max((pointer.sequence for pointer in kept.pointers), default=0)
+    # One beyond the current pointer belongs to a promotion that was killed; the next one may need it.
+    doomed = [key for key in store.list("pointers") if key not in wanted and key < pointer_key(newest)]
+    return sum((_remove(store, key) for key in doomed), Removed())
+
+
+def remove_generations(store: Store, kept: Kept) -> Removed:
+    """Generations that no kept pointer names."""
+    unwanted = [found.generation for found in list_generations(store) if found.generation not in kept.generations]
+    return sum((_remove_if_old(store, generation_key(name), kept) for name in unwanted), Removed())
+
+
+def remove_snapshots(store: Store, kept: Kept) -> Removed:
+    """Snapshots that neither a kept pointer nor the next night nor training needs, and unfinished ones."""
+    found = _groups(store, "snapshots", depth=2)
+    return sum(
+        (_remove_if_old(store, key, kept) for key in found if key.split("/")[2] not in kept.snapshots), Removed()
+    )
+
+
+def remove_shards(store: Store, kept: Kept) -> Removed:
+    """Shards of checkpoints that no kept pointer names, and those none of whose contents a kept snapshot holds."""
+    checkpoints = {pointer.checkpoint for pointer in kept.pointers}
+    packed = [contents_of(snapshot) for kind in KINDS for snapshot in _snapshots(store, kind, kept)]
+    needed = DigestIndex(np.unique(np.concatenate([no_digests(), *packed])))
+    removed = Removed()
+    for root in _groups(store, "shards", depth=1):
+        fingerprint = root.split("/")[1]
+        if fingerprint not in checkpoints:
+            removed += _remove_if_old(store, root, kept)
+            continue
+        for shard in list_shards(store, fingerprint=fingerprint):
+            if not needed.contains(shard.contents).any():
+                removed += _remove_if_old(store, shard.key, kept)
+    return removed
+
+
+def remove_results(store: Store, kept: Kept, config: RetentionConfig) -> Removed:
+    """All but the newest reports, matches and records of runs; the latest of each always stays."""
+    removed = Removed()
+    for prefix, depth, num_kept in (
+        ("reports", 1, config.keep_results),
+        ("matches", 1, config.keep_results),
+        ("runs", 1, config.keep_runs),
+    ):
+        raw = store.read(f"{prefix}/latest.json")
+        latest = set() if raw is None else {str(value) for value in json.loads(raw).values()}
+        groups = sorted(_groups(store, prefix, depth=depth), key=lambda key: _touched_at(store, key), reverse=True)
+        for key in groups[num_kept:]:
+            if key.removeprefix(f"{prefix}/") not in latest:
+                removed += _remove_if_old(store, key, kept)
+    return removed
+
+
+def remove_leftovers(store: Store, kept: Kept) -> Removed:
+    """What killed processes left under construction on this machine, and its copies of what lies in a bucket."""
+    machine = store.machine
+    found = [*_groups(machine, "tmp", depth=1), *_groups(machine, "copies", depth=2)]
+    return sum((_remove_if_old(machine, key, kept) for key in found), Removed())
+
+
+def _snapshots(store: Store, kind: DocumentKind, kept: Kept) -> Iterator[Snapshot]:
+    for root in _groups(store, f"snapshots/{kind}", depth=1):
+        name = root.split("/")[2]
+        if name in kept.snapshots and store.read(f"{root}/manifest.json") is not None:
+            yield open_snapshot(store, kind, name)
+
+
+def _groups(store: Store, prefix: str, *, depth: int) -> list[str]:
+    """Directories, or files that are not records, so many levels below a prefix."""
+    parts = prefix.count("/") + 1 + depth
+    found = {"/".join(key.split("/")[:parts]) for key in store.list(prefix)}
+    return sorted(key for key in found if key.count("/") == parts - 1 and not key.endswith("latest.json"))
+
+
+def _remove_if_old(store: Store, key: str, kept: Kept) -> Removed:
+    return Removed() if _touched_at(store, key) > kept.oldest else _remove(store, key)
+
+
+def _remove(store: Store, key: str) -> Removed:
+    size = _size(store, key)
+    store.delete(key)
+    return Removed(1, size)
+
+
+def _touched_at(store: Store, key: str) -> float:
+    """When anything below a key was written last."""
+    return max((entry.written_at for entry in store.entries(key)), default=0.0)
+
+
+def _size(store: Store, key: str) -> int:
+    return sum(entry.size_bytes for entry in store.entries(key))

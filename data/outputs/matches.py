@@ -1,0 +1,234 @@
+"""Matches at rest: ranked pairs of jobs and resumes, both ways, as Parquet under one id.
+
+Does not belong here: how they are ranked (``llm2vec_core``).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from data.schema import DocumentKind, canonical_json, column, sha256_json
+from data.store.base import Store, storage_errors
+from data.store.digests import Digests
+from data.vectors.generations import Pointer
+
+Direction = Literal["resumes_for_job", "jobs_for_resume"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+KINDS_OF: dict[Direction, tuple[DocumentKind, DocumentKind]] = {
+    "resumes_for_job": ("job", "resume"),
+    "jobs_for_resume": ("resume", "job"),
+}
+"""Kind of the documents that are ranked for, and of those that are ranked."""
+
+_LATEST_KEY = "matches/latest.json"
+_MANIFEST = "manifest.json"
+_CUT = "cut.txt"
+_DOCUMENTS = "documents.npz"
+
+_WORDS = pa.list_(pa.field("element", pa.string()))  # named as Parquet names it: what is written is what is read
+
+MATCH_SCHEMA = pa.schema(
+    [
+        column("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
+        column("job_id", pa.string(), "doc_id of the job"),
+        column("resume_id", pa.string(), "doc_id of the resume"),
+        column("rank", pa.int32(), "place in the ranking of its direction, the first being 1"),
+        column("score", pa.float32(), "fused score (reciprocal rank fusion) that the rank comes from"),
+        column("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
+        column("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
+        column("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
+        column("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
+        column("matched_terms", _WORDS, "the weightiest words that both share, at most 20, the weightiest first"),
+        column("checkpoint", pa.string(), "fingerprint of the encoder"),
+        column("run_id", pa.string(), "run that matched"),
+    ]
+)
+
+
+def match_id(pointer: Pointer, settings: dict[str, object]) -> str:
+    """Identity of the matches of a served state under match settings."""
+    return sha256_json([pointer.generation, pointer.jobs, pointer.resumes, settings])[:32]
+
+
+def read_manifest(store: Store, match: str) -> dict[str, object] | None:
+    """Manifest of finished matches, or None."""
+    raw = store.read(f"matches/{match}/{_MANIFEST}")
+    return None if raw is None else json.loads(raw)
+
+
+@dataclass(frozen=True)
+class MatchPart:
+    """One block of matches, made when it is asked for.
+
+    Attributes:
+        direction: Of all its rows.
+        number: Place among the parts of its direction.
+        build: Makes the rows, in :data:`MATCH_SCHEMA`.
+    """
+
+    direction: Direction
+    number: int
+    build: Callable[[], pa.Table]
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the matches."""
+        return f"direction={self.direction}/part-{self.number:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class FormerMatches:
+    """Finished matches, for what of them still holds.
+
+    Attributes:
+        documents: Digest of each document that was matched, in the order of their ids.
+        paths: Parts of each direction.
+    """
+
+    documents: Mapping[DocumentKind, Digests]
+    paths: Mapping[Direction, list[Path]]
+
+    def rows(self, direction: Direction, query_ids: Sequence[str]) -> pa.Table:
+        """Rows of some queries, in :data:`MATCH_SCHEMA` and in no order; parts without any of them are not read.
+
+        Args:
+            direction: Of the rows.
+            query_ids: Ids of documents of the kind that is ranked for, in order.
+
+        Raises:
+            StoreError: A part is gone.
+        """
+        if not query_ids or not self.paths[direction]:
+            return MATCH_SCHEMA.empty_table()
+        query = pc.field(f"{KINDS_OF[direction][0]}_id")
+        among = (query >= query_ids[0]) & (query <= query_ids[-1]) & query.isin(list(query_ids))
+        with storage_errors("read the former matches"):
+            found = ds.dataset(self.paths[direction]).to_table(filter=among)
+        return found.add_column(0, MATCH_SCHEMA.field(0), pa.repeat(direction, len(found))).cast(MATCH_SCHEMA)
+
+
+def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
+    """The latest matches, if they were ranked by the same recipe and say which documents they had."""
+    raw = store.read(_LATEST_KEY)
+    match = "" if raw is None else str(json.loads(raw)["match"])
+    manifest = read_manifest(store, match) if match else None
+    documents = store.read(f"matches/{match}/{_DOCUMENTS}") if match else None
+    if manifest is None or documents is None or manifest.get("recipe") != recipe:
+        return None
+    with np.load(io.BytesIO(documents), allow_pickle=False) as found:
+        digests: dict[DocumentKind, Digests] = {"job": found["job"], "resume": found["resume"]}
+    paths = {direction: _parts_of(store, match, direction) for direction in DIRECTIONS}
+    return FormerMatches(digests, paths)
+
+
+def forget_documents(store: Store) -> None:
+    """Remove the hashes of what was matched; the next matches carry nothing over."""
+    for key in list(store.list("matches")):
+        if key.endswith(f"/{_DOCUMENTS}"):
+            store.delete(key)
+
+
+def _parts_of(store: Store, match: str, direction: Direction) -> list[Path]:
+    return [store.local_path(key) for key in store.list(f"matches/{match}/direction={direction}")]
+
+
+def write_matches(
+    store: Store,
+    match: str,
+    parts: Iterable[MatchPart],
+    *,
+    cut: str,
+    manifest: dict[str, object],
+    documents: Mapping[DocumentKind, Digests],
+    fence: Callable[[], None],
+) -> int:
+    """Write matches part by part, then their manifest, then make them the latest.
+
+    Parts are kept as they are finished: a run that was killed goes on after them, if it cuts the matches the same way.
+
+    Args:
+        store: Where to.
+        match: Their :func:`match_id`.
+        parts: What to write. Not taken from when the matches are there.
+        cut: What decides which rows a part holds besides ``match``: parts of another cut are dropped.
+        manifest: What to record beside the number of rows; ``recipe`` says how they were ranked.
+        documents: Digest of each document, in the order of their ids: the next matches tell by them what changed.
+        fence: Called before the commit; raises when this writer lost its lease.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        StoreError: Writing failed; the latest matches are the former ones.
+    """
+    known = read_manifest(store, match)
+    if known is None:
+        known = _put_matches(store, match, parts, cut=cut, manifest=manifest, documents=documents, fence=fence)
+    make_latest(store, match)
+    return int(str(known["rows"]))
+
+
+def _put_matches(
+    store: Store,
+    match: str,
+    parts: Iterable[MatchPart],
+    *,
+    cut: str,
+    manifest: dict[str, object],
+    documents: Mapping[DocumentKind, Digests],
+    fence: Callable[[], None],
+) -> dict[str, object]:
+    root = f"matches/{match}"
+    if store.read(f"{root}/{_CUT}") != cut.encode():
+        store.delete(root)
+        store.put_if_absent(f"{root}/{_CUT}", cut.encode())
+    rows = 0
+    with store.scratch() as scratch:
+        for part in parts:
+            key = f"{root}/{part.path}"
+            finished = store.read(key)
+            if finished is None:
+                table = part.build()
+                path = scratch / "part.parquet"
+                with storage_errors("write the matches"):
+                    pq.write_table(table.drop_columns(["direction"]), path, compression="zstd")
+                store.put_if_absent(key, path)
+                rows += len(table)
+            else:
+                rows += int(pq.read_metadata(io.BytesIO(finished)).num_rows)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{str(kind): digests for kind, digests in documents.items()})
+    written = {**manifest, "rows": rows}
+    fence()
+    store.put_if_absent(f"{root}/{_DOCUMENTS}", buffer.getvalue())
+    store.put_if_absent(f"{root}/{_MANIFEST}", canonical_json(written).encode())
+    return written
+
+
+def make_latest(store: Store, match: str) -> None:
+    """Name the matches that exports and readers take."""
+    content = canonical_json({"match": match}).encode()
+    current = store.read(_LATEST_KEY)
+    if current != content:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
+
+
+def latest_match_files(store: Store) -> list[Path]:
+    """Parquet files of the latest matches; none before the first."""
+    raw = store.read(_LATEST_KEY)
+    if raw is None:
+        return []
+    keys = store.list(f"matches/{json.loads(raw)['match']}")
+    return [store.local_path(key) for key in keys if key.endswith(".parquet")]

@@ -1,0 +1,88 @@
+"""The repository's own lists of personal names and swaps, as ``samples/names.toml`` has them.
+
+Does not belong here: how a name is recognised (``redact``), what a swap does to a ranking
+(``llm2vec_core.evaluation.fairness``).
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NAMES_FILE = Path(__file__).parent / "samples" / "names.toml"
+
+
+@dataclass(frozen=True)
+class NameGroup:
+    """Names that readers commonly associate with one group.
+
+    Attributes:
+        female: First names given to women.
+        male: First names given to men.
+        surnames: Family names.
+    """
+
+    female: tuple[str, ...]
+    male: tuple[str, ...]
+    surnames: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NameLists:
+    """All lists, for recognising names: case-folded.
+
+    Attributes:
+        first: First names.
+        surnames: Family names.
+        ambiguous: Those of ``first`` that are also words, places or products.
+        phrases: What begins like a name and names an organisation or a place.
+        words: Words that are no part of a name, such as headings and occupations.
+        institutions: What behind a name makes it that of a place or a body, such as "Hospital".
+        royals: What before a name does, such as "Queen".
+    """
+
+    first: frozenset[str]
+    surnames: frozenset[str]
+    ambiguous: frozenset[str]
+    phrases: frozenset[str]
+    words: frozenset[str]
+    institutions: frozenset[str]
+    royals: frozenset[str]
+
+
+@functools.cache
+def name_groups() -> dict[str, NameGroup]:
+    """The groups of names by their label."""
+    return {
+        label: NameGroup(tuple(group["female"]), tuple(group["male"]), tuple(group["surnames"]))
+        for label, group in _read()["groups"].items()
+    }
+
+
+@functools.cache
+def name_lists() -> NameLists:
+    """Every name of the file as one list."""
+    more, groups = _read()["more"], name_groups().values()
+    first = [*more["first"], *(name for group in groups for name in (*group.female, *group.male))]
+    surnames = [*more["surnames"], *(name for group in groups for name in group.surnames)]
+    return NameLists(
+        first=_folded(first),
+        surnames=_folded(surnames),
+        ambiguous=_folded(_read()["ambiguous"]["words"]),
+        phrases=_folded(_read()["not_persons"]["phrases"]),
+        words=_folded(_read()["not_persons"]["words"]),
+        institutions=_folded(_read()["not_persons"]["institutions"]),
+        royals=_folded(_read()["not_persons"]["royals"]),
+    )
+
+
+def _folded(names: list[str]) -> frozenset[str]:
+    return frozenset(name.casefold() for name in names)
+
+
+@functools.cache
+def _read() -> dict[str, Any]:
+    return tomllib.loads(NAMES_FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,511 @@
+"""Recognisers of personal data in texts: what identifies a person, and where it stands.
+
+Belongs here: patterns for contacts, addresses, dates of birth and names. Every pattern is bounded (a test reads them):
+no repetition without an upper limit, so that a megabyte of ``a@`` takes time in proportion to its length.
+Does not belong here: what is put in the place of what was found (``redact``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import phonenumbers
+
+from data.redaction.names import name_lists
+
+PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
+
+
+class Span(NamedTuple):
+    """A stretch of a text that is personal data."""
+
+    start: int
+    end: int
+    type: PiiType
+
+
+# --- e-mail and URL ---------------------------------------------------------------------------------------------------
+
+_TLD = (
+    "com|org|net|edu|gov|info|biz|io|dev|me|app|ai|tech|eu|uk|de|fr|es|it|nl|be|ch|at|ie|pl|se|no|dk|fi|pt|in|au|nz|ca|"
+    "us|br|mx|jp|cn|sg|za|ng|ke|cz|example|test|online|site|xyz|name|page"
+)
+_SPACED_TLD = "com|org|net|edu|gov|info|io|eu|uk|de|fr|example"
+# The dots of an address that optical character recognition, or fear of robots, has set apart.
+_SPACED_DOT = r"(?: ?\. ?| ?[\[(] ?dot ?[\])] ?)"
+
+_EMAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,64}(?:@|＠)[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.[^\W\d_]{2,24}")
+_SPACED_EMAIL = re.compile(
+    r"(?<![\w.%+'-])(?:[\w%+-]{1,32} \. ){0,3}[\w.%+'-]{1,64} ?(?:@|＠|[\[(] ?at ?[\])]) ?"
+    rf"(?:[\w-]{{1,63}}{_SPACED_DOT}){{1,4}}(?:{_SPACED_TLD})\b",
+    re.IGNORECASE,
+)
+_AT = re.compile(r"[@＠]|[\[(] ?at ?[\])]", re.IGNORECASE)
+_URL_END = r"[^\s<>\"'|`{}\\]"
+_URLS = (
+    re.compile(rf"\b(?:https?|ftp) ?: ?/ ?/ ?(?:www ?\. ?)?{_URL_END}{{1,2048}}", re.IGNORECASE),
+    re.compile(
+        rf"\bwww ?\. ?[\w-]{{1,63}}(?: ?\. ?[\w-]{{1,63}}){{0,4}} ?\. ?(?:{_TLD})\b(?:/{_URL_END}{{0,2048}})?",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"\bhttps? ?: ?/ ?/ ?[\w-]{{1,63}}(?: ?\. ?[\w-]{{1,63}}){{0,4}} ?\. ?(?:{_TLD})\b"
+        rf"(?:/{_URL_END}{{0,2048}})?",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"(?<![\w.@-])[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,4}}\.(?:{_TLD})/{_URL_END}{{1,2048}}", re.IGNORECASE),
+    # Without a scheme or a path only in lower case: "Booking.com" is an employer.
+    re.compile(rf"(?<![\w.@/-])[a-z0-9-]{{2,63}}(?:\.[a-z0-9-]{{1,63}}){{0,3}}\.(?:{_TLD})\b(?![\w@-]|\.\w)"),
+)
+_URL_HINT = re.compile(rf":? ?/ ?/|[wW]{{3}} ?\.|\.(?:{_TLD})\b")
+_TECHNOLOGIES = re.compile(
+    r"(?:asp|vb|ado|ml|dot|entity|nunit|xunit|paint|c|f|json|socket|draw|crates|deeplearning|fast|node|npm|rx|next)"
+    r"\.(?:net|io|ai|me|dev|in)\b",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"(?:\w{2,5} ?: ?/ ?/ ?)?([^\s/?#]{1,253})")
+
+
+def find_emails(text: str) -> Iterator[Span]:
+    """E-mail addresses, those with spaces or ``(at)`` among them."""
+    if not _AT.search(text):
+        return
+    for pattern in (_EMAIL, _SPACED_EMAIL):
+        for match in pattern.finditer(text):
+            yield Span(match.start(), match.end(), "email")
+
+
+def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
+    """URLs, and domains that are written like one.
+
+    Args:
+        text: Where to look.
+        kept_hosts: Hosts whose URLs name no person, such as those of a taxonomy.
+    """
+    if not _URL_HINT.search(text):
+        return
+    kept = frozenset(kept_hosts)
+    for pattern in _URLS:
+        for match in pattern.finditer(text):
+            found = match.group().rstrip(".,;:!?)]")
+            host = _HOST.match(found)
+            if _TECHNOLOGIES.match(found) or (host and host[1].casefold() in kept):
+                continue
+            yield Span(match.start(), match.start() + len(found), "url")
+
+
+# --- telephone --------------------------------------------------------------------------------------------------------
+
+_SEPARATOR = r"(?: {0,2}[().\-–]{0,2} {0,2}|/)"
+_PHONE = re.compile(rf"(?<![\w@#/.,$£€-])(?:\+ ?)?\(?\d(?:{_SEPARATOR}\d){{6,17}}(?!\w|[.,]\d|%)")
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212", "-"))  # as PDFs and word processors write them
+_PHONE_LABEL = re.compile(
+    r"(?:\b(?:tel|telephone|telefon|tele|phone|mobile|mob|cell|cellphone|handy|fax|call|ring|whatsapp|text|contact|portable"
+    r"|téléphone|móvil|m|t|p|h|c|ph)(?:[ _](?:no|number|nr|me))?)[ .:#\"'|=(on-]{0,8}$",
+    re.IGNORECASE,
+)
+_OTHER_NUMBER = re.compile(
+    r"\b(?:order|invoice|ref|reference|no|nr|id|ticket|isbn|issn|serial|account|iban|patent|case|licen[cs]e|member|membership"
+    r"|registration|reg|number|version|sku|part|policy|grant|employee|build|vacancy|job)[ .:#\"'|=-]{0,6}$",
+    re.IGNORECASE,
+)
+_NO_PHONE = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}"  # an address of the internet
+    r"|\d{1,3}(?:[ .]\d{3}){1,4}(?: ?[–-] ?\d{1,3}(?:[ .]\d{3}){1,4})?"  # thousands
+    r"|\d{1,6}(?: ?[–-] ?)\d{1,6}"  # ranges
+)
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_APART = re.compile(r"( {2,4}| [–-] )")
+_DOTTED_PHONE = re.compile(r"\d{3}\.\d{3}\.\d{4}|0\d(?:\.\d\d){4}|0\d{2,4}\.\d{3,7}(?:\.\d{3,4})?")
+_PLAIN_PHONE = re.compile(r"\(?\d{3}\)?[ .-]{1,2}\d{3}[ .-]{1,2}\d{4}|[6-9]\d{4} \d{5}")
+_CONTEXT_CHARS = 32
+_MIN_DIGITS, _MAX_DIGITS = 7, 15
+
+
+def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
+    """Telephone numbers: international ones, those behind a label, and valid ones of some regions as people write them.
+
+    Args:
+        text: Where to look.
+        regions: Two-letter regions whose national numbers are known.
+    """
+    text = text.translate(_HYPHENS)
+    for match in _PHONE.finditer(text):
+        found = match.group()
+        before = text[max(0, match.start() - _CONTEXT_CHARS) : match.start()]
+        if _is_phone(found, before, regions):
+            end = match.end() + (
+                1 if "(" in found and ")" not in found and text[match.end() : match.end() + 1] == ")" else 0
+            )
+            yield Span(match.start(), end, "phone")
+            continue
+        at = match.start()
+        for part in _APART.split(found):  # perhaps two numbers in a row
+            if part != found and _is_phone(part, before, regions):
+                yield Span(at, at + len(part), "phone")
+            at += len(part)
+
+
+def _is_phone(found: str, before: str, regions: tuple[str, ...]) -> bool:
+    num_digits = sum(char.isdigit() for char in found)
+    if not _MIN_DIGITS <= num_digits <= _MAX_DIGITS + 1:
+        return False
+    if _is_date(found):
+        return False
+    compact = found.replace(" ", "")
+    if compact.startswith("+"):
+        return _is_possible(compact, None)
+    is_labelled = _PHONE_LABEL.search(before) is not None
+    if is_labelled:
+        return any(_is_possible(compact, region) for region in regions)
+    if _OTHER_NUMBER.search(before) or (_NO_PHONE.fullmatch(found) and not _DOTTED_PHONE.fullmatch(found)):
+        return False
+    if compact.startswith("00"):
+        return _is_valid(f"+{compact[2:]}", None)
+    if "." in found and not _DOTTED_PHONE.fullmatch(found):
+        return False
+    if compact.startswith(("0", "(0")):
+        return num_digits >= 9 and any(_is_possible(compact, region) for region in regions)
+    return _PLAIN_PHONE.fullmatch(found) is not None and any(_is_valid(compact, region) for region in regions)
+
+
+def _is_date(found: str) -> bool:
+    """Whether the figures are years, with days or months beside them: "06/2011 - 12/2012"."""
+    if found[0] in "+(" or not _YEAR.search(found):
+        return False
+    groups = re.split(r"\D+", found)
+    return all(len(group) <= 2 or _YEAR.fullmatch(group) for group in groups)
+
+
+def _is_possible(number: str, region: str | None) -> bool:
+    parsed = _parse_phone(number, region)
+    return parsed is not None and phonenumbers.is_possible_number(parsed)
+
+
+def _is_valid(number: str, region: str | None) -> bool:
+    parsed = _parse_phone(number, region)
+    return parsed is not None and phonenumbers.is_valid_number(parsed)
+
+
+def _parse_phone(number: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    try:
+        return phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+
+
+# --- date of birth ----------------------------------------------------------------------------------------------------
+
+_D2, _D4 = r"\d(?: ?\d)?", r"\d(?: ?\d){3}"
+_MONTH = (
+    "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février"
+    "|mars|avril|juin|juillet|août|enero|febrero|marzo|abril|mayo|junio|julio|agosto)"
+)
+_BIRTH_WORD = re.compile(r"birth|\bborn|d ?\. ?o ?\. ?b|\bdob|geb(?:\.|oren|urt)|née? le|nacimiento", re.IGNORECASE)
+_BIRTH_DATE = re.compile(
+    r"(?:date[ _-]{0,2}of[ _-]{0,2}birth|\bd ?\. ?o ?\. ?b\b\.?|\bdob\b"
+    r"|birth[ _-]{0,2}(?:date|day)|\bborn(?: on)?\b|\bgeboren(?: am)?\b"
+    r"|\bgeb\.|geburtsdatum|\bnée? le\b|fecha de nacimiento)"
+    r"(?: (?:in|at) [^\W\d_]{2,20}(?: [^\W\d_]{2,20})?,? (?:on )?)?[\s\"'|:=*.,(_-]{0,8}(?:the )?"
+    rf"(?P<date>\d{{4}} ?[-/.] ?{_D2} ?[-/.] ?{_D2}|{_D2} ?[-/.] ?{_D2} ?[-/.] ?(?:{_D4}|\d\d)"
+    rf"|{_D2}(?:st|nd|rd|th)?\.? ?(?:of |de )?{_MONTH}[a-z]{{0,6}}\.?,? ?(?:de )?{_D4}"
+    rf"|{_MONTH}[a-z]{{0,6}}\.? ?{_D2}(?:st|nd|rd|th)?,? ?{_D4}"
+    r"|(?:in )?(?:19[2-9]\d|200\d)\b)",
+    re.IGNORECASE,
+)
+
+
+def find_birth_dates(text: str) -> Iterator[Span]:
+    """Dates that a label such as "born" or "DOB" stands before; other dates are left alone."""
+    if not _BIRTH_WORD.search(text):
+        return
+    for match in _BIRTH_DATE.finditer(text):
+        yield Span(*match.span("date"), "birth_date")
+
+
+# --- postal address ---------------------------------------------------------------------------------------------------
+
+_CAPITAL = r"[^\W\d_a-zß-öø-ÿ][\w'’.-]{0,30}"
+_POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}"
+_STATES = (
+    "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+)
+_ZIP = rf"(?:{_STATES}),? \d{{5}}(?:-\d{{4}})?"
+_TOWN = rf"(?:,? {{0,2}}{_CAPITAL}(?: {_CAPITAL}){{0,2}}){{1,2}}"
+_STREET_TYPE = (
+    r"(?i:street|st\b\.?|road|rd\b\.?|avenue|ave\b\.?|lane|ln\b\.?|drive|dr\b\.?|boulevard|blvd\b\.?|court|close|crescent|cres\b"
+    r"|terrace|place|pl\b\.?|square|sq\b\.?|way|gardens|grove|row|walk|mews|parkway|pkwy\b\.?|highway|hwy\b\.?)"
+)
+# A cheap look at what each needs spares most texts the search.
+_ADDRESSES = (
+    (
+        re.compile(r"\d[A-Za-z]?,? [^\W\d_]"),
+        re.compile(
+            r"(?<![\w.,/-])(?:(?i:flat|apt\.?|apartment|unit|suite) \w{1,5},? )?"
+            rf"\d{{1,5}}[A-Za-z]?,? (?:{_CAPITAL} ){{1,4}}"
+            rf"{_STREET_TYPE}(?!\w)(?:,? (?:(?i:flat|apt\.?|apartment|unit|suite)|#) ?\w{{1,6}})?"
+            rf"(?:{_TOWN},? {{0,2}}(?:{_POSTCODE}|{_ZIP})|,? {{0,2}}(?:{_POSTCODE}|{_ZIP}))?"
+        ),
+    ),
+    (
+        re.compile(r"(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse) \d"),
+        re.compile(
+            r"(?<!\w)[A-ZÄÖÜ][\wäöüß-]{1,30}(?:straße|strasse|str\.|weg|platz|allee|gasse) \d{1,4} ?[a-z]?(?!\w)"
+            rf"(?:,? (?:D-)?\d{{5}} {_CAPITAL})?"
+        ),
+    ),
+    (
+        re.compile(
+            r"\d (?:bis |ter )?(?:rue|avenue|boulevard|place|allée|impasse)|\d, ?(?:rue|avenue|boulevard|place)",
+            re.IGNORECASE,
+        ),
+        re.compile(
+            rf"(?<!\w)\d{{1,4}}(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|place|allée|impasse)"
+            rf" (?:[\w'’-]{{1,25}} ){{0,4}}[\w'’-]{{1,25}},? "
+            rf"\d{{5}} {_CAPITAL}"
+        ),
+    ),
+    (
+        re.compile(r"\bbox \d", re.IGNORECASE),
+        re.compile(rf"(?<!\w)P\.? ?O\.? ?Box \d{{1,6}}(?:{_TOWN},? (?:{_POSTCODE}|{_ZIP}))?", re.IGNORECASE),
+    ),
+    (
+        re.compile(r", [A-Z]{2},? \d{5}"),
+        re.compile(rf"(?<!\w){_CAPITAL}(?: {_CAPITAL}){{0,2}}, {_ZIP}(?!\w)"),
+    ),
+    (
+        re.compile(r"\d[A-Z\d]? \d[A-Z]{2}"),
+        re.compile(r"(?<![\w-])[A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}(?![\w-])"),
+    ),
+)
+
+
+def find_addresses(text: str) -> Iterator[Span]:
+    """Streets with a number, with town and postcode where they follow; post boxes; postcodes. A town alone stays."""
+    for hint, pattern in _ADDRESSES:
+        if not hint.search(text):
+            continue
+        for match in pattern.finditer(text):
+            yield Span(match.start(), match.end(), "address")
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+_JOINTS = (" ", "  ", ". ", ", ")
+_TOKEN = re.compile(r"(?<![^\W_])[A-Z\u00c0-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
+_SEQUENCE = r"[^\W\d_][\w'’.-]{0,30}(?:,? {1,2}[^\W\d_][\w'’.-]{0,30}){0,3}"
+_LABELLED = re.compile(
+    r"(?:^|[|\"'{,;(•*\t])[ \"']{0,4}"
+    r"(?:(?:full|candidate|applicant|first|last|given|family|middle|maiden|sur|fore)[ _]?)?"
+    rf"name[\"']? {{0,3}}[:|=–-] {{0,4}}[\"']?(?P<name>{_SEQUENCE})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ADDRESSED = re.compile(
+    rf"\b(?:Mrs?|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Herr|Frau|Mme|Señora?)\.? (?P<name>{_SEQUENCE.replace(',?', '')})"
+)
+_HEADER_LINES = 6
+_HEADER_CHARS = 60
+_CONTACT_LINES = 2
+_HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
+_MAX_NAME_TOKENS = 4
+_MIN_LONE_CHARS = 3
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n])[\s\"'(*\u2022-]{0,8}\Z")
+_SENTENCE_START_CHARS = 9
+_PARTICLES = frozenset(
+    {"van", "von", "de", "da", "del", "der", "den", "di", "la", "le", "bin", "ibn", "al", "el", "dos", "ter"}
+)
+
+
+def find_stated_names(text: str) -> Iterator[Span]:
+    """Names that the text itself marks: in the head of a resume, behind "Name:", behind a title such as "Ms"."""
+    yield from _labelled_names(text)
+    yield from _header_names(text)
+
+
+def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
+    """Where whole names, or single parts of them that are no words, stand in a text; also as ``jane_doe``."""
+    for name in names:
+        parts = [match.group() for match in _WORD.finditer(name)]
+        if not parts:
+            continue
+        whole = r"[ ._,-]{1,3}".join(map(re.escape, parts))
+        for match in re.finditer(rf"(?<![^\W_]){whole}(?![^\W_])", text, re.IGNORECASE):
+            if _names_one(match, text) if len(parts) == 1 else _names_several(match.group()):
+                yield Span(match.start(), match.end(), "name")
+        lone = [part for part in parts if len(part) >= _MIN_LONE_CHARS and not _is_word(part)] if len(parts) > 1 else []
+        for part in lone:
+            for match in re.finditer(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", text, re.IGNORECASE):
+                if match.group()[0].isupper():
+                    yield Span(match.start(), match.end(), "name")
+
+
+def _names_several(found: str) -> bool:
+    """Whether a name of several words is meant: "will mark" may be a promise, "Will Mark" and "will_mark" are none."""
+    return found[0].isupper() or " " not in found
+
+
+def _names_one(match: re.Match[str], text: str) -> bool:
+    """Whether a name of one word is meant: "Grace" is, "grace" is not, nor "An" where a sentence begins."""
+    found = match.group()
+    if found[0].islower():
+        return False
+    is_word = len(found) < _MIN_LONE_CHARS or _is_word(found)
+    before = max(0, match.start() - _SENTENCE_START_CHARS)
+    return not (is_word and _SENTENCE_START.search(text, before, match.start()))
+
+
+def _labelled_names(text: str) -> Iterator[Span]:
+    for pattern in (_LABELLED, _ADDRESSED):
+        for match in pattern.finditer(text):
+            yield from _leading_name(text, match.start("name"), match.end("name"))
+
+
+def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
+    """The capitalised tokens that a stretch begins with, or those of a script without capitals."""
+    stop = start
+    for match in _WORD.finditer(text, start, end):
+        token = match.group()
+        if (token[0].islower() and token not in _PARTICLES) or _is_heading(token):
+            break
+        stop = match.end()
+        if "\n" in text[start:stop]:
+            break
+    if stop > start:
+        yield Span(start, stop, "name")
+
+
+def _header_names(text: str) -> Iterator[Span]:
+    """The line of the head that looks like a name: capitalised, no heading, and supported by a list or by contacts."""
+    lists = name_lists()
+    head = list(_head_lines(text))
+    has_contact = any("@" in line or _PHONE.search(line) for _, line in head)
+    for number, (start, line) in enumerate(head):
+        candidate = _HEADER_END.split(line, maxsplit=1)[0].strip(" *#\"'_")
+        tokens = _WORD.findall(candidate)
+        looks_right = (
+            2 <= len(tokens) <= _MAX_NAME_TOKENS
+            and not any(char.isdigit() or char in ":/@&" for char in candidate)
+            and all(_is_capitalised(token) or token in _PARTICLES for token in tokens)
+            and not any(_is_heading(token) for token in tokens)
+        )
+        if not looks_right:
+            continue
+        folded = [token.casefold() for token in tokens]
+        is_listed = folded[0] in lists.first or folded[-1] in lists.surnames or folded[-1] in lists.first
+        if is_listed or (has_contact and number < _CONTACT_LINES):
+            at = start + line.index(candidate)
+            yield Span(at, at + len(candidate), "name")
+            return
+
+
+def _head_lines(text: str) -> Iterator[tuple[int, str]]:
+    start = seen = 0
+    while start < len(text) and seen < _HEADER_LINES:
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if text[start:end].strip():
+            seen += 1
+            if end - start <= 4 * _HEADER_CHARS:
+                yield start, text[start:end]
+        start = end + 1
+
+
+def find_listed_names(text: str) -> Iterator[Span]:
+    """Names on the repository's lists; those that are also words ("Will", "Mark", "May") only beside a surname."""
+    lists = name_lists()
+    tokens = [match for match in _TOKEN.finditer(text) if _is_capitalised(match.group())]
+    taken = -1
+    for number, match in enumerate(tokens):
+        first = _base(match.group()).casefold()
+        if match.start() < taken or first not in lists.first:
+            continue
+        before = tokens[number - 1] if number and text[tokens[number - 1].end() : match.start()] in _JOINTS else None
+        if before is not None and before.group().casefold() in lists.royals:
+            continue
+        start = match.start()
+        end, has_surname = match.start() + len(_base(match.group())), False
+        is_institution = False
+        for following in tokens[number + 1 : number + _MAX_NAME_TOKENS]:
+            if not _joins(text[end : following.start()]):
+                break
+            token = _base(following.group())
+            folded = token.casefold()
+            if folded in lists.institutions:
+                is_institution = True
+                break
+            is_surname = folded in lists.surnames
+            is_initial = len(token) == 1
+            if not (is_surname or is_initial or (first not in lists.ambiguous and not _is_heading(token))):
+                break
+            has_surname = has_surname or is_surname
+            end = following.start() + len(token)
+        if before is not None and text[before.end() : start] == ", " and before.group().casefold() in lists.surnames:
+            start, has_surname = before.start(), True  # "Smith, John"
+        if (
+            is_institution
+            or text[start:end].casefold() in lists.phrases
+            or (first in lists.ambiguous and not has_surname)
+        ):
+            continue
+        taken = end
+        yield Span(start, end, "name")
+
+
+def _joins(between: str) -> bool:
+    return between in _JOINTS[:-1] or between.strip(" ") in _PARTICLES
+
+
+def _base(token: str) -> str:
+    """A token without its possessive ending."""
+    return token[:-2] if token.endswith(("'s", "’s")) else token
+
+
+def _is_capitalised(token: str) -> bool:
+    return token[0].isupper()
+
+
+def _is_heading(token: str) -> bool:
+    return _base(token).casefold() in name_lists().words
+
+
+def _is_word(token: str) -> bool:
+    folded = token.casefold()
+    return folded in name_lists().ambiguous or folded in name_lists().words or folded in _PARTICLES
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+NameModel = Callable[[str], Iterable[tuple[int, int]]]
+"""Finds names of persons in a text, as (start, end)."""
+
+
+def load_name_model(name: str) -> NameModel:
+    """A spaCy pipeline that finds persons.
+
+    Raises:
+        ImportError: spaCy is not installed.
+        OSError: The pipeline is not installed.
+    """
+    import spacy  # type: ignore[import-not-found]  # optional: named by redact.name_model only
+
+    pipeline = spacy.load(name)
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        return ((entity.start_char, entity.end_char) for entity in pipeline(text).ents if entity.label_ == "PERSON")
+
+    return find
+
+
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Spans in order without overlaps; what overlaps becomes one span, of the type that begins first."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if merged and span.start < merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Span(last.start, max(last.end, span.end), last.type)
+        else:
+            merged.append(span)
+    return merged

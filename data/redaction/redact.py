@@ -1,0 +1,380 @@
+"""Redaction: typed placeholders in the place of what identifies a person, before anything is stored or encoded.
+
+Equal values of a document get equal placeholders (``[EMAIL_1]``), so that a reader still sees who is who. What is
+replaced cannot be told from what is stored; only a key file that the settings name, outside the store, brings it back.
+Redacting what is redacted changes nothing.
+
+Belongs here: which kinds of documents lose what, placeholders, the key file.
+Does not belong here: how personal data is recognised (``pii``), other cleaning (``clean``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.errors import InputError
+from data.redaction.names import NAMES_FILE
+from data.redaction.pii import (
+    NameModel,
+    PiiType,
+    Span,
+    find_addresses,
+    find_birth_dates,
+    find_emails,
+    find_listed_names,
+    find_parts,
+    find_phones,
+    find_stated_names,
+    find_urls,
+    load_name_model,
+    merge_spans,
+)
+from data.schema import DocumentKind, sha256_json
+from data.store.base import storage_errors
+
+PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
+_VERSION = 2
+"""Of the recognisers; raised with every change of what they find, so that all documents are cleaned again."""
+
+_PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
+_MAX_FIELD_CHARS = 200
+"""Longest value of a metadata field that is taken for a name as a whole."""
+
+
+class RedactConfig(BaseModel):
+    """What is replaced by placeholders before a document is stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resume: tuple[PiiType, ...] = Field(default=PII_TYPES, description="What resumes lose; empty: nothing.")
+    job: tuple[PiiType, ...] = Field(default=("email", "phone"), description="What jobs lose: contacts.")
+    name_fields: tuple[str, ...] = Field(
+        default=(
+            "name", "full_name", "fullname", "first_name", "last_name", "firstname", "lastname", "given_name",
+            "family_name", "middle_name", "maiden_name", "surname", "forename", "candidate_name", "applicant_name",
+        ),
+        description="Further columns whose whole value is a name; it is replaced in title and text, too.",
+    )  # fmt: skip
+    birth_date_fields: tuple[str, ...] = Field(
+        default=("date_of_birth", "birth_date", "birthdate", "birthday", "dob"),
+        description="Further columns whose whole value is a date of birth.",
+    )
+    address_fields: tuple[str, ...] = Field(
+        default=(
+            "address",
+            "street",
+            "street_address",
+            "home_address",
+            "postal_address",
+            "postcode",
+            "postal_code",
+            "zip",
+            "zip_code",
+        ),
+        description="Further columns whose whole value is a part of an address.",
+    )
+    contact_fields: tuple[str, ...] = Field(
+        default=("phone", "phone_number", "telephone", "mobile", "mobile_number", "cell", "fax"),
+        description="Further columns whose whole value is a telephone number.",
+    )
+    phone_regions: tuple[str, ...] = Field(
+        default=("GB", "US", "IE", "DE", "FR", "IN", "AU", "ES", "IT", "NL"),
+        description="Regions (two letters) whose national telephone numbers are known; those with + always are.",
+    )
+    kept_hosts: tuple[str, ...] = Field(
+        default=("data.europa.eu", "schema.org", "purl.org", "www.w3.org"),
+        description="Hosts whose URLs stay: they name an occupation or a skill, and no person.",
+    )
+    name_model: str | None = Field(
+        default=None, description="spaCy pipeline that finds names beyond the lists, such as en_core_web_sm."
+    )
+    key_file: str | None = Field(
+        default=None, description="File outside the store that keeps what was replaced, readable by its owner only."
+    )
+
+    def types(self, kind: DocumentKind) -> tuple[PiiType, ...]:
+        """What documents of a kind lose."""
+        return self.resume if kind == "resume" else self.job
+
+    def identity(self, kind: DocumentKind) -> str:
+        """Hash of all that decides what is replaced in documents of a kind."""
+        decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
+        names = hashlib.sha256(NAMES_FILE.read_bytes()).hexdigest()
+        return sha256_json([_VERSION, sorted(self.types(kind)), decisive, names])
+
+
+@dataclass
+class Redacted:
+    """A document after redaction.
+
+    Attributes:
+        title: Its title.
+        text: Its body.
+        metadata: Its further columns.
+        replaced: Placeholder to the value in whose place it stands, as that was first written.
+    """
+
+    title: str
+    text: str
+    metadata: dict[str, object]
+    replaced: dict[str, str] = field(default_factory=dict)
+
+
+class Redactor:
+    """Redacts documents of one kind.
+
+    Args:
+        config: What is replaced.
+        kind: Kind of the documents.
+        keys: Where to keep what was replaced; nowhere when not given.
+
+    Raises:
+        InputError: The name model is not installed.
+    """
+
+    def __init__(self, config: RedactConfig, kind: DocumentKind, *, keys: KeyFile | None = None) -> None:
+        """Load the name model, if the settings name one and names are replaced at all."""
+        self.types = config.types(kind)
+        self._config = config
+        self._keys = keys
+        self._name_model = None
+        if config.name_model is not None and "name" in self.types:
+            self._name_model = _load(config.name_model)
+        self._whole_fields: dict[str, PiiType] = {
+            name: type_
+            for type_, names in (
+                ("name", config.name_fields),
+                ("birth_date", config.birth_date_fields),
+                ("address", config.address_fields),
+                ("phone", config.contact_fields),
+            )
+            if type_ in self.types
+            for name in map(_field_key, names)
+        }
+
+    def redact(self, title: str, text: str, metadata: Mapping[str, object]) -> Redacted:
+        """Replace what identifies a person in a document."""
+        if not self.types:
+            return Redacted(title, text, dict(metadata))
+        stated = list(find_stated_names(text)) if "name" in self.types else []
+        known = {text[span.start : span.end] for span in stated} | set(self._field_names(metadata))
+        numbering = _Numbering(title, text, json.dumps(metadata, default=str, ensure_ascii=False))
+        return Redacted(
+            title=self._replace(title, self._spans(title, known), numbering),
+            text=self._replace(text, [*stated, *self._spans(text, known)], numbering),
+            metadata={key: self._redact_value(key, value, known, numbering) for key, value in metadata.items()},
+            replaced=numbering.replaced,
+        )
+
+    def redact_text(self, text: str) -> str:
+        """A text by itself, such as the excerpt of a rejected row, without what identifies a person."""
+        return self.redact("", text, {}).text
+
+    def keep(self, doc_id: str, redacted: Redacted) -> None:
+        """Note in the key file what was replaced in a document."""
+        if self._keys is not None:
+            self._keys.add(doc_id, redacted.replaced)
+
+    def _spans(self, text: str, known: set[str]) -> Iterator[Span]:
+        finders: dict[PiiType, Callable[[], Iterator[Span]]] = {
+            "email": lambda: find_emails(text),
+            "url": lambda: find_urls(text, kept_hosts=self._config.kept_hosts),
+            "birth_date": lambda: find_birth_dates(text),
+            "phone": lambda: find_phones(text, self._config.phone_regions),
+            "address": lambda: find_addresses(text),
+            "name": lambda: self._find_names(text, known),
+        }
+        for type_ in self.types:
+            yield from finders[type_]()
+
+    def _find_names(self, text: str, known: set[str]) -> Iterator[Span]:
+        yield from find_listed_names(text)
+        yield from find_parts(known, text)
+        if self._name_model is not None:
+            yield from (Span(start, end, "name") for start, end in self._name_model(text))
+
+    def _field_names(self, metadata: Mapping[str, object]) -> Iterator[str]:
+        for key, value in metadata.items():
+            is_name = self._whole_fields.get(_field_key(key)) == "name"
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, Mapping):
+                    yield from self._field_names(item)
+                elif is_name and isinstance(item, str) and 1 < len(item) <= _MAX_FIELD_CHARS:
+                    yield item
+
+    def _redact_value(self, key: str, value: object, known: set[str], numbering: _Numbering) -> object:
+        if isinstance(value, Mapping):
+            return {str(name): self._redact_value(str(name), item, known, numbering) for name, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._redact_value(key, item, known, numbering) for item in value]
+        whole = self._whole_fields.get(_field_key(key))
+        if whole is not None and value not in (None, "") and not isinstance(value, bool):
+            shown = str(value)
+            return shown if _PLACEHOLDER.fullmatch(shown) else numbering.placeholder(whole, shown)
+        if not isinstance(value, str):
+            return value
+        # The name of the field is the label that a date or a number needs.
+        label = f"{key.replace('_', ' ')}: "
+        spans = (
+            Span(max(span.start - len(label), 0), span.end - len(label), span.type)
+            for span in self._spans(label + value, known)
+            if span.end > len(label)
+        )
+        return self._replace(value, spans, numbering)
+
+    @staticmethod
+    def _replace(text: str, spans: Iterator[Span] | list[Span], numbering: _Numbering) -> str:
+        kept = [match.span() for match in _PLACEHOLDER.finditer(text)]
+        pieces, at = [], 0
+        for span in merge_spans(spans):
+            if any(start < span.end and span.start < end for start, end in kept):
+                continue
+            pieces += [text[at : span.start], numbering.placeholder(span.type, text[span.start : span.end])]
+            at = span.end
+        return "".join([*pieces, text[at:]])
+
+
+class _Numbering:
+    """Numbers the values of one document, behind the placeholders that it has already."""
+
+    def __init__(self, *texts: str) -> None:
+        self.replaced: dict[str, str] = {}
+        self._last: Counter[str] = Counter()
+        self._known: dict[tuple[str, str], str] = {}
+        for text in texts:
+            for name, number in _PLACEHOLDER.findall(text):
+                self._last[name] = max(self._last[name], int(number))
+
+    def placeholder(self, type_: PiiType, value: str) -> str:
+        key = (type_, _comparable(type_, value))
+        if key not in self._known:
+            name = type_.upper()
+            self._last[name] += 1
+            self._known[key] = f"[{name}_{self._last[name]}]"
+            self.replaced[self._known[key]] = value
+        return self._known[key]
+
+
+def _comparable(type_: PiiType, value: str) -> str:
+    """What two writings of one value share."""
+    if type_ == "phone":
+        return "".join(char for char in value if char.isdigit() or char == "+")
+    return " ".join(re.split(r"[\s_]+", value.casefold()))
+
+
+def _field_key(name: str) -> str:
+    """``given_name``, ``givenName`` and ``Given Name`` are one."""
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def _load(name: str) -> NameModel:
+    try:
+        return load_name_model(name)
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"The name model '{name}' (redact.name_model) is not installed.",
+            hint="Install spaCy and the model, or leave redact.name_model out: names are then found in fields, heads "
+            "of resumes, behind labels and titles, and on the repository's lists.",
+        ) from error
+
+
+# --- the key file -----------------------------------------------------------------------------------------------------
+
+
+class KeyFile:
+    """What was replaced, by document: JSON lines in a file that only its owner can read.
+
+    Written beside its place and moved there at the end, so that a build that was killed leaves the former one. Lines of
+    documents that were not read again stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Use :func:`open_key_file`."""
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._handle = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._written: set[bytes] = set()
+
+    def add(self, doc_id: str, replaced: Mapping[str, str]) -> None:
+        """Keep what was replaced in a document."""
+        self._written.add(bytes.fromhex(doc_id))
+        if replaced:
+            self._handle.write(json.dumps({"doc_id": doc_id, "replaced": replaced}, ensure_ascii=False) + "\n")
+
+    def commit(self) -> None:
+        """Take over the lines of all other documents, and replace the former file."""
+        for doc_id, line in _key_lines(self.path):
+            if bytes.fromhex(doc_id) not in self._written:
+                self._handle.write(line)
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self._temporary.replace(self.path)
+
+    def close(self) -> None:
+        """Leave no half-written file."""
+        self._handle.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | None]:
+    """The key file of the settings, open for writing; None when they name none.
+
+    Raises:
+        InputError: It would lie in the store, where exports and backups take it along.
+    """
+    if key_file is None:
+        yield None
+        return
+    path = Path(key_file).expanduser().resolve()
+    if path.is_relative_to(home.resolve()):
+        raise InputError(
+            f"The key file {path} lies in the home directory.",
+            hint="Name a file elsewhere with redact.key_file: it must not travel with what it opens.",
+        )
+    with storage_errors(f"write the key file {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keys = KeyFile(path)
+        try:
+            yield keys
+        finally:
+            keys.close()
+
+
+def read_key_file(path: Path, doc_id: str) -> dict[str, str]:
+    """Placeholder to value of one document; empty when the file does not know it."""
+    return next((json.loads(line)["replaced"] for found, line in _key_lines(path) if found == doc_id), {})
+
+
+def forget_keys(path: Path, doc_ids: set[str]) -> int:
+    """Remove documents from a key file; returns how many it knew."""
+    known = sum(doc_id in doc_ids for doc_id, _ in _key_lines(path))
+    if known:
+        keys = KeyFile(path)
+        try:
+            for doc_id in doc_ids:
+                keys.add(doc_id, {})
+            keys.commit()
+        finally:
+            keys.close()
+    return known
+
+
+def _key_lines(path: Path) -> Iterator[tuple[str, str]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as handle:
+        for line in handle:
+            yield str(json.loads(line)["doc_id"]), line

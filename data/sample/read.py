@@ -1,0 +1,195 @@
+"""The bundled sample: postings, resumes and judged test jobs, so that everything runs before a company brings its own.
+
+Belongs here: reading the sample. Does not belong here: its evaluation tasks (``sample_tasks.py``), how the committed
+files are made (``sample_resumes.py``), the ESCO facts (``sample_esco.py``), or any other source (``sources.py``).
+
+Data cards are in ``data/README.md``. Nothing of it describes a person.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from data.sample.esco import Occupation, SamplePackageError, read_flat_occupations, read_occupations
+from data.sample.generate import (
+    SAMPLE_DIR,
+    build_job_id,
+    generate_relevance,
+    generate_resumes,
+    generate_triples,
+    read_phrases,
+    write_samples,
+)
+
+__all__ = [
+    "SAMPLE_DIR",
+    "SamplePackageError",
+    "TestJob",
+    "generate_relevance",
+    "generate_resumes",
+    "generate_triples",
+    "read_sample_jobs",
+    "read_sample_relevance",
+    "read_sample_resumes",
+    "read_test_jobs",
+    "read_train_triples",
+    "write_samples",
+]
+
+_MIN_JOB_WORDS, _MAX_JOB_WORDS = 40, 70
+_MAX_NAMED_SKILLS = 6
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """One hand-written job description with the resumes that fit it.
+
+    Attributes:
+        id: ``test-001`` and on.
+        label: Job label, as a job board shows it.
+        seniority: ``junior`` (two years asked for, or less), ``mid``, ``senior`` (six years or more) or ``lead``.
+        description: The posting.
+        pos: Ids of resumes that fit (grade 2).
+        neg: Ids of resumes that do not fit (grade 0), near misses first.
+        relevance: Resume id to grade, 2 (same occupation) or 1 (related); resumes that are missing have grade 0.
+        occupation: ESCO URI of the job's occupation.
+    """
+
+    __test__: ClassVar[bool] = False
+
+    id: str
+    label: str
+    seniority: str
+    description: str
+    pos: tuple[str, ...]
+    neg: tuple[str, ...]
+    relevance: Mapping[str, int]
+    occupation: str
+
+
+def read_sample_jobs() -> list[dict[str, object]]:
+    """Read the postings of the sample from the installed packages: the ICT occupations, then a choice of others.
+
+    Returns:
+        Rows of ``id``, ``title``, ``description``, ``uri`` and ``category`` (``ict``, or the field of the others).
+
+    Raises:
+        SamplePackageError: A package with ESCO's texts is missing.
+    """
+    rows: list[dict[str, object]] = [
+        _job_row(occupation.uri, occupation.label, _describe(occupation), "ict") for occupation in read_occupations()
+    ]
+    flat = read_flat_occupations()
+    for field, titles in read_phrases()["other_jobs"].items():
+        for title in titles:
+            if title not in flat:
+                raise SamplePackageError(
+                    f"Occupation '{title}' was not found in the installed ESCO texts; field '{field}' of the sample "
+                    "expects it.",
+                    hint="Install the version that requirements.lock names.",
+                )
+            occupation = flat[title]
+            rows.append(_job_row(occupation.uri, title, _fit_words(occupation.description), field))
+    return rows
+
+
+def read_sample_resumes() -> list[dict[str, object]]:
+    """Read the committed resumes.
+
+    Returns:
+        Rows of ``id``, ``title``, ``text``, ``occupation``, ``seniority`` and ``category``.
+    """
+    return _read_jsonl("resumes.jsonl")
+
+
+def read_sample_relevance() -> list[tuple[str, str, int]]:
+    """Read the graded relevance of the resumes for the ICT postings of the sample.
+
+    Returns:
+        (job id, resume id, grade 2 or 1).
+    """
+    lines = (SAMPLE_DIR / "relevance.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    return [(job, resume, int(grade)) for job, resume, grade in (line.split("\t") for line in lines)]
+
+
+def read_train_triples() -> list[dict[str, object]]:
+    """Read the committed training triples; no test job's occupation is among them.
+
+    Returns:
+        Rows of ``anchor``, ``positive``, ``negative`` and ``occupation``.
+    """
+    return _read_jsonl("train_triples.jsonl")
+
+
+def read_test_jobs() -> list[TestJob]:
+    """Read the 100 test jobs.
+
+    Returns:
+        Test jobs in the order of the committed file.
+    """
+    return [
+        TestJob(
+            id=row["id"],
+            label=row["label"],
+            seniority=row["seniority"],
+            description=row["description"],
+            pos=tuple(row["pos"]),
+            neg=tuple(row["neg"]),
+            relevance=dict(row["relevance"]),
+            occupation=row["occupation"],
+        )
+        for row in _read_jsonl("test_jobs.jsonl")
+    ]
+
+
+def _read_jsonl(name: str) -> list[dict[str, Any]]:
+    with (SAMPLE_DIR / name).open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _job_row(uri: str, title: str, description: str, category: str) -> dict[str, object]:
+    return {"id": build_job_id(uri), "title": title, "description": description, "uri": uri, "category": category}
+
+
+def _describe(occupation: Occupation) -> str:
+    """Describe an ICT occupation in ESCO's words; named skills fill a short description up."""
+    frequency = _skill_frequency()
+    rarest_first = sorted(occupation.skills, key=lambda skill: (frequency[skill.label], skill.label))
+    skills = [skill.label for skill in rarest_first if not skill.is_knowledge][:_MAX_NAMED_SKILLS]
+    closing = f"Essential skills: {', '.join(skills[:3])}."
+    text = f"{_fit_words(occupation.description, reserved=len(closing.split()))} {closing}"
+    for count in range(4, len(skills) + 1):
+        if len(text.split()) >= _MIN_JOB_WORDS:
+            break
+        longer = f"Essential skills: {', '.join(skills[:count])}."
+        text = text.replace(closing, longer)
+        closing = longer
+    knowledge = [skill.label for skill in rarest_first if skill.is_knowledge]
+    if len(text.split()) < _MIN_JOB_WORDS and knowledge:
+        text = f"{text} Essential knowledge: {', '.join(knowledge[:6])}."
+    return text
+
+
+@cache
+def _skill_frequency() -> Counter[str]:
+    return Counter(skill.label for occupation in read_occupations() for skill in occupation.skills)
+
+
+def _fit_words(text: str, *, reserved: int = 0) -> str:
+    """Keep the leading sentences that fit; always the first one."""
+    kept: list[str] = []
+    for sentence in _sentences(text):
+        if kept and sum(len(part.split()) for part in [*kept, sentence]) + reserved > _MAX_JOB_WORDS:
+            break
+        kept.append(sentence)
+    return " ".join(kept)
+
+
+def _sentences(text: str) -> Iterable[str]:
+    return re.split(r"(?<=[a-z)]\.)\s+(?=[A-Z])", text)

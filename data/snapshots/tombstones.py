@@ -1,0 +1,78 @@
+"""Tombstones: what was erased stays away, without a word about who it was.
+
+A tombstone is a salted hash of a document's id, and ids are hashes of source and source id: it can be compared with a
+row that is read again, and says nothing by itself. Beside them lie the successors of snapshots that an erasure
+replaced.
+
+Does not belong here: erasing (``erase``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from data.documents.sources import has_surrogates
+from data.schema import DocumentKind, canonical_json, document_id
+from data.store.base import Store
+
+ERASURES = "erasures"
+_SALT_KEY = f"{ERASURES}/salt"
+_TOMBSTONES = f"{ERASURES}/tombstones"
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """The tombstones of a store, read once for many rows."""
+
+    salt: bytes
+    hashes: frozenset[str]
+
+    def holds(self, doc_id: str) -> bool:
+        """Whether a document was erased."""
+        return bool(self.hashes) and _hash(self.salt, doc_id) in self.hashes
+
+    def holds_row(self, source: str, source_id: object) -> bool:
+        """Whether the row of a source was erased; ids are compared as cleaning reads them."""
+        if not self.hashes or isinstance(source_id, bool) or not isinstance(source_id, (str, int)):
+            return False
+        found = str(source_id).strip()
+        return not has_surrogates(found) and self.holds(document_id(source, found))
+
+
+def read_tombstones(store: Store) -> Tombstones:
+    """The tombstones of a store; none before the first erasure."""
+    salt = store.read(_SALT_KEY) or b""
+    names = (key.rsplit("/", 1)[1].removesuffix(".json") for key in store.list(_TOMBSTONES))
+    return Tombstones(salt, frozenset(names))
+
+
+def bury(store: Store, doc_ids: set[str], *, now: datetime) -> None:
+    """Keep documents from coming back with the next ingest."""
+    store.put_if_absent(_SALT_KEY, secrets.token_bytes(32))
+    salt = store.read(_SALT_KEY) or b""
+    for doc_id in doc_ids:
+        content = json.dumps({"erased_at": now.isoformat()}).encode()
+        store.put_if_absent(f"{_TOMBSTONES}/{_hash(salt, doc_id)}.json", content)
+
+
+def snapshot_successor(store: Store, kind: DocumentKind, snapshot_id: str) -> str | None:
+    """The snapshot that took the place of one that held an erased document."""
+    raw = store.read(_successor_key(kind, snapshot_id))
+    return None if raw is None else str(json.loads(raw)["id"])
+
+
+def keep_successor(store: Store, kind: DocumentKind, snapshot_id: str, successor: str) -> None:
+    """Remember what took the place of a snapshot, for whatever names it: pins of recipes, former pointers, records."""
+    store.put_if_absent(_successor_key(kind, snapshot_id), canonical_json({"id": successor}).encode())
+
+
+def _successor_key(kind: DocumentKind, snapshot_id: str) -> str:
+    return f"{ERASURES}/snapshots/{kind}/{snapshot_id}.json"
+
+
+def _hash(salt: bytes, doc_id: str) -> str:
+    return hashlib.sha256(salt + doc_id.encode()).hexdigest()

@@ -1,0 +1,211 @@
+"""The lease: one writer at a time, with a time to live and a fencing epoch.
+
+A writer acquires the lease, a thread of its own renews it, and every commit calls :meth:`Lease.check` first. A writer
+that sleeps past its time to live loses the lease to the next one, whose epoch is higher; the sleeper's commits are
+refused from then on, whatever its clock says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+
+from data.errors import ConflictError, FencedError, LeaseHeldError, StoreError
+from data.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+LEASE_KEY = "lease.json"
+DEFAULT_TTL_S = 120.0
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """What ``lease.json`` holds.
+
+    Attributes:
+        owner: Who writes: a run id.
+        epoch: Grows by one with every change of owner; commits carry it.
+        expires_at: Seconds since 1970 after which another writer may take over; 0 when released.
+        host: Machine of the writer.
+        pid: Its process id there: a dead process on this machine holds nothing.
+    """
+
+    owner: str
+    epoch: int
+    expires_at: float
+    host: str
+    pid: int
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its owner gave it back."""
+        return self.expires_at == 0
+
+
+class Lease:
+    """A held lease.
+
+    Args:
+        store: The store that it guards.
+        record: What was written when it was acquired.
+    """
+
+    def __init__(self, store: Store, record: LeaseRecord) -> None:
+        """Use :func:`hold_lease` or :func:`adopt_lease`."""
+        self._store = store
+        self.owner = record.owner
+        self.epoch = record.epoch
+
+    def check(self) -> None:
+        """Make sure that this writer may still commit.
+
+        Raises:
+            FencedError: Another writer took over, or the lease was released.
+        """
+        current = _parse(self._store.read(LEASE_KEY))
+        if current is None or (current.owner, current.epoch) != (self.owner, self.epoch) or current.is_released:
+            held = current is not None and not current.is_released
+            successor = f"{current.owner} (epoch {current.epoch})" if current is not None and held else "nobody"
+            raise FencedError(
+                f"Run {self.owner} (epoch {self.epoch}) lost the lease; it is now held by {successor}.",
+                hint="Nothing was committed. Start this run again when no other one is writing.",
+            )
+
+
+@contextlib.contextmanager
+def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S, wait_s: float = 0.0) -> Iterator[Lease]:
+    """Hold the store's lease while the context lasts.
+
+    Args:
+        store: What the lease guards.
+        owner: Who writes: a run id.
+        ttl_s: Seconds after which it ends when it is not renewed.
+        wait_s: Seconds to wait for another living writer to finish.
+
+    Raises:
+        LeaseHeldError: Another living writer holds it, and still does after that time.
+    """
+    record = _acquire_within(wait_s, store, owner=owner, ttl_s=ttl_s)
+    stop = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(store, record, ttl_s, stop), name="lease", daemon=True)
+    renewer.start()
+    try:
+        yield Lease(store, record)
+    finally:
+        stop.set()
+        renewer.join()
+        _release(store, record)
+
+
+def adopt_lease(store: Store, *, owner: str) -> Lease:
+    """The lease that a parent run acquired under ``owner`` and keeps renewing.
+
+    Raises:
+        FencedError: The parent no longer holds it.
+    """
+    current = _parse(store.read(LEASE_KEY))
+    if current is None or current.owner != owner or current.is_released:
+        raise FencedError(f"Run {owner} holds no lease of this store.", hint="Start the parent run again.")
+    return Lease(store, current)
+
+
+def _acquire_within(wait_s: float, store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return _acquire(store, owner=owner, ttl_s=ttl_s)
+        except LeaseHeldError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            logger.info("%s Waiting for it, %.0f s at most.", error, left)
+            time.sleep(min(_POLL_S, left))
+
+
+def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
+    raw = store.read(LEASE_KEY)
+    current = _parse(raw)
+    if current is not None and _is_alive(current):
+        raise LeaseHeldError(
+            f"Run {current.owner} on {current.host} (process {current.pid}) is writing to this store.",
+            hint="Wait until it is done. If it died on another machine, its lease ends "
+            f"{max(0.0, current.expires_at - time.time()):.0f} s from now.",
+        )
+    record = LeaseRecord(
+        owner=owner,
+        epoch=current.epoch + 1 if current else 1,
+        expires_at=time.time() + ttl_s,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+    try:
+        store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(record))
+    except ConflictError as error:
+        raise LeaseHeldError("Another run took the lease at the same moment.", hint="Wait until it is done.") from error
+    return record
+
+
+def _renew(store: Store, record: LeaseRecord, ttl_s: float, stop: threading.Event) -> None:
+    while not stop.wait(ttl_s / 4):
+        try:
+            if not _replace(store, record, expires_at=time.time() + ttl_s):
+                logger.error("run %s lost its lease", record.owner)
+                return
+        except StoreError as error:  # the next attempt may succeed before the time is over
+            logger.warning("the lease could not be renewed: %s", error)
+
+
+def _release(store: Store, record: LeaseRecord) -> None:
+    try:
+        _replace(store, record, expires_at=0.0)  # the record stays, so that the next epoch is higher
+    except StoreError as error:  # what the run committed stands; the lease ends by itself
+        logger.warning("the lease could not be released: %s", error)
+
+
+def _replace(store: Store, record: LeaseRecord, *, expires_at: float) -> bool:
+    """Change when a lease ends; False when it is no longer held under that record."""
+    raw = store.read(LEASE_KEY)
+    current = _parse(raw)
+    if current is None or (current.owner, current.epoch) != (record.owner, record.epoch):
+        return False
+    store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(replace(record, expires_at=expires_at)))
+    return True
+
+
+def _is_alive(record: LeaseRecord) -> bool:
+    if record.expires_at <= time.time():
+        return False
+    return record.host != socket.gethostname() or _process_exists(record.pid)
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _parse(raw: bytes | None) -> LeaseRecord | None:
+    try:
+        return None if raw is None else LeaseRecord(**json.loads(raw))
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"{LEASE_KEY} is damaged; expected {', '.join(field.name for field in fields(LeaseRecord))}.",
+            hint="Restore it from a backup: its epoch must not fall behind that of the last commit.",
+        ) from error
+
+
+def _dump(record: LeaseRecord) -> bytes:
+    return json.dumps(asdict(record), sort_keys=True).encode()

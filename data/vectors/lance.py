@@ -1,0 +1,511 @@
+"""LanceDB, wrapped thinly: the only file that imports it.
+
+Tables ``jobs`` and ``resumes`` of one generation lie under ``lance/<generation>/``. What is committed here stays
+invisible to readers until the pointer names its version (``generations``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+from lancedb.index import FTS, IvfFlat
+from lancedb.query import MatchQuery
+
+from data.documents.facets import FACET_SCHEMA
+from data.errors import InputError, StoreError, VectorSpaceError
+from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
+from data.store.base import Store
+from data.vectors.vector_index import Probe
+
+# Lance reads so many fragments ahead, by default one for each core and more: a pass over a large table then holds many
+# parts of it at once, whatever the size of a batch.
+os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
+
+TABLE_LAYOUT = 4
+"""Version of the tables' columns and of what their words are made of: another one names other generations."""
+
+_MAX_IDS_PER_DELETE = 1000
+_ROWS_PER_BATCH = 1024
+_FOREVER = timedelta(days=36500)
+_VERSION_GAP_S = 0.3
+"""Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
+
+# The words are made by the caller's tokenizer: the index must take them as they are.
+_WORD_INDEX = FTS(
+    base_tokenizer="whitespace",
+    max_token_length=None,
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+)
+_NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
+_CLAUSE = re.compile(
+    r"\b(?:(?:order|group)\s+by|having|limit|offset|union)\b(?!\s*(?:[=<>!]|in\b|is\b|like\b|between\b))", re.IGNORECASE
+)
+"""What may stand behind a condition in SQL, and is no column that is compared."""
+_OVER_ROWS = ("AggregateFunction", "WindowFunction")
+
+
+def table_schema(embedding_dim: int) -> pa.Schema:
+    """Schema of ``jobs`` and ``resumes``: the document and its facets, its words, what made its vector, the vector.
+
+    Metadata is JSON in the sense of LanceDB, whose functions then read it. Words are apart by a space; the vector has
+    length one.
+    """
+    document = [field if field.name != "metadata" else field.with_type(pa.json_()) for field in DOCUMENT_SCHEMA]
+    return pa.schema(
+        [
+            *document,
+            *FACET_SCHEMA,
+            pa.field("words", pa.string(), nullable=False),
+            pa.field("row_sha256", pa.string(), nullable=False),
+            pa.field("checkpoint", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), embedding_dim), nullable=False),
+        ]
+    )
+
+
+class LanceTable:
+    """One table of one generation, at its newest or at a pinned version.
+
+    Attributes:
+        probe: How to ask the approximate index; None: search is exact.
+    """
+
+    def __init__(
+        self, database: lancedb.DBConnection, table: lancedb.table.Table, *, probe: Probe | None = None
+    ) -> None:
+        """Use :func:`open_table` or :func:`create_table`."""
+        self._database, self._table = database, table
+        self.probe = probe
+
+    @property
+    def name(self) -> str:
+        """``jobs`` or ``resumes``."""
+        return str(self._table.name)
+
+    @property
+    def version(self) -> int:
+        """Version that this object reads."""
+        return int(self._table.version)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the vectors."""
+        return int(self._table.schema.field("vector").type.list_size)
+
+    def schema_of(self, columns: Sequence[str]) -> pa.Schema:
+        """Schema of some columns, as :meth:`batches` gives them."""
+        return pa.schema([pa.field(name, self._table.schema.field(name).type) for name in columns])
+
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self._table.count_rows())
+
+    def read(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
+        """Columns of all rows that ``where`` (SQL) lets through.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
+        """
+        return self._run(self._table.search(), columns, where)
+
+    def nearest(
+        self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
+    ) -> pa.Table:
+        """The ``limit`` rows of highest cosine with ``vector`` (of length one), and ``score``, that cosine.
+
+        Exact, unless this version has an approximate index that was tuned; a filtered search always is.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            VectorSpaceError: The vector has another length than those of the table.
+            StoreError: A file of the table is gone or damaged.
+        """
+        if len(vector) != self.embedding_dim:
+            raise VectorSpaceError(
+                f"The query's vector has {len(vector)} numbers, those of the table have {self.embedding_dim}.",
+                hint="Encode the query with the checkpoint that made the table.",
+            )
+        query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
+        if self.probe is None or where is not None:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(self.probe.nprobes).refine_factor(self.probe.refine_factor)
+        found = self._run(query, [*columns, "_distance"], where)
+        scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
+        return found.drop_columns(["_distance"]).append_column("score", scores)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the table has a column of words; those of the first layout have none."""
+        return "words" in self._table.schema.names
+
+    @property
+    def has_word_index(self) -> bool:
+        """Whether :meth:`best_words` can be asked; rows that came after the index was built are found, too."""
+        return any("words" in index.columns for index in self._table.list_indices())
+
+    def best_words(
+        self, words: Sequence[str], *, limit: int, columns: Sequence[str], where: str | None = None
+    ) -> pa.Table:
+        """The ``limit`` rows of highest BM25 for ``words``, and ``score``, that BM25 (Lucene's).
+
+        Args:
+            words: Of the tokenizer that made the table's words; a word that occurs twice counts twice.
+            limit: Number of rows, at most; rows without any of the words are none.
+            columns: What to read.
+            where: SQL filter, applied before ranking.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
+        """
+        assert self.has_word_index, "without its index LanceDB would cut the words by a tokenizer of its own"
+        query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
+        return self._run(query, [*columns, "_score"], where).rename_columns([*columns, "score"])
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, or of the first ``limit``, in parts of bounded size.
+
+        Args:
+            columns: Names; all columns when not given.
+            where: SQL filter.
+            limit: Number of rows, at most.
+
+        Raises:
+            InputError: The filter cannot be read or names an unknown column.
+            StoreError: A file of the table is gone or damaged.
+        """
+        schema = self.schema_of(self._table.schema.names if columns is None else columns)
+        query = self._filtered(self._table.search().limit(limit), where).select(schema.names)
+        with self._reading(where):
+            for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
+                # A filter changes which columns LanceDB says may be null.
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    def has_all_words_indexed(self) -> bool:
+        """Whether every row stands in the word index; a table without rows needs none."""
+        indexes = [index for index in self._table.list_indices() if "words" in index.columns]
+        if not indexes:
+            return not self.count()
+        return not any(self._table.index_stats(index.name).num_unindexed_rows for index in indexes)
+
+    def build_word_index(self) -> None:
+        """Build the word index over all rows, as a version of its own; a table without rows gets none.
+
+        Anew, not by adding to it: statistics of removed documents would stay in it.
+
+        Raises:
+            StoreError: It could not be built; the rows are as they were.
+        """
+        if not self.count():
+            return
+        action = f"build the word index of table '{self._table.name}'"
+        try:
+            with _table_errors(action):
+                self._table.create_index("words", config=_WORD_INDEX, replace=True)
+        except ValueError as error:  # Lance calls some faults of its own so
+            raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
+
+    def upsert(self, rows: Iterable[pa.Table], *, rewrite: bool = False) -> int:
+        """Insert new documents and replace changed ones; unchanged ones are left alone.
+
+        Every part is committed as a table version of its own, even if it changes nothing.
+
+        Args:
+            rows: Parts with distinct ``doc_id``, in :func:`table_schema`.
+            rewrite: Replace unchanged ones, too.
+
+        Returns:
+            Number of rows written.
+
+        Raises:
+            StoreError: Writing failed; parts before are committed.
+        """
+        only_changed = None if rewrite else "target.row_sha256 != source.row_sha256"
+        written = 0
+        for part in rows:
+            merge = (
+                self._table.merge_insert("doc_id")
+                .when_matched_update_all(where=only_changed)
+                .when_not_matched_insert_all()
+            )
+            with _table_errors(f"write to table '{self._table.name}'"):
+                result = merge.execute(part)
+            written += int(result.num_inserted_rows + result.num_updated_rows)
+        return written
+
+    def delete(self, doc_ids: Sequence[str]) -> None:
+        """Remove documents by id."""
+        for start in range(0, len(doc_ids), _MAX_IDS_PER_DELETE):
+            doomed = is_one_of("doc_id", doc_ids[start : start + _MAX_IDS_PER_DELETE])
+            with _table_errors(f"remove rows from table '{self._table.name}'"):
+                self._table.delete(doomed)
+
+    def restore(self, version: int) -> None:
+        """Make ``version`` the newest one again: what was committed after it was never served."""
+        with _table_errors(f"restore version {version} of table '{self._table.name}'"):
+            self._table.checkout(version)
+            self._table.restore()
+
+    @property
+    def has_vector_index(self) -> bool:
+        """Whether there is an approximate index over the vectors."""
+        return any("vector" in index.columns for index in self._table.list_indices())
+
+    def create_vector_index(self, num_partitions: int) -> None:
+        """Build the approximate index anew: inverted lists of whole vectors.
+
+        Raises:
+            StoreError: Training or writing failed; the version before is untouched.
+        """
+        with _table_errors(f"index table '{self._table.name}'"):
+            self._table.create_index(
+                "vector", config=IvfFlat(distance_type="dot", num_partitions=num_partitions), replace=True
+            )
+
+    def rows_at(self, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows at some offsets.
+
+        Raises:
+            StoreError: A file of the table is gone or damaged.
+        """
+        with _table_errors(f"read table '{self._table.name}'"):
+            return self._table.take_offsets(list(offsets)).select(list(columns)).to_arrow()
+
+    @property
+    def num_small_fragments(self) -> int:
+        """Files that compaction would merge."""
+        return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
+
+    def compact(self, *, remove_older_than: timedelta | None = None) -> None:
+        """Merge small files and take new rows into the indices; commits a version when there is something to do.
+
+        Args:
+            remove_older_than: Remove versions of that age for good, and the files that only they need; None: none.
+
+        Raises:
+            StoreError: Writing failed; the version before is untouched.
+        """
+        # Without an age Lance would remove versions after seven days, those that are served among them.
+        with _table_errors(f"compact table '{self._table.name}'"):
+            self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
+
+    def committed_at(self) -> dict[int, datetime]:
+        """When each version that there is was committed, by the clock of its writer."""
+        with _table_errors(f"list versions of table '{self._table.name}'"):
+            versions = self._table.list_versions()
+        return {int(each["version"]): each["timestamp"].astimezone(UTC) for each in versions}
+
+    def at(self, version: int) -> LanceTable:
+        """The same table, pinned to a version."""
+        pinned = self._database.open_table(self._table.name)
+        pinned.checkout(version)
+        return LanceTable(self._database, pinned)
+
+    def versions(self) -> list[int]:
+        """All versions that can still be read, oldest first."""
+        return sorted(int(found["version"]) for found in self._table.list_versions())
+
+    def overwrite(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Make a version that holds these rows and shares no file with an earlier one; returns its number."""
+        time.sleep(_VERSION_GAP_S)
+        reader = pa.RecordBatchReader.from_batches(self._table.schema, batches)
+        with _table_errors(f"write table '{self._table.name}'"):
+            self._table.add(reader, mode="overwrite")
+        return self.version
+
+    def drop_history(self, first: int, *, keep: Iterable[int]) -> None:
+        """Remove every version before ``first``, with its files, for good.
+
+        Args:
+            first: A version that :meth:`overwrite` made; what an earlier tag protects goes, too.
+            keep: Versions that must outlive it; nothing is removed if one of them would go.
+
+        Raises:
+            StoreError: The removal failed, or would have taken a version of ``keep``.
+        """
+        made_at = {int(found["version"]): found["timestamp"].timestamp() for found in self._table.list_versions()}
+        before = max((at for version, at in made_at.items() if version < first), default=None)
+        for name in self._table.tags.list():
+            self._table.tags.delete(name)
+        for version in keep:
+            self._table.tags.create(f"keep-{version}", version)
+        with _table_errors(f"remove former versions of table '{self._table.name}'"):
+            cutoff = made_at[first] - _VERSION_GAP_S / 2 if before is None else (before + made_at[first]) / 2
+            self._table.optimize(cleanup_older_than=timedelta(seconds=time.time() - cutoff), delete_unverified=True)
+        for version in keep:
+            self._table.tags.delete(f"keep-{version}")
+
+    def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
+        query = self._filtered(query, where).select(list(columns))
+        with self._reading(where):
+            return query.to_arrow()
+
+    def _filtered(self, query: lancedb.query.LanceQueryBuilder, where: str | None) -> lancedb.query.LanceQueryBuilder:
+        if where is None:
+            return query
+        unquoted = _QUOTED.sub("", where)
+        if ";" in unquoted:  # what follows it would be left out silently
+            raise self._unusable(where, "it holds more than one statement")
+        if clause := _CLAUSE.search(unquoted):  # as would this
+            raise self._unusable(where, f"it goes on behind the condition, with {clause.group().upper()}")
+        return query.where(where, prefilter=True)
+
+    @contextlib.contextmanager
+    def _reading(self, where: str | None) -> Iterator[None]:
+        """Tell a filter that cannot be used from a table that cannot be read."""
+        try:
+            with _table_errors(f"read table '{self._table.name}'"):
+                yield
+        except (ValueError, StoreError) as error:
+            is_over_rows = any(sign in str(error) for sign in _OVER_ROWS)
+            if is_over_rows and where is not None:
+                raise self._unusable(where, "a condition is about one row; it counts or sums over rows") from error
+            is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
+            if where is None or not is_filter:
+                raise
+            raise self._unusable(where, _reason(error)) from error
+
+    def _unusable(self, where: str, reason: str) -> InputError:
+        columns = ", ".join(name for name in self._table.schema.names if name not in _NO_FILTER_COLUMNS)
+        return InputError(
+            f"The filter {where!r} cannot be used: {reason}",
+            hint="Write it as SQL, for example \"location = 'Leeds' AND posted_at >= '2026-01-31'\" or "
+            f"\"json_get_string(metadata, 'grade') = 'G7'\". Columns: {columns}.",
+        )
+
+
+def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding_dim: int) -> LanceTable:
+    """Create the table of a kind in a generation, or open it when it is there.
+
+    Raises:
+        StoreError: It cannot be made, or is there with vectors of another length.
+    """
+    name = TABLE_OF_KIND[kind]
+    with _table_errors(f"create table '{name}' of generation {generation}"):
+        database = _connect(store, generation)
+        schema = table_schema(embedding_dim)
+        try:
+            table = database.open_table(name)
+        except ValueError:  # it is not there
+            return LanceTable(database, database.create_table(name, schema=schema))
+    # Types are not compared: LanceDB stores JSON as a type of its own.
+    if table.schema.names != schema.names or table.schema.field("vector").type != schema.field("vector").type:
+        raise StoreError(
+            f"Table '{name}' of generation {generation} has other columns than it should: "
+            f"{', '.join(table.schema.names)}; vectors of {table.schema.field('vector').type}.",
+            hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
+        )
+    return LanceTable(database, table)
+
+
+def open_table(store: Store, *, generation: str, kind: DocumentKind, version: int | None = None) -> LanceTable:
+    """Open the table of a kind, pinned to ``version`` if one is given.
+
+    Raises:
+        StoreError: There is no such table or version.
+    """
+    name = TABLE_OF_KIND[kind]
+    try:
+        if not store.exists(generation_key(generation)):  # connecting would make it
+            raise FileNotFoundError(generation)
+        database = _connect(store, generation)
+        table = database.open_table(name)
+        if version is not None:
+            table.checkout(version)
+    except (ValueError, RuntimeError, OSError) as error:
+        wanted = f"table '{name}'" + ("" if version is None else f" at version {version}")
+        raise StoreError(
+            f"Generation {generation} has no {wanted}.",
+            hint="Promote another generation (`l2v generations list`), or run `l2v embed` again.",
+        ) from error
+    return LanceTable(database, table, probe=_read_probe(store, generation, name, table.version))
+
+
+def _connect(store: Store, generation: str) -> lancedb.DBConnection:
+    return lancedb.connect(store.location(generation_key(generation)), storage_options=store.storage_options)
+
+
+def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:
+    """Store how the index of a table version is asked; :func:`open_table` reads it."""
+    key = _probe_key(generation, TABLE_OF_KIND[kind], version)
+    store.put_if_absent(key, probe.model_dump_json().encode())
+
+
+def _read_probe(store: Store, generation: str, name: str, version: int) -> Probe | None:
+    raw = store.read(_probe_key(generation, name, version))
+    return None if raw is None else Probe.model_validate_json(raw)
+
+
+def _probe_key(generation: str, name: str, version: int) -> str:
+    return f"{generation_key(generation)}/probes/{name}-{version:08d}.json"
+
+
+def sql_string(value: str) -> str:
+    """A string of SQL, as a condition on rows has it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """SQL for a column that has one of some values."""
+    return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"
+
+
+def read_all_versions(
+    folder: str, name: str, *, storage_options: dict[str, str] | None = None
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Every row of every version of a table, version by version.
+
+    Args:
+        folder: Directory or URI that the table lies in.
+        name: Of the table.
+        storage_options: What LanceDB needs to reach it.
+    """
+    table = lancedb.connect(folder, storage_options=storage_options).open_table(name)
+    for found in table.list_versions():
+        table.checkout(found["version"])
+        yield iter(table.search().to_batches())
+
+
+def unreferenced_files(manifests: Iterable[bytes], files: Iterable[str]) -> list[str]:
+    """Data files of a table that none of its manifests names: LanceDB never reads them, whatever they hold."""
+    named = b"".join(manifests)
+    return [file for file in files if file.endswith(".lance") and file.encode() not in named]
+
+
+def generation_key(generation: str) -> str:
+    """Where a generation lies in the store."""
+    return f"lance/{generation}"
+
+
+@contextlib.contextmanager
+def _table_errors(action: str) -> Iterator[None]:
+    """Turn what Lance says about the disk into one sentence with a remedy."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise StoreError(
+            f"Could not {action}: {_reason(error)}",
+            hint="What is served stays as it is. Free space or restore the files, then run again.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the place in Lance's own sources."""
+    return re.split(r", (?=/|src|rust)", str(error))[0].split("\n")[0]

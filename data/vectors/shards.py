@@ -1,0 +1,276 @@
+"""Shards: vectors of up to N contents in one Parquet file, written once.
+
+Vectors are kept by content, not by document: duplicates share one, and a document that only moved or changed its
+metadata needs none. What is stale is planned by anti-join on the content hashes. Checksums of keys and vectors lie in
+the file, beside those of the pages: whatever was damaged is found before it is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+from numpy.typing import NDArray
+
+from data.errors import StoreError
+from data.schema import sha256_json
+from data.store.base import Store
+from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
+
+LENGTH_TOLERANCE = 1e-3
+"""How far the length of a vector may be from one."""
+
+_KEY_COLUMNS = ("content_sha256", "encode_key")
+_KEYS_CHECKSUM, _VECTORS_CHECKSUM = b"keys_sha256", b"vectors_sha256"
+
+
+def embed_key(content_sha256: str, *, fingerprint: str, encode_key: str) -> str:
+    """Identity of a vector: content, checkpoint, and the settings that decide what the checkpoint makes of it."""
+    return sha256_json([content_sha256, fingerprint, encode_key])
+
+
+def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
+    """Digests of the contents that have a vector under these settings; a content may be there twice.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+    found = [
+        pack_digests(keys["content_sha256"].filter(pc.equal(keys["encode_key"], encode_key)))
+        for key in _shard_keys(store, fingerprint)
+        for keys in [_read(store, key, vectors=False)]
+    ]
+    return np.concatenate(found) if found else no_digests()
+
+
+def drop_shards(store: Store, *, fingerprint: str) -> None:
+    """Forget every vector of a checkpoint, so that its documents are encoded again."""
+    store.delete(f"shards/{fingerprint}")
+
+
+def shard_key(contents: Iterable[str], *, fingerprint: str, encode_key: str) -> str:
+    """Where the shard of some contents lies in the store, whatever their order."""
+    keys = sorted(embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents)
+    return f"shards/{fingerprint}/{sha256_json(keys)[:32]}.parquet"
+
+
+def write_shard(
+    store: Store,
+    contents: Sequence[str],
+    vectors: Float32[np.ndarray, "contents dim"],
+    *,
+    fingerprint: str,
+    encode_key: str,
+) -> str:
+    """Write one shard; the same contents give the same shard.
+
+    Args:
+        store: Where to.
+        contents: ``content_sha256`` of each row.
+        vectors: Vectors of length one.
+        fingerprint: Checkpoint that made them.
+        encode_key: Settings that they were made with.
+
+    Returns:
+        Where it lies in the store.
+
+    Raises:
+        StoreError: A vector is not finite or has no length, which no text can have.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))  # written so that NaN is bad
+    if len(bad):
+        raise StoreError(
+            f"The vector of content {contents[bad[0]][:12]} has length {lengths[bad[0]]:.4g}, expected 1.",
+            hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; it was not used further.",
+        )
+    keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
+    table = pa.table(
+        {
+            "embed_key": pa.array(keys, pa.string()),
+            "content_sha256": pa.array(contents, pa.string()),
+            "encode_key": pa.array([encode_key] * len(keys), pa.string()),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1]),
+        }
+    )
+    checksums = {_KEYS_CHECKSUM: _checksum_of_keys(table), _VECTORS_CHECKSUM: _checksum_of_vectors(vectors)}
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(checksums), buffer, compression="zstd", write_page_checksum=True)
+    shard = shard_key(contents, fingerprint=fingerprint, encode_key=encode_key)
+    store.put_if_absent(shard, buffer.getvalue())
+    return shard
+
+
+def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:
+    """Forget the vectors of some contents: what else their shards hold is written anew before they are removed.
+
+    Killed in between, a repeat completes it: until then a content may have its vector twice, or still.
+
+    Args:
+        store: Where the shards are.
+        contents: Digests of the contents.
+        fingerprint: Checkpoint that made the vectors.
+        encode_key: Settings that they were made with; any when not given.
+
+    Returns:
+        Number of shards that were written anew or removed.
+
+    Raises:
+        StoreError: A shard cannot be read or written.
+    """
+    forgotten, num_changed = DigestIndex(contents), 0
+    for key in list(_shard_keys(store, fingerprint)):
+        keys = _read(store, key, vectors=False)
+        is_meant = forgotten.contains(pack_digests(keys["content_sha256"]))
+        if encode_key is not None:
+            is_meant &= pc.equal(keys["encode_key"], encode_key).to_numpy()
+        if not is_meant.any():
+            continue
+        rest = _read(store, key, vectors=True).filter(pa.array(~is_meant))
+        if len(rest):
+            column = rest["vector"].combine_chunks()
+            write_shard(
+                store,
+                rest["content_sha256"].to_pylist(),
+                column.flatten().to_numpy().reshape(len(rest), -1),
+                fingerprint=fingerprint,
+                encode_key=rest["encode_key"][0].as_py(),  # a shard is written under one
+            )
+        store.delete(key)
+        num_changed += 1
+    return num_changed
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard of a checkpoint.
+
+    Attributes:
+        key: Where it lies in the store.
+        contents: Digests of its contents.
+    """
+
+    key: str
+    contents: Digests
+
+
+def list_shards(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
+    """All shards of a checkpoint, under whatever settings.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+    for key in _shard_keys(store, fingerprint):
+        yield ShardInfo(key, pack_digests(_read(store, key, vectors=False)["content_sha256"]))
+
+
+class ShardVectors:
+    """The vectors of a checkpoint under one encode key, found by content.
+
+    Holds some 24 bytes for each vector there is, and the vectors of one shard at a time.
+
+    Args:
+        store: Where the shards are.
+        fingerprint: Checkpoint that made the vectors.
+        encode_key: Settings that they were made with.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+
+    def __init__(self, store: Store, *, fingerprint: str, encode_key: str) -> None:
+        """Read the keys of all shards."""
+        self._store = store
+        self._keys = list(_shard_keys(store, fingerprint))
+        digests, shards, rows = [no_digests()], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        for number, key in enumerate(self._keys):
+            table = _read(store, key, vectors=False)
+            matching = np.flatnonzero(pc.equal(table["encode_key"], encode_key).to_numpy())
+            digests.append(pack_digests(table["content_sha256"].take(matching)))
+            shards.append(np.full(len(matching), number, np.int32))
+            rows.append(matching.astype(np.int32))
+        self._index = DigestIndex(np.concatenate(digests))
+        self._shard_of, self._row_of = np.concatenate(shards), np.concatenate(rows)
+
+    def contains(self, contents: Digests) -> NDArray[np.bool_]:
+        """Whether each content has a vector."""
+        return self._index.contains(contents)
+
+    def of(self, contents: Digests) -> Float32[np.ndarray, "contents dim"]:
+        """Vectors of contents, in their order.
+
+        Raises:
+            KeyError: A content has none.
+            StoreError: A shard cannot be read.
+        """
+        places = self._index.positions(contents)
+        if not len(places) or places.min() < 0:
+            raise KeyError("a content has no vector")
+        shards, rows = self._shard_of[places], self._row_of[places]
+        vectors: Float32[np.ndarray, "contents dim"] | None = None
+        for number in np.unique(shards):
+            column = _read(self._store, self._keys[number], vectors=True)["vector"].combine_chunks()
+            stored = column.flatten().to_numpy().reshape(len(column), -1)
+            if vectors is None:
+                vectors = np.empty((len(contents), stored.shape[1]), dtype=np.float32)
+            wanted = shards == number
+            vectors[wanted] = stored[rows[wanted]]
+        assert vectors is not None, "there is a shard for every place"
+        return vectors
+
+
+def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:
+    """Key of the shard that holds the vector of a content; None when there is none."""
+    for key in _shard_keys(store, fingerprint):
+        keys = _read(store, key, vectors=False)
+        is_meant = pc.and_(pc.equal(keys["content_sha256"], content_sha256), pc.equal(keys["encode_key"], encode_key))
+        if pc.any(is_meant).as_py():
+            return key
+    return None
+
+
+def _shard_keys(store: Store, fingerprint: str) -> Iterator[str]:
+    return (key for key in store.list(f"shards/{fingerprint}") if key.endswith(".parquet"))
+
+
+def _checksum_of_keys(table: pa.Table) -> bytes:
+    digest = hashlib.sha256()
+    for name in _KEY_COLUMNS:
+        for value in table[name].to_pylist():
+            digest.update(value.encode())
+    return digest.hexdigest().encode()
+
+
+def _checksum_of_vectors(vectors: Float32[np.ndarray, "contents dim"]) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest().encode()
+
+
+def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
+    """Keys of a shard, with their vectors if asked for."""
+    columns = [*_KEY_COLUMNS, *(["vector"] if vectors else [])]
+    try:
+        with store.open(key) as source, pq.ParquetFile(source, page_checksum_verification=True) as parquet:
+            table = parquet.read(columns).select(columns)
+        for field, column in zip(table.schema, table.columns, strict=True):
+            expected = pa.types.is_fixed_size_list if field.name == "vector" else pa.types.is_string
+            if column.null_count or not expected(field.type):
+                raise ValueError(f"column {field.name} holds other values than were written.")
+        found = {_KEYS_CHECKSUM: _checksum_of_keys(table)}
+        if vectors:
+            found[_VECTORS_CHECKSUM] = _checksum_of_vectors(table["vector"].combine_chunks().flatten().to_numpy())
+        stated = table.schema.metadata or {}
+        if any(stated.get(name) != checksum for name, checksum in found.items()):
+            raise ValueError("its checksum is another than was written.")
+        return table
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged file can lead to
+        raise StoreError(
+            f"Shard {key} cannot be read: {str(error).splitlines()[0]}",
+            hint="Remove the file; its documents are encoded again by the next `l2v embed`.",
+        ) from error

@@ -1,0 +1,159 @@
+"""The approximate index: none while exact search is fast enough, else one that is tuned to what exact search finds.
+
+Belongs here: when to index, how to tune. Does not belong here: Lance's calls (``lance``), the full-text index.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.errors import StoreError
+from data.schema import DocumentKind
+from data.store.base import Store
+
+if TYPE_CHECKING:
+    from data.vectors.lance import LanceTable
+
+logger = logging.getLogger(__name__)
+
+_TOP_K = 10
+_TIMED_QUERIES = 15
+
+
+class VectorIndexConfig(BaseModel):
+    """When vectors get an approximate index, and how good it must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_exact_ms: float = Field(
+        default=100.0, ge=0, description="median time of an exact search up to which there is no approximate index"
+    )
+    min_recall: float = Field(
+        default=0.99, gt=0, le=1, description="share of the exact ten nearest that the index must find"
+    )
+    sample: int = Field(default=200, ge=10, description="documents whose neighbours the index is tuned on")
+
+
+class Probe(BaseModel):
+    """How the approximate index of one table version is asked; see :func:`tune_probe`.
+
+    Attributes:
+        nprobes: Partitions that are searched.
+        refine_factor: Candidates for each hit that are compared exactly.
+        recall_at_10: Share of the exact ten nearest that this finds, on a sample.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nprobes: int
+    refine_factor: int
+    recall_at_10: float
+
+
+def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
+    """Index a new table version if the policy asks for it.
+
+    An index that fails is reported and leaves the version without it: search is then slower, never wrong.
+
+    Args:
+        store: Where the table is.
+        generation: Generation of the table.
+        kind: Kind of its documents.
+        version: Newest version, which nobody reads yet.
+        config: The policy.
+
+    Returns:
+        Version to serve instead: the same rows.
+    """
+    from data.vectors.lance import open_table  # imported where it is used: settings need the policy only
+
+    table = open_table(store, generation=generation, kind=kind)
+    if table.version != version or not table.count():
+        return version  # served already, as it is
+    return reindex(store, table, generation=generation, kind=kind, config=config)
+
+
+def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentKind, config: VectorIndexConfig) -> int:
+    """Index the newest version of a table if the policy asks for it, and keep how the index is asked.
+
+    Returns:
+        Version to serve: the same rows.
+    """
+    from data.vectors.lance import keep_probe
+
+    version = table.version
+    try:
+        probe = index_vectors(table, config)
+        if probe is not None:
+            keep_probe(store, generation=generation, kind=kind, version=table.version, probe=probe)
+    except StoreError as error:
+        logger.warning("%s Search is exact.", error)
+        return version
+    return table.version
+
+
+def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
+    """Index the vectors of a table's newest version and tune the index, where exact search is too slow.
+
+    Returns:
+        How to ask the index; None: there is none.
+
+    Raises:
+        StoreError: Building the index failed.
+    """
+    queries = _sample_queries(table, config.sample)
+    if not table.has_vector_index:
+        if _exact_ms(table, queries[:_TIMED_QUERIES]) <= config.max_exact_ms:
+            return None
+        table.create_vector_index(num_partitions=max(1, math.isqrt(table.count())))
+    return tune_probe(table, queries, min_recall=config.min_recall)
+
+
+def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> Probe:
+    """The fewest partitions, in powers of two, that find what exact search finds.
+
+    The index holds whole vectors, so that no candidate needs refining; all partitions together are exact search.
+    """
+    exact = [_nearest(table, query) for query in queries]
+    all_partitions = max(1, math.isqrt(table.count())) * 2  # the index may be older than the newest rows
+    nprobes = 1
+    while True:
+        table.probe = Probe(nprobes=nprobes, refine_factor=1, recall_at_10=0)
+        found = [_nearest(table, query) for query in queries]
+        recall = float(np.mean([len(each & best) / len(best) for each, best in zip(found, exact, strict=True)]))
+        if recall >= min_recall or nprobes >= all_partitions:
+            table.probe = None
+            return Probe(nprobes=nprobes, refine_factor=1, recall_at_10=recall)
+        nprobes *= 2
+
+
+def _nearest(table: LanceTable, query: Float32[np.ndarray, " dim"]) -> set[str]:
+    return set(table.nearest(query, limit=_TOP_K, columns=["doc_id"])["doc_id"].to_pylist())
+
+
+def _exact_ms(table: LanceTable, queries: Float32[np.ndarray, "queries dim"]) -> float:
+    seconds = []
+    for query in queries:
+        started = time.perf_counter()
+        table.nearest(query, limit=_TOP_K, columns=["doc_id"])
+        seconds.append(time.perf_counter() - started)
+    return 1000 * float(np.median(seconds))
+
+
+def _sample_queries(table: LanceTable, size: int) -> Float32[np.ndarray, "queries dim"]:
+    """Vectors half way between two documents: a question is like none of them, and harder to find neighbours of."""
+    count = table.count()
+    offsets = np.unique(np.linspace(0, count - 1, num=min(2 * size, count), dtype=np.int64))
+    column = table.rows_at(offsets.tolist(), ["vector"])["vector"].combine_chunks()
+    vectors = column.flatten().to_numpy().reshape(len(column), -1)
+    half = (len(vectors) + 1) // 2
+    between = vectors[:half] + vectors[-half:]
+    queries: Float32[np.ndarray, "queries dim"] = between / np.linalg.norm(between, axis=1, keepdims=True)
+    return queries

@@ -1,0 +1,1 @@
+"""Texts to vectors: tokenizing, batching, long texts, and the encoder itself."""

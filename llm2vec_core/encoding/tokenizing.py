@@ -1,0 +1,271 @@
+"""Texts to token ids, and which of the tokens are pooled or make up which word.
+
+Where a prompt ends and where a word begins is decided by the characters that a token covers, never by tokenising parts
+of a text alone: a tokenizer may merge characters across the border. A token that covers a border belongs to what it
+ends in.
+
+Does not belong here: tensors and padding (``encoder``) and what pooling does with the tokens (``pooling``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm2vec_core.encoding.chunking import part_borders
+from llm2vec_core.encoding.echo import echo_text
+from llm2vec_core.errors import InputError
+from llm2vec_core.model.modes import PoolingMode
+
+_SPARE_TOKENS = 4
+
+_Offsets = list[tuple[int, int]]
+"""For each token the first character it covers and the one behind its last; two zeros for an added token."""
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Texts as a model reads them.
+
+    Attributes:
+        token_ids: Of each text; never empty.
+        pooled: For each text the tokens to pool; never empty.
+        num_truncated: Texts that were cut.
+    """
+
+    token_ids: list[list[int]]
+    pooled: list[range]
+    num_truncated: int
+
+
+@dataclass(frozen=True)
+class TokenizedWords:
+    """One sentence as a model reads it, and where the states of its words are.
+
+    Attributes:
+        token_ids: The first is an added one (BOS, or what stands for it) and belongs to no word.
+        positions: Tokens whose states are read; a token can be read for several words.
+        words: For each of the positions the word that it is read for; every word has at least one.
+        num_unread: Words without a token of their own, which are read from the last token of the sentence.
+    """
+
+    token_ids: list[int]
+    positions: list[int]
+    words: list[int]
+    num_unread: int
+
+
+class TextTokenizer:
+    """Tokenises texts as an encoder's view asks.
+
+    Args:
+        tokenizer: Tokenizer of the model, from transformers.
+        max_tokens: Longer texts are cut here.
+        pooling_mode: Pooling of the encoder; ``eos`` puts an EOS token behind every text.
+        echo: Whether the text is read twice and only the second copy pooled.
+
+    Raises:
+        InputError: EOS pooling, and the tokenizer has no token that ends a text.
+    """
+
+    def __init__(self, tokenizer: Any, *, max_tokens: int, pooling_mode: PoolingMode | None, echo: bool) -> None:  # noqa: ANN401
+        """Look at what the tokenizer itself adds to a text."""
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._echo = echo
+        probe = tokenizer("a", return_special_tokens_mask=True)
+        is_added = [mark == 1 for mark in probe["special_tokens_mask"]]
+        self._adds_start = is_added[:1] == [True]
+        self._num_added_behind = len(list(itertools.takewhile(bool, reversed(is_added))))
+        self._pools_eos = pooling_mode == "eos"
+        self._appended: list[int] = []
+        if self._pools_eos:
+            end = _special_token_id(tokenizer, "eos", "sep", purpose="EOS pooling")
+            if not (self._num_added_behind and probe["input_ids"][-1] == end):
+                self._appended = [end]
+
+    @property
+    def end_token_id(self) -> int | None:
+        """Token that is put behind every text; None where nothing is, or the tokenizer does it by itself."""
+        return self._appended[0] if self._appended else None
+
+    @property
+    def empty_token_id(self) -> int | None:
+        """Token that an empty text is read as; None where it has tokens of its own."""
+        return None if self._appended or self._count_tokens("") else _any_token_id(self._tokenizer)
+
+    def texts(self, texts: Sequence[str], *, prompt: str = "", pool_prompt: bool = True) -> TokenizedTexts:
+        """Token ids of each text, cut at ``max_tokens``, and the tokens to pool.
+
+        Everything is pooled, added tokens too, with two exceptions. Without ``pool_prompt``, pooling begins at the
+        first token that ends in the text. Of an echo, only the second copy is pooled (and the EOS token behind it,
+        where that is the pooling). Where this would leave nothing, as for an empty text, everything is pooled.
+
+        Args:
+            texts: Any number of texts.
+            prompt: Put before every text, as it is; before the first copy alone where the text is echoed.
+            pool_prompt: Whether the tokens of the prompt, and those added in front of it, are pooled, too.
+
+        Raises:
+            InputError: ``max_tokens`` leaves no room for an echo, or the tokenizer does not know which characters a
+                token covers and they are needed.
+        """
+        if not texts:
+            return TokenizedTexts([], [], 0)
+        needs_offsets = self._echo or not pool_prompt
+        framed = [self._frame(text, prompt) for text in texts]
+        tokens = self._tokenize([whole for whole, _ in framed], offsets=needs_offsets)
+        too_long = [index for index, (ids, _) in enumerate(tokens) if len(ids) > self._limit]
+        for index in too_long:
+            # Tokenised again, not cut: a tokenizer may close a text with a special token.
+            if self._echo:
+                framed[index] = self._frame(self._shorten_for_echo(texts[index], prompt), prompt)
+            tokens[index] = self._tokenize([framed[index][0]], offsets=needs_offsets, max_tokens=self._limit)[0]
+        finished = [
+            self._finish(ids, covered, first_character)
+            for (ids, covered), (_, first_character) in zip(tokens, framed, strict=True)
+        ]
+        return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], len(too_long))
+
+    def split(self, text: str, *, prompt: str = "") -> list[str]:
+        """A text in parts of which each, behind the prompt, fits ``max_tokens``; the text itself where it fits whole.
+
+        A part by itself can have a few tokens more than in the text, so a few are kept free.
+
+        Raises:
+            InputError: The prompt leaves no room, or the tokenizer does not know which characters a token covers.
+        """
+        if self._count_tokens(self._frame(text, prompt)[0]) <= self._limit:
+            return [text]
+        num_around = self._count_tokens(self._frame("", prompt)[0]) + _SPARE_TOKENS
+        copies = 2 if self._echo else 1
+        room = (self._limit - num_around) // copies
+        if room < 1:
+            raise InputError(
+                f"Beside the text, its prompt and what is added take {num_around} tokens, and the encoder reads "
+                f"{self._max_tokens} at most, so that no part of a text fits.",
+                hint="Shorten the prompt, or take an encoder with a larger max_tokens.",
+            )
+        [(_, covered)] = self._tokenize([text], offsets=True)
+        spans = [(start, end) for start, end in covered if end > start]
+        parts = [text[start:end].strip() for start, end in part_borders(text, spans, max_tokens=room)]
+        return [part for part in parts if part] or [text]
+
+    def sentences(self, sentences: Sequence[Sequence[str]], *, label_shift: bool) -> list[TokenizedWords]:
+        """Tokens of sentences that come as words, joined by single spaces and cut at ``max_tokens``.
+
+        Args:
+            sentences: Words of each sentence.
+            label_shift: Read every token of a word from the state of the token before it.
+
+        Raises:
+            InputError: The tokenizer has no token to put in front, or does not know which characters a token covers.
+        """
+        if not sentences:
+            return []
+        start = [] if self._adds_start else [_special_token_id(self._tokenizer, "bos", "eos", purpose="word states")]
+        tokens = self._tokenize(
+            [" ".join(words) for words in sentences], offsets=True, max_tokens=self._max_tokens - len(start)
+        )
+        return [
+            _locate_words(words, start + ids, [(0, 0)] * len(start) + covered, label_shift=label_shift)
+            for words, (ids, covered) in zip(sentences, tokens, strict=True)
+        ]
+
+    @property
+    def _limit(self) -> int:
+        """Tokens that a text may have before the EOS token is put behind it."""
+        return self._max_tokens - len(self._appended)
+
+    def _frame(self, text: str, prompt: str) -> tuple[str, int]:
+        """What is tokenised for a text, and the character where the part that may be pooled alone begins."""
+        whole = echo_text(text, prompt=prompt) if self._echo else f"{prompt}{text}"
+        return whole, len(whole) - len(text)
+
+    def _shorten_for_echo(self, text: str, prompt: str) -> str:
+        """The longest beginning of a text, token by token, that fits twice."""
+        num_frame_tokens = self._count_tokens(self._frame("", prompt)[0])
+        room = (self._limit - num_frame_tokens) // 2
+        if room < 1:
+            raise InputError(
+                f"An echo needs {num_frame_tokens} tokens beside the text, and the encoder reads {self._max_tokens} "
+                "tokens at most, so that no text fits in twice.",
+                hint="Take an encoder with a larger max_tokens, or leave echo out.",
+            )
+        [(_, covered)] = self._tokenize([text], offsets=True)
+        # Fewer and fewer: at the borders of the copies, the tokens can be others than in the text alone.
+        for _, end in reversed(covered[:room]):
+            if self._count_tokens(self._frame(text[:end], prompt)[0]) <= self._limit:
+                return text[:end]
+        return ""
+
+    def _finish(self, ids: list[int], covered: _Offsets, first_character: int) -> tuple[list[int], range]:
+        """Token ids with what is put behind them, and the tokens to pool."""
+        ids = ids + self._appended or [_any_token_id(self._tokenizer)]
+        start = next((index for index, (_, end) in enumerate(covered) if end > first_character), None)
+        if start is None:
+            return ids, range(len(ids))
+        # Tokens added behind the second copy are no part of it; an EOS token is pooled where it is asked for.
+        num_behind = self._num_added_behind if self._echo and not self._pools_eos else 0
+        return ids, range(start, len(ids) - num_behind)
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._tokenize([text], offsets=False)[0][0])
+
+    def _tokenize(
+        self, texts: list[str], *, offsets: bool, max_tokens: int | None = None
+    ) -> list[tuple[list[int], _Offsets]]:
+        """Token ids of each text, and the characters that each token covers, if asked for."""
+        if offsets and not self._tokenizer.is_fast:
+            raise InputError(
+                f"{type(self._tokenizer).__name__} does not tell which characters a token covers, which echo, prompts "
+                "that are not pooled and word states need.",
+                hint="Use a model with a fast tokenizer (tokenizer.json).",
+            )
+        encoded = self._tokenizer(
+            texts,
+            truncation=max_tokens is not None,
+            max_length=max_tokens,
+            return_offsets_mapping=offsets,
+            verbose=False,
+        )
+        covered: list[_Offsets] = encoded["offset_mapping"] if offsets else [[]] * len(texts)
+        return list(zip(encoded["input_ids"], covered, strict=True))
+
+
+def _locate_words(words: Sequence[str], ids: list[int], covered: _Offsets, *, label_shift: bool) -> TokenizedWords:
+    """Find the tokens of each word.
+
+    A token goes to the last word of which it covers a character. A word without a token (nothing is left of it, or it
+    was cut off) is read from the last token of the words before the cut: the state from which a model would predict it.
+    """
+    word_of_character = [
+        word for index, text in enumerate(words) for word in ([index] * len(text) + [-1])
+    ]  # the space behind each word belongs to none
+    word_of_token = [max(word_of_character[start:end], default=-1) for start, end in covered]
+    positions = [position for position, word in enumerate(word_of_token) if word >= 0]
+    found = [word_of_token[position] for position in positions]
+    unread = sorted(set(range(len(words))) - set(found))
+    last = positions[-1] if positions else len(ids) - 1
+    read = [position - 1 for position in positions] if label_shift else positions
+    return TokenizedWords(ids, read + [last] * len(unread), found + unread, len(unread))
+
+
+def _special_token_id(tokenizer: Any, *names: str, purpose: str) -> int:  # noqa: ANN401 - ships no types
+    """Id of the first of the special tokens that the tokenizer has."""
+    for name in names:
+        token_id: int | None = getattr(tokenizer, f"{name}_token_id")
+        if token_id is not None:
+            return token_id
+    raise InputError(
+        f"The tokenizer has none of the tokens {', '.join(names).upper()}, of which {purpose} needs one.",
+        hint="Take another pooling, or a model whose tokenizer_config.json names such a token.",
+    )
+
+
+def _any_token_id(tokenizer: Any) -> int:  # noqa: ANN401
+    """A token for a text without any, so that no row of a batch is empty."""
+    known = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((token_id for token_id in known if token_id is not None), 0)

@@ -1,0 +1,1 @@
+"""How a system is scored on a task: by mteb, by words, by BM25."""

@@ -1,0 +1,172 @@
+"""An encoder that is loaded when the first text comes and encodes each text once.
+
+Systems and tasks share texts: the same corpus ranked by a dense and a hybrid system, the same sentence in two test
+sets. One ``EncodeOnce`` an encoder, kept for a whole evaluation, encodes each distinct text and prompt once; encoders
+that differ in pooling alone do so in one forward pass (:func:`share_passes`).
+Belongs here: remembering and counting. Does not belong here: encoding (``llm2vec_core.encoding.encoder``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from llm2vec_core.encoding.result import Encoding
+from llm2vec_core.errors import CoreError
+
+MAX_REMEMBERED_BYTES = 4 << 30
+"""Vectors kept for the next task, at most; a corpus beyond it is encoded again where a task shares it."""
+
+
+class TextEncoder(Protocol):
+    """Text to vectors. ``llm2vec_core.encoding.encoder.Encoder`` is one."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of a vector."""
+
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+        """One vector a text, in the order of the texts, and what it took."""
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
+    ) -> Float32[np.ndarray, "num_words dim"]:
+        """One vector a word, sentence after sentence."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What encoding has taken so far.
+
+    Attributes:
+        num_texts: Distinct texts (or sentences of words) that went through the encoder.
+        num_tokens: Their tokens; words, for sentences of words.
+        seconds: Wall time, loading left out.
+    """
+
+    num_texts: int = 0
+    num_tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both."""
+        return Cost(self.num_texts + other.num_texts, self.num_tokens + other.num_tokens, self.seconds + other.seconds)
+
+    def __sub__(self, other: Cost) -> Cost:
+        """What came since."""
+        return Cost(self.num_texts - other.num_texts, self.num_tokens - other.num_tokens, self.seconds - other.seconds)
+
+
+class EncodeOnce:
+    """Encodes each distinct text once per prompt, for as long as it lives.
+
+    Args:
+        fingerprint: Identity of weights, tokenizer and settings: equal fingerprints give equal vectors.
+        load: Gives the encoder; called whenever there are new texts, so that a caller with many encoders decides how
+            many stay in memory.
+        max_bytes: Vectors to remember, at most.
+
+    Attributes:
+        cost: What encoding has taken so far.
+    """
+
+    def __init__(
+        self, fingerprint: str, load: Callable[[], TextEncoder], *, max_bytes: int = MAX_REMEMBERED_BYTES
+    ) -> None:
+        """Load nothing yet."""
+        self.fingerprint = fingerprint
+        self.cost = Cost()
+        self._load = load
+        self._group: tuple[EncodeOnce, ...] = (self,)
+        self._encode_together: EncodeTogether = _encode_alone
+        self._room = max_bytes
+        self._vectors: dict[tuple[str | None, str], Float32[np.ndarray, " dim"]] = {}
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of a vector."""
+        return self._load().embedding_dim
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
+        """Vectors of texts, in their order; only texts not remembered reach the encoder, in one call.
+
+        Args:
+            texts: Any number of texts.
+            prompt: Put before every text; it is read, not pooled.
+
+        Raises:
+            CoreError: The encoder returned vectors that are not finite: no score could be trusted.
+        """
+        if not texts:
+            return np.empty((0, self.embedding_dim), dtype=np.float32)
+        new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._vectors]
+        fresh: dict[str, Float32[np.ndarray, " dim"]] = {}
+        if new:
+            encoders, start = [each._load() for each in self._group], time.perf_counter()
+            encodings = self._encode_together(encoders, new, prompt=prompt, pool_prompt=not prompt)
+            for each, encoding in zip(self._group, encodings, strict=True):
+                vectors = dict(zip(new, each._require_finite(encoding.vectors), strict=True))
+                each._remember(prompt, vectors)
+                if each is self:
+                    self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
+                    fresh, whole = vectors, encoding.vectors
+            if len(new) == len(texts):
+                return whole  # a new corpus is not copied
+        return np.stack([fresh[text] if text in fresh else self._vectors[prompt, text] for text in texts])
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
+    ) -> Float32[np.ndarray, "num_words dim"]:
+        """One vector a word, sentence after sentence; not remembered, since no two tasks share sentences of words."""
+        encoder, start = self._load(), time.perf_counter()
+        vectors = encoder.encode_words(sentences, label_shift=label_shift)
+        self.cost += Cost(len(sentences), len(vectors), time.perf_counter() - start)
+        return self._require_finite(vectors)
+
+    def _require_finite(self, vectors: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
+        if not np.isfinite(vectors).all():
+            raise CoreError(
+                f"The encoder {self.fingerprint} returned vectors with NaN or infinity in them.",
+                hint="Look at the training that made it; the loss may have diverged.",
+            )
+        return vectors
+
+    def _remember(self, prompt: str | None, vectors: Mapping[str, Float32[np.ndarray, " dim"]]) -> None:
+        """Keep vectors while there is room for all of them."""
+        size = sum(vector.nbytes for vector in vectors.values())
+        if size <= self._room:
+            self._room -= size
+            self._vectors.update(((prompt, text), vector) for text, vector in vectors.items())
+
+
+class EncodeTogether(Protocol):
+    """Text to vectors by several encoders at once. ``llm2vec_core.encoding.encoder.encode_together`` is one."""
+
+    def __call__(
+        self, encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Sequence[Encoding]:
+        """What each encoder makes of the texts."""
+
+
+def share_passes(encoders: Sequence[EncodeOnce], encode_together: EncodeTogether) -> None:
+    """Let encoders that differ in pooling alone encode new texts together: whoever is asked first encodes for all.
+
+    What a text has taken counts for the one that was asked.
+
+    Args:
+        encoders: Encoders that one forward pass can serve.
+        encode_together: Encodes texts by all of them.
+    """
+    for encoder in encoders:
+        encoder._group, encoder._encode_together = tuple(encoders), encode_together
+
+
+def _encode_alone(
+    encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+) -> Sequence[Encoding]:
+    return [encoder.encode_counted(texts, prompt=prompt, pool_prompt=pool_prompt) for encoder in encoders]

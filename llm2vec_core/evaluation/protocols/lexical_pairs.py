@@ -1,0 +1,48 @@
+"""How close two texts are by their words alone: BM25 on pair classification and STS.
+
+mteb scores such tasks through vectors, which BM25 has none of; so its similarity is computed here, and scored by the
+same metric. Does not belong here: rankings by BM25 (``mteb_models``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from llm2vec_core.errors import EvalTaskError
+from llm2vec_core.evaluation.statistics.observations import AveragePrecision, Correlation, Observations
+from llm2vec_core.evaluation.tasks.folders import EvalTask
+from llm2vec_core.ranking.lexical import ReferenceIndex
+
+
+def lexical_similarities(pairs: Sequence[tuple[str, str]]) -> Float32[np.ndarray, " num_pairs"]:
+    """BM25 of each pair, mean of both directions, with the word statistics of all texts of the pairs."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    position = {text: number for number, text in enumerate(texts)}
+    index = ReferenceIndex(texts)
+    return np.array(
+        [(index.score(first, position[second]) + index.score(second, position[first])) / 2 for first, second in pairs],
+        dtype=np.float32,
+    )
+
+
+def observe_lexical_pairs(eval_task: EvalTask) -> Observations:
+    """What BM25 says about the pairs of a task, beside the human judgment.
+
+    Raises:
+        EvalTaskError: The task's main score is neither an average precision nor a correlation.
+    """
+    rows = eval_task.tables["pairs"]
+    similarities = lexical_similarities([(row["sentence1"], row["sentence2"]) for row in rows]).astype(float)
+    metric = eval_task.main_score.rpartition("_")[2]
+    if eval_task.type == "PairClassification" and metric == "ap":
+        return AveragePrecision(np.array([row["label"] for row in rows]), similarities)
+    if eval_task.type == "STS" and metric in ("spearman", "pearson"):
+        gold = np.array([row["score"] for row in rows], dtype=float)
+        return Correlation(gold, similarities, by_rank=metric == "spearman")
+    raise EvalTaskError(
+        f"BM25 cannot be scored on {eval_task.name} by {eval_task.main_score}.",
+        hint="max_ap and its like for PairClassification, cosine_spearman and its like for STS.",
+    )

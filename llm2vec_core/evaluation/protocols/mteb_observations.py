@@ -1,0 +1,283 @@
+"""From mteb's predictions to what each item scored.
+
+mteb hands a task's predictions to ``_save_task_predictions`` when a prediction folder is given; here they are caught
+in memory instead of written. Importing this module imports mteb, which is slow.
+Belongs here: how the results of each of mteb's task classes become ``Observations``. Does not belong here: scoring
+resamples of them (``observations``), running mteb (``sentence``).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mteb._evaluators.retrieval_metrics import mrr
+from mteb.abstasks import (
+    AbsTaskClassification,
+    AbsTaskClustering,
+    AbsTaskClusteringLegacy,
+    AbsTaskPairClassification,
+    AbsTaskRetrieval,
+)
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.sts import AbsTaskSTS
+from mteb.abstasks.text.summarization import AbsTaskSummarization
+
+from llm2vec_core.evaluation.results import JOB_METRICS
+from llm2vec_core.evaluation.statistics.observations import (
+    AveragePrecision,
+    Clustering,
+    Correlation,
+    MeanOfDraws,
+    MeanOfItems,
+    Observations,
+    VMeasure,
+)
+from llm2vec_core.evaluation.tasks.queries import QueryScores
+
+CAUGHT = Path("caught-in-memory")
+"""What to pass to mteb as prediction folder: nothing is written there."""
+
+_PAIR_SIMILARITIES = {
+    # mteb's name of the metric's first part: the predictions it is computed from, and which end is closer
+    "similarity": ("similarity_scores", 1),
+    "cosine": ("cosine_scores", 1),
+    "dot": ("dot_scores", 1),
+    "manhattan": ("manhattan_distances", -1),
+    "euclidean": ("euclidean_distances", -1),
+}
+_TREC_NAMES = {
+    "ndcg_at": "ndcg_cut",
+    "map_at": "map_cut",
+    "recall_at": "recall",
+    "precision_at": "P",
+    "hit_rate_at": "success",
+}
+
+
+class Recorder:
+    """Catches what mteb computes for a task, as one set of observations for each of its splits and languages.
+
+    Attributes:
+        observations: What was caught; a part that cannot be scored item by item is missing.
+        num_parts: Splits and languages that mteb scored.
+        queries: What each query of a ranking task scored, of the last split and language.
+    """
+
+    def __init__(self, task: AbsTask) -> None:
+        """Listen to a task; run mteb on it afterwards, with :data:`CAUGHT` as prediction folder."""
+        self.observations: list[Observations] = []
+        self.num_parts = 0
+        self.queries: QueryScores | None = None
+        self._task = task
+        self._main_score: str = task.metadata.main_score
+        if isinstance(task, AbsTaskRetrieval):
+            self._specific_scores = task.task_specific_scores
+            task.task_specific_scores = self._catch_queries  # type: ignore[method-assign]
+            task._save_task_predictions = _nothing  # type: ignore[method-assign]
+        else:
+            task._save_task_predictions = self._catch_predictions  # type: ignore[method-assign]
+        if isinstance(task, AbsTaskClustering):
+            self._random = _RecordingRandom(task.seed)
+            task.rng_state = self._random
+
+    def _catch_predictions(
+        self,
+        predictions: Any,  # noqa: ANN401 (each task class has its own)
+        model: object,
+        prediction_folder: Path,
+        hf_split: str,
+        hf_subset: str,
+    ) -> None:
+        observed: Observations | None = None
+        task = self._task
+        if isinstance(task, AbsTaskSummarization):
+            observed = _summaries(predictions, self._main_score)
+        elif isinstance(task, AbsTaskClustering):
+            observed = _clusterings(predictions, self._rows(hf_split, hf_subset)[task.label_column_name], self._random)
+        elif isinstance(task, AbsTaskClusteringLegacy):
+            observed = _cluster_sets(predictions, self._rows(hf_split, hf_subset)[task.label_column_name])
+        elif isinstance(task, AbsTaskSTS):
+            observed = _similarity(predictions, self._rows(hf_split, hf_subset)["score"], self._main_score)
+        elif isinstance(task, AbsTaskPairClassification):
+            observed = _pairs(predictions, self._rows(hf_split, hf_subset)[task.label_column_name], self._main_score)
+        elif isinstance(task, AbsTaskClassification) and self._main_score == "accuracy":
+            observed = _accuracy(predictions, self._rows(hf_split, hf_subset)[task.label_column_name])
+        self._keep(observed)
+
+    def _catch_queries(
+        self,
+        scores: Mapping[str, Mapping[str, float]],
+        qrels: Any,  # noqa: ANN401 (mteb's types)
+        results: Any,  # noqa: ANN401
+        hf_split: str,
+        hf_subset: str,
+    ) -> dict[str, float]:
+        self.queries = _queries(scores, qrels, results, self._main_score)
+        values = self.queries.metrics.get(self._main_score)
+        self._keep(None if values is None else MeanOfItems(values))
+        return self._specific_scores(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)  # type: ignore[arg-type]
+
+    def _keep(self, observed: Observations | None) -> None:
+        self.num_parts += 1
+        if observed is not None and observed.num_items > 1:
+            self.observations.append(observed)
+
+    def _rows(self, split: str, subset: str) -> Any:  # noqa: ANN401 (a datasets.Dataset, or a list in old tasks)
+        """The rows that were scored; old pair tasks hold all of them in one."""
+        dataset: Any = self._task.dataset
+        rows = dataset[split] if subset not in dataset and subset == "default" else dataset[subset][split]
+        return rows[0] if len(rows) == 1 and isinstance(self._task, AbsTaskPairClassification) else rows
+
+
+class _RecordingRandom(random.Random):
+    """The same numbers as ``random.Random``, and a memory of what was drawn."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.sampled: list[int] | None = None
+        self.chosen: list[list[int]] = []
+
+    def sample(self, *arguments: Any, **options: Any) -> list[Any]:  # noqa: ANN401 (random's signature)
+        self.sampled = super().sample(*arguments, **options)
+        return self.sampled
+
+    def choices(self, *arguments: Any, **options: Any) -> list[Any]:  # noqa: ANN401 (as above)
+        chosen = super().choices(*arguments, **options)
+        self.chosen.append(chosen)
+        return chosen
+
+
+def _nothing(*arguments: object, **options: object) -> None:
+    """What a prediction folder gets where the scores of queries are caught elsewhere."""
+
+
+def _similarity(predictions: Mapping[str, Any], gold: Sequence[float], main_score: str) -> Correlation | None:
+    """STS: ``cosine_spearman`` and its like."""
+    kind, _, correlation = main_score.rpartition("_")
+    key, _ = _PAIR_SIMILARITIES.get(kind or "similarity", ("", 1))
+    if predictions.get(key) is None or correlation not in ("spearman", "pearson"):
+        return None
+    # distances as they are: mteb gives them signs of its own, and what does not match its score is not used
+    predicted = np.asarray(predictions[key], dtype=float)
+    return Correlation(np.asarray(gold, dtype=float), predicted, by_rank=correlation == "spearman")
+
+
+def _pairs(predictions: Mapping[str, Any], labels: Sequence[int], main_score: str) -> AveragePrecision | None:
+    """Pair classification: average precision by one similarity, or by the best of all (``max_ap``)."""
+    from sklearn.metrics import average_precision_score
+
+    kind, _, metric = main_score.rpartition("_")
+    if metric != "ap":
+        return None
+    gold = np.asarray(labels, dtype=int)
+    kinds = [kind] if kind in _PAIR_SIMILARITIES else list(_PAIR_SIMILARITIES)
+    found = [
+        sign * np.asarray(predictions[key], dtype=float)
+        for key, sign in (_PAIR_SIMILARITIES[each] for each in kinds)
+        if predictions.get(key) is not None
+    ]
+    if not found:
+        return None
+    return AveragePrecision(gold, max(found, key=lambda similarity: float(average_precision_score(gold, similarity))))
+
+
+def _accuracy(predictions: Sequence[Sequence[Any]], labels: Sequence[Any]) -> MeanOfDraws:
+    """Classification: right or wrong, text by text, for each classifier."""
+    gold = np.asarray(list(labels))
+    return MeanOfDraws(np.stack([100.0 * (np.asarray(predicted) == gold) for predicted in predictions]))
+
+
+def _clusterings(
+    predictions: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[Any], drawn: _RecordingRandom
+) -> VMeasure | None:
+    """Clustering: cluster and group of the texts of each repetition; only for groups without levels below them."""
+    if len(predictions) != 1:
+        return None
+    (repetitions,) = predictions.values()
+    groups = [label[0] if isinstance(label, list) else label for label in labels]
+    if drawn.sampled is not None:
+        groups = [groups[position] for position in drawn.sampled]
+    _, numbers = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
+    chosen = drawn.chosen[-len(repetitions) :]
+    return VMeasure(
+        [
+            Clustering(np.asarray(items), numbers[items], np.asarray(clusters))
+            for items, clusters in zip(chosen, repetitions, strict=True)
+        ],
+        num_items=len(groups),
+    )
+
+
+def _cluster_sets(predictions: Sequence[Sequence[int]], labels: Sequence[Sequence[Any]]) -> MeanOfItems | None:
+    """Clustering of many separate sets (mteb's first version): the V-measure of each set is an item."""
+    from sklearn.metrics import v_measure_score
+
+    if len(predictions) != len(labels):  # sets with a single group are not clustered
+        return None
+    return MeanOfItems(
+        np.array([100.0 * v_measure_score(gold, found) for gold, found in zip(labels, predictions, strict=True)])
+    )
+
+
+def _summaries(predictions: Mapping[str, Any], main_score: str) -> MeanOfItems | None:
+    """Summarization: the correlation of each text."""
+    from scipy.stats import pearsonr, spearmanr
+
+    kind, _, correlation = main_score.rpartition("_")
+    key, _ = _PAIR_SIMILARITIES.get(kind or "similarity", ("", 1))
+    correlate = {"spearman": spearmanr, "pearson": pearsonr}.get(correlation)
+    if predictions.get(key) is None or correlate is None:
+        return None
+    return MeanOfItems(
+        np.array(
+            [
+                100.0 * correlate(human, predicted).statistic
+                for human, predicted in zip(predictions["human_scores"], predictions[key], strict=True)
+            ]
+        )
+    )
+
+
+def _queries(
+    scores: Mapping[str, Mapping[str, float]],
+    qrels: Any,  # noqa: ANN401 (mteb's types)
+    results: Any,  # noqa: ANN401
+    main_score: str,
+) -> QueryScores:
+    """Retrieval and reranking: metrics of each query, by trec_eval (mteb's own for the reciprocal rank).
+
+    In the order of the queries' names: systems must agree on which query is which.
+    """
+    names = sorted(results)
+    metrics = {}
+    for metric in dict.fromkeys((main_score, *JOB_METRICS.values())):
+        by_query = _by_query(metric, scores, qrels, results)
+        if by_query is not None:
+            metrics[metric] = np.array([100.0 * by_query[query] for query in names])
+    # among equal scores the last identity comes first in trec_eval
+    first = [max(results[query], key=lambda each: (results[query][each], each)) for query in names]
+    return QueryScores(metrics, first)
+
+
+def _by_query(
+    metric: str,
+    scores: Mapping[str, Mapping[str, float]],
+    qrels: Any,  # noqa: ANN401 (mteb's types)
+    results: Any,  # noqa: ANN401
+) -> Mapping[str, float] | None:
+    """A metric of each query, from 0 to 1; None where it was not computed so."""
+    parts = re.fullmatch(r"(.+_at)_(\d+)", metric)
+    if parts is None:
+        return None
+    name, cutoff = parts.groups()
+    if name == "mrr_at":
+        return dict(zip(results, mrr(qrels, results, [int(cutoff)])[f"MRR@{cutoff}"], strict=True))
+    key = f"{_TREC_NAMES.get(name)}_{cutoff}"
+    if not all(key in values for values in scores.values()):
+        return None
+    return {query: values[key] for query, values in scores.items()}

@@ -1,0 +1,143 @@
+"""One system on one sentence-level task, by mteb: its protocol, its metrics, and what each item scored.
+
+Belongs here: running mteb, quietly and offline. Does not belong here: word-level tasks (``word``), BM25 on pairs
+(``lexical_pairs``), intervals and the record of a result (``scoring``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm2vec_core.evaluation.statistics.observations import Observations, score_all
+from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.tasks.queries import QueryScores
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+logger = logging.getLogger(__name__)
+
+_NOT_SCORES = ("nauc_", "_threshold", "_std", "main_score")
+"""Parts of the names of mteb values that are no scores from 0 to 100: abstention curves, thresholds, deviations."""
+
+_ROUNDING = 2e-3
+"""mteb rounds the metrics of rankings to five decimals, on its scale from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class MtebRun:
+    """What mteb found.
+
+    Attributes:
+        metrics: Every metric it computed, from 0 to 100; the mean over splits and languages where there are several.
+        observations: What each item scored, a split and language each; empty where that is not known.
+        task_result: mteb's own result, as JSON.
+        queries: What each query of a ranking task scored, where it has one set of queries.
+    """
+
+    metrics: dict[str, float]
+    observations: Sequence[Observations]
+    task_result: str
+    queries: QueryScores | None = None
+
+
+def run_mteb(system: System, task: AbsTask) -> MtebRun:
+    """Run a system on a task with mteb's own protocol and metrics.
+
+    Nothing is read from or written to mteb's cache, and no network is used for a task whose data is loaded.
+
+    Args:
+        system: What to score; it must support tasks of this type.
+        task: mteb's task.
+    """
+    import mteb
+    from sklearn.exceptions import UndefinedMetricWarning
+
+    from llm2vec_core.evaluation.protocols.mteb_models import build_mteb_model
+    from llm2vec_core.evaluation.protocols.mteb_observations import CAUGHT, Recorder
+
+    recorders = [Recorder(part) for part in parts_of(task)]
+    with _quiet_progress(), warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("ignore", message="The task .* is superseded", category=UserWarning)
+        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)  # a small test set lacks some labels
+        result = mteb.evaluate(
+            build_mteb_model(system, task),
+            task,
+            cache=None,  # keys results by model name: ours never meet another's
+            overwrite_strategy="always",
+            prediction_folder=CAUGHT,
+            co2_tracker=False,
+            show_progress_bar=False,
+            encode_kwargs={"batch_size": 1024, "show_progress_bar": False},  # our encoders batch by tokens themselves
+        )
+    for message in dict.fromkeys(str(warning.message).split("\n")[0] for warning in caught):
+        logger.info("%s: %s", task.metadata.name, message)
+    (task_result,) = result.task_results
+    parts = [scores for split in task_result.scores.values() for scores in split]
+    metrics = _mean_of_parts([_percentages(part) for part in parts])
+    observations = [observed for recorder in recorders for observed in recorder.observations]
+    is_complete = len(observations) == sum(recorder.num_parts for recorder in recorders)
+    main_score = metrics.get(task.metadata.main_score)
+    if not is_complete or main_score is None or not _agree(observations, main_score):
+        logger.info("no intervals for %s: its %s is not known by item", task.metadata.name, task.metadata.main_score)
+        observations = []
+    queries = recorders[0].queries if len(observations) == 1 else None
+    return MtebRun(metrics, observations, task_result.model_dump_json(), queries)
+
+
+def parts_of(task: AbsTask) -> list[AbsTask]:
+    """The tasks that an aggregate stands for (CQADupstack is a dozen), or the task itself."""
+    tasks: list[AbsTask] | None = getattr(task.metadata, "tasks", None)
+    return [task] if tasks is None else list(tasks)
+
+
+def _agree(observations: Sequence[Observations], main_score: float) -> bool:
+    """Whether the items together score what mteb says: a metric that is computed otherwise gets no interval."""
+    mean = sum(score_all(observed) for observed in observations) / len(observations) if observations else math.nan
+    return abs(mean - main_score) <= _ROUNDING
+
+
+def _percentages(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The single-number metrics of mteb, times 100."""
+    return {
+        name: 100.0 * float(value)
+        for name, value in scores.items()
+        if isinstance(value, float) and math.isfinite(value) and not any(part in name for part in _NOT_SCORES)
+    }
+
+
+def _mean_of_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of the metrics that all splits and languages have."""
+    return {
+        name: sum(part[name] for part in parts) / len(parts) for name in parts[0] if all(name in part for part in parts)
+    }
+
+
+@contextlib.contextmanager
+def _quiet_progress() -> Iterator[None]:
+    """Keep progress bars off streams that are no terminal: logs would fill with them."""
+    if sys.stderr.isatty():
+        yield
+        return
+    import datasets
+    from mteb._evaluators.text import summarization_evaluator
+
+    # mteb's summarization evaluator shows its bar whatever it is told; the others listen to encode_kwargs
+    names, were_enabled = vars(summarization_evaluator), not datasets.are_progress_bars_disabled()
+    shown = names["tqdm"]
+    names["tqdm"] = functools.partial(shown, disable=True)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        names["tqdm"] = shown
+        if were_enabled:
+            datasets.enable_progress_bars()

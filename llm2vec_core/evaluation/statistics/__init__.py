@@ -1,0 +1,1 @@
+"""Intervals, paired tests, averages, and the gate that compares two encoders."""

@@ -1,0 +1,163 @@
+"""The checkpoint gate: may a new encoder take the place of the one that is served?
+
+Does not belong here: computing scores (``scoring``), the statistics (``stats``), and moving what is served
+(``data.vectors.generations``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from llm2vec_core.errors import InputError
+from llm2vec_core.evaluation.protocols.scoring import Outcome
+from llm2vec_core.evaluation.report import Decision
+from llm2vec_core.evaluation.statistics.compare import category_estimates
+from llm2vec_core.evaluation.statistics.stats import LEVEL, Estimate, holm, mean_estimate, probability_not_worse
+
+
+@dataclass(frozen=True)
+class CategoryFinding:
+    """The candidate against the incumbent in one category.
+
+    Attributes:
+        category: Name of the category.
+        tasks: Tasks that both were scored on.
+        difference: Mean main score of the candidate less that of the incumbent, in points.
+        p_value: Of the hypothesis that the candidate is not worse by more than the margin; one-sided,
+            Holm-corrected over the categories.
+        margin: Points of loss that are accepted.
+    """
+
+    category: str
+    tasks: tuple[str, ...]
+    difference: Estimate
+    p_value: float
+    margin: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the candidate is worse by more than the margin, beyond chance."""
+        return self.p_value < LEVEL
+
+    def sentence(self) -> str:
+        """The finding in plain words."""
+        change = f"{self.difference.score:+.1f} points"
+        if interval := self.difference.interval():
+            change += f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
+        verdict = (
+            f"worse by more than the accepted {self.margin:g}"
+            if self.is_worse
+            else "not shown to be worse than accepted"
+        )
+        return f"{self.category}: {change}, {verdict}."
+
+
+def judge_categories(
+    *, candidate: Sequence[Outcome], incumbent: Sequence[Outcome], margin: float
+) -> list[CategoryFinding]:
+    """Compare two encoders category by category, on the tasks that both were scored on.
+
+    Args:
+        candidate: Outcomes of the new encoder.
+        incumbent: Outcomes of the one that is served.
+        margin: Points that a category may lose.
+
+    Raises:
+        InputError: No task was scored for both.
+    """
+    shared = _shared_content(candidate, incumbent)
+    if not shared:
+        raise InputError(
+            "The two encoders share no evaluation task, so neither can be preferred.",
+            hint="Set evaluate.sample_tasks, or evaluate.tasks_dirs.",
+        )
+    new, old = category_estimates(candidate, among=shared), category_estimates(incumbent, among=shared)
+    differences = {category: new[category][1] - old[category][1] for category in new}
+    p_values = holm([probability_not_worse(difference, margin=margin) for difference in differences.values()])
+    return [
+        CategoryFinding(category, tuple(new[category][0]), difference, p_value, margin)
+        for (category, difference), p_value in zip(differences.items(), p_values, strict=True)
+    ]
+
+
+def choose_encoder(
+    *,
+    candidate: tuple[str, Sequence[Outcome]],
+    incumbent: tuple[str, Sequence[Outcome]],
+    min_gain: float = 0.0,
+    margin: float = 1.0,
+) -> Decision:
+    """Choose between a new encoder and the one it would replace.
+
+    The candidate is served when its mean over the shared tasks is higher, and no category is worse beyond chance.
+
+    Args:
+        candidate: Name and outcomes of the new encoder.
+        incumbent: Name and outcomes of the encoder that is kept unless the new one is better.
+        min_gain: Points on the 0-100 scale by which the candidate's mean must be higher.
+        margin: Points that a category may lose.
+
+    Raises:
+        InputError: No task was scored for both.
+    """
+    findings = judge_categories(candidate=candidate[1], incumbent=incumbent[1], margin=margin)
+    tasks = sorted(task for finding in findings for task in finding.tasks)
+    shared = _shared_content(candidate[1], incumbent[1])
+    means = [_mean(outcomes, shared) for _, outcomes in (candidate, incumbent)]
+    losses = [finding.category for finding in findings if finding.is_worse]
+    is_better = means[0] > means[1] + min_gain
+    served = candidate[0] if is_better and not losses else incumbent[0]
+    if is_better and losses:
+        reason = f"{candidate[0]} is better in the mean but worse in {', '.join(losses)}"
+    elif is_better:
+        reason = f"{candidate[0]} ({means[0]:.1f}) is better than {incumbent[0]} ({means[1]:.1f})"
+    else:
+        reason = f"{incumbent[0]} ({means[1]:.1f}) is not beaten by {candidate[0]} ({means[0]:.1f})"
+    return Decision(
+        served=served,
+        reason=f"{reason}, by the mean of the main scores of {', '.join(tasks)}.",
+        candidate=candidate[0],
+        incumbent=incumbent[0],
+        findings=tuple(finding.sentence() for finding in findings),
+    )
+
+
+def defend(
+    *, candidate: tuple[str, Sequence[Outcome]], incumbent: tuple[str, Sequence[Outcome]], margin: float
+) -> Decision:
+    """Let a new encoder take the place of the served one unless it is worse beyond chance.
+
+    A refusal needs evidence: a category that is worse by more than the margin, one-sided, at the 5 % level after the
+    correction for the number of categories. That the candidate is better need not be shown.
+
+    Args:
+        candidate: Name and outcomes of the new encoder.
+        incumbent: Name and outcomes of the encoder that is served.
+        margin: Points that a category may lose.
+
+    Raises:
+        InputError: No task was scored for both.
+    """
+    findings = judge_categories(candidate=candidate[1], incumbent=incumbent[1], margin=margin)
+    losses = [finding.category for finding in findings if finding.is_worse]
+    if losses:
+        reason = f"{candidate[0]} is worse than {incumbent[0]} in {', '.join(losses)}, by more than {margin:g} points."
+    else:
+        reason = f"{candidate[0]} is in no category worse than {incumbent[0]} by more than {margin:g} points."
+    return Decision(
+        served=incumbent[0] if losses else candidate[0],
+        reason=reason,
+        candidate=candidate[0],
+        incumbent=incumbent[0],
+        findings=tuple(finding.sentence() for finding in findings),
+    )
+
+
+def _shared_content(candidate: Sequence[Outcome], incumbent: Sequence[Outcome]) -> set[str]:
+    """Identities of the tasks that both were scored on; equal names do not make equal tasks."""
+    return {each.score.content_sha256 for each in candidate} & {each.score.content_sha256 for each in incumbent}
+
+
+def _mean(outcomes: Sequence[Outcome], shared: Set[str]) -> float:
+    return mean_estimate([each.estimate for each in outcomes if each.score.content_sha256 in shared]).score

@@ -1,0 +1,181 @@
+"""Intervals and tests: which figures, and which differences, are more than chance.
+
+One bootstrap serves everything. Each task's items are drawn with replacement 2,000 times, the same draws for every
+system, and a system keeps how its score deviates in each draw. An interval is read from the deviations; the difference
+of two systems, or a mean over tasks, has the difference or the mean of their deviations. So a comparison is always
+paired, by items, and costs a subtraction.
+
+Checked by simulation in ``tests/llm2vec_core/evaluation/statistics/test_stats.py``: intervals cover the true score in
+93 to 97 % of the cases, and p-values are uniform where there is no difference.
+
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Holm 1979 for many tests; Dror et al. 2018,
+"The Hitchhiker's Guide to Testing Statistical Significance in Natural Language Processing", for paired tests by item.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from llm2vec_core.evaluation.results import Comparison
+from llm2vec_core.evaluation.statistics.observations import Observations
+
+NUM_RESAMPLES = 2000
+LEVEL = 0.05
+_POWER = 0.8
+_CHUNK_CELLS = 2_000_000
+"""Drawn items scored at once: bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score, and how it would vary over other items of the same kind.
+
+    Attributes:
+        score: From 0 to 100.
+        deviations: Of each resample, in points; their mean is zero. None where the items are not known: a mean that
+            rests on such a score has no interval either.
+    """
+
+    score: float
+    deviations: Float[np.ndarray, " resamples"] | None
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval (percentiles of the resamples, their bias taken out)."""
+        if self.deviations is None:
+            return None
+        low, high = np.percentile(self.deviations, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
+        return max(-100.0, self.score + float(low)), min(100.0, self.score + float(high))
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference, in points; resample by resample, so that what both share cancels."""
+        both = self.deviations is not None and other.deviations is not None
+        return Estimate(self.score - other.score, self.deviations - other.deviations if both else None)  # type: ignore[operator]
+
+
+def estimate(score: float, parts: Sequence[Observations], *, content_sha256: str) -> Estimate:
+    """The estimate of a main score that is the mean over the parts of a task.
+
+    Args:
+        score: The main score, from 0 to 100.
+        parts: What was observed, one a split and language; most tasks have one. Empty: not known.
+        content_sha256: Identity of the task: the draws depend on nothing else, so that all systems share them.
+    """
+    if not parts:
+        return Estimate(score, None)
+    seeds = np.random.SeedSequence(int(content_sha256[:16], 16)).spawn(len(parts))
+    replicates = np.mean([_resample(part, seed) for part, seed in zip(parts, seeds, strict=True)], axis=0)
+    return Estimate(score, (replicates - replicates.mean()).astype(np.float32))
+
+
+def _resample(observations: Observations, seed: np.random.SeedSequence) -> Float[np.ndarray, " resamples"]:
+    """Scores of the resamples, spread by the factor that small sets lose (the root of n over n - 1)."""
+    generator = np.random.default_rng(seed)
+    num_items, num_draws = observations.num_items, observations.num_draws
+    rows = max(1, min(NUM_RESAMPLES, _CHUNK_CELLS // num_items))
+    scores = []
+    for start in range(0, NUM_RESAMPLES, rows):
+        size = min(rows, NUM_RESAMPLES - start)
+        items = generator.integers(num_items, size=(size, num_items))
+        draws = generator.integers(num_draws, size=(size, num_draws))
+        scores.append(observations.scores(items, draws))
+    replicates = np.concatenate(scores)
+    centre = replicates.mean()
+    spread = np.sqrt(num_items / (num_items - 1)) if num_items > 1 else 1.0
+    spread_out: Float[np.ndarray, " resamples"] = centre + spread * (replicates - centre)
+    return spread_out
+
+
+def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimate of a mean over tasks; tasks are drawn from independently of each other."""
+    deviations = [each.deviations for each in estimates if each.deviations is not None]
+    score = float(np.mean([each.score for each in estimates]))
+    return Estimate(score, np.mean(deviations, axis=0) if len(deviations) == len(estimates) else None)
+
+
+def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]:
+    """Compare every pair of systems on the same items.
+
+    The difference is tested against none by its bootstrap standard error (paired, two-sided, normal); p-values are
+    Holm-corrected over the pairs.
+
+    Args:
+        scope: What they were scored on, for the record.
+        systems: Name to estimate. Those without deviations are left out.
+
+    Returns:
+        One comparison a pair, the largest difference first.
+    """
+    known = {name: each for name, each in systems.items() if each.deviations is not None}
+    pairs = []
+    for first, second in itertools.combinations(known, 2):
+        better, worse = sorted((first, second), key=lambda name: (-known[name].score, name))
+        pairs.append((better, worse, known[better] - known[worse]))
+    p_values = holm([_two_sided(difference) for _, _, difference in pairs])
+    return sorted(
+        (
+            _comparison(scope, better, worse, difference, p_value)
+            for (better, worse, difference), p_value in zip(pairs, p_values, strict=True)
+        ),
+        key=lambda comparison: -comparison.difference,
+    )
+
+
+def probability_not_worse(difference: Estimate, *, margin: float) -> float:
+    """One-sided p-value of the hypothesis that a true difference is ``-margin`` points or better.
+
+    Small: the candidate is worse by more than the margin, and that is not chance. Without an interval the score itself
+    decides: 0 or 1.
+    """
+    from scipy.stats import norm
+
+    excess = difference.score + margin
+    error = _standard_error(difference)
+    if error == 0:
+        return 1.0 if excess >= 0 else 0.0
+    return float(norm.cdf(excess / error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for how many there are (Holm 1979)."""
+    if len(p_values) < 2:
+        return list(p_values)
+    from statsmodels.stats.multitest import multipletests
+
+    corrected: list[float] = multipletests(p_values, method="holm")[1].tolist()
+    return corrected
+
+
+def _comparison(scope: str, better: str, worse: str, difference: Estimate, p_value: float) -> Comparison:
+    from scipy.stats import norm
+
+    error = _standard_error(difference)
+    half_width = float(norm.ppf(1 - LEVEL / 2)) * error
+    return Comparison(
+        scope=scope,
+        better=better,
+        worse=worse,
+        difference=difference.score,
+        ci_low=difference.score - half_width,
+        ci_high=difference.score + half_width,
+        p_value=p_value,
+        smallest_difference=half_width + float(norm.ppf(_POWER)) * error,
+        is_significant=p_value < LEVEL,
+    )
+
+
+def _two_sided(difference: Estimate) -> float:
+    from scipy.stats import norm
+
+    error = _standard_error(difference)
+    if error == 0:
+        return 1.0 if difference.score == 0 else 0.0
+    return float(2 * norm.sf(abs(difference.score) / error))
+
+
+def _standard_error(difference: Estimate) -> float:
+    return 0.0 if difference.deviations is None else float(np.std(difference.deviations))

@@ -1,0 +1,189 @@
+"""MTEB's benchmarks by name, through mteb's own registry; their data comes from the hub, or from its local cache.
+
+Importing this module is light; mteb is loaded when a benchmark is asked for.
+Belongs here: names, and what is missing when data cannot be had. Does not belong here: running tasks (``sentence``).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm2vec_core.errors import EvalTaskError, InputError
+from llm2vec_core.evaluation.protocols.sentence import parts_of
+from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, EvalTaskType
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+PAPER_BENCHMARK = "MTEB(eng, v1)"
+"""The 56 English data sets of the LLM2Vec paper."""
+
+PAPER_SUBSET = "llm2vec-15"
+"""The 15 of them that the paper's ablation was run on."""
+
+_HUB_TIMEOUT_S = 10.0
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """A task of a benchmark, its data not loaded yet.
+
+    Attributes:
+        name: Name of the task.
+        type: Its category.
+        main_score: The metric that stands for the task.
+        content_sha256: Identity of what is scored: data set, revision, splits and languages.
+        datasets: Names of its data sets on the hub, with their revisions.
+    """
+
+    name: str
+    type: EvalTaskType
+    main_score: str
+    content_sha256: str
+    datasets: tuple[tuple[str, str], ...]
+    _task: AbsTask = field(repr=False, compare=False)
+
+    @property
+    def is_official(self) -> bool:
+        """Whether published figures compare: they do."""
+        return True
+
+    def mteb_task(self) -> AbsTask:
+        """The task of mteb, fresh and loaded.
+
+        Raises:
+            EvalTaskError: The data could not be loaded.
+        """
+        task = copy.deepcopy(self._task)  # mteb's tasks carry the state of their random numbers
+        task.metadata = copy.deepcopy(task.metadata)  # of the class, and the parts of an aggregate hang on it
+        for part in parts_of(task):
+            try:
+                part.load_data()
+            except Exception as error:  # datasets and the hub raise all kinds
+                path, revision = _dataset(part)
+                raise EvalTaskError(
+                    f"The data of {self.name} ({path} at revision {revision}) could not be loaded: "
+                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}.",
+                    hint="Connect to the hub, or fill its cache (HF_HOME) on a machine that can.",
+                ) from error
+        return task
+
+
+def load_benchmark(name: str, *, names: Sequence[str] | None = None) -> list[BenchmarkTask]:
+    """The tasks of a benchmark.
+
+    Args:
+        name: A name of mteb's registry, such as ``MTEB(eng, v1)`` (the paper's 56 data sets) or ``MTEB(eng, v2)``; or
+            ``llm2vec-15``, the paper's subset.
+        names: Only these tasks. Default: all.
+
+    Raises:
+        InputError: mteb knows no such benchmark, or the benchmark has no such task.
+        EvalTaskError: The benchmark holds tasks of types that are not scored here.
+    """
+    tasks = _registered(name)
+    if names is not None:
+        known = {task.metadata.name: task for task in tasks}
+        if unknown := [each for each in names if each not in known]:
+            raise InputError(
+                f"{name} has no task {', '.join(map(repr, unknown))}.", hint=f"Its tasks: {', '.join(sorted(known))}."
+            )
+        tasks = [known[each] for each in dict.fromkeys(names)]
+    foreign = sorted({task.metadata.type for task in tasks} - set(EVAL_TASK_TYPES))
+    if foreign:
+        raise EvalTaskError(
+            f"{name} holds tasks of types that are not scored here: {', '.join(foreign)}.",
+            hint=f"Scored are: {', '.join(EVAL_TASK_TYPES)}. Choose tasks by name.",
+        )
+    return [_benchmark_task(task) for task in tasks]
+
+
+def require_data(benchmark: str, tasks: Sequence[BenchmarkTask]) -> None:
+    """Refuse a benchmark whose data is out of reach, before hours are spent on a part of it.
+
+    Raises:
+        EvalTaskError: The hub cannot be reached and the local cache lacks data sets; they are named.
+    """
+    if not tasks or _hub_answers(tasks[0].datasets[0][0]):
+        return
+    from datasets import config
+
+    cache = Path(config.HF_DATASETS_CACHE)
+    missing = [
+        task.name for task in tasks if not all((cache / _cache_name(path)).is_dir() for path, _ in task.datasets)
+    ]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        raise EvalTaskError(
+            f"{benchmark} needs data that is not here: the hub cannot be reached, and its cache {cache} lacks "
+            f"{len(missing)} of {len(tasks)} tasks: {shown}.",
+            hint="Connect to the hub, fill the cache (HF_HOME) on a machine that can, or pass --tasks-dir with local "
+            "task folders.",
+        )
+
+
+def _cache_name(dataset: str) -> str:
+    """Folder of a data set in the cache of ``datasets``."""
+    from datasets.naming import camelcase_to_snakecase
+
+    *namespace, name = dataset.split("/")
+    return "___".join([*namespace, camelcase_to_snakecase(name)])
+
+
+def _registered(name: str) -> list[AbsTask]:
+    """The tasks of a benchmark, as mteb has them."""
+    import mteb
+
+    if name == PAPER_SUBSET:
+        from llm2vec_core.evaluation.published import MTEB_15
+
+        return [task for task in _registered(PAPER_BENCHMARK) if task.metadata.name in MTEB_15]
+    try:
+        benchmark = mteb.get_benchmark(name)
+    except (KeyError, ValueError) as error:
+        english = [each.name for each in mteb.get_benchmarks() if each.name.startswith("MTEB(eng")]
+        raise InputError(
+            f"mteb knows no benchmark {name!r}.", hint=f"English ones: {', '.join([*english, PAPER_SUBSET])}."
+        ) from error
+    return list(benchmark.tasks)
+
+
+def _benchmark_task(task: AbsTask) -> BenchmarkTask:
+    """Describe a task without loading its data."""
+    parts = parts_of(task)
+    identity = [
+        [part.metadata.name, *_dataset(part), sorted(part.eval_splits), sorted(map(str, part.hf_subsets or ()))]
+        for part in parts
+    ]
+    decisive = json.dumps([task.metadata.name, task.metadata.main_score, identity])
+    (kind,) = [known for known in EVAL_TASK_TYPES if known == task.metadata.type]
+    return BenchmarkTask(
+        name=task.metadata.name,
+        type=kind,
+        main_score=task.metadata.main_score,
+        content_sha256=hashlib.sha256(decisive.encode()).hexdigest(),
+        datasets=tuple(_dataset(part) for part in parts),
+        _task=task,
+    )
+
+
+def _dataset(task: AbsTask) -> tuple[str, str]:
+    return str(task.metadata.dataset["path"]), str(task.metadata.dataset["revision"])
+
+
+def _hub_answers(dataset: str) -> bool:
+    """Whether the hub can be reached."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(dataset, timeout=_HUB_TIMEOUT_S)
+    except Exception:  # no network, a proxy, an outage, offline mode: all the same here
+        return False
+    return True

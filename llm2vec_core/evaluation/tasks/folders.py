@@ -1,0 +1,214 @@
+"""Evaluation task folders: what lies in them, read and checked.
+
+A folder holds ``task.json`` (at least ``name``, ``type``, ``main_score``) and the files of its type:
+
+==================  =========================================================================================
+STS                 ``pairs.jsonl`` {sentence1, sentence2, score}, scores from 0 to 5
+PairClassification  ``pairs.jsonl`` {sentence1, sentence2, label}, label 0 or 1
+Classification      ``train.jsonl``, ``test.jsonl`` {text, label}
+Clustering          ``items.jsonl`` {text, label}
+Retrieval           ``corpus.jsonl`` {_id, title, text}, ``queries.jsonl`` {_id, text}, ``qrels.tsv`` with a header
+Reranking           ``samples.jsonl`` {query, positive[], negative[]}
+Summarization       ``samples.jsonl`` {text, human_summaries[], machine_summaries[], relevance[]}
+==================  =========================================================================================
+
+A query may say of which kind it is (``"slices": {"seniority": "lead"}``, any names): a report has a row for each kind.
+
+These seven are about whole texts, and mteb scores them. One more is about the words of a text; ``word`` scores it:
+
+===================  ========================================================================================
+TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag a token
+===================  ========================================================================================
+
+Belongs here: finding and loading task folders, subsets and the content hash. Does not belong here: what the files of a
+type must hold (``layouts``), how a task is scored (``mteb_tasks``, ``word``), what is scored (``systems``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from llm2vec_core.errors import EvalTaskError
+from llm2vec_core.evaluation.tasks.layouts import (
+    LAYOUT_HINT,
+    LAYOUTS,
+    Kind,
+    Layout,
+    read_text,
+    require_keys,
+    require_variety,
+)
+from llm2vec_core.evaluation.tasks.layouts import Row as Row
+
+if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
+
+_TextTaskType = Literal[
+    "Retrieval", "Reranking", "Clustering", "PairClassification", "Classification", "STS", "Summarization"
+]
+EvalTaskType = _TextTaskType | Literal["TokenClassification"]
+EVAL_TASK_TYPES: tuple[EvalTaskType, ...] = get_args(_TextTaskType)
+"""The seven categories of tasks about whole texts, in the order of Table 1 of the LLM2Vec paper."""
+WORD_TASK_TYPE: EvalTaskType = "TokenClassification"
+"""The type of tasks about words (chunking, parts of speech, entities); it counts into none of the seven categories."""
+
+TASK_FILE = "task.json"
+OFFICIAL_NOTE = "official MTEB task"
+"""The ``note`` in ``task.json`` that says that published figures for the task compare."""
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """One evaluation task in memory.
+
+    Attributes:
+        name: Name of the task, as in ``task.json``.
+        type: One of the seven categories, or the type of word-level tasks.
+        main_score: Name of the metric that stands for the task: mteb's, or one of ``word``.
+        language: Language and script, such as ``eng-Latn``.
+        content_sha256: Identity of what is scored: the files, and the subset if there is one. The same name with other
+            content has another hash.
+        num_items: Pairs, queries, test texts, items, samples or test sentences that are scored.
+        is_official: Whether this is the whole of a task of MTEB, so that published figures compare: its ``note`` says
+            so, and no subset was drawn.
+        tables: Rows by file stem (``pairs``, ``train``, ``corpus``, ...), checked.
+        instruction: What a text is asked for, in a sentence, for instructed systems; ``instruction`` in ``task.json``.
+    """
+
+    name: str
+    type: EvalTaskType
+    main_score: str
+    language: str
+    content_sha256: str
+    num_items: int
+    is_official: bool
+    tables: Mapping[str, Sequence[Row]] = field(repr=False)
+    instruction: str | None = None
+
+    def mteb_task(self) -> AbsTask:
+        """A fresh mteb task over these rows; in memory, with mteb's own protocol for the type.
+
+        Fresh each time, because mteb's tasks carry the state of their random numbers from one run to the next. Only
+        for the seven categories: mteb has no word-level tasks; see ``word.probe_words``.
+        """
+        from llm2vec_core.evaluation.tasks.mteb_tasks import build_mteb_task
+
+        return build_mteb_task(self)
+
+
+def discover_eval_tasks(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
+    """Find task folders.
+
+    Args:
+        folder: A task folder, or a folder of task folders.
+        names: Only these, in this order. Default: all, by name.
+
+    Returns:
+        Task folders; the name of a folder is the name to ask for.
+
+    Raises:
+        EvalTaskError: If there is no task folder, or none of an asked name; the names there are, are listed.
+    """
+    if (folder / TASK_FILE).is_file():
+        found = {folder.name: folder}
+    elif folder.is_dir():
+        found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{TASK_FILE}"))}
+    else:
+        raise EvalTaskError(f"The folder {folder} does not exist.", hint="Pass a folder of evaluation task folders.")
+    if not found:
+        raise EvalTaskError(
+            f"The folder {folder} holds no task folder: no {TASK_FILE} in it or one level below.", hint=LAYOUT_HINT
+        )
+    if names is None:
+        return list(found.values())
+    if unknown := [name for name in names if name not in found]:
+        raise EvalTaskError(
+            f"No evaluation task {', '.join(map(repr, unknown))} in {folder}.", hint=f"There are: {', '.join(found)}."
+        )
+    return [found[name] for name in dict.fromkeys(names)]
+
+
+def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42) -> EvalTask:
+    """Read and check one task folder.
+
+    Args:
+        folder: The task folder.
+        max_items: Score at most this many pairs, queries, test texts, items, samples or test sentences, drawn at
+            random. A corpus and a training split stay whole: they are what the items are scored against. Except for a
+            word-level task, where the training sentences cost as much as the test sentences: at most four times as
+            many of them are drawn, too. Default: all.
+        seed: Of the draw.
+
+    Returns:
+        The task. Its hash covers a subset only where the subset leaves something out.
+
+    Raises:
+        EvalTaskError: If a file is missing, a line is not JSON, a key is missing or of the wrong kind, a label or a
+            judgment cannot be used, or the type is unknown; with file and line.
+    """
+    if max_items is not None and max_items < 1:
+        raise EvalTaskError(f"max_items was {max_items}, one or more was expected.", hint="Leave it out to score all.")
+    header = _read_header(folder)
+    layout = LAYOUTS[header["type"]]
+    tables: dict[str, list[Row]] = {stem: read(folder) for stem, read in layout.files.items()}
+    layout.check(folder, tables)
+    if not tables[layout.items]:
+        raise EvalTaskError(f"{folder / layout.items_file} holds nothing to score.", hint=LAYOUT_HINT)
+    is_subset = max_items is not None and _cut(tables, layout, max_items=max_items, seed=seed)
+    require_variety(folder, header["type"], tables)
+    return EvalTask(
+        name=header["name"],
+        type=header["type"],
+        main_score=header["main_score"],
+        instruction=header.get("instruction"),
+        language=header.get("language", "eng-Latn"),
+        content_sha256=_content_sha256(folder, header, layout, subset=f"{max_items}/{seed}" if is_subset else "all"),
+        num_items=len(tables[layout.items]),
+        is_official=header.get("note") == OFFICIAL_NOTE and not is_subset,
+        tables=tables,
+    )
+
+
+def _cut(tables: dict[str, list[Row]], layout: Layout, *, max_items: int, seed: int) -> bool:
+    """Keep a random choice of the rows of the tables that a subset cuts, in their order; whether any was left out."""
+    is_subset = False
+    for stem, factor in {layout.items: 1, **layout.also_cut}.items():
+        rows, limit = tables[stem], factor * max_items
+        if limit < len(rows):
+            tables[stem] = [rows[position] for position in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+            is_subset = True
+    return is_subset
+
+
+def _read_header(folder: Path) -> Row:
+    """``task.json``, with the keys that scoring needs."""
+    path = folder / TASK_FILE
+    try:
+        header = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise EvalTaskError(f"{path} is not JSON: {error}.", hint=LAYOUT_HINT) from None
+    require_keys(header, dict.fromkeys(("name", "type", "main_score"), Kind.TEXT), where=str(path))
+    if "instruction" in header:
+        require_keys(header, {"instruction": Kind.TEXT}, where=str(path))
+    known_types = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
+    if header["type"] not in known_types:
+        raise EvalTaskError(f"{path} is of type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}.")
+    return dict(header)
+
+
+def _content_sha256(folder: Path, header: Row, layout: Layout, *, subset: str) -> str:
+    """Hash what decides the scores: name, type and metric, every data file, and the subset."""
+    digest = hashlib.sha256()
+    decided_by = ("name", "type", "main_score", "instruction")
+    decisive = {"subset": subset} | {key: header[key] for key in decided_by if key in header}
+    digest.update(json.dumps(decisive, sort_keys=True).encode())
+    for name in sorted(layout.file_names):
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        digest.update(f"\n{name} {content}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,308 @@
+"""What the files of a task folder must hold, type by type: how they are read, and their faults in words.
+
+Belongs here: one layout a type, from its files and their keys to what its rows must have in common. Does not belong
+here: which folders there are, subsets and the content hash (``eval_tasks``, whose docstring shows all layouts).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from llm2vec_core.errors import EvalTaskError
+
+LAYOUT_HINT = "The layout of a task folder is described in llm2vec_core/evaluation/tasks/folders.py."
+
+Row = dict[str, Any]
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of the folder."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise EvalTaskError(f"{path} is missing.", hint=LAYOUT_HINT) from None
+    except UnicodeDecodeError as error:
+        raise EvalTaskError(f"{path} is not UTF-8: {error}.", hint="Save the file as UTF-8.") from None
+
+
+class Kind(StrEnum):
+    """What a value must be; the value of the member is how a message says it."""
+
+    TEXT = "text"
+    NUMBER = "a number"
+    LABEL = "text or a whole number"
+    TEXTS = "a list of texts"
+    NUMBERS = "a list of numbers"
+    WORDS = "a list of one or more texts, none of them blank,"
+
+
+def require_keys(row: object, kinds: Mapping[str, Kind], *, where: str) -> None:
+    """Refuse a row that lacks a key, or holds a value of the wrong kind, saying where and which."""
+    if not isinstance(row, dict):
+        raise EvalTaskError(f"{where} is not a JSON object.", hint=LAYOUT_HINT)
+    if missing := [key for key in kinds if key not in row]:
+        raise EvalTaskError(f"{where} lacks {', '.join(missing)}; it has {', '.join(row)}.", hint=LAYOUT_HINT)
+    for key, kind in kinds.items():
+        if not _is_kind(row[key], kind):
+            raise EvalTaskError(f"{where}: {key} is {_shown(row[key])}, {kind} was expected.", hint=LAYOUT_HINT)
+
+
+def _is_kind(value: object, kind: Kind) -> bool:
+    """Whether a JSON value is of a kind; true and false are neither numbers nor labels."""
+    if kind is Kind.WORDS:
+        return isinstance(value, list) and value != [] and all(isinstance(word, str) and word.strip() for word in value)
+    if kind in (Kind.TEXTS, Kind.NUMBERS):
+        element_kind = Kind.TEXT if kind is Kind.TEXTS else Kind.NUMBER
+        return isinstance(value, list) and all(_is_kind(element, element_kind) for element in value)
+    if isinstance(value, bool):
+        return False
+    if kind is Kind.NUMBER:
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, str) or (kind is Kind.LABEL and isinstance(value, int))
+
+
+def _shown(value: object) -> str:
+    """A value in a message, cut: documents can be long, and personal."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _jsonl(
+    name: str, check_row: Callable[[Row, str], None] | None = None, **kinds: Kind
+) -> Callable[[Path], list[Row]]:
+    """A reader of a JSONL file with these keys; ``check_row`` gets each row and where it stands."""
+
+    def read(folder: Path) -> list[Row]:
+        rows = []
+        # not splitlines(): a JSON string may hold U+2028 and its like
+        for number, line in enumerate(read_text(folder / name).split("\n"), start=1):
+            if not line.strip():
+                continue
+            where = f"{folder / name}, line {number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise EvalTaskError(f"{where} is not JSON: {error.msg}.", hint="One JSON object a line.") from None
+            require_keys(row, kinds, where=where)
+            if check_row:
+                check_row(row, where)
+            rows.append(row)
+        return rows
+
+    return read
+
+
+def _qrels(folder: Path) -> list[Row]:
+    """``qrels.tsv``: query, document and a whole-number judgment a line, after a header."""
+    path = folder / "qrels.tsv"
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        cells = line.rstrip("\r").split("\t")
+        if number == 1 or not line.strip():
+            continue
+        if len(cells) != 3 or not cells[2].strip().lstrip("-").isdigit():
+            raise EvalTaskError(
+                f"{path}, line {number} is {line!r}; query, document and a whole number were expected.",
+                hint="Three columns with tabs between them, after one line of header.",
+            )
+        rows.append({"query": cells[0], "document": cells[1], "score": int(cells[2])})
+    return rows
+
+
+def _check_one_tag_a_word(row: Row, where: str) -> None:
+    """A sentence has as many tags as words."""
+    if len(row["tokens"]) != len(row["tags"]):
+        raise EvalTaskError(
+            f"{where} has {len(row['tokens'])} tokens and {len(row['tags'])} tags.", hint="One tag a token."
+        )
+
+
+def _check_slices(row: Row, where: str) -> None:
+    """What a query says of its kind is text by name."""
+    slices = row.get("slices", {})
+    if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
+        raise EvalTaskError(
+            f"{where}: slices is {_shown(slices)}, an object of texts was expected.",
+            hint='Such as {"seniority": "lead"}; each value is a row of the report.',
+        )
+
+
+def _check_nothing(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """Types whose rows stand on their own."""
+
+
+def _check_pairs(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """Labels of pairs are 0 or 1."""
+    for position, row in enumerate(tables["pairs"], start=1):
+        if row["label"] not in (0, 1):
+            raise EvalTaskError(
+                f"{folder / 'pairs.jsonl'}, pair {position} has the label {row['label']!r}, 0 or 1 was expected.",
+                hint="1: the two mean the same; 0: they do not.",
+            )
+
+
+def _check_classes(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """Labels are of one kind, and every one of the test split can be learned from the training split."""
+    if len({type(row["label"]) for rows in tables.values() for row in rows}) > 1:
+        raise EvalTaskError(
+            f"{folder} has labels that are numbers and labels that are texts.", hint="Write all of them as texts."
+        )
+    unknown = {row["label"] for row in tables["test"]} - {row["label"] for row in tables["train"]}
+    if unknown:
+        shown = ", ".join(sorted(map(repr, unknown))[:5])
+        raise EvalTaskError(
+            f"{folder / 'test.jsonl'} has {len(unknown)} label(s) that train.jsonl lacks: {shown}.",
+            hint="A classifier cannot predict a label that it never saw; add such texts, or drop these.",
+        )
+
+
+def _check_retrieval(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """Identities are distinct and judgments name them; queries without a relevant document are not scored."""
+    identities = {}
+    for stem in ("corpus", "queries"):
+        seen = [row["_id"] for row in tables[stem]]
+        identities[stem] = set(seen)
+        if len(identities[stem]) < len(seen):
+            raise EvalTaskError(
+                f"{folder / stem}.jsonl has {len(seen) - len(identities[stem])} repeated _id(s).",
+                hint="Give each line an _id of its own.",
+            )
+    for row in tables["qrels"]:
+        for key, stem in (("query", "queries"), ("document", "corpus")):
+            if row[key] not in identities[stem]:
+                raise EvalTaskError(
+                    f"{folder / 'qrels.tsv'} judges the {key} {row[key]!r}, which {stem}.jsonl lacks.",
+                    hint="Query first, document second; both by their _id.",
+                )
+    relevant = {row["query"] for row in tables["qrels"] if row["score"] > 0}
+    tables["queries"] = [row for row in tables["queries"] if row["_id"] in relevant]
+
+
+def _check_reranking(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """Samples without a positive or without a negative cannot be ranked well or badly; mteb drops them, so do we."""
+    tables["samples"] = [row for row in tables["samples"] if row["positive"] and row["negative"]]
+
+
+def _check_summaries(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """One judgment a machine summary, and a human summary to compare with."""
+    for position, row in enumerate(tables["samples"], start=1):
+        where = f"{folder / 'samples.jsonl'}, sample {position}"
+        judgments = row["relevance"]
+        if len(judgments) != len(row["machine_summaries"]) or not row["human_summaries"]:
+            raise EvalTaskError(
+                f"{where} has {len(row['machine_summaries'])} machine summaries, {len(judgments)} judgments and "
+                f"{len(row['human_summaries'])} human summaries.",
+                hint="One judgment a machine summary, and at least one human summary.",
+            )
+
+
+def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Refuse a set on which every system would score the same, or none could be scored."""
+    stem, key = {
+        "STS": ("pairs", "score"),
+        "PairClassification": ("pairs", "label"),
+        "Classification": ("train", "label"),
+        "Clustering": ("items", "label"),
+        "TokenClassification": ("train", "tags"),
+    }.get(task_type, ("", ""))
+    if not stem:
+        return
+    values = [row[key] for row in tables[stem]]
+    if key == "tags":
+        values = [tag for tags in values for tag in tags]
+    if len(set(values)) < 2:
+        raise EvalTaskError(
+            f"Every one of the {len(tables[stem])} rows of {folder / stem}.jsonl has the same {key}; "
+            "at least two different ones were expected.",
+            hint="Add rows, or raise max_items if you set it.",
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which files a type has, how they are checked, and which of them a subset cuts.
+
+    Attributes:
+        files: Readers by file stem.
+        items: The table whose rows are counted and scored; ``max_items`` cuts it.
+        check: What the rows must have in common; may drop rows that cannot be scored.
+        also_cut: Other tables that ``max_items`` cuts, each to that many times as many rows.
+    """
+
+    files: Mapping[str, Callable[[Path], list[Row]]]
+    items: str
+    check: Callable[[Path, dict[str, list[Row]]], None] = _check_nothing
+    also_cut: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def items_file(self) -> str:
+        """Name of the file whose rows are counted."""
+        return f"{self.items}.jsonl"
+
+    @property
+    def file_names(self) -> list[str]:
+        """Names of all files of the type, beside ``task.json``."""
+        return [f"{stem}.tsv" if stem == "qrels" else f"{stem}.jsonl" for stem in self.files]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "STS": Layout(
+        files={"pairs": _jsonl("pairs.jsonl", sentence1=Kind.TEXT, sentence2=Kind.TEXT, score=Kind.NUMBER)},
+        items="pairs",
+    ),
+    "PairClassification": Layout(
+        files={"pairs": _jsonl("pairs.jsonl", sentence1=Kind.TEXT, sentence2=Kind.TEXT, label=Kind.LABEL)},
+        items="pairs",
+        check=_check_pairs,
+    ),
+    "Classification": Layout(
+        files={
+            "train": _jsonl("train.jsonl", text=Kind.TEXT, label=Kind.LABEL),
+            "test": _jsonl("test.jsonl", text=Kind.TEXT, label=Kind.LABEL),
+        },
+        items="test",
+        check=_check_classes,
+    ),
+    "Clustering": Layout(files={"items": _jsonl("items.jsonl", text=Kind.TEXT, label=Kind.LABEL)}, items="items"),
+    "Retrieval": Layout(
+        files={
+            "corpus": _jsonl("corpus.jsonl", _id=Kind.TEXT, text=Kind.TEXT),
+            "queries": _jsonl("queries.jsonl", _check_slices, _id=Kind.TEXT, text=Kind.TEXT),
+            "qrels": _qrels,
+        },
+        items="queries",
+        check=_check_retrieval,
+    ),
+    "Reranking": Layout(
+        files={"samples": _jsonl("samples.jsonl", query=Kind.TEXT, positive=Kind.TEXTS, negative=Kind.TEXTS)},
+        items="samples",
+        check=_check_reranking,
+    ),
+    "Summarization": Layout(
+        files={
+            "samples": _jsonl(
+                "samples.jsonl",
+                text=Kind.TEXT,
+                human_summaries=Kind.TEXTS,
+                machine_summaries=Kind.TEXTS,
+                relevance=Kind.NUMBERS,
+            )
+        },
+        items="samples",
+        check=_check_summaries,
+    ),
+    "TokenClassification": Layout(
+        files={
+            stem: _jsonl(f"{stem}.jsonl", _check_one_tag_a_word, tokens=Kind.WORDS, tags=Kind.WORDS)
+            for stem in ("train", "test")
+        },
+        items="test",
+        also_cut={"train": 4},
+    ),
+}

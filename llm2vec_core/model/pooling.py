@@ -1,0 +1,111 @@
+"""Pooling modes: from one hidden state per token to one vector per text.
+
+The arithmetic is sentence-transformers' ``Pooling`` module, so that a saved checkpoint loads anywhere; this file maps
+the field's names of the modes to it, and says which tokens it sees.
+
+Source: LLM2Vec section 2.2 (EOS, mean, weighted mean); Muennighoff 2022, SGPT, equation 2 (weighted mean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Int
+
+from llm2vec_core.errors import CheckpointError, InputError
+from llm2vec_core.model.modes import PoolingMode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What `eos` adds to `last` is a token, which no pooling module can say: see `tokenizing`.
+_MODULE_MODE: dict[PoolingMode, str] = {
+    "mean": "mean",
+    "weighted_mean": "weightedmean",
+    "last": "lasttoken",
+    "eos": "lasttoken",
+}
+_SAVED_MODE: dict[str, PoolingMode] = {"mean": "mean", "weightedmean": "weighted_mean", "lasttoken": "last"}
+
+
+def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int) -> Any:  # noqa: ANN401 - an untyped module
+    """The sentence-transformers module that pools ``[batch, seq, hidden_size]`` to ``[batch, hidden_size]``.
+
+    Raises:
+        InputError: EOS pooling: whoever loads the module later would pool another token, since nothing tells the
+            tokenizer to put the EOS token behind the texts.
+    """
+    if pooling_mode == "eos":
+        raise InputError(
+            "EOS pooling cannot be trained or saved: a pooling module cannot say that an EOS token is added.",
+            hint="Save the encoder with the pooling 'last' or 'mean', and read it through a view: NAME+eos.",
+        )
+    return _module(pooling_mode, hidden_size)
+
+
+def pooling_position(model: Any) -> int | None:  # noqa: ANN401 - SentenceTransformer, which ships no types
+    """Place of the pooling module among the modules of a model; None where a model pools without one."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return next((position for position, module in enumerate(model) if isinstance(module, Pooling)), None)
+
+
+def saved_pooling_mode(model: Any) -> PoolingMode | None:  # noqa: ANN401
+    """Pooling mode of a loaded model; None where it pools in a way that has no name here (such as CLS)."""
+    position = pooling_position(model)
+    if position is None or not isinstance(model[position].pooling_mode, str):
+        return None
+    return _SAVED_MODE.get(model[position].pooling_mode)
+
+
+def with_pooling(model: Iterable[Any], pooling_mode: PoolingMode, *, name: str) -> list[Any]:
+    """The modules of a model with another pooling among them; the model itself stays as it is.
+
+    Raises:
+        CheckpointError: The model has no pooling module.
+    """
+    modules = list(model)
+    position = require_pooling(modules, name=name)
+    saved = modules[position]
+    modules[position] = _module(pooling_mode, saved.embedding_dimension, include_prompt=saved.include_prompt)
+    return modules
+
+
+def require_pooling(model: Any, *, name: str) -> int:  # noqa: ANN401
+    """Place of the pooling module.
+
+    Raises:
+        CheckpointError: The model has no pooling module, so nothing can be said about which tokens are pooled.
+    """
+    position = pooling_position(model)
+    if position is None:
+        modules = ", ".join(type(module).__name__ for module in model)
+        raise CheckpointError(
+            f"{name} has no pooling module (its modules: {modules}), so its pooling cannot be changed.",
+            hint="Read it as it was saved, without a pooling mode and without echo.",
+        )
+    return position
+
+
+def pooled_mask(attention_mask: Int[Tensor, "batch seq"], pooled: Sequence[range]) -> Int[Tensor, "batch seq"]:
+    """Mask of the tokens that are pooled, whichever side is padded.
+
+    Args:
+        attention_mask: 1 for tokens, 0 for padding.
+        pooled: For each row the tokens to pool, counted from the row's first token.
+    """
+    import torch
+
+    position = attention_mask.cumsum(dim=1) - 1
+    start, stop = (
+        torch.tensor(bounds, device=attention_mask.device).unsqueeze(1)
+        for bounds in ([tokens.start for tokens in pooled], [tokens.stop for tokens in pooled])
+    )
+    return attention_mask * (position >= start) * (position < stop)
+
+
+def _module(pooling_mode: PoolingMode, hidden_size: int, **settings: bool) -> Any:  # noqa: ANN401
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return Pooling(hidden_size, pooling_mode=_MODULE_MODE[pooling_mode], **settings)

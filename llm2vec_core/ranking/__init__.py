@@ -1,0 +1,1 @@
+"""From words and vectors to ranked documents: BM25, dense products, fusion, re-ranking, explanations."""

@@ -1,0 +1,202 @@
+"""Checkpoints in the store: kept under their fingerprint, found by it or by what they were made of.
+
+Never imports prefect: ``l2v search`` needs an encoder, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from data.sample.esco import read_calibration_texts
+from data.schema import DocumentKind, sha256_json
+from data.store.base import Store, put_directory
+from llm2vec_core.model.base_models import base_content
+from llm2vec_core.model.checkpoint import (
+    RECORD_NAME,
+    CheckpointRecord,
+    parse_record,
+    read_record,
+    write_checkpoint,
+)
+from llm2vec_core.model.modes import Attention, EncoderView, Precision
+from tasks.run.reports import CheckpointRef
+from tasks.run.settings import EncodeSettings, Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core.encoding.result import Encoding
+    from llm2vec_core.ranking.reranking import Reranker
+
+MIN_PREFIX = 6
+"""Characters of a fingerprint that are enough to name a checkpoint."""
+
+
+def base_models_dir(store: Store) -> Path:
+    """Where converted base models are kept."""
+    return store.machine.local_path("base_models")
+
+
+def checkpoint_dir(store: Store, fingerprint: str) -> Path:
+    """Directory of a stored checkpoint, for reading."""
+    return store.local_path(f"checkpoints/{fingerprint}")
+
+
+def store_checkpoint(store: Store, directory: Path, *, fence: Callable[[], None] | None = None) -> CheckpointRef:
+    """Move a finished checkpoint directory into the store; its record is put last."""
+    record = read_record(directory)
+    if fence is not None:
+        fence()
+    put_directory(store, f"checkpoints/{record.fingerprint}", directory, last=RECORD_NAME)
+    return _ref(record)
+
+
+def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
+    """Records of all checkpoints of the store; a checkpoint's record is put last, so the others are complete.
+
+    Only the records are read: in a bucket the weights of many checkpoints are not worth fetching for their names.
+    """
+    keys = [key for key in store.list("checkpoints") if key.endswith(f"/{RECORD_NAME}")]
+    contents = ((key, store.read(key)) for key in keys)
+    return [parse_record(content, path=key) for key, content in contents if content is not None]
+
+
+def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
+    """A stored checkpoint by its fingerprint, or the beginning of it.
+
+    Raises:
+        InputError: None, or more than one, has such a fingerprint.
+    """
+    found = [record for record in stored_checkpoints(store) if record.fingerprint.startswith(fingerprint)]
+    if len(found) != 1 or len(fingerprint) < MIN_PREFIX:
+        known = ", ".join(f"{record.fingerprint[:12]} ({record.label})" for record in stored_checkpoints(store))
+        state = f"{len(found)} checkpoints of this store" if found else "No checkpoint of this store"
+        raise InputError(f"{state} has the fingerprint '{fingerprint}'.", hint=f"Checkpoints: {known or 'none yet'}.")
+    return _ref(found[0])
+
+
+def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
+    """The checkpoint of an untrained base model; built once and found again by its name and settings.
+
+    A decoder comes as its configuration states: nearly all are causal, with the pooling of the settings (weighted mean
+    is best for an untrained one: LLM2Vec, table 5). What looks both ways comes with mean pooling.
+    """
+    store = settings.store()
+    decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
+    key = f"untrained/{sha256_json(decisive)[:32]}.json"
+    known = store.read(key)
+    if known is not None:
+        return CheckpointRef.model_validate_json(known)
+    from llm2vec_core.model.architectures import base_attention
+    from llm2vec_core.model.base_models import fetch_base_model
+
+    backbone = fetch_base_model(base_model, cache_dir=base_models_dir(store))
+    attention = base_attention(backbone)
+    with store.scratch() as scratch:
+        write_checkpoint(
+            scratch / "checkpoint",
+            backbone=backbone,
+            base_model=base_model,
+            attention=attention,
+            pooling_mode="mean" if attention == "bidirectional" else settings.evaluate.base_pooling,
+            max_tokens=settings.train.max_tokens,
+        )
+        ref = store_checkpoint(store, scratch / "checkpoint")
+    store.put_if_absent(key, ref.model_dump_json().encode())
+    return ref
+
+
+def _base_identity(base_model: str) -> list[str]:
+    """What tells a base model from another: its name, and the content of an adapter or a directory."""
+    content = base_content(base_model)
+    return [base_model] if content is None else [base_model, content]
+
+
+def find_trained_checkpoint(
+    store: Store, base_model: str, *, attention: Attention, stages: tuple[str, ...]
+) -> CheckpointRef:
+    """The newest stored checkpoint that was made of a base model by some training stages.
+
+    Raises:
+        InputError: There is none; the message says how to train it.
+    """
+    found = [
+        record
+        for record in stored_checkpoints(store)
+        if (record.base_model, record.stages, record.attention) == (base_model, stages, attention)
+    ]
+    if not found:
+        listed = ", ".join(f'"{stage}"' for stage in stages)
+        raise InputError(
+            f"No checkpoint of this store is {base_model}, {attention}, trained by {', '.join(stages)}.",
+            hint=f"Train it: l2v train --base-model {base_model} --set train.attention={attention} "
+            f"--set 'train.stages=[{listed}]'",
+        )
+    return _ref(max(found, key=lambda record: stored_at(store, record.fingerprint)))
+
+
+def stored_at(store: Store, fingerprint: str) -> float:
+    """When a checkpoint was stored; seconds since 1970."""
+    return next(store.entries(f"checkpoints/{fingerprint}/{RECORD_NAME}")).written_at
+
+
+def load_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
+    """Load an encoder in several ways of reading it, once per process; the last two directories stay."""
+    return _load_views(directory, encode.token_budget, encode.precision, views)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_views(
+    directory: Path, token_budget: int, precision: Precision, views: tuple[EncoderView, ...]
+) -> tuple[Encoder, ...]:
+    from llm2vec_core.encoding.encoder import Encoder
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    calibration = read_calibration_texts() if any(view.standardised for view in views) else ()
+    encoders = Encoder.load_views(
+        directory, views, token_budget=token_budget, precision=precision, calibration=calibration
+    )
+    return tuple(encoders)
+
+
+def load_encoder(directory: Path, encode: EncodeSettings) -> Encoder:
+    """Load an encoder as it was saved, once per process; the last two stay."""
+    return load_views(directory, encode, (EncoderView(),))[0]
+
+
+@functools.lru_cache(maxsize=1)
+def load_reranker(name: str, cache_dir: Path) -> Reranker:
+    """A cross-encoder by directory or hub name; its weights are loaded when it reads a first pair.
+
+    Args:
+        name: The directory, or the name.
+        cache_dir: Of :func:`base_models_dir`.
+
+    Raises:
+        BaseModelError: There is no such model at hand.
+    """
+    from llm2vec_core.model.base_models import fetch_base_model
+    from llm2vec_core.ranking.reranking import Reranker
+
+    return Reranker(fetch_base_model(name, cache_dir=cache_dir))
+
+
+def encode_documents(
+    encoder: Encoder,
+    texts: Sequence[str],
+    kind: DocumentKind,
+    settings: EncodeSettings,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> Encoding:
+    """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
+    encode = encoder.reader_of(settings.long_texts)
+    return encode(texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress)
+
+
+def _ref(record: CheckpointRecord) -> CheckpointRef:
+    return CheckpointRef(fingerprint=record.fingerprint, label=record.label, trained=bool(record.stages))

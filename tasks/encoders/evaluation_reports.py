@@ -1,0 +1,110 @@
+"""Evaluation reports at rest: made from outcomes, kept under the hash of what they say.
+
+Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from data.errors import StoreError
+from data.schema import canonical_json, sha256_json
+from data.store.base import Store
+from llm2vec_core.evaluation.protocols.scoring import ScorableTask
+from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, plots, render_html, render_markdown
+from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
+from llm2vec_core.training.settings import StageCurve
+from tasks.run.settings import Settings
+from tasks.run.writing import utc_now
+
+_LATEST_KEY = "reports/latest.json"
+
+
+def build_report(
+    title: str,
+    systems: Sequence[ScoredSystem],
+    *,
+    eval_tasks: Sequence[ScorableTask],
+    run_id: str,
+    decision: Decision | None = None,
+    training: Sequence[StageCurve] = (),
+    notes: Sequence[str] = (),
+    not_run: Mapping[str, str] | None = None,
+) -> EvaluationReport:
+    """What a report says about systems that were scored on the same tasks."""
+    side_by_side = compare_systems(systems, eval_tasks)
+    return EvaluationReport(
+        title=title,
+        created_at=utc_now(),
+        run_id=run_id,
+        systems=tuple(system.report for system in systems),
+        averages=side_by_side.averages,
+        comparisons=side_by_side.comparisons,
+        distributions=side_by_side.distributions,
+        slices=side_by_side.slices,
+        worst=side_by_side.worst,
+        decision=decision,
+        training=tuple(training),
+        notes=tuple(notes),
+        not_run=dict(not_run or {}),
+        machine=_machine(),
+    )
+
+
+def keep_report(store: Store, report: EvaluationReport) -> str:
+    """Keep a report and name it the latest; what it says decides its id, not when it was written."""
+    name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
+    if store.read(f"reports/{name}/report.json") is None:
+        drawn = plots(report)
+        for file, content in plot_files(report, drawn).items():
+            store.put_if_absent(f"reports/{name}/{file}", content)
+        store.put_if_absent(f"reports/{name}/report.html", render_html(report, drawn=drawn).encode())
+        store.put_if_absent(f"reports/{name}/report.md", render_markdown(report).encode())
+        store.put_if_absent(f"reports/{name}/report.json", report.model_dump_json(indent=2).encode())
+    content = canonical_json({"report": name}).encode()
+    current = store.read(_LATEST_KEY)
+    if current != content:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
+    return name
+
+
+def report_location(store: Store, report: str, suffix: str) -> str:
+    """Where a kept report lies as ``html``, ``md`` or ``json``."""
+    return store.location(f"reports/{report}/report.{suffix}")
+
+
+def report_url(settings: Settings, report: str) -> str:
+    """Address of a kept report's page: where the reports are served to browsers, else that of the file."""
+    served_at = settings.evaluate.reports_url
+    if served_at is not None:
+        return f"{served_at.rstrip('/')}/{report}/report.html"
+    location = report_location(settings.store(), report, "html")
+    return location if "://" in location else Path(location).as_uri()
+
+
+def report_plots(store: Store, report: str) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG file of each plot of a kept report."""
+    for key in store.list(f"reports/{report}"):
+        path = PurePosixPath(key)
+        if path.suffix == ".png" and (png := store.read(key)) is not None:
+            yield path.stem, png
+
+
+def report_markdown(store: Store, report: str) -> str:
+    """A kept report as Markdown.
+
+    Raises:
+        StoreError: It is gone.
+    """
+    kept = store.read(f"reports/{report}/report.md")
+    if kept is None:
+        raise StoreError(f"The report {report} is gone.", hint="Run `l2v evaluate` again.")
+    return kept.decode()
+
+
+def _machine() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "mteb")}
+    return {"processor": platform.machine(), "python": platform.python_version(), **versions}

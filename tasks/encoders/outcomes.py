@@ -1,0 +1,115 @@
+"""Outcomes of evaluations at rest: scored once, found again by everything that decides a score.
+
+The key of an outcome covers the system's fingerprint (weights, tokenizer, attention, pooling, reading), the content of
+the task, the prompt, the precision and the version of mteb. A killed evaluation goes on behind its last outcome.
+Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from collections.abc import Callable
+
+import numpy as np
+
+from data.schema import sha256_json
+from data.store.base import Store
+from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, evaluate_task
+from llm2vec_core.evaluation.results import TaskScore
+from llm2vec_core.evaluation.statistics.stats import Estimate
+from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE
+from llm2vec_core.evaluation.tasks.queries import QueryScores
+
+_VERSION = 4
+"""Of what is kept; raised when an outcome of before no longer says what it should."""
+
+
+_BY_QUERY = "by_query/"
+
+
+class OutcomeStore:
+    """Scores what was not scored before.
+
+    Attributes:
+        computed: Outcomes computed by this object.
+        reused: Outcomes found.
+    """
+
+    def __init__(self, store: Store, *, dtype: str = "float32") -> None:
+        """Count from zero.
+
+        Args:
+            store: Where outcomes are kept.
+            dtype: What encoders compute in (``EncodeSettings.dtype``).
+        """
+        self._store = store
+        self._dtype = dtype
+        self.computed = 0
+        self.reused = 0
+
+    def find_or_compute(
+        self, system: System, eval_task: ScorableTask, *, fence: Callable[[], None] | None = None
+    ) -> Outcome:
+        """The outcome of a system on a task.
+
+        Args:
+            system: What is scored.
+            eval_task: What it is scored on.
+            fence: Called before an outcome is kept.
+        """
+        key = outcome_key(system, eval_task, dtype=self._dtype)
+        known = self._read(key)
+        if known is not None:
+            self.reused += 1
+            return known
+        outcome = evaluate_task(system, eval_task)
+        if fence is not None:
+            fence()
+        self._keep(key, outcome)
+        self.computed += 1
+        return outcome
+
+    def _read(self, key: str) -> Outcome | None:
+        score = self._store.read(f"{key}.json")
+        arrays = self._store.read(f"{key}.npz")
+        if score is None or arrays is None:
+            return None
+        record = TaskScore.model_validate_json(score)
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as found:
+            estimate = Estimate(record.main_score, found.get("deviations"))
+            names = [name.removeprefix(_BY_QUERY) for name in found if name.startswith(_BY_QUERY)]
+            queries = (
+                QueryScores({name: found[_BY_QUERY + name] for name in names}, found["first"].tolist())
+                if names
+                else None
+            )
+        task_result = self._store.read(f"{key}.mteb.json")
+        return Outcome(record, estimate, queries, task_result.decode() if task_result is not None else None)
+
+    def _keep(self, key: str, outcome: Outcome) -> None:
+        """Keep an outcome; its score last, since that makes it known."""
+        arrays: dict[str, np.ndarray | None] = {"deviations": outcome.estimate.deviations}
+        if outcome.queries is not None:
+            arrays |= {_BY_QUERY + name: values for name, values in outcome.queries.metrics.items()}
+            arrays["first"] = np.array(outcome.queries.first)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+        if outcome.task_result is not None:
+            self._store.put_if_absent(f"{key}.mteb.json", outcome.task_result.encode())
+        self._store.put_if_absent(f"{key}.npz", buffer.getvalue())
+        self._store.put_if_absent(f"{key}.json", outcome.score.model_dump_json().encode())
+
+
+def outcome_key(system: System, eval_task: ScorableTask, *, dtype: str = "float32") -> str:
+    """Where the outcome of a system on a task is kept, without a suffix."""
+    decisive = {
+        "content": eval_task.content_sha256,
+        "prompt": "",
+        "precision": dtype,
+        "label_shift": system.label_shift if eval_task.type == WORD_TASK_TYPE else None,
+        "mteb": importlib.metadata.version("mteb"),
+        "version": _VERSION,
+    }
+    return f"evaluations/{system.fingerprint}/{sha256_json(decisive)[:32]}"

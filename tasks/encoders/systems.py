@@ -1,0 +1,208 @@
+"""Names of systems to systems: which encoder is meant, how it is read, and what a report calls it.
+
+Never imports prefect, and loads no model: an encoder is loaded when a task has a text for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+
+from data.errors import InputError
+from data.schema import sha256_json
+from llm2vec_core.encoding.result import Encoding
+from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_passes
+from llm2vec_core.evaluation.systems import Legs, System
+from llm2vec_core.model.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
+from llm2vec_core.ranking.reranking import Reranking
+from tasks.encoders.checkpoints import base_models_dir, load_reranker, load_views
+from tasks.encoders.names import ResolvedEncoder, resolve_encoder
+from tasks.run.settings import EncodeSettings, Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoding.encoder import Encoder
+
+LEXICAL_NAME = "bm25"
+
+
+@dataclass(frozen=True)
+class NamedSystem:
+    """A system, and what it is in a sentence."""
+
+    system: System
+    description: str
+
+
+def lexical_system() -> NamedSystem:
+    """Keyword search."""
+    return NamedSystem(System("BM25", "lexical"), "keyword search")
+
+
+def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | None = None) -> NamedSystem:
+    """A system that ranks by the vectors of an encoder."""
+    (remembering,) = _remembering(settings, [encoder]).values()
+    return _dense(encoder, remembering, name=name or encoder.title)
+
+
+def instructed_system(dense: NamedSystem) -> NamedSystem:
+    """The same with the instruction of each task before its texts; the two share the vectors without one."""
+    system = replace(dense.system, name=f"{dense.system.name}, instructed", instructed=True)
+    return NamedSystem(system, f"{dense.description}, with the instruction of each task")
+
+
+def hybrid_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+    """The fusion of a dense system with BM25, as matches and searches fuse them; the two share their vectors."""
+    system = replace(dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid", legs=_legs(settings))
+    return NamedSystem(system, f"BM25 and {dense.description}")
+
+
+def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+    """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
+    system = replace(dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned", legs=_legs(settings))
+    description = (
+        f"BM25 and {dense.description}, weighted; the weight of each half of the queries is tuned on the other"
+    )
+    return NamedSystem(system, description)
+
+
+def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+    """The fusion of a dense system with BM25, its first documents read by the cross-encoder of the settings.
+
+    Raises:
+        InputError: The settings name none.
+        BaseModelError: Its weights are not at hand.
+    """
+    if settings.match.reranker is None:
+        raise InputError(
+            "match.reranker names no cross-encoder.", hint="Set it to a directory or a hub name of a cross-encoder."
+        )
+    reranker = load_reranker(settings.match.reranker, base_models_dir(settings.store()))
+    reranking = Reranking(reranker, settings.match.reranked)
+    fused = hybrid_system(settings, dense, name=name or f"{dense.system.name}, re-ranked")
+    system = replace(fused.system, mode="reranked", reranking=reranking)
+    return NamedSystem(system, f"{fused.description}, re-ranked by {settings.match.reranker}")
+
+
+def _legs(settings: Settings) -> Legs:
+    return Legs(candidates=settings.match.candidates, rrf_k=settings.match.rrf_k)
+
+
+def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
+    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and its like fuse.
+
+    Raises:
+        InputError: A name that leads to no encoder, or re-ranking without a cross-encoder.
+    """
+    distinct = list(dict.fromkeys(names))
+    parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
+    encoders = {name: resolve_encoder(settings, each) for name, each in parsed.items()}
+    remembering = _remembering(settings, list(encoders.values()))
+    systems: list[NamedSystem] = []
+    for name in distinct:
+        if name not in parsed:
+            systems.append(lexical_system())
+            continue
+        encoder = encoders[name]
+        long_texts = parsed[name].long_texts
+        if long_texts == "cut":
+            found = _dense(encoder, remembering[encoder.fingerprint], name=encoder.title)
+        else:
+            found = _long_text_system(settings, encoder, long_texts)
+        if parsed[name].instructed:
+            found = instructed_system(found)
+        systems.append(_ranked(settings, found, parsed[name].ranking))
+    return _distinct(systems)
+
+
+_HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
+
+
+def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: LongTexts) -> NamedSystem:
+    """A system that reads long texts as ``encode.long_texts`` serves them."""
+    load = partial(_load_one, encoder.directory, settings.encode, (encoder.view,), 0)
+    fingerprint = sha256_json([encoder.fingerprint, long_texts])
+    remembering = EncodeOnce(fingerprint, lambda: _LongTextEncoder(load(), long_texts))
+    how = _HOW_LONG_TEXTS_ARE_READ[long_texts]
+    system = System(f"{encoder.title}, {how}", "dense", remembering, encoder.traits)
+    return NamedSystem(system, f"{encoder.label}, long texts {how}")
+
+
+@dataclass(frozen=True)
+class _LongTextEncoder:
+    """An encoder that does not cut long texts."""
+
+    encoder: Encoder
+    long_texts: LongTexts
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.encoder.embedding_dim
+
+    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+        return self.encoder.reader_of(self.long_texts)(texts, prompt=prompt, pool_prompt=pool_prompt)
+
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
+    ) -> Float32[np.ndarray, "num_words dim"]:
+        return self.encoder.encode_words(sentences, label_shift=label_shift)
+
+
+def _ranked(settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
+    if ranking == "hybrid":
+        return hybrid_system(settings, dense)
+    if ranking == "tuned":
+        return tuned_system(settings, dense)
+    return dense if ranking is None else reranked_system(settings, dense)
+
+
+def _dense(encoder: ResolvedEncoder, remembering: EncodeOnce, *, name: str) -> NamedSystem:
+    return NamedSystem(System(name, "dense", remembering, encoder.traits), encoder.label)
+
+
+def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dict[str, EncodeOnce]:
+    """By fingerprint what loads an encoder and encodes each text once; one forward pass serves all that it can."""
+    groups: dict[tuple[object, ...], dict[str, ResolvedEncoder]] = {}
+    for encoder in encoders:
+        view = encoder.view
+        alike = (encoder.directory, view.attention, view.echo, view.pooling_mode == "eos")
+        groups.setdefault(alike, {})[encoder.fingerprint] = encoder
+    found: dict[str, EncodeOnce] = {}
+    for group in groups.values():
+        views = tuple(encoder.view for encoder in group.values())
+        together = {
+            fingerprint: EncodeOnce(fingerprint, partial(_load_one, encoder.directory, settings.encode, views, number))
+            for number, (fingerprint, encoder) in enumerate(group.items())
+        }
+        share_passes(list(together.values()), _encode_together)
+        found |= together
+    return found
+
+
+def _load_one(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...], number: int) -> Encoder:
+    return load_views(directory, encode, views)[number]
+
+
+def _encode_together(
+    encoders: Sequence[Encoder], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+) -> Sequence[Encoding]:
+    from llm2vec_core.encoding.encoder import encode_together
+
+    return encode_together(encoders, texts, prompt=prompt, pool_prompt=pool_prompt)
+
+
+def _distinct(systems: list[NamedSystem]) -> list[NamedSystem]:
+    """The same systems once each, and no two of one name: the beginning of the fingerprint tells them apart."""
+    once = {(each.system.mode, each.system.fingerprint): each for each in systems}
+    names = [each.system.name for each in once.values()]
+    return [
+        each
+        if names.count(each.system.name) == 1
+        else replace(each, system=replace(each.system, name=f"{each.system.name} ({each.system.fingerprint[:6]})"))
+        for each in once.values()
+    ]

@@ -1,0 +1,1 @@
+"""What a run did: the run record, its usage and cost, and lineage events."""

@@ -1,0 +1,207 @@
+"""OpenLineage: which run made what out of what, as events for a configured endpoint. Never imports prefect.
+
+Plain JSON by HTTP. Lineage is told, not relied on: an endpoint that does not answer costs a warning and its time-out,
+never a run.
+
+Source: the OpenLineage specification, version 2-0-2.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import NAMESPACE_URL, uuid5
+
+from data.errors import DataError
+from data.schema import KINDS, TABLE_OF_KIND
+from data.snapshots.build import open_snapshot
+from data.store.base import Store
+from data.vectors.generations import read_pointer
+from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.run.reports import (
+    EmbedReport,
+    EvaluateReport,
+    ExportReport,
+    IngestReport,
+    MatchReport,
+    StageReport,
+    TrainReport,
+)
+from tasks.run.settings import LineageSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+_PRODUCER = "urn:llm2vec-pipelines"
+_SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
+_FACETS = "https://openlineage.io/spec/facets"
+_PARENT_JOB = "nightly"
+
+Dataset = tuple[str, str]
+"""Name that stays the same from run to run, and the version that a run read or wrote."""
+
+
+class LineageRun(Protocol):
+    """What events need to know of a run; see :class:`tasks.ledger.runs.Run`."""
+
+    id: str
+    flow: str
+    parent: str | None
+    reports: tuple[StageReport, ...]
+
+
+def emit_start(settings: Settings, run: LineageRun) -> None:
+    """Tell that a run began."""
+    _emit(settings, run, "START", facets={}, inputs=[], outputs=[])
+
+
+def emit_end(settings: Settings, run: LineageRun, *, error: str | None = None) -> None:
+    """Tell that a run ended, what it read and what it made."""
+    if settings.lineage.endpoint is None:
+        return
+    if error is not None:
+        facet = _facet("1-0-1/ErrorMessageRunFacet.json", message=error, programmingLanguage="python")
+        _emit(settings, run, "FAIL", facets={"errorMessage": facet}, inputs=[], outputs=[])
+        return
+    inputs: list[Dataset] = []
+    outputs: list[Dataset] = []
+    try:
+        for report in run.reports:
+            read, made = datasets_of(report, settings.store())
+            inputs += read
+            outputs += made
+    except DataError as error:  # the run did its work, whatever became of it since
+        logger.warning("the lineage of %s is incomplete: %s", run.flow, error)
+    _emit(settings, run, "COMPLETE", facets={}, inputs=inputs, outputs=outputs)
+
+
+@functools.singledispatch
+def datasets_of(report: StageReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    """What a stage read, and what it made; nothing of a stage that has no entry here."""
+    return [], []
+
+
+@datasets_of.register
+def _(report: IngestReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    manifest = open_snapshot(store, report.kind, report.snapshot).manifest
+    paths = [counts.path for counts in manifest.sources.values()]
+    return [(str(Path(path).resolve()), "") for path in paths], [(f"snapshots/{report.kind}", report.snapshot)]
+
+
+@datasets_of.register
+def _(report: TrainReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    from llm2vec_core.model.checkpoint import read_record
+
+    record = read_record(checkpoint_dir(store, report.checkpoint.fingerprint))
+    snapshots = [(f"snapshots/{kind}", found) for kind, found in (record.training_snapshots or {}).items()]
+    return snapshots, [("checkpoints", record.fingerprint)]
+
+
+@datasets_of.register
+def _(report: EvaluateReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    return [("checkpoints", report.served)], [("reports", report.report)]
+
+
+@datasets_of.register
+def _(report: EmbedReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    pointer = read_pointer(store)
+    snapshots = pointer.snapshots if pointer is not None else {}
+    read = [(f"snapshots/{kind}", found) for kind, found in snapshots.items()]
+    return [*read, ("checkpoints", report.checkpoint)], _served_tables(store)
+
+
+@datasets_of.register
+def _(report: MatchReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    return _served_tables(store), [("matches", report.match)]
+
+
+@datasets_of.register
+def _(report: ExportReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
+    latest = [(name, _latest(store, name)) for name in ("matches", "reports")]
+    return [*_served_tables(store), *latest], [("exports", Path(report.path).name)]
+
+
+def _served_tables(store: Store) -> list[Dataset]:
+    pointer = read_pointer(store)
+    if pointer is None:
+        return []
+    return [(f"lance/{TABLE_OF_KIND[kind]}", f"{pointer.generation}@{pointer.version_of(kind)}") for kind in KINDS]
+
+
+def _latest(store: Store, name: str) -> str:
+    values: list[str] = list(json.loads(store.read(f"{name}/latest.json") or b"{}").values())
+    return values[0] if values else ""
+
+
+def _emit(
+    settings: Settings,
+    run: LineageRun,
+    event_type: str,
+    *,
+    facets: dict[str, Any],
+    inputs: Sequence[Dataset],
+    outputs: Sequence[Dataset],
+) -> None:
+    lineage = settings.lineage
+    if lineage.endpoint is None:
+        return
+    if run.parent is not None:
+        facets = {**facets, "parent": _parent_facet(lineage, run.parent)}
+    event = {
+        "eventType": event_type,
+        "eventTime": datetime.now(UTC).isoformat(),
+        "producer": _PRODUCER,
+        "schemaURL": f"{_SPEC}#/$defs/RunEvent",
+        "run": {"runId": _run_uuid(run.id, run.flow if run.parent else ""), "facets": facets},
+        "job": {"namespace": lineage.namespace, "name": run.flow},
+        "inputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(inputs)],
+        "outputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(outputs)],
+    }
+    _post(lineage, event)
+
+
+def _run_uuid(run_id: str, stage: str) -> str:
+    """Run ids of OpenLineage are UUIDs: one for a run, and one for each of its stages."""
+    return str(uuid5(NAMESPACE_URL, f"llm2vec-pipelines:{run_id}:{stage}"))
+
+
+def _parent_facet(lineage: LineageSettings, parent: str) -> dict[str, Any]:
+    return _facet(
+        "1-0-1/ParentRunFacet.json",
+        run={"runId": _run_uuid(parent, "")},
+        job={"namespace": lineage.namespace, "name": _PARENT_JOB},
+    )
+
+
+def _dataset(lineage: LineageSettings, name: str, version: str) -> dict[str, Any]:
+    if name.startswith("/"):
+        return {"namespace": "file", "name": name}
+    facets = {"version": _facet("1-0-1/DatasetVersionDatasetFacet.json", datasetVersion=version)} if version else {}
+    return {"namespace": lineage.namespace, "name": name, "facets": facets}
+
+
+def _facet(schema: str, **content: object) -> dict[str, Any]:
+    return {"_producer": _PRODUCER, "_schemaURL": f"{_FACETS}/{schema}", **content}
+
+
+def _post(lineage: LineageSettings, event: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json"}
+    key = os.environ.get("OPENLINEAGE_API_KEY")
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        request = urllib.request.Request(str(lineage.endpoint), json.dumps(event).encode(), headers)
+        with urllib.request.urlopen(request, timeout=lineage.timeout_s):
+            pass
+    except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no time, no URL, 400 and above
+        # The kind of error only: its words may repeat the endpoint, which may hold a token.
+        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else type(error).__name__
+        logger.warning("the lineage event %s of %s was not taken: %s", event["eventType"], event["job"]["name"], reason)

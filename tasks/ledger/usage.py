@@ -1,0 +1,112 @@
+"""What a run took: tokens, share of the machine's peak, and what it cost by the configured prices.
+
+FLOPs are those of ``llm2vec_core.planning.plan``, estimated from the measured numbers of tokens. Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from data.store.base import Store
+from llm2vec_core.errors import CoreError
+from llm2vec_core.model.modes import Precision
+from llm2vec_core.training.settings import read_curves
+from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.run.reports import Usage
+from tasks.run.settings import CostSettings, Settings
+
+if TYPE_CHECKING:
+    from tasks.workers.shards import ShardReport
+
+_ANY_GPU = "A100-80GB"  # a plan asks for one; FLOPs per token do not depend on it
+
+
+class Cost(BaseModel):
+    """Estimate for the time of a run, by the configured prices; None where there is no price."""
+
+    model_config = ConfigDict(frozen=True)
+
+    amount: float | None
+    currency: str
+    energy_kwh: float | None
+
+    def sentence(self) -> str:
+        """For tables; empty without prices."""
+        parts = [] if self.amount is None else [f"{self.currency}{self.amount:,.2f}"]
+        parts += [] if self.energy_kwh is None else [f"{self.energy_kwh:,.3f} kWh"]
+        return ", ".join(parts)
+
+
+def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
+    """Cost and energy of an occupied machine."""
+    hours = duration_s / 3600
+    return Cost(
+        amount=None if settings.price_per_hour is None else settings.price_per_hour * hours,
+        currency=settings.currency,
+        energy_kwh=None if settings.power_w is None else settings.power_w * hours / 1000,
+    )
+
+
+def embed_usage(settings: Settings, fingerprint: str, shards: Sequence[ShardReport]) -> Usage | None:
+    """Usage of encoding; None when nothing was encoded."""
+    documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
+    duration_s = sum(shard.seconds for shard in shards)
+    if not tokens:
+        return None
+    from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token, read_config
+
+    store = settings.store()
+    try:
+        architecture = count_architecture(read_config(str(checkpoint_dir(store, fingerprint))))
+    except CoreError:  # the formulas do not hold for it
+        return Usage(tokens=tokens, seconds=duration_s)
+    per_token = flops_per_token(
+        architecture, None, sequence_tokens=max(1, tokens // documents), execution=Execution()
+    ).forward
+    peak = peak_flops(store, settings.cost, settings.encode.precision)
+    return Usage(tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak)
+
+
+def train_usage(settings: Settings, fingerprint: str) -> Usage | None:
+    """Usage of the training that made a checkpoint, over all the runs that it took; None for an untrained one."""
+    from llm2vec_core.planning.plan import plan_recipe
+
+    store = settings.store()
+    curves = read_curves(checkpoint_dir(store, fingerprint))
+    if not curves:
+        return None
+    tokens, duration_s = sum(curve.tokens for curve in curves), sum(curve.seconds for curve in curves)
+    directory = str(checkpoint_dir(store, fingerprint))
+    try:
+        plan = plan_recipe(directory, settings.train, gpu=_ANY_GPU, num_documents=1, tokens_per_document=1)
+    except CoreError:
+        return Usage(tokens=tokens, seconds=duration_s)
+    stages = {stage.stage: stage for stage in plan.stages}
+    return Usage(
+        tokens=tokens,
+        seconds=duration_s,
+        flops=sum(stages[curve.stage].flops.training * curve.tokens for curve in curves),
+        peak_flops=max(
+            peak_flops(store, settings.cost, precision)
+            for precision in {stage.execution.precision for stage in plan.stages}
+        ),
+    )
+
+
+def peak_flops(store: Store, settings: CostSettings, precision: Precision) -> float:
+    """FLOP/s that this machine can reach: configured, or measured once and kept."""
+    if settings.peak_tflops is not None:
+        return settings.peak_tflops * 1e12
+    from llm2vec_core.planning.peak import device_name, measure_peak_flops
+
+    key = f"machines/{platform.node() or 'unnamed'}-{device_name()}-{precision}.json"
+    known = store.read(key)
+    if known is None:
+        known = json.dumps({"peak_flops": measure_peak_flops(precision)}).encode()
+        store.put_if_absent(key, known)
+    return float(json.loads(known)["peak_flops"])

@@ -1,0 +1,108 @@
+"""Encoders for other runtimes: found by name, converted, and proven, a running server included.
+
+Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from data.errors import InputError
+from data.sample.esco import read_calibration_texts
+from llm2vec_core.model.modes import INSTRUCTED, parse_encoder_name
+from tasks.encoders.names import resolve_encoder
+from tasks.queries.search import served
+from tasks.run.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.serving.parity import Precision
+    from llm2vec_core.serving.record import Conversion, Format, Proof
+
+_TIMEOUT_S = 600.0
+"""A server may load its model at the first request."""
+
+
+def convert_encoder(
+    settings: Settings, name: str | None, *, to: Path, formats: Sequence[Format], precision: Precision
+) -> Conversion:
+    """Write an encoder as other runtimes serve it.
+
+    Args:
+        settings: Where the store is; the prompts of documents go with the encoder.
+        name: As evaluations name encoders; the served one when None.
+        to: Directory to make.
+        formats: What to write beside the safetensors.
+        precision: Of the safetensors.
+
+    Raises:
+        InputError: No such encoder, or nothing is served.
+        llm2vec_core.errors.InputError: The encoder cannot be converted, or the directory exists.
+        llm2vec_core.errors.ParityError: A runtime gives other vectors.
+    """
+    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core.serving.conversion import convert
+
+    named = parse_encoder_name(name or served(settings.store()).checkpoint)
+    long_texts = None if named.long_texts == "cut" else named.long_texts
+    for mode in (INSTRUCTED if named.instructed else None, long_texts, named.ranking):
+        if mode is not None:
+            raise InputError(
+                f"'{mode}' is how an evaluation uses an encoder, and no part of one.", hint=f"Leave +{mode} out."
+            )
+    found = resolve_encoder(settings, named)
+    calibration = read_calibration_texts() if found.view.standardised else ()
+    # On the CPU, whose float32 is float32: what is written must not depend on a GPU's shortcuts.
+    encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")
+    prompts: dict[str, str] = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
+    return convert(encoder, to, label=found.label, formats=formats, precision=precision, prompts=prompts)
+
+
+def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
+    """Hold a running server against the encoder that it serves, and keep what was found in the directory.
+
+    The limits are those of float16 even for weights in float32: servers compute or cache in half precision.
+
+    Args:
+        directory: Of the converted encoder.
+        url: OpenAI-compatible embeddings endpoint, such as ``http://localhost:8000/v1/embeddings``.
+        runtime: What the server is called.
+
+    Raises:
+        InputError: The server does not answer, or not with embeddings.
+        CheckpointError: The directory holds no converted encoder.
+    """
+    from llm2vec_core.serving.parity import read_probe
+    from llm2vec_core.serving.record import prove, read_conversion, with_proof, write_conversion
+
+    conversion, probe = read_conversion(directory), read_probe(directory)
+    vectors = np.array(_ask_embeddings(url, probe.texts), dtype=np.float32)
+    known = next((proof for proof in conversion.proofs if proof.runtime == runtime), None)
+    proof = prove(runtime, vectors, probe=probe, precision="float16")
+    if known is not None:
+        proof = proof.model_copy(update={"serve": known.serve, "prove": known.prove})
+    write_conversion(directory, with_proof(conversion, proof))
+    return proof
+
+
+def _ask_embeddings(url: str, texts: Sequence[str]) -> list[list[float]]:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"'{url}' is no HTTP address.", hint="Give one such as http://localhost:8000/v1/embeddings.")
+    body = {"model": "encoder", "input": list(texts), "encoding_format": "float"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]
+        return [each["embedding"] for each in sorted(found, key=lambda each: each["index"])]
+    except (OSError, ValueError, http.client.HTTPException, KeyError, TypeError) as error:
+        raise InputError(
+            f"{url} did not answer with embeddings: {type(error).__name__}: {error}",
+            hint="Start the server first (README.md of the directory), and name its /v1/embeddings.",
+        ) from error

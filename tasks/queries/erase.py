@@ -1,0 +1,69 @@
+"""Erasing: documents out of everything at rest, and which checkpoints learned from them.
+
+Never imports prefect: an orchestrator keeps the parameters of its runs, and would remember who was erased.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from data.erasure.erase import erase_documents
+from data.store.lease import hold_lease
+from tasks.encoders.checkpoints import stored_checkpoints
+from tasks.run.reports import EraseReport
+from tasks.run.settings import Settings
+from tasks.run.writing import new_run_id, utc_now
+
+_ADVICE = (
+    "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
+    "`l2v train` trains anew, without them; then serve the new checkpoint and remove the old ones."
+)
+_ELSEWHERE = (
+    "Other machines that worked on this home keep copies of what they read, training state and an orchestrator's "
+    "database: empty {work_dir} on each of them."
+)
+
+
+def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = False) -> EraseReport:
+    """Remove documents from everything at rest, prove it by a scan, and name the checkpoints trained on them.
+
+    Args:
+        settings: Settings of the run.
+        doc_ids: What to erase.
+        former_versions: Whether all former versions of objects may be removed, where a bucket keeps them.
+
+    Raises:
+        InputError: An id is unknown, or a bucket keeps former versions; nothing was changed.
+        LeaseHeldError: A run is writing.
+        StoreError: Something is left; the message names it, and running again completes.
+    """
+    started = time.monotonic()
+    store = settings.store()
+    with hold_lease(store, owner=new_run_id()) as lease:
+        report = erase_documents(
+            store,
+            doc_ids,
+            fence=lease.check,
+            now=utc_now(),
+            exports=settings.export_store,
+            key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
+            former_versions=former_versions,
+        )
+    held = {snapshot for ids in report.snapshots.values() for snapshot in ids}
+    trained = [
+        record.fingerprint
+        for record in stored_checkpoints(store)
+        # Of a trained one that does not say what it was trained on, the worst is assumed.
+        if record.stages and (record.training_snapshots is None or held & set(record.training_snapshots.values()))
+    ]
+    return EraseReport(
+        doc_ids=report.doc_ids,
+        removed=report.removed,
+        scanned_files=report.scanned_files,
+        scanned_bytes=report.scanned_bytes,
+        trained_checkpoints=trained,
+        advice=_ADVICE if trained else "",
+        elsewhere="" if store.machine is store else _ELSEWHERE.format(work_dir=store.machine.root),
+        seconds=time.monotonic() - started,
+    )

@@ -1,0 +1,311 @@
+"""Why a served job and a served resume match: words, sentences, legs, and the skills that are missing.
+
+Reads what is served and encodes the sentences of two documents; writes nothing. Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from data.errors import InputError, StoreError
+from data.sample.esco import read_everyday_names, read_skill_names
+from data.schema import DocumentKind, encoded_text
+from data.store.base import Store
+from data.vectors.generations import Pointer
+from data.vectors.lance import LanceTable, open_table, sql_string
+from llm2vec_core.ranking.explain import SkillFinder, near_threshold, nearest_pairs, split_sentences
+from llm2vec_core.ranking.lexical import tokenize
+from tasks.encoders.checkpoints import checkpoint_dir, load_encoder
+from tasks.encoders.fusing import served_weight
+from tasks.queries.search import by_words, fuse_by_id, ranking, require_same_space, served, weigh_by_id
+from tasks.run.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core.evaluation.report.blocks import Table
+
+MAX_SENTENCES = 64
+"""Sentences of each side that are encoded; a document with more is explained by its first ones, and says so."""
+
+MAX_PAIRS = 5
+"""Pairs of sentences that are told."""
+
+BACKGROUND_SKILLS, BACKGROUND_SHARE, BACKGROUND_SEED = 200, 0.99, 42
+"""Skills drawn at random that a resume is compared with, and the share of them that a skill must be nearer than."""
+
+Evidence = Literal["named", "near", "missing"]
+
+_SHOWN = ("doc_id", "source", "source_id", "title")
+
+
+@dataclass(frozen=True)
+class SkillEvidence:
+    """A skill that the job names, and what the resume says about it.
+
+    Attributes:
+        skill: ESCO's label.
+        job_names_it: As the job does.
+        found: ``named``: the resume names it, too; ``near``: a sentence of it is nearer to the label than to nearly all
+            skills drawn at random; ``missing``: neither.
+        evidence: The name in the resume, or its nearest sentence.
+        cosine: Of the label and the nearest sentence; None where the skill is named.
+    """
+
+    skill: str
+    job_names_it: str
+    found: Evidence
+    evidence: str
+    cosine: float | None
+
+
+def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None = None) -> dict[str, Any]:
+    """Explain a served pair: the resume as it is ranked for the job.
+
+    Args:
+        settings: Settings of the run.
+        job: ``doc_id`` or ``source_id`` of a served job.
+        resume: The same of a served resume.
+        checkpoint: Insist on this checkpoint; the served one explains when not given.
+
+    Returns:
+        ``job`` and ``resume``; ``match``: score and rank of the pair, fused and in each leg, a rank being None where
+        the leg does not bring the resume; ``weight_of_vectors``: how much the dense leg counts, None where the legs are
+        fused by rank; ``terms``: shared words, what each adds to the BM25 score, the most first;
+        ``sentences``: the nearest pairs; ``compared_sentences``: how many of how many; ``skills``, and
+        ``missing_skills``, their gaps; ``near_threshold``: the cosine from which on a sentence counts as near.
+
+    Raises:
+        InputError: No such document is served, or several have this ``source_id``.
+        VectorSpaceError: ``checkpoint`` is not the one that made the served vectors.
+        StoreError: The resumes have no word index.
+    """
+    store = settings.store()
+    pointer = served(store)
+    if checkpoint is not None:
+        require_same_space(store, pointer, checkpoint)
+    jobs, resumes = (_table(store, pointer, kind) for kind in ("job", "resume"))
+    if not resumes.has_word_index:
+        raise StoreError(
+            "The table of resumes has no word index, which BM25 of a pair is read from.",
+            hint="Run `l2v embed`: it builds the index.",
+        )
+    job_row, resume_row = _document(jobs, "job", job), _document(resumes, "resume", resume)
+    texts = {"job": _text(job_row), "resume": _text(resume_row)}
+    split = {kind: split_sentences(text) or [text] for kind, text in texts.items()}
+    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
+    of_job, of_resume = (_Sentences.encoded(encoder, split[kind][:MAX_SENTENCES]) for kind in ("job", "resume"))
+    named = _finder().find(texts["job"])
+    threshold = _background_threshold(encoder, of_resume, named=named)
+    skills = _skill_evidence(named, texts["resume"], of_resume, encoder, threshold)
+    weight = served_weight(settings, store, pointer)
+    terms = _contributions(resumes, texts["job"], texts["resume"], resume_row["doc_id"])
+    return {
+        "job": {name: job_row[name] for name in _SHOWN},
+        "resume": {name: resume_row[name] for name in _SHOWN},
+        "checkpoint": pointer.checkpoint,
+        "generation": pointer.generation,
+        "weight_of_vectors": weight,
+        "match": {**_place(resumes, job_row, resume_row, settings, weight), "lexical_score": math.fsum(terms.values())},
+        "terms": [{"term": word, "bm25": bm25} for word, bm25 in terms.items()],
+        "sentences": _near_sentences(of_job, of_resume),
+        "compared_sentences": {kind: [min(len(found), MAX_SENTENCES), len(found)] for kind, found in split.items()},
+        "skills": [asdict(skill) for skill in skills],
+        "missing_skills": [skill.skill for skill in skills if skill.found == "missing"],
+        "near_threshold": threshold,
+    }
+
+
+def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """An explanation as tables: title, columns, rows."""
+    match, terms, weight = found["match"], found["terms"], found["weight_of_vectors"]
+    weights = {"dense": "by rank", "lexical": "by rank"}
+    if weight is not None:
+        weights = {"dense": f"{weight:.2f}", "lexical": f"{1 - weight:.2f}"}
+    legs = [
+        [leg, weights.get(leg, ""), _figure(match[f"{key}score"]), str(match[f"{key}rank"] or "")]
+        for leg, key in _LEGS.items()
+    ]
+    return [
+        (f"{_name(found['job'])} and {_name(found['resume'])}", ["leg", "weight", "score", "rank"], legs),
+        (
+            f"{len(terms)} shared words, the weightiest {min(len(terms), _MAX_TERMS)}",
+            ["word", "BM25"],
+            [[term["term"], _figure(term["bm25"])] for term in terms[:_MAX_TERMS]],
+        ),
+        (
+            "Nearest sentences",
+            ["job", "resume", "cosine"],
+            [[pair["job"], pair["resume"], _figure(pair["cosine"])] for pair in found["sentences"]],
+        ),
+        (
+            f"{len(found['skills'])} skills that the job names; near is above {_figure(found['near_threshold'])}",
+            ["skill", "found", "in the resume", "cosine"],
+            [[each["skill"], each["found"], each["evidence"], _figure(each["cosine"])] for each in found["skills"]],
+        ),
+    ]
+
+
+def explanation_page(explanations: Sequence[dict[str, Any]]) -> str:
+    """Explanations of one job's resumes as an HTML page that needs nothing else; a section for each resume."""
+    from llm2vec_core.evaluation.report.blocks import Paragraph, Section
+    from llm2vec_core.evaluation.report.pages import render_sections
+
+    first = explanations[0]
+    return render_sections(
+        _name(first["job"]),
+        [
+            Section(
+                _name(found["resume"]),
+                (
+                    *(_page_table(*table) for table in explanation_tables(found)),
+                    Paragraph(f"Skills that nothing in the resume comes near: {', '.join(found['missing_skills'])}.")
+                    if found["missing_skills"]
+                    else Paragraph("No skill that the job names is missing."),
+                ),
+            )
+            for found in explanations
+        ],
+        eyebrow=f"checkpoint {first['checkpoint'][:12]}",
+        lead="Why these resumes are ranked for the job: what each leg says, the words they share, their nearest "
+        "sentences, and the skills that the job names.",
+    )
+
+
+def _page_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    from llm2vec_core.evaluation.report.blocks import Cell, Column, Group, Row, Table
+
+    return Table(
+        caption=title,
+        corner=columns[0],
+        columns=tuple(Column(name, is_text=name in ("found", "in the resume", "resume")) for name in columns[1:]),
+        groups=(Group("", tuple(Row(head, tuple(map(Cell, values))) for head, *values in rows)),),
+    )
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    return str(document["title"] or document["source_id"])
+
+
+_LEGS = {"fused": "", "dense": "dense_", "lexical": "lexical_"}
+_MAX_TERMS = 20
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    """Sentences of a document with their vectors, of length one."""
+
+    texts: Sequence[str]
+    vectors: Float32[np.ndarray, "sentences dim"]
+
+    @classmethod
+    def encoded(cls, encoder: Encoder, texts: Sequence[str]) -> _Sentences:
+        return cls(texts, encoder.encode(texts, normalize=True))
+
+
+def _table(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTable:
+    return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return encoded_text(row["title"], row["text"])
+
+
+def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
+    wanted = sql_string(identity)
+    rows = table.read([*_SHOWN, "text", "vector"], where=f"doc_id = {wanted} OR source_id = {wanted}").to_pylist()
+    if len(rows) == 1:
+        return dict(rows[0])
+    if not rows:
+        raise InputError(
+            f"No served {kind} has the id '{identity}'.",
+            hint="`l2v search TEXT --in jobs` (or resumes) shows the ids of what it finds.",
+        )
+    known = ", ".join(f"{row['doc_id']} (source {row['source']})" for row in rows)
+    raise InputError(
+        f"{len(rows)} served {kind}s have the id '{identity}' in their sources.", hint=f"Pass the doc_id: {known}."
+    )
+
+
+def _place(
+    table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings, weight: float | None
+) -> dict[str, Any]:
+    """Score and rank of a resume among the candidates of a job; its cosine also where it is none of them."""
+    vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
+    limit = settings.match.candidates
+    dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
+    lexical = ranking(by_words(table, words, limit=limit, where=None), {})
+    if weight is None:
+        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=2 * limit)
+    else:
+        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
+    ranks = {doc_id: rank for rank, doc_id in enumerate(hits, start=1)}
+    hit = hits.get(resume["doc_id"])
+    return {
+        "score": hit and hit.score,
+        "rank": ranks.get(resume["doc_id"]),
+        "dense_score": float(vector @ np.array(resume["vector"], np.float32)),
+        "dense_rank": hit and hit.dense_rank,
+        "lexical_rank": hit and hit.lexical_rank,
+    }
+
+
+def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:
+    """What each shared word adds to the BM25 score of a resume, the most first; BM25 is a sum over words."""
+    counts, held = Counter(tokenize(job_text)), set(tokenize(resume_text))
+    added = {word: count * _bm25(table, word, doc_id) for word, count in counts.items() if word in held}
+    return dict(sorted(added.items(), key=lambda pair: -pair[1]))
+
+
+def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
+    """BM25 of a document for a word that it holds, with the statistics of the whole table."""
+    found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {sql_string(doc_id)}")
+    return float(found["score"][0].as_py())
+
+
+def _near_sentences(job: _Sentences, resume: _Sentences) -> list[dict[str, Any]]:
+    pairs = nearest_pairs(job.vectors @ resume.vectors.T, MAX_PAIRS)
+    return [{"job": job.texts[at.left], "resume": resume.texts[at.right], "cosine": at.cosine} for at in pairs]
+
+
+def _skill_evidence(
+    named: Mapping[str, str], resume_text: str, resume: _Sentences, encoder: Encoder, threshold: float
+) -> list[SkillEvidence]:
+    """What a resume says about each of some skills, in their order."""
+    in_resume = _finder().find(resume_text)
+    unnamed = [skill for skill in named if skill not in in_resume]
+    cosines = dict(zip(unnamed, encoder.encode(unnamed, normalize=True) @ resume.vectors.T, strict=True))
+    found = []
+    for skill, name in named.items():
+        if skill in in_resume:
+            found.append(SkillEvidence(skill, name, "named", in_resume[skill], None))
+            continue
+        nearest = int(cosines[skill].argmax())
+        cosine = float(cosines[skill][nearest])
+        verdict: Evidence = "near" if cosine > threshold else "missing"
+        found.append(SkillEvidence(skill, name, verdict, resume.texts[nearest], cosine))
+    return found
+
+
+def _background_threshold(encoder: Encoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
+    """How near skills that the job does not name come to the resume."""
+    others = [label for label in read_skill_names() if label not in named]
+    drawn = random.Random(BACKGROUND_SEED).sample(others, BACKGROUND_SKILLS)
+    return near_threshold(encoder.encode(drawn, normalize=True) @ resume.vectors.T, BACKGROUND_SHARE)
+
+
+@cache
+def _finder() -> SkillFinder:
+    return SkillFinder(read_skill_names(), everyday=read_everyday_names())

@@ -1,0 +1,33 @@
+"""Moving the pointer by hand: promote and roll back. Never imports prefect."""
+
+from __future__ import annotations
+
+from data.store.lease import hold_lease
+from data.vectors.generations import Pointer, promote_generation
+from data.vectors.generations import rollback as rollback_pointer
+from tasks.run.settings import Settings
+from tasks.run.writing import new_run_id, utc_now
+
+
+def promote(settings: Settings, generation: str) -> Pointer:
+    """Serve a generation as it was served last.
+
+    Raises:
+        InputError: There is no such generation, or it was never served.
+        LeaseHeldError: A run is writing.
+    """
+    store, run_id = settings.store(), new_run_id()
+    with hold_lease(store, owner=run_id) as lease:
+        return promote_generation(store, generation, lease=lease, run_id=run_id, now=utc_now())
+
+
+def rollback(settings: Settings) -> Pointer:
+    """Serve what was served before.
+
+    Raises:
+        InputError: Nothing was.
+        LeaseHeldError: A run is writing.
+    """
+    store, run_id = settings.store(), new_run_id()
+    with hold_lease(store, owner=run_id) as lease:
+        return rollback_pointer(store, lease=lease, run_id=run_id, now=utc_now())

@@ -1,0 +1,1 @@
+"""One module for each stage of a night. The only place for ``@task``."""

@@ -1,0 +1,119 @@
+"""The fairness audit of what is served: sampled resumes with other names, pronouns, schools and years.
+
+The stored texts name nobody any more, so the versions are written on top of them; they go through the same redaction
+and the same encoder as the night's documents ("as stored"), and once more without redaction, which shows what the
+redaction is good for. Kept under the hash of what decides it: an unchanged served state is not audited again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float32
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.redaction.redact import Redactor
+from data.redaction.swaps import swap_lists
+from data.schema import DocumentKind, canonical_json, encoded_text, sha256_json
+from data.store.base import Store
+from data.vectors.generations import Pointer
+from data.vectors.lance import LanceTable, is_one_of, open_table
+from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness
+from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
+from tasks.queries.search import served
+from tasks.run.reports import AuditReport
+from tasks.run.settings import Settings
+from tasks.run.writing import lease_of
+from tasks.ui.policies import STORAGE
+
+_VERSION = 2
+_LATEST_KEY = "audits/latest.json"
+
+
+@task(task_run_name="fairness audit", cache_policy=NO_CACHE, **STORAGE)
+def audit_served(settings: Settings, *, run_id: str) -> AuditReport:
+    """Audit the served encoder on a seeded sample of bounded size."""
+    started = time.monotonic()
+    store = settings.store()
+    pointer = served(store)
+    key = f"audits/{_audit_id(settings, pointer)}"
+    raw = store.read(f"{key}/audit.json")
+    audits = (
+        {way: FairnessAudit.model_validate(found) for way, found in json.loads(raw).items()}
+        if raw is not None
+        else _audit(settings, store, pointer)
+    )
+    lease_of(store, run_id).check()
+    store.put_if_absent(f"{key}/audit.md", render_fairness(audits).encode())
+    content = canonical_json({way: audit.model_dump(mode="json") for way, audit in audits.items()}).encode()
+    store.put_if_absent(f"{key}/audit.json", content)
+    latest = canonical_json({"audit": key.split("/")[1]}).encode()
+    current = store.read(_LATEST_KEY)
+    if current != latest:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=latest)
+    as_stored = audits["as stored"]
+    return AuditReport(
+        path=store.location(f"{key}/audit.md"),
+        firing=as_stored.firing,
+        encoded=0 if raw is not None else sum(audit.encoded for audit in audits.values()),
+        findings=[each.sentence() for each in as_stored.attributes],
+        seconds=time.monotonic() - started,
+    )
+
+
+def latest_audit(store: Store) -> str:
+    """The latest audit as Markdown; empty before the first."""
+    raw = store.read(_LATEST_KEY)
+    kept = None if raw is None else store.read(f"audits/{json.loads(raw)['audit']}/audit.md")
+    return (kept or b"").decode()
+
+
+def _audit_id(settings: Settings, pointer: Pointer) -> str:
+    decisive = [pointer.generation, pointer.jobs, pointer.resumes, settings.audit.model_dump(exclude={"enabled"})]
+    return sha256_json([_VERSION, decisive, settings.redact.identity("resume"), swap_lists()])[:32]
+
+
+def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, FairnessAudit]:
+    chosen = settings.audit
+    draw = np.random.default_rng(chosen.seed)
+    jobs = _open(store, pointer, "job")
+    resumes = _open(store, pointer, "resume")
+    job_ids = _sample(jobs, chosen.jobs, draw)
+    resume_ids = _sample(resumes, chosen.resumes + chosen.pool, draw)
+    audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
+    rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
+    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
+    redactor = Redactor(settings.redact, "resume")
+    ways: dict[str, Callable[[str], str]] = {"as stored": redactor.redact_text, "without redaction": str}
+    return {
+        way: audit_fairness(
+            lambda texts: encode_documents(encoder, texts, "resume", settings.encode).vectors,
+            [encoded_text(row["title"], row["text"]) for row in rows],
+            jobs=_vectors(jobs, job_ids),
+            pool=_vectors(resumes, others or audited),
+            lists=swap_lists(),
+            top_k=chosen.top_k,
+            seed=chosen.seed,
+            prepare=prepare,
+        )
+        for way, prepare in ways.items()
+    }
+
+
+def _open(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTable:
+    return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+
+
+def _sample(table: LanceTable, count: int, draw: np.random.Generator) -> list[str]:
+    ids = sorted(table.read(["doc_id"])["doc_id"].to_pylist())
+    return [ids[place] for place in draw.permutation(len(ids))[:count]]
+
+
+def _vectors(table: LanceTable, ids: list[str]) -> Float32[np.ndarray, "documents dim"]:
+    column = table.read(["vector"], where=is_one_of("doc_id", ids))["vector"].combine_chunks()
+    vectors: Float32[np.ndarray, "documents dim"] = column.flatten().to_numpy().reshape(len(column), -1)
+    return vectors

@@ -1,0 +1,206 @@
+"""Embedding: encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+
+from data.errors import InputError, StoreError
+from data.schema import KINDS, DocumentKind
+from data.snapshots.build import contents_of, latest_snapshot, open_snapshot
+from data.store.base import Store
+from data.store.digests import DigestIndex, first_of_each
+from data.vectors.gate import Check, GenerationRefusedError
+from data.vectors.generations import Generation, create_generation, index_table, promote, sync_table, verify_generation
+from data.vectors.shards import drop_shards, encoded_contents
+from data.vectors.vector_index import settle_table
+from llm2vec_core.model.checkpoint import read_record
+from llm2vec_core.ranking.lexical import tokenize
+from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.encoders.fusing import tune_fusion
+from tasks.run.settings import Settings
+from tasks.run.writing import lease_of, utc_now
+from tasks.stages.backfill import backfilled_contents
+from tasks.ui.artifacts import progress, publish_table
+from tasks.ui.policies import STORAGE
+from tasks.workers.ray import encode_on_ray
+from tasks.workers.shards import ShardPlan, ShardReport, encode_planned
+
+logger = logging.getLogger(__name__)
+
+
+class TableReport(BaseModel):
+    """What bringing one table up to date did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DocumentKind
+    version: int
+    documents: int
+    upserted: int
+    removed: int
+
+
+@task(task_run_name="plan stale documents", cache_policy=NO_CACHE, **STORAGE)
+def plan_shards(
+    settings: Settings, fingerprint: str, snapshots: dict[DocumentKind, str], *, full: bool = False
+) -> list[ShardPlan]:
+    """Contents of the snapshots that have no vector of this checkpoint, in shards of bounded size.
+
+    Args:
+        settings: Settings of the run.
+        fingerprint: Checkpoint to encode with.
+        snapshots: Snapshot of each kind.
+        full: Forget the vectors that there are, and plan everything.
+    """
+    store = settings.store()
+    if full:
+        drop_shards(store, fingerprint=fingerprint)
+    plans: list[ShardPlan] = []
+    for kind, snapshot_id in snapshots.items():
+        encode_key = settings.encode.encode_key(kind)
+        done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key))
+        contents = contents_of(open_snapshot(store, kind, snapshot_id))
+        stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
+        size = settings.encode.shard_size
+        plans += [
+            ShardPlan.of_rows(kind, snapshot_id, stale[start : start + size]) for start in range(0, len(stale), size)
+        ]
+    return plans
+
+
+@task(task_run_name="encode documents", cache_policy=NO_CACHE, **STORAGE)
+def encode_shards(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
+    """Encode the documents of all planned shards and write them, in this process or on a Ray cluster.
+
+    One task for all shards, of which a night may have thousands: every task of Prefect is reported to the server.
+
+    Raises:
+        InputError: Ray is wanted and not installed.
+        StoreError: A shard cannot be written; those that are finished are not encoded again.
+    """
+    with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
+        if settings.encode.engine == "ray":
+            return encode_on_ray(settings, fingerprint, plans, on_progress=advance)
+        return [encode_planned(settings, fingerprint, plan, on_progress=advance) for plan in plans]
+
+
+@task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)
+def update_table(
+    settings: Settings,
+    fingerprint: str,
+    kind: DocumentKind,
+    snapshot_id: str,
+    *,
+    run_id: str,
+    rewrite: bool = False,
+) -> TableReport:
+    """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
+    store = settings.store()
+    lease_of(store, run_id).check()
+    generation = _generation(settings, fingerprint)
+    snapshot = open_snapshot(store, kind, snapshot_id)
+    rewritten = contents_of(snapshot) if rewrite else backfilled_contents(store, snapshot)
+    change = sync_table(store, generation, snapshot, tokenize=tokenize, rewritten=rewritten)
+    return TableReport(
+        kind=kind,
+        version=change.version,
+        documents=snapshot.manifest.num_documents,
+        upserted=change.upserted,
+        removed=change.removed,
+    )
+
+
+@task(task_run_name="index table of {table.kind}s", cache_policy=NO_CACHE, **STORAGE)
+def build_indexes(settings: Settings, fingerprint: str, table: TableReport, *, run_id: str) -> TableReport:
+    """Bring the indexes of a table up to date. Without them search is slower and says so; the night goes on."""
+    store = settings.store()
+    lease_of(store, run_id).check()
+    generation = _generation(settings, fingerprint)
+    try:
+        version = index_table(store, generation, table.kind, table.version)
+    except StoreError as error:
+        logger.warning("%s The table is served without new indexes; the next `l2v embed` builds them.", error)
+        return table
+    if version != table.version:  # new rows, or a table that had none of the indexes
+        version = settle_table(
+            store, generation=generation.generation, kind=table.kind, version=version, config=settings.index
+        )
+    return table.model_copy(update={"version": version})
+
+
+@task(task_run_name="verify and promote", cache_policy=NO_CACHE, **STORAGE)
+def promote_tables(
+    settings: Settings,
+    fingerprint: str,
+    snapshots: dict[DocumentKind, str],
+    tables: list[TableReport],
+    *,
+    run_id: str,
+) -> str:
+    """Pass the generation gate, tune the weight of the legs where the settings ask for one, then serve the tables.
+
+    Returns:
+        Name of the served generation.
+
+    Raises:
+        GenerationRefusedError: The tables are not what they should be; the pointer stays.
+        FencedError: Another run took over; the pointer stays.
+    """
+    store = settings.store()
+    generation = _generation(settings, fingerprint)
+    versions = {table.kind: table.version for table in tables}
+    opened = {kind: open_snapshot(store, kind, snapshot_id) for kind, snapshot_id in snapshots.items()}
+    try:
+        checks = verify_generation(store, generation, opened, versions, settings.gate)
+    except GenerationRefusedError as refusal:
+        _publish_verdict(refusal.checks, run_id)
+        raise
+    _publish_verdict(checks, run_id)
+    lease = lease_of(store, run_id)
+    tune_fusion(settings, store, generation=generation.generation, checkpoint=fingerprint, fence=lease.check)
+    pointer = promote(
+        store,
+        generation,
+        versions=versions,
+        snapshots=snapshots,
+        lease=lease,
+        run_id=run_id,
+        now=utc_now(),
+    )
+    return pointer.generation
+
+
+def _publish_verdict(checks: list[Check], run_id: str) -> None:
+    """Every gate with figure, limit and verdict, for the Prefect UI."""
+    publish_table("generation-gate", [check.model_dump() for check in checks], description=f"Gate of run {run_id}")
+
+
+def latest_snapshots(store: Store) -> dict[DocumentKind, str]:
+    """Id of the latest snapshot of each kind.
+
+    Raises:
+        InputError: A kind was never ingested.
+    """
+    snapshots: dict[DocumentKind, str] = {}
+    for kind in KINDS:
+        snapshot = latest_snapshot(store, kind)
+        if snapshot is None:
+            raise InputError(f"No {kind} was ever ingested.", hint=f"Run `l2v ingest --kind {kind} --source PATH`.")
+        snapshots[kind] = snapshot.manifest.id
+    return snapshots
+
+
+def _generation(settings: Settings, fingerprint: str) -> Generation:
+    store = settings.store()
+    return create_generation(
+        store,
+        fingerprint=fingerprint,
+        encode_keys={kind: settings.encode.encode_key(kind) for kind in KINDS},
+        embedding_dim=read_record(checkpoint_dir(store, fingerprint)).embedding_dim,
+        now=utc_now(),
+    )

@@ -1,0 +1,446 @@
+"""Evaluation: score systems on tasks, decide what is served, write the report.
+
+An outcome is kept under what decides it (``outcomes``), so that a night with nothing new computes nothing and loads no
+model, and a killed evaluation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.errors import InputError
+from data.sample.eval_tasks import write_sample_tasks
+from data.store.base import Store
+from data.vectors.generations import read_pointer
+from llm2vec_core.errors import BaseModelError, EvalTaskError
+from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
+from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, can_score
+from llm2vec_core.evaluation.report import Decision
+from llm2vec_core.evaluation.results import SystemReport
+from llm2vec_core.evaluation.statistics.compare import ScoredSystem
+from llm2vec_core.evaluation.statistics.gate import choose_encoder, defend
+from llm2vec_core.evaluation.tasks.benchmarks import load_benchmark, require_data
+from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
+from llm2vec_core.training.settings import read_curves
+from tasks.encoders.cards import write_model_card
+from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.encoders.evaluation_reports import build_report, keep_report, report_markdown, report_plots, report_url
+from tasks.encoders.names import resolve_ours
+from tasks.encoders.outcomes import OutcomeStore
+from tasks.encoders.systems import (
+    NamedSystem,
+    dense_system,
+    hybrid_system,
+    lexical_system,
+    reranked_system,
+    resolve_systems,
+    tuned_system,
+)
+from tasks.run.reports import CheckpointRef, EvaluateReport
+from tasks.run.settings import EvaluateSettings, Settings
+from tasks.run.writing import lease_of
+from tasks.ui.artifacts import Advance, progress, publish_link, publish_markdown, publish_plot, publish_table
+
+
+@task(task_run_name="evaluate", cache_policy=NO_CACHE)
+def evaluate_recipe(
+    settings: Settings,
+    *,
+    base: CheckpointRef,
+    trained: CheckpointRef | None,
+    unsupervised: CheckpointRef | None = None,
+    run_id: str,
+) -> EvaluateReport:
+    """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
+
+    Where a task has judgments enough, hybrid search with a tuned weight stands beside it, and where a cross-encoder is
+    at hand, hybrid search with its first documents re-ranked.
+
+    Training must have helped: the trained encoder is preferred to its own base only with a higher mean. Whichever is
+    preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
+
+    Args:
+        settings: Settings of the run.
+        base: The recipe's base model as it comes.
+        trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
+        unsupervised: The encoder before its supervised stage, where that was kept: a row beside the others.
+        run_id: Run that evaluates.
+    """
+    trained = trained if trained is not None and trained.trained else None
+    store, margin = settings.store(), settings.evaluate.gate_margin
+    eval_tasks = load_tasks(settings)
+    fence = lease_of(store, run_id).check
+    decision: Decision | None = None
+    refused = False
+    references = resolve_systems(settings, settings.evaluate.references)
+    with progress("evaluate", (7 + len(references)) * len(eval_tasks)) as advance:
+        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
+        lexical = scorer.score(lexical_system())
+        preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
+        dense = [before]
+        if unsupervised is not None:
+            dense.append(scorer.score_checkpoint(unsupervised.fingerprint, name=UNSUPERVISED_NAME))
+        if trained is not None:
+            after = scorer.score_checkpoint(trained.fingerprint, name=_trained_name(settings))
+            dense.append(after)
+            decision = choose_encoder(
+                candidate=(after.name, after.outcomes),
+                incumbent=(before.name, before.outcomes),
+                min_gain=settings.evaluate.min_gain,
+                margin=margin,
+            )
+            preferred = after if decision.served == after.name else before
+        served = read_pointer(store)
+        if served is not None and served.checkpoint != preferred.fingerprint:
+            incumbent = next((entry for entry in dense if entry.fingerprint == served.checkpoint), None)
+            if incumbent is None:
+                incumbent = scorer.score_checkpoint(served.checkpoint, name="served until now")
+                dense.append(incumbent)
+            decision = defend(
+                candidate=(preferred.name, preferred.outcomes),
+                incumbent=(incumbent.name, incumbent.outcomes),
+                margin=margin,
+            )
+            refused = decision.served == incumbent.name
+            preferred = incumbent if refused else preferred
+        known = {entry.fingerprint for entry in (lexical, *dense)}
+        beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
+        hybrid = scorer.score(hybrid_system(settings, preferred.named, name="hybrid"))
+        tuned = scorer.score(tuned_system(settings, preferred.named, name="hybrid, tuned"))
+        reranked, no_reranker = _score_reranked(settings, scorer, preferred)
+    entries = [lexical, *beside, *dense, hybrid]
+    entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
+    report = build_report(
+        "Evaluation",
+        [entry.scored for entry in entries],
+        eval_tasks=eval_tasks,
+        run_id=run_id,
+        decision=decision,
+        training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
+        notes=_notes(store, trained, decision),
+        not_run=_not_run(entries) | no_reranker,
+    )
+    for entry in dense:
+        write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
+    found = scorer.report(
+        keep_report(store, report), entries, decision=decision, served=preferred.fingerprint, refused=refused
+    )
+    return _publish(settings, found, run_id)
+
+
+@task(task_run_name="evaluate {names}", cache_policy=NO_CACHE)
+def evaluate_named(
+    settings: Settings, names: list[str], *, run_id: str, against: str | None = None, mteb_results: str | None = None
+) -> EvaluateReport:
+    """Score systems by name side by side: fingerprints, directories, model names, ``bm25``, ``NAME+hybrid``.
+
+    Args:
+        settings: Settings of the run.
+        names: Systems to score; with ``against``, the first is the candidate.
+        run_id: Run that evaluates.
+        against: Name of the encoder that the candidate must not be worse than; ``served`` is the one that is served.
+        mteb_results: Directory to write the results to in mteb's own format.
+
+    Raises:
+        InputError: A name that leads to no encoder, or nothing is served.
+    """
+    store = settings.store()
+    if against == SERVED:
+        against = _require_served(store)
+    systems = resolve_systems(settings, [*names, *([against] if against else [])])
+    eval_tasks = load_tasks(settings)
+    with progress("evaluate", len(systems) * len(eval_tasks)) as advance:
+        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=lease_of(store, run_id).check)
+        entries = [scorer.score(named) for named in systems]
+    decision: Decision | None = None
+    if against:
+        candidate, incumbent = entries[0], _entry_of(entries, resolve_systems(settings, [against])[0])
+        decision = defend(
+            candidate=(candidate.name, candidate.outcomes),
+            incumbent=(incumbent.name, incumbent.outcomes),
+            margin=settings.evaluate.gate_margin,
+        )
+    if mteb_results is not None:
+        _write_mteb_results(Path(mteb_results), entries)
+    scored = [entry.scored for entry in entries]
+    report = build_report("Evaluation", scored, eval_tasks=eval_tasks, run_id=run_id, decision=decision)
+    refused = decision is not None and decision.served != entries[0].name
+    found = scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
+    return _publish(settings, found, run_id)
+
+
+def load_tasks(settings: Settings) -> list[ScorableTask]:
+    """The tasks of the settings: the sample's, those of task folders, and those of benchmarks.
+
+    Raises:
+        InputError: There is none, or an asked name is in none of these places.
+        EvalTaskError: A task folder that cannot be used, or the data of a benchmark is out of reach.
+    """
+    chosen = settings.evaluate
+    eval_tasks: list[ScorableTask] = []
+    there = list(chosen.sample_tasks)
+    with settings.store().scratch() as scratch:
+        folders = write_sample_tasks(scratch / "sample", _among(chosen.tasks, chosen.sample_tasks))
+        eval_tasks += [load_eval_task(folder) for folder in folders]
+    for tasks_dir in _task_dirs(chosen):
+        found = {folder.name: folder for folder in discover_eval_tasks(tasks_dir)}
+        there += found
+        names = _among(chosen.tasks, list(found))
+        eval_tasks += [load_eval_task(found[name], max_items=chosen.max_items) for name in names]
+    for benchmark in chosen.benchmarks:
+        listed = {eval_task.name: eval_task for eval_task in load_benchmark(benchmark)}
+        there += listed
+        asked = [listed[name] for name in _among(chosen.tasks, list(listed))]
+        require_data(benchmark, asked)
+        eval_tasks += asked
+    _require_found(chosen, there, eval_tasks)
+    return _distinct(eval_tasks)
+
+
+def _distinct(eval_tasks: Sequence[ScorableTask]) -> list[ScorableTask]:
+    """Each task once: what comes from two folders with equal content is one task.
+
+    Raises:
+        EvalTaskError: Two tasks of one name have different content.
+    """
+    found: dict[str, ScorableTask] = {}
+    for eval_task in eval_tasks:
+        same = found.setdefault(eval_task.name, eval_task)
+        if same.content_sha256 != eval_task.content_sha256:
+            raise EvalTaskError(
+                f"Two evaluation tasks with different content are called {eval_task.name}.",
+                hint="Give one of them another name in its task.json, or leave it out with --tasks.",
+            )
+    return list(found.values())
+
+
+BASE_NAME = "base, before training"
+"""What reports call the recipe's base model as it comes: a plain decoder, or one with an adapter."""
+
+UNSUPERVISED_NAME, SUPERVISED_NAME = "LLM2Vec, unsupervised", "LLM2Vec, supervised"
+"""What reports call what the recipe made, by whether judgments trained it."""
+
+SERVED = "served"
+"""Name of whatever encoder is served."""
+
+_SMALL_TRAINING = 1_000_000
+"""Tokens below which a report says how little that is."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A system that was scored."""
+
+    named: NamedSystem
+    scored: ScoredSystem
+
+    @property
+    def name(self) -> str:
+        return self.named.system.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.named.system.fingerprint
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return self.scored.outcomes
+
+
+class _Scorer:
+    """Scores systems on the same tasks, and shows how far it is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        eval_tasks: Sequence[ScorableTask],
+        *,
+        advance: Advance,
+        fence: Callable[[], None],
+    ) -> None:
+        self._outcomes = OutcomeStore(settings.store(), dtype=settings.encode.dtype)
+        self._settings = settings
+        self._eval_tasks = eval_tasks
+        self._advance = advance
+        self._fence = fence
+        self._started = time.monotonic()
+
+    def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
+        """Score a stored checkpoint, called by its role."""
+        encoder = resolve_ours(checkpoint_dir(self._settings.store(), fingerprint))
+        return self.score(dense_system(self._settings, encoder, name=name))
+
+    def score(self, named: NamedSystem) -> _Entry:
+        """Score a system on the tasks that it can do."""
+        system, outcomes = named.system, []
+        for eval_task in self._eval_tasks:
+            if can_score(system, eval_task):
+                outcomes.append(self._outcomes.find_or_compute(system, eval_task, fence=self._fence))
+            self._advance(1, note=f"{system.name}: {eval_task.name}")
+        report = SystemReport(
+            name=system.name,
+            description=named.description,
+            fingerprint=system.fingerprint,
+            mode=system.mode,
+            traits=system.traits,
+            scores=tuple(outcome.score for outcome in outcomes),
+        )
+        return _Entry(named, ScoredSystem(report, tuple(outcomes)))
+
+    def report(
+        self, name: str, entries: Sequence[_Entry], *, decision: Decision | None, served: str, refused: bool
+    ) -> EvaluateReport:
+        """What the stage tells: which report was kept, what was decided, and what it took."""
+        return EvaluateReport(
+            served=served,
+            reason=decision.reason if decision else "",
+            findings=list(decision.findings) if decision else [],
+            refused=refused,
+            report=name,
+            systems=[_summary(entry) for entry in entries],
+            computed=self._outcomes.computed,
+            reused=self._outcomes.reused,
+            seconds=time.monotonic() - self._started,
+        )
+
+
+def _publish(settings: Settings, report: EvaluateReport, run_id: str) -> EvaluateReport:
+    """Scores, decision, page and plots for the Prefect UI."""
+    store, description = settings.store(), f"Evaluation of run {run_id}"
+    publish_table("evaluation-scores", report.score_rows(), description=description)
+    if report.reason:
+        verdict = {"refused": report.refused, "reason": report.reason, "findings": " ".join(report.findings)}
+        publish_table("evaluation-gate", [verdict], description=description)
+    page = report_url(settings, report.report)
+    publish_link("evaluation-report", page, text="The report as one page", description=description)
+    publish_markdown(
+        "evaluation", f"[As one page]({page})\n\n{report_markdown(store, report.report)}", description=description
+    )
+    for name, png in report_plots(store, report.report):
+        publish_plot(f"evaluation-{name.replace('_', '-')}", png, description=description)
+    return report
+
+
+def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
+    """Hybrid search with its first documents re-ranked; where no cross-encoder is at hand, the reason."""
+    name = "hybrid + re-ranking"
+    try:
+        reranked = reranked_system(settings, dense.named, name=name)
+    except (InputError, BaseModelError) as error:
+        return None, {name: str(error)}
+    return scorer.score(reranked), {}
+
+
+def _trained_name(settings: Settings) -> str:
+    return SUPERVISED_NAME if "supervised" in settings.train.stages else UNSUPERVISED_NAME
+
+
+_COMPARED = {
+    UNSUPERVISED_NAME: "Only the supervised recipe was trained; `l2v train` without its last stage keeps this encoder.",
+    SUPERVISED_NAME: "The recipe has no supervised stage, or was not trained.",
+    "all-minilm-l6-v2": "evaluate.references does not name it.",
+}
+"""Rows that the table of job descriptions should have, and why one of them may be missing."""
+
+
+def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
+    """The rows that are missing, with the reason."""
+    names = [entry.name for entry in entries]
+    return {name: reason for name, reason in _COMPARED.items() if not any(name in one for one in names)}
+
+
+def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
+    """The names that are asked for, of those there are; all of them when none are."""
+    return [name for name in there if asked is None or name in asked]
+
+
+def _task_dirs(chosen: EvaluateSettings) -> list[Path]:
+    folders = [Path(folder).expanduser() for folder in chosen.tasks_dirs]
+    return [folder for folder in folders if folder.is_dir() or not chosen.skip_missing_tasks_dirs]
+
+
+def _require_found(chosen: EvaluateSettings, there: Sequence[str], eval_tasks: Sequence[ScorableTask]) -> None:
+    """Refuse a run without tasks, and names that no task has."""
+    missing = [name for name in chosen.tasks or () if name not in there]
+    if missing and not chosen.skip_missing_tasks_dirs:
+        raise InputError(
+            f"No evaluation task {', '.join(map(repr, missing))} in the sample, the task folders or the benchmarks "
+            "of this run.",
+            hint=f"Found: {', '.join(there) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
+        )
+    if not eval_tasks:
+        raise InputError(
+            "There is no evaluation task to run.",
+            hint="Set evaluate.sample_tasks, or pass --tasks-dir or --benchmark.",
+        )
+
+
+def _require_served(store: Store) -> str:
+    pointer = read_pointer(store)
+    if pointer is None:
+        raise InputError("Nothing is served yet, so nothing can be compared with it.", hint="Run `l2v nightly` first.")
+    return pointer.checkpoint
+
+
+def _entry_of(entries: Sequence[_Entry], named: NamedSystem) -> _Entry:
+    wanted = (named.system.mode, named.system.fingerprint)
+    return next(entry for entry in entries if (entry.named.system.mode, entry.fingerprint) == wanted)
+
+
+def _summary(entry: _Entry) -> dict[str, object]:
+    """A system in the contract of ``l2v evaluate --json``."""
+    return {
+        "name": entry.name,
+        "fingerprint": entry.fingerprint,
+        "tasks": {
+            score.task: {
+                "main_score": score.main_score,
+                "ci_low": score.ci_low,
+                "ci_high": score.ci_high,
+                "seconds": score.seconds,
+                "num_tokens": score.num_tokens,
+                "tokens_per_s": score.tokens_per_s,
+            }
+            for score in entry.scored.report.scores
+        },
+    }
+
+
+def _write_mteb_results(folder: Path, entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        results = {
+            outcome.score.task: outcome.task_result for outcome in entry.outcomes if outcome.task_result is not None
+        }
+        if results:
+            write_mteb_results(
+                folder,
+                name=entry.name,
+                revision=entry.fingerprint,
+                task_results=results,
+                description=entry.named.description,
+            )
+
+
+def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | None) -> tuple[str, ...]:
+    """What a reader must know beside the figures."""
+    notes = [
+        "The 100 job descriptions are written for this project and the resumes are composed from ESCO: the table "
+        "compares systems on the same ground, it does not say how good matching is on your own data."
+    ]
+    if trained is not None:
+        tokens = sum(curve.tokens for curve in read_curves(checkpoint_dir(store, trained.fingerprint)))
+        if tokens < _SMALL_TRAINING:
+            notes.append(
+                f"The encoder was trained on {tokens:,} tokens; the paper's recipe uses about 50 million (16M for MNTP "
+                "and up to 33M for SimCSE). So short a run shows that every stage works. It often makes vectors worse "
+                "before more training makes them better, and then the base is served."
+            )
+    if decision is not None and decision.served == decision.incumbent:
+        notes.append("Serving the base instead of a poorly trained encoder is the gate doing its work, not a failure.")
+    return tuple(notes)

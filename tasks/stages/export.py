@@ -1,0 +1,123 @@
+"""Export: jobs, resumes, matches, evaluation results and vectors of the served state, for analysts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.outputs.export import ExportTable, publish_export, redact_rows
+from data.outputs.export_schemas import EXPORT_SCHEMAS
+from data.outputs.matches import MATCH_SCHEMA, latest_match_files
+from data.redaction.redact import RedactConfig, Redactor
+from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.snapshots.build import Snapshot, open_snapshot
+from data.store.base import Store
+from data.store.digests import pack_digests
+from data.vectors.generations import Pointer, list_generations
+from data.vectors.shards import ShardVectors
+from tasks.queries.search import served
+from tasks.run.reports import ExportReport
+from tasks.run.settings import Settings
+from tasks.run.writing import lease_of, utc_now
+from tasks.ui.policies import STORAGE
+
+_VECTORS_PER_PART = 10_000
+
+
+@task(task_run_name="export", cache_policy=NO_CACHE, **STORAGE)
+def export_all(settings: Settings, *, run_id: str) -> ExportReport:
+    """Publish what is served as Parquet; a served state that was published before costs nothing."""
+    started = time.monotonic()
+    store = settings.store()
+    pointer = served(store)
+    target = settings.export_store or store
+    published = publish_export(
+        target,
+        _tables(store, pointer, settings),
+        run_id=run_id,
+        day=utc_now().date(),
+        keep=settings.export.keep,
+        fence=lease_of(store, run_id).check,
+        prefix="" if settings.export.to else "exports/",
+    )
+    return ExportReport(
+        path=target.location(published.key),
+        files=published.num_files,
+        rows=published.rows,
+        reused=published.reused,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
+    """What is exported, each kind with what decides its rows."""
+    snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
+    matches, report = store.read("matches/latest.json"), store.read("reports/latest.json")
+    tables = {
+        TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind], settings.redact))
+        for kind in KINDS
+    }
+    tables["matches"] = ExportTable((matches or b"").decode(), _matches(latest_match_files(store)))
+    tables["evaluation"] = ExportTable((report or b"").decode(), _evaluation(store, report))
+    if settings.export.vectors:
+        served_state = " ".join([pointer.generation, *pointer.snapshots.values()])
+        tables["vectors"] = ExportTable(served_state, _vectors(store, pointer, snapshots))
+    return tables
+
+
+def _documents(snapshot: Snapshot, redact: RedactConfig) -> Iterator[pa.Table]:
+    columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
+    redactor = Redactor(redact, snapshot.manifest.kind)
+    return (redact_rows(batch, redactor) for batch in snapshot.batches(columns))
+
+
+def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
+    for path in files:
+        table = pq.ParquetFile(path).read()  # the partition's column is added below, not guessed from the path
+        direction = path.parent.name.removeprefix("direction=")
+        directions = pa.array([direction] * len(table), pa.string())
+        yield table.add_column(0, MATCH_SCHEMA.field("direction"), directions).select(EXPORT_SCHEMAS["matches"].names)
+
+
+def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:
+    if latest is None:
+        return
+    report = json.loads(store.read(f"reports/{json.loads(latest)['report']}/report.json") or b"{}")
+    rows = [
+        {
+            "system": system["name"],
+            "fingerprint": score["system_fingerprint"],
+            "task": score["task"],
+            "type": score["type"],
+            "metric": metric,
+            "is_main_score": metric == score["main_score_name"],
+            "value": value,
+        }
+        for system in report.get("systems", [])
+        for score in system["scores"]
+        for metric, value in score["metrics"].items()
+    ]
+    yield pa.Table.from_pylist(rows, schema=EXPORT_SCHEMAS["evaluation"])
+
+
+def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snapshot]) -> Iterator[pa.Table]:
+    """Vectors of every content that is served, each once a kind, as the shards give them."""
+    schema = EXPORT_SCHEMAS["vectors"]
+    (encode_keys,) = (found.encode_keys for found in list_generations(store) if found.generation == pointer.generation)
+    for kind, snapshot in snapshots.items():
+        vectors = ShardVectors(store, fingerprint=pointer.checkpoint, encode_key=encode_keys[kind])
+        for batch in snapshot.batches(["content_sha256", "duplicate_of"]):
+            originals = batch.filter(batch["duplicate_of"].is_null())["content_sha256"]
+            for start in range(0, len(originals), _VECTORS_PER_PART):
+                contents = originals.slice(start, _VECTORS_PER_PART)
+                part = vectors.of(pack_digests(contents)).astype("float16")
+                columns = [contents, [kind] * len(part), [pointer.checkpoint] * len(part), list(part)]
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+                yield pa.Table.from_arrays(arrays, schema=schema)

@@ -1,0 +1,79 @@
+"""Matching: every job against every resume, both ways, over what is served."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.outputs.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
+from data.schema import sha256_json
+from tasks.encoders.fusing import tune_fusion
+from tasks.queries.search import served
+from tasks.run.reports import MatchReport
+from tasks.run.settings import Settings
+from tasks.run.writing import lease_of
+from tasks.stages.match_blocks import plan_parts, read_sides
+from tasks.ui.artifacts import progress
+from tasks.ui.policies import STORAGE
+
+_VERSION = 2
+"""Of how pairs are ranked; raised when matches of before would be ranked otherwise, so that none is carried over."""
+
+
+@task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
+def match_all(settings: Settings, *, run_id: str) -> MatchReport:
+    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing.
+
+    What the latest matches say about documents to which nothing happened is carried over (``bulk``).
+    """
+    started = time.monotonic()
+    store = settings.store()
+    pointer = served(store)
+    fence = lease_of(store, run_id).check
+    tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
+    weight = tuned.weight if tuned is not None else None
+    chosen = settings.match.model_dump(include={"top_k", "candidates", "rrf_k"})
+    decisive = {**chosen, "weight": weight, "version": _VERSION}
+    match = match_id(pointer, decisive)
+    known = read_manifest(store, match)
+    if known is not None:
+        fence()
+        make_latest(store, match)
+        return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
+    with store.scratch() as scratch:
+        sides = read_sides(store, pointer, scratch)
+        recipe = sha256_json([pointer.checkpoint, decisive])
+        manifest: dict[str, Any] = {
+            **{f"{kind}s": len(side) for kind, side in sides.items()},
+            "run_id": run_id,
+            "recipe": recipe,
+            "fusion": "by rank" if tuned is None else tuned.sentence(),
+        }
+        with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
+            rows = write_matches(
+                store,
+                match,
+                plan_parts(
+                    sides,
+                    settings.match,
+                    weight=weight,
+                    former=read_former_matches(store, recipe=recipe),
+                    checkpoint=pointer.checkpoint,
+                    run_id=run_id,
+                    advance=advance,
+                ),
+                documents={kind: side.digests for kind, side in sides.items()},
+                cut=str(settings.match.block_rows),
+                manifest=manifest,
+                fence=fence,
+            )
+    return MatchReport(
+        match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started
+    )
+
+
+def _counts(manifest: dict[str, Any]) -> dict[str, int]:
+    return {name: int(manifest[name]) for name in ("jobs", "resumes", "rows")}

@@ -1,0 +1,352 @@
+"""Bulk matching over two tables: blocks in, parts of matches out. Never imports prefect.
+
+The matches of a document depend on itself and on every document of the kind that is ranked for it, as each of them
+moves the idf of BM25. Where neither changed since the latest matches, its rows are carried over; so a night with new
+resumes ranks jobs for those only, and resumes for all jobs. The result is that of matching everything.
+
+What is in memory: ids, the candidates of every document (8 bytes each, half as much again while they are found), and
+the BM25 weights of the side that is searched. Vectors and words of both sides are spilled to scratch files, which the
+system pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int32, Int64
+
+from data.outputs.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, FormerMatches, MatchPart
+from data.schema import KINDS, DocumentKind
+from data.store.base import Store
+from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
+from data.vectors.generations import Pointer
+from data.vectors.lance import LanceTable, open_table
+from llm2vec_core.ranking.bulk import Neighbours, fuse_block, nearest_both_ways, nearest_of, weigh_block
+from llm2vec_core.ranking.fusion import top_k
+from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
+from tasks.queries.search import words_of
+from tasks.run.settings import MatchSettings
+
+MATCHED_TERMS = 20
+"""Words that a match shows; a long posting and a long resume share hundreds."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One kind of documents, in the order of their ids.
+
+    Attributes:
+        ids: ``doc_id`` of each.
+        vectors: Mapped from a file.
+        words: Mapped from a file.
+        vocabulary: Word to number, shared by both sides and in the order of the words: sums over words then come out
+            the same whatever other documents there are.
+        digests: Of the id, words and vector of each.
+    """
+
+    ids: list[str]
+    vectors: Float32[np.ndarray, "documents dim"]
+    words: TokenLists
+    vocabulary: dict[str, int]
+    digests: Digests
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.ids)
+
+    @cached_property
+    def word_list(self) -> pa.Array:
+        """The vocabulary by number."""
+        return pa.array(list(self.vocabulary), pa.string())
+
+
+def read_sides(store: Store, pointer: Pointer, scratch: Path) -> dict[DocumentKind, Side]:
+    """Read both served tables once, spilling vectors and words to ``scratch``."""
+    vocabulary: dict[str, int] = {}
+    sides: dict[DocumentKind, Side] = {
+        kind: _spill(
+            open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind)),
+            scratch / kind,
+            vocabulary,
+        )
+        for kind in KINDS
+    }
+    in_order = sorted(vocabulary)
+    numbers = np.empty(len(vocabulary), np.int32)
+    numbers[[vocabulary[word] for word in in_order]] = np.arange(len(vocabulary))
+    for side in sides.values():
+        side.words.renumber(numbers)
+    vocabulary = {word: number for number, word in enumerate(in_order)}
+    return {kind: replace(side, vocabulary=vocabulary) for kind, side in sides.items()}
+
+
+def plan_parts(
+    sides: Mapping[DocumentKind, Side],
+    settings: MatchSettings,
+    *,
+    weight: float | None = None,
+    former: FormerMatches | None = None,
+    checkpoint: str,
+    run_id: str,
+    advance: Callable[[int], object],
+) -> Iterator[MatchPart]:
+    """The matches of both directions, a part for each block of queries.
+
+    Cosines of both directions come from one pass of products where all documents are ranked for; they are not kept
+    when a run is killed, parts are.
+
+    Args:
+        sides: Of :func:`read_sides`.
+        settings: How to match.
+        weight: Of the dense leg, for a fusion by scores; None: by rank.
+        former: Matches of the same recipe whose rows may still hold.
+        checkpoint: Fingerprint of the encoder.
+        run_id: Run that matches.
+        advance: Told how many documents are done with: once for each job's products, once for each document's ranking.
+    """
+    ranked_for = {direction: _changed_queries(direction, sides, former) for direction in DIRECTIONS}
+    neighbours = _neighbours(sides, ranked_for, settings, advance)
+    for direction, (query_kind, found_kind) in KINDS_OF.items():
+        matching = _Direction(
+            direction,
+            queries=sides[query_kind],
+            found=sides[found_kind],
+            rows=ranked_for[direction],
+            neighbours=neighbours[direction],
+            former=former,
+            settings=settings,
+            weight=weight,
+        )
+        for number, start in enumerate(range(0, len(matching.queries), settings.block_rows)):
+            build = partial(matching.part, start, checkpoint=checkpoint, run_id=run_id)
+            yield MatchPart(direction, number, build)
+            advance(min(settings.block_rows, len(matching.queries) - start))
+
+
+def _changed_queries(
+    direction: Direction, sides: Mapping[DocumentKind, Side], former: FormerMatches | None
+) -> Int64[np.ndarray, " rows"]:
+    """The documents whose matches may differ from the former ones."""
+    query_kind, found_kind = KINDS_OF[direction]
+    queries = sides[query_kind].digests
+    if former is None or not np.array_equal(sides[found_kind].digests, former.documents[found_kind]):
+        return np.arange(len(queries))
+    return np.flatnonzero(~DigestIndex(former.documents[query_kind]).contains(queries))
+
+
+def _neighbours(
+    sides: Mapping[DocumentKind, Side],
+    ranked_for: Mapping[Direction, Int64[np.ndarray, " rows"]],
+    settings: MatchSettings,
+    advance: Callable[[int], object],
+) -> dict[Direction, Neighbours]:
+    """The nearest documents of those that are ranked for, a row each."""
+    job, resume = sides["job"].vectors, sides["resume"].vectors
+    if (len(ranked_for["resumes_for_job"]), len(ranked_for["jobs_for_resume"])) == (len(job), len(resume)):
+        of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, on_rows=advance)
+    else:
+        of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume, k=settings.candidates)
+        of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job, k=settings.candidates)
+        advance(len(job))
+    return {"resumes_for_job": of_jobs, "jobs_for_resume": of_resumes}
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """Everything that one direction of matching needs; ``rows`` are the queries that are ranked for."""
+
+    direction: Direction
+    queries: Side
+    found: Side
+    rows: Int64[np.ndarray, " rows"]
+    neighbours: Neighbours
+    former: FormerMatches | None
+    settings: MatchSettings
+    weight: float | None
+
+    @cached_property
+    def index(self) -> LexicalIndex:
+        """BM25 over what is ranked."""
+        return LexicalIndex(self.found.words, self.found.vocabulary)
+
+    def part(self, start: int, *, checkpoint: str, run_id: str) -> pa.Table:
+        """Matches of a block of queries, ranked or carried over."""
+        stop = min(start + self.settings.block_rows, len(self.queries))
+        first, last = (int(place) for place in np.searchsorted(self.rows, [start, stop]))
+        ranked = self._rank(first, last, checkpoint=checkpoint, run_id=run_id)
+        if self.former is None or last - first == stop - start:
+            return ranked
+        changed = {self.queries.ids[row] for row in self.rows[first:last]}
+        unchanged = [doc_id for doc_id in self.queries.ids[start:stop] if doc_id not in changed]
+        carried = self.former.rows(self.direction, unchanged)
+        place = carried.schema.get_field_index("run_id")
+        carried = carried.set_column(place, MATCH_SCHEMA.field("run_id"), pa.repeat(run_id, len(carried)))
+        query_column = f"{KINDS_OF[self.direction][0]}_id"
+        return pa.concat_tables([ranked, carried]).sort_by([(query_column, "ascending"), ("rank", "ascending")])
+
+    def _rank(self, first: int, last: int, *, checkpoint: str, run_id: str) -> pa.Table:
+        """Matches of some of the queries that are ranked for."""
+        if first == last or not len(self.found):
+            return MATCH_SCHEMA.empty_table()
+        rows = self.rows[first:last]
+        dense, cosines = self.neighbours.best(slice(first, last))
+        lexical, bm25, bm25_of_dense = self._by_words(rows, dense)
+        if self.weight is None:
+            fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=self.settings.rrf_k)
+        else:
+            fused = weigh_block(
+                dense,
+                lexical,
+                cosines=np.concatenate([cosines, self._cosines(rows, lexical)], axis=1),
+                bm25=np.concatenate([bm25_of_dense, bm25], axis=1),
+                weight=self.weight,
+                limit=self.settings.top_k,
+            )
+        at, rank = np.nonzero(fused.is_hit)
+        documents = fused.documents[at, rank]
+        terms = [
+            words
+            for offset, query in enumerate(rows)
+            for words in self.index.matched_words(
+                self.queries.words[query], fused.documents[offset][fused.is_hit[offset]], limit=MATCHED_TERMS
+            )
+        ]
+        query_kind, found_kind = KINDS_OF[self.direction]
+        columns = {
+            "direction": pa.repeat(self.direction, len(at)),
+            f"{query_kind}_id": pa.array(self.queries.ids, pa.string()).take(pa.array(rows[at])),
+            f"{found_kind}_id": pa.array(self.found.ids, pa.string()).take(pa.array(documents)),
+            "rank": pa.array(rank + 1, pa.int32()),
+            "score": pa.array(fused.scores[at, rank]),
+            **_leg("dense", fused.dense_ranks[at, rank], cosines[at]),
+            **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at]),
+            "matched_terms": self._terms(terms),
+            "checkpoint": pa.repeat(checkpoint, len(at)),
+            "run_id": pa.repeat(run_id, len(at)),
+        }
+        return pa.table({name: columns[name] for name in MATCH_SCHEMA.names}).cast(MATCH_SCHEMA)
+
+    def _by_words(
+        self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries candidates"]
+    ) -> tuple[
+        Int64[np.ndarray, "queries candidates"],
+        Float32[np.ndarray, "queries candidates"],
+        Float32[np.ndarray, "queries candidates"],
+    ]:
+        """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more.
+
+        The third is BM25 of the candidates of the dense leg.
+        """
+        numbers = np.full((len(rows), self.settings.candidates), -1, np.int64)
+        kept, of_dense = np.zeros(numbers.shape, np.float32), np.zeros(dense.shape, np.float32)
+        at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
+        for start in range(0, len(rows), at_once):
+            block = self.index.scores_of([self.queries.words[query] for query in rows[start : start + at_once]])
+            of_dense[start : start + len(block)] = np.take_along_axis(block, dense[start : start + len(block)], axis=1)
+            for offset, scores in enumerate(block, start=start):
+                best = top_k(scores, self.settings.candidates)
+                best = best[scores[best] > 0]
+                numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
+        return numbers, kept, of_dense
+
+    def _cosines(
+        self, rows: Int64[np.ndarray, " rows"], documents: Int64[np.ndarray, "queries candidates"]
+    ) -> Float32[np.ndarray, "queries candidates"]:
+        """Cosines of queries and some documents of each."""
+        cosines = np.empty(documents.shape, np.float32)
+        for start in range(0, len(rows), _QUERIES_AT_ONCE):
+            part = slice(start, start + _QUERIES_AT_ONCE)
+            vectors = self.found.vectors[documents[part]]
+            cosines[part] = np.einsum("qd,qcd->qc", self.queries.vectors[rows[part]], vectors)
+        return cosines
+
+    def _terms(self, terms: list[list[int]]) -> pa.Array:
+        """Word numbers as lists of words."""
+        offsets = np.cumsum([0, *(len(words) for words in terms)]).astype(np.int32)
+        flat = pa.array([word for words in terms for word in words], pa.int64())
+        element = MATCH_SCHEMA.field("matched_terms").type
+        return pa.ListArray.from_arrays(pa.array(offsets), self.found.word_list.take(flat)).cast(element)
+
+
+def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array]:
+    """Score and rank of each hit in a leg, null where the leg did not bring it."""
+    missing = ranks == 0
+    of_hit = scores[np.arange(len(ranks)), ranks - 1]
+    return {
+        f"{name}_score": pa.array(of_hit, pa.float32(), mask=missing),
+        f"{name}_rank": pa.array(ranks, pa.int32(), mask=missing),
+    }
+
+
+def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
+    """One pass over a table: vectors and words go to files, ids and places stay."""
+    columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
+    ids: list[str] = []
+    digests: list[bytes] = []
+    lengths = array("q")
+    vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
+    with vectors_path.open("wb") as vectors, words_path.open("wb") as words:
+        for batch in table.batches(columns):
+            rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
+            said = [words_of(row) for row in rows]
+            of_batch = batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).reshape(len(rows), -1)
+            vectors.write(of_batch.tobytes())
+            listed = pa.array(said, pa.list_(pa.string()))
+            words.write(_numbered(listed.flatten(), vocabulary).tobytes())
+            lengths.extend(listed.value_lengths().to_pylist())
+            ids.extend(row["doc_id"] for row in rows)
+            digests.extend(
+                _digest(row["doc_id"], each, vector) for row, each, vector in zip(rows, said, of_batch, strict=True)
+            )
+    counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
+    order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
+    starts = np.cumsum(counts) - counts
+    return Side(
+        ids=[ids[at] for at in order],
+        vectors=_sorted_rows(vectors_path, order, table.embedding_dim),
+        words=TokenLists(_mapped(words_path, np.int32), starts[order], counts[order]),
+        vocabulary=vocabulary,
+        digests=np.array(digests, f"S{DIGEST_BYTES}")[order],
+    )
+
+
+def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"]) -> bytes:
+    """Of everything about a document that its matches depend on."""
+    said = " ".join((doc_id, *words)).encode()
+    return hashlib.blake2b(said + vector.tobytes(), digest_size=DIGEST_BYTES).digest()
+
+
+def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:
+    """Numbers of words, each distinct one being looked up once."""
+    distinct = words.dictionary_encode()
+    of_distinct = np.array(number_words(distinct.dictionary.to_pylist(), vocabulary), np.int32)
+    numbers: Int32[np.ndarray, " words"] = of_distinct[distinct.indices.to_numpy()]
+    return numbers
+
+
+def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray, "documents dim"]:
+    """The rows of a file in another order, in a file of their own."""
+    unsorted = _mapped(path, np.float32).reshape(len(order), dim)
+    if not len(order):
+        return unsorted
+    target = np.memmap(path.with_suffix(".sorted"), np.float32, "w+", shape=unsorted.shape)
+    for start in range(0, len(order), _ROWS_PER_COPY):
+        target[start : start + _ROWS_PER_COPY] = unsorted[order[start : start + _ROWS_PER_COPY]]
+    return target
+
+
+def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
+    """A file as an array that can be written to; an empty file cannot be mapped."""
+    return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)
+
+
+_ROWS_PER_COPY = 4096
+_SCORES_AT_ONCE = 1 << 22
+_QUERIES_AT_ONCE = 64

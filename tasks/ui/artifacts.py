@@ -1,0 +1,124 @@
+"""What a person sees of a run: progress on the terminal; in the Prefect UI progress, pages, tables, plots and links.
+
+Outside of a run nothing is published: no server is called.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext, TaskRunContext
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tasks.ui.console import STDERR
+
+_SECONDS_BETWEEN_UPDATES = 5.0
+
+Advance = Callable[..., None]
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Advance]:
+    """Progress of a long task: a bar on a terminal, nothing elsewhere, and a Prefect progress artifact in a run.
+
+    Yields:
+        ``advance(count, note="")``.
+    """
+    with contextlib.ExitStack() as stack:
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=STDERR,
+            disable=not STDERR.is_terminal,
+            transient=True,
+        )
+        stack.enter_context(bar)
+        row = bar.add_task(description, total=total, note="")
+        artifact = _ProgressArtifact(description, total)
+
+        def advance(count: int = 1, *, note: str = "") -> None:
+            bar.update(row, advance=count, note=note)
+            artifact.advance(count)
+
+        yield advance
+        artifact.finish()
+
+
+def publish_markdown(key: str, markdown: str, *, description: str) -> None:
+    """Keep a Markdown page with the run."""
+    if _is_in_run():
+        create_markdown_artifact(markdown, key=key, description=description)
+
+
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], *, description: str) -> None:
+    """Keep a table with the run."""
+    if _is_in_run():
+        create_table_artifact([dict(row) for row in rows], key=key, description=description)
+
+
+def publish_link(key: str, url: str, *, text: str, description: str) -> None:
+    """Keep a link with the run."""
+    if _is_in_run():
+        create_link_artifact(url, link_text=text, key=key, description=description)
+
+
+def publish_plot(key: str, png: bytes, *, description: str) -> None:
+    """Keep a plot with the run; it travels in its address, since a browser does not reach the store."""
+    if _is_in_run():
+        address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        create_image_artifact(address, key=key, description=description)
+
+
+def _is_in_run() -> bool:
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+class _ProgressArtifact:
+    """A progress artifact of a task that takes long: made after some seconds, then updated every few seconds.
+
+    A short task gets none. A night has a task for every shard, and two calls of the server for each would cost more
+    than encoding a small one.
+    """
+
+    def __init__(self, description: str, total: int) -> None:
+        self._description = description
+        self._total = max(total, 1)
+        self._done = 0
+        self._told_at = time.monotonic()
+        self._in_task = TaskRunContext.get() is not None
+        self._id: UUID | None = None
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._in_task and time.monotonic() - self._told_at > _SECONDS_BETWEEN_UPDATES:
+            self._told_at = time.monotonic()
+            self._tell(min(100.0, 100 * self._done / self._total))
+
+    def finish(self) -> None:
+        if self._id is not None:
+            self._tell(100.0)
+
+    def _tell(self, percent: float) -> None:
+        if self._id is None:
+            key = re.sub(r"[^a-z0-9]+", "-", self._description.lower()).strip("-")
+            # Called from synchronous code, so this is the id and no coroutine.
+            self._id = cast(UUID, create_progress_artifact(percent, key=key, description=self._description))
+        else:
+            update_progress_artifact(self._id, progress=percent)

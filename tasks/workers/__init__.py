@@ -1,0 +1,1 @@
+"""Encoding shards: in this process, on Ray, or shared by several Prefect workers."""

@@ -1,0 +1,104 @@
+"""The shard function: documents of one plan to a shard in the store, wherever it runs.
+
+A plan is small and a repeat changes nothing, so that any number of processes, on any machine that reaches the store,
+may work on the plans of a night. Never imports prefect: Ray's workers need none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from data.schema import DocumentKind, encoded_text
+from data.snapshots.build import Snapshot, open_snapshot
+from data.vectors.shards import shard_key, write_shard
+from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
+from tasks.run.settings import Settings
+
+
+class ShardPlan(BaseModel):
+    """Documents whose contents one shard will hold.
+
+    Attributes:
+        kind: Kind of the documents.
+        snapshot: Snapshot that they are in.
+        runs: Their row numbers there, as ranges: first, and the one after the last.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: DocumentKind
+    snapshot: str
+    runs: list[tuple[int, int]]
+
+    @classmethod
+    def of_rows(cls, kind: DocumentKind, snapshot: str, rows: NDArray[np.int64]) -> ShardPlan:
+        """The plan of some documents, by their row numbers in the snapshot, ascending."""
+        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(rows, breaks)]
+        return cls(kind=kind, snapshot=snapshot, runs=runs)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row numbers of the documents in the snapshot, ascending."""
+        return np.concatenate([np.arange(first, stop) for first, stop in self.runs])
+
+
+class ShardReport(BaseModel):
+    """What encoding one shard took; one that was there already took nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: int
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+
+
+def encode_planned(
+    settings: Settings, fingerprint: str, plan: ShardPlan, *, on_progress: Callable[[int], None] | None = None
+) -> ShardReport:
+    """Encode the documents of one planned shard and write it, unless it is there: a former try got as far.
+
+    Args:
+        settings: Settings of the run.
+        fingerprint: Checkpoint to encode with.
+        plan: Which documents.
+        on_progress: Called with numbers of further texts that are done.
+
+    Raises:
+        StoreError: The shard cannot be written; encoding it again is the only loss.
+    """
+    store = settings.store()
+    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
+    encode_key = settings.encode.encode_key(plan.kind)
+    if store.exists(shard_key(texts, fingerprint=fingerprint, encode_key=encode_key)):
+        if on_progress is not None:
+            on_progress(len(texts))
+        return ShardReport(documents=len(texts))
+    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode)
+    started = time.monotonic()
+    encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)
+    duration_s = time.monotonic() - started
+    write_shard(store, list(texts), encoding.vectors, fingerprint=fingerprint, encode_key=encode_key)
+    return ShardReport(
+        documents=len(texts),
+        tokens=encoding.num_tokens,
+        padded_tokens=encoding.num_padded_tokens,
+        truncated=encoding.num_truncated,
+        seconds=duration_s,
+    )
+
+
+def _texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
+    """Text of each content at some rows of a snapshot."""
+    return {
+        row["content_sha256"]: encoded_text(row["title"], row["text"])
+        for batch in snapshot.rows(rows, ["content_sha256", "title", "text"])
+        for row in batch.to_pylist()
+    }

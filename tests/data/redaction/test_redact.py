@@ -1,0 +1,299 @@
+"""What identifies a person is replaced before anything is stored, and nothing else is."""
+
+import json
+import re
+import stat
+import sys
+import types
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.redaction_accuracy import DECOYS, make_cases, measure
+from data.documents.clean import CleanConfig
+from data.documents.sources import SourceConfig
+from data.errors import InputError
+from data.outputs.export import redact_rows
+from data.redaction import pii
+from data.redaction.redact import RedactConfig, Redactor, forget_keys, read_key_file
+from data.sample.read import read_sample_jobs, read_sample_resumes
+from data.snapshots.build import build_snapshot
+
+RESUME = Redactor(RedactConfig(), "resume")
+JOB = Redactor(RedactConfig(), "job")
+
+
+def redacted(text, **metadata):
+    return RESUME.redact("", text, metadata)
+
+
+def test_generated_cases_in_eight_formats():
+    figures = measure(make_cases(2000))
+    for name in ("email", "url", "phone"):
+        assert figures[name]["recall"] >= 0.99, name
+        assert figures[name]["precision"] >= 0.99, name
+    for name in ("address", "birth_date", "name"):
+        assert figures[name]["recall"] >= 0.97, name
+    assert figures["decoys"]["kept"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "decoy", [*DECOYS, "C# 12 and .NET", "Will do in May; mark the date", "10-15 years", "GPA 3.85"]
+)
+def test_what_is_nobodys_stays(decoy):
+    assert redacted(f"Experience with {decoy}, daily.").replaced == {}
+
+
+def test_the_bundled_sample_describes_nobody_and_stays_as_it_is():
+    rows = [*read_sample_jobs(), *read_sample_resumes()]
+    for row in rows:
+        text = row.get("text") or row["description"]
+        result = RESUME.redact(row["title"], text, {"uri": row.get("uri", "")})
+        assert (result.title, result.text, result.replaced) == (row["title"], text, {})
+
+
+def test_equal_values_have_equal_placeholders_and_others_have_others():
+    text = redacted("Write to a.b@example.com or c.d@example.com; best A.B@example.com. Tel: 020 7946 0958").text
+    assert text == "Write to [EMAIL_1] or [EMAIL_2]; best [EMAIL_1]. Tel: [PHONE_1]"
+
+
+def test_a_field_names_the_person_wherever_the_text_does():
+    result = RESUME.redact("Zantel Quivo CV", "I am Zantel. Ms Quivo leads; quivo-like.", {"Full Name": "Zantel Quivo"})
+    assert result.title == "[NAME_1] CV"
+    assert result.metadata == {"Full Name": "[NAME_1]"}
+    assert "Zantel" not in result.text
+    assert "Ms Quivo" not in result.text
+
+
+def test_a_name_of_words_goes_only_where_it_is_a_name():
+    result = RESUME.redact("", "Will Mark\nwill.mark@example.com\n\nI will mark exams in May. Mark my words.", {})
+    assert result.text == "[NAME_1]\n[EMAIL_1]\n\nI will mark exams in May. Mark my words."
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text", "expected"),
+    [
+        ({"givenName": "Zantel", "familyName": "Quivo"}, "Zantel Quivo leads", "[NAME_1] [NAME_2] leads"),
+        ({"basics": {"name": "Zantel Quivo"}}, "Zantel Quivo leads", "[NAME_1] leads"),
+        ({"people": [{"name": "Zantel Quivo"}]}, "Zantel Quivo leads", "[NAME_1] leads"),
+        ({"first_name": "Grace", "last_name": "Rich"}, "Rich in ideas; grace under pressure. So says Grace.",
+         "Rich in ideas; grace under pressure. So says [NAME_1]."),
+        ({"last_name": "An"}, "An artist marks an exam. Ms An does.", "An artist marks an exam. Ms [NAME_1] does."),
+    ],
+)  # fmt: skip
+def test_names_of_fields_however_they_are_written(metadata, text, expected):
+    assert RESUME.redact("", text, metadata).text == expected
+
+
+@pytest.mark.parametrize("hyphen", ["-", "\u2010", "\u2011", "\u2012", "\u2013", "\u2212"])
+def test_numbers_with_any_hyphen_go(hyphen):
+    for number in ("+44-20-7946-0958", "020-7946-0958", "+1-202-555-0143"):
+        assert redacted(f"Tel: {number.replace('-', hyphen)} or mail").text == "Tel: [PHONE_1] or mail"
+
+
+@pytest.mark.parametrize(
+    "name", ["\u674e\u5c0f\u9f99", "\u0645\u062d\u0645\u062f \u0639\u0644\u064a", "\u5c71\u7530\u592a\u90ce"]
+)
+def test_labelled_names_of_scripts_without_capitals_go(name):
+    assert redacted(f"Name: {name}\nCook").text == "Name: [NAME_1]\nCook"
+
+
+def test_schema_org_fields_are_known():
+    result = redacted("x", phoneNumber="555 0199", postalCode="90210", streetAddress="Long Lane 5")
+    assert result.metadata == {"phoneNumber": "[PHONE_1]", "postalCode": "[ADDRESS_1]", "streetAddress": "[ADDRESS_2]"}
+
+
+def test_a_field_is_the_label_of_its_value():
+    result = redacted("x", dob="1990-03-12", started="1990-03-12", notes={"phone": "4155550132"}, ids=["4155550132"])
+    assert result.metadata == {
+        "dob": "[BIRTH_DATE_1]",
+        "started": "1990-03-12",
+        "notes": {"phone": "[PHONE_1]"},
+        "ids": ["4155550132"],
+    }
+
+
+def test_jobs_lose_contacts_and_keep_the_address():
+    text = JOB.redact(
+        "", "Ask jobs@example.com, +44 20 7946 0958, at 12 High Street, Leeds, LS1 4AB. Jane Walsh", {}
+    ).text
+    assert text == "Ask [EMAIL_1], [PHONE_1], at 12 High Street, Leeds, LS1 4AB. Jane Walsh"
+
+
+def test_institutions_keep_their_names():
+    text = "Queen Elizabeth Hospital, Robert Peel Theatre, Morgan Stanley, Booking.com"
+    assert redacted(text).text == text
+
+
+@given(st.text(alphabet="Jane Doe@.com+4(0)15-/\n,:|[]_EMAIL1", max_size=200))
+def test_redacting_twice_changes_nothing_more(text):
+    once = RESUME.redact("", text, {"note": text})
+    twice = RESUME.redact("", once.text, once.metadata)
+    assert (twice.text, twice.metadata, twice.replaced) == (once.text, once.metadata, {})
+
+
+@given(st.sampled_from(make_cases(80)), st.text(alphabet="ab \n.,", max_size=30))
+def test_values_put_back_give_the_text(case, tail):
+    text = f"{case.text}\n{tail}"
+    result = RESUME.redact("", text, {})
+    restored = re.sub(r"\[[A-Z_]+_\d+\]", lambda match: result.replaced[match.group()], result.text)
+    assert re.sub(r"[\W_]", "", restored).casefold() == re.sub(r"[\W_]", "", text).casefold()
+
+
+def _repeats(parsed, inside=1):
+    """Every repetition of a parsed pattern: its upper limit, times those of what it stands in."""
+    for operation, argument in parsed:
+        name = str(operation)
+        if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+            _, most, item = argument
+            yield int(most) * inside
+            yield from _repeats(item, int(most) * inside)
+        elif name == "SUBPATTERN":
+            yield from _repeats(argument[3], inside)
+        elif name == "BRANCH":
+            for branch in argument[1]:
+                yield from _repeats(branch, inside)
+        elif name in ("ASSERT", "ASSERT_NOT"):
+            yield from _repeats(argument[1], inside)
+
+
+def _patterns():
+    for value in vars(pii).values():
+        for item in value if isinstance(value, tuple) else (value,):
+            for inner in item if isinstance(item, tuple) else (item,):
+                if isinstance(inner, re.Pattern):
+                    yield inner
+
+
+def test_every_pattern_is_bounded():
+    """So a search takes at most a fixed number of steps from each position: linear in the length of the text."""
+    patterns = list(_patterns())
+    assert len(patterns) > 20
+    for pattern in patterns:
+        limits = list(_repeats(re._parser.parse(pattern.pattern, pattern.flags)))  # type: ignore[attr-defined]
+        assert all(limit <= 4096 for limit in limits), pattern.pattern
+
+
+def test_a_megabyte_without_an_end_is_read():
+    assert redacted("a@" * 500_000).replaced == {}
+
+
+# --- the name model ---------------------------------------------------------------------------------------------------
+
+
+def test_a_name_model_that_is_not_installed_is_said_to_be_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(InputError, match="not installed"):
+        Redactor(RedactConfig(name_model="en_core_web_sm"), "resume")
+    Redactor(RedactConfig(name_model="en_core_web_sm"), "job")  # whose names stay
+
+
+def test_an_installed_name_model_adds_its_names(monkeypatch):
+    entity = types.SimpleNamespace(start_char=9, end_char=14, label_="PERSON")
+    place = types.SimpleNamespace(start_char=18, end_char=22, label_="GPE")
+
+    def pipeline(text):
+        return types.SimpleNamespace(ents=[entity, place] if text else [])
+
+    fake = types.SimpleNamespace(load=lambda name: pipeline)
+    monkeypatch.setitem(sys.modules, "spacy", fake)
+    redactor = Redactor(RedactConfig(name_model="any"), "resume")
+    assert redactor.redact_text("Met with Qrxyl in Oslo.") == "Met with [NAME_1] in Oslo."
+
+
+# --- snapshots --------------------------------------------------------------------------------------------------------
+
+PERSON = {
+    "id": "cv-1",
+    "text": "JANE WALSH\njane.walsh@example.com\n\nI ran the cloud platform of a bank for six years and more.",
+    "full_name": "Jane Walsh",
+}
+
+
+def build(store, tmp_path, rows, **settings):
+    path = tmp_path / "cvs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return build_snapshot(
+        store,
+        kind="resume",
+        sources={"cvs": SourceConfig(kind="resume", path=str(path))},
+        clean=CleanConfig(max_chars=300),
+        run_id="run",
+        fence=lambda: None,
+        now=datetime(2026, 3, 1, tzinfo=UTC),
+        **settings,
+    )
+
+
+def stored_bytes(snapshot, store):
+    tables = [snapshot.table().to_pylist(), snapshot.quarantine().to_pylist()]
+    return json.dumps(tables)
+
+
+def test_nothing_of_a_person_reaches_a_snapshot_or_the_quarantine(store, tmp_path):
+    rejected = {"id": "cv-2", "text": "jane.walsh@example.com " * 40, "full_name": "Jane Walsh"}
+    snapshot = build(store, tmp_path, [PERSON, rejected])
+    held = stored_bytes(snapshot, store)
+    assert "[NAME_1]" in held
+    for secret in ("Walsh", "WALSH", "walsh@"):
+        assert secret not in held
+    assert snapshot.manifest.totals.rows_quarantined == 1
+
+
+def test_other_settings_of_redaction_make_another_snapshot(store, tmp_path):
+    first = build(store, tmp_path, [PERSON])
+    assert build(store, tmp_path, [PERSON]).manifest.id == first.manifest.id
+    other = build(store, tmp_path, [PERSON], redact=RedactConfig(resume=("email",)))
+    assert other.manifest.id != first.manifest.id
+    assert "JANE WALSH" in stored_bytes(other, store)
+
+
+def test_documents_that_are_carried_over_are_redacted_as_the_settings_say_now(store, tmp_path):
+    build(store, tmp_path, [PERSON], redact=RedactConfig(resume=()))
+    later = tmp_path / "later.jsonl"
+    later.write_text(json.dumps({"id": "x", "text": "another text about nursing"}) + "\n")
+    snapshot = build_snapshot(
+        store,
+        kind="resume",
+        sources={"other": SourceConfig(kind="resume", path=str(later))},
+        clean=CleanConfig(),
+        run_id="run",
+        fence=lambda: None,
+        now=datetime(2026, 3, 2, tzinfo=UTC),
+    )
+    assert snapshot.manifest.num_documents == 2
+    assert "WALSH" not in stored_bytes(snapshot, store)
+
+
+def test_an_export_is_passed_over_a_second_time():
+    batch = pa.RecordBatch.from_pylist(
+        [{"source_id": "jane@example.com", "title": "Ring +44 7911 123456", "metadata": '{"full_name":"Jane"}'}]
+    )
+    (row,) = redact_rows(batch, RESUME).to_pylist()
+    assert row == {"source_id": "[EMAIL_1]", "title": "Ring [PHONE_1]", "metadata": '{"full_name":"[NAME_1]"}'}
+
+
+# --- the key file -----------------------------------------------------------------------------------------------------
+
+
+def test_the_key_file_brings_the_values_back_to_its_owner_only(store, tmp_path):
+    keys = tmp_path / "keys" / "redaction.jsonl"
+    settings = RedactConfig(key_file=str(keys))
+    snapshot = build(store, tmp_path, [PERSON], redact=settings)
+    assert snapshot.manifest.id == build(store, tmp_path, [PERSON]).manifest.id  # it decides nothing of what is stored
+    doc_id = snapshot.table()["doc_id"][0].as_py()
+    assert read_key_file(keys, doc_id)["[EMAIL_1]"] == "jane.walsh@example.com"
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    build(store, tmp_path, [PERSON], redact=settings)
+    assert len(keys.read_text().splitlines()) == 1
+    assert list(keys.parent.iterdir()) == [keys]
+    assert forget_keys(keys, {doc_id}) == 1
+    assert read_key_file(keys, doc_id) == {}
+
+
+def test_a_key_file_in_the_store_is_refused(store, tmp_path):
+    with pytest.raises(InputError, match="lies in the home directory"):
+        build(store, tmp_path, [PERSON], redact=RedactConfig(key_file=str(store.root / "keys.jsonl")))

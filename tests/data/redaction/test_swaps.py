@@ -1,0 +1,32 @@
+"""The lists of the audit: groups of equal weight, and names that redaction knows."""
+
+import pytest
+
+from data.redaction.names import name_groups, name_lists
+from data.redaction.redact import RedactConfig, Redactor
+from data.redaction.swaps import swap_lists
+
+RESUME = "I ran the cloud platform of a bank for six years.\nSkills: C#, Kubernetes, T-SQL"
+
+
+def test_every_name_of_the_audit_is_redacted_to_the_same_text():
+    redactor = Redactor(RedactConfig(), "resume")
+    lines = {line for lines in swap_lists()["name"].values() for line in lines}
+    assert len(lines) > 100
+    assert {redactor.redact_text(f"{line}\n{RESUME}") for line in lines} == {f"[NAME_1]\n{RESUME}"}
+
+
+@pytest.mark.parametrize("attribute", swap_lists())
+def test_groups_of_an_attribute_are_of_equal_size(attribute):
+    groups = swap_lists()[attribute]
+    assert len(groups) >= 3
+    assert len({len(lines) for lines in groups.values()}) == 1
+
+
+def test_groups_of_names_do_not_overlap():
+    names = [first for group in name_groups().values() for first in (*group.female, *group.male)]
+    assert len(names) == len(set(names))
+
+
+def test_ambiguous_names_are_names():
+    assert name_lists().ambiguous <= name_lists().first

@@ -1,0 +1,93 @@
+import traceback
+from pathlib import Path
+
+import pytest
+
+from flows.request import PROFILES_DIR, RunRequest
+from tasks.run.settings import EncodeSettings, SettingsError, load_settings
+
+
+@pytest.fixture
+def profile(tmp_path) -> Path:
+    path = tmp_path / "profile.toml"
+    path.write_text(
+        'home = "from-profile"\n[sources.sample]\nkind = "job"\npath = "bundled:sample"\n'
+        "[match]\ntop_k = 1\ncandidates = 10\nrrf_k = 5\nblock_rows = 7\n"
+    )
+    return path
+
+
+def test_each_layer_lies_over_the_one_before(profile, tmp_path):
+    config = tmp_path / "l2v.toml"
+    config.write_text("[match]\ncandidates = 20\nrrf_k = 6\nblock_rows = 8\n")
+    environment = {"L2V_MATCH__RRF_K": "7", "L2V_MATCH__BLOCK_ROWS": "9", "OTHER": "x"}
+    settings = load_settings(profile, config=config, environment=environment, overrides={"match.block_rows": "10"})
+    found = settings.match
+    assert (found.top_k, found.candidates, found.rrf_k, found.block_rows) == (1, 20, 7, 10)
+
+
+def test_own_sources_take_the_place_of_the_profile_s(profile, tmp_path):
+    config = tmp_path / "l2v.toml"
+    config.write_text('[sources.mine]\nkind = "resume"\npath = "cvs/"\n')
+    assert list(load_settings(profile, config=config).sources) == ["mine"]
+
+
+def test_every_fault_is_named_at_once(profile):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile, overrides={"train.mntp.stepz": "3", "match.top_k": "none", "nonsense": "1"})
+    message = str(caught.value)
+    assert "train.mntp.stepz: unknown key" in message
+    assert "match.top_k" in message
+    assert "'none'" in message
+    assert "nonsense: unknown key" in message
+
+
+def test_the_hint_for_an_unknown_key_lists_its_neighbours(profile):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile, environment={"L2V_MATCH__TOPK": "3"})
+    assert "top_k" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("lineage.endpoint", "https://me:hunter2@host/lineage", "OPENLINEAGE_API_KEY"),
+        ("evaluate.reports_url", "https://me:hunter2@host/reports", "a browser opens"),
+        ("sources.cvs.path", "s3://me:hunter2@bucket/cvs", "fetch the files first"),
+        ("match.top_k", "https://me:hunter2@host", "valid integer"),
+    ],
+)
+def test_credentials_are_refused_and_repeated_nowhere(profile, key, value, told):
+    overrides = {"sources.cvs.kind": "resume", "sources.cvs.path": "cvs", key: value}
+    with pytest.raises(SettingsError, match=told) as caught:
+        load_settings(profile, overrides=overrides)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in shown
+    assert key in shown
+
+
+@pytest.mark.parametrize("content", ["[match", "a = 1\na = 2", b"\xff\xfe"])
+def test_a_file_that_is_no_toml_is_named(profile, tmp_path, content):
+    config = tmp_path / "broken.toml"
+    config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=r"broken\.toml"):
+        load_settings(profile, config=config)
+
+
+def test_a_missing_file_is_named(profile, tmp_path):
+    with pytest.raises(SettingsError, match=r"absent\.toml"):
+        load_settings(profile, config=tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES_DIR.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_profile_is_valid(path):
+    assert RunRequest(profile=path.stem).settings().train.base_model
+
+
+def test_batching_does_not_change_what_a_vector_is():
+    """A larger token budget must not encode a corpus again; another prompt must."""
+    first = EncodeSettings().encode_key("job")
+    assert EncodeSettings(token_budget=64, shard_size=3).encode_key("job") == first
+    prompted = EncodeSettings(prompts={"job": "Job: "})
+    assert prompted.encode_key("job") != first
+    assert prompted.encode_key("resume") == first

@@ -1,0 +1,134 @@
+"""The reference pages of command line and configuration, made of the code.
+
+python -m tools.reference_pages docs/reference
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.core import TyperCommand, TyperGroup
+
+from flows.cli import app
+from tasks.run.settings import Settings
+
+_SHARED = ("profile", "config", "set_", "as_json")
+
+
+def render_commands() -> str:
+    """Every command with its arguments and options, as Markdown."""
+    root = typer.main.get_command(app)
+    lines = [
+        "# Command line",
+        "",
+        "Made by `python -m tools.reference_pages docs/reference`. Exit codes: 0 done; 1 the run failed; 2 the",
+        "caller's mistake, nothing changed; 3 refused to protect what is served.",
+        "",
+        "Every command takes:",
+        "",
+        *_option_lines(next(_commands(root, "l2v"))[1], shared=True),
+    ]
+    for name, command in _commands(root, "l2v"):
+        lines += ["", f"## {name}", "", command.help or "", "", *_option_lines(command, shared=False)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, TyperCommand]]:  # noqa: ANN401 - typer's own click
+    if isinstance(command, TyperGroup):
+        for child, each in sorted(command.commands.items()):
+            yield from _commands(each, f"{name} {child}")
+    else:
+        yield name, command
+
+
+def _option_lines(command: TyperCommand, *, shared: bool) -> list[str]:
+    parameters: list[Any] = [
+        each for each in command.params if (each.name in _SHARED) == shared and each.name != "help"
+    ]
+    if not parameters:
+        return []
+    rows = []
+    for each in parameters:
+        names = ", ".join(f"`{name}`" for name in each.opts) if each.param_type_name == "option" else f"`{each.name}`"
+        default = "" if each.default in (None, False) else str(each.default)
+        kind = _annotation_name(each.type_descriptor.annotation)
+        rows.append(f"| {names} | {kind} | {default} | {getattr(each, 'help', '') or ''} |")
+    return ["| option | value | default | meaning |", "| --- | --- | --- | --- |", *rows]
+
+
+def render_settings() -> str:
+    """Every key of ``l2v.toml`` with type, default and meaning, as Markdown."""
+    lines = [
+        "# Configuration",
+        "",
+        "Made by `python -m tools.reference_pages docs/reference`. Keys of `l2v.toml`; the order is profile,",
+        "`l2v.toml`, `L2V_*` variables (`L2V_TRAIN__MNTP__STEPS`), `--set train.mntp.steps=100`, the last one winning.",
+        "",
+        *_section_lines(Settings, "", "Top level"),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section_lines(section: type[BaseModel], prefix: str, title: str) -> list[str]:
+    lines = [f"## {title}", "", (section.__doc__ or "").split("\n\n")[0].strip(), ""]
+    lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    nested: list[tuple[type[BaseModel], str]] = []
+    for name, field in section.model_fields.items():
+        inner = _inner_section(field)
+        if inner is not None:
+            nested.append((inner, f"{prefix}{name}."))
+        meaning = _meaning(section, name)
+        if inner is None or meaning:
+            kind = _annotation_name(field.annotation)
+            lines.append(f"| `{prefix}{name}` | {kind} | {_default(field)} | {meaning} |")
+    for inner, key in nested:
+        named = "NAME." if inner.__name__ == "SourceConfig" else ""
+        lines += ["", *_section_lines(inner, key + named, f"[{(key + named).rstrip('.')}]")]
+    return lines
+
+
+def _meaning(section: type[BaseModel], name: str) -> str:
+    """Description of a key; a section that only changes a default has it from the one that it extends."""
+    fields = (getattr(base, "model_fields", {}).get(name) for base in section.__mro__)
+    return next((field.description for field in fields if field is not None and field.description), "")
+
+
+def _inner_section(field: FieldInfo) -> type[BaseModel] | None:
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _annotation_name(annotation: Any) -> str:  # noqa: ANN401 - any type
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(str, get_args(annotation)))
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return re.sub(r"\b[a-z]+\.", "", str(annotation)).replace("|", "or")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "(needed)" if field.default_factory is None else ""
+    if isinstance(field.default, BaseModel):
+        return ""
+    return f"`{field.default!r}`".replace("|", "\\|")
+
+
+def pages() -> dict[str, str]:
+    """Name of each reference page to its content."""
+    return {"commands.md": render_commands(), "configuration.md": render_settings()}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pages().items():
+        (folder / name).write_text(content, encoding="utf-8")
