@@ -322,7 +322,7 @@ class Plan(_Frozen):
 @functools.cache
 def known_gpus() -> dict[str, Gpu]:
     """GPUs by name, as ``gpus.toml`` has them."""
-    table = tomllib.loads(importlib.resources.files("llm2vec_core").joinpath("gpus.toml").read_text("utf-8"))
+    table = tomllib.loads(importlib.resources.files("llm2vec_core.planning").joinpath("gpus.toml").read_text("utf-8"))
     return {name: Gpu.model_validate(entry) for name, entry in table.items()}
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from data.documents import judgments
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
-from data.sample.read import esco as sample_esco
-from data.sample.read import eval_tasks as sample_tasks
-from data.sample.read import generate as sample_resumes
-from data.sample.read import read as sample
+from data.sample import esco as sample_esco
+from data.sample import eval_tasks as sample_tasks
+from data.sample import generate as sample_resumes
+from data.sample import read as sample
 
 BUNDLED = {name: read_judgments(name) for name in judgments.BUNDLED_JUDGMENTS}
 HELD_OUT = [entry for entry in sample_esco.read_occupations() if sample_tasks.is_held_out(entry.uri)]

@@ -12,9 +12,9 @@ from typing import Any, get_args
 import pytest
 
 from data.errors import InputError
-from data.sample.read import esco as sample_esco
-from data.sample.read import eval_tasks as sample_tasks
-from data.sample.read import read as sample
+from data.sample import esco as sample_esco
+from data.sample import eval_tasks as sample_tasks
+from data.sample import read as sample
 
 PAIRS = sample_tasks.read_skill_pairs()
 SAME_KINDS = {"acronym", "category", "everyday", "evidence", "paraphrase", "synonym"}

@@ -12,10 +12,10 @@ import pytest
 from rank_bm25 import BM25Okapi
 from sklearn.metrics import ndcg_score
 
+from data.sample import esco as sample_esco
+from data.sample import generate as sample_resumes
+from data.sample import read as sample
 from data.sample.generate import render_jsonl, render_relevance, split_sentences
-from data.sample.read import esco as sample_esco
-from data.sample.read import generate as sample_resumes
-from data.sample.read import read as sample
 
 JOBS = sample.read_sample_jobs()
 RESUMES = sample.read_sample_resumes()
