@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand, TyperGroup
 
-from flows.cli import app
+from flows.cli.app import app
 from tasks.run.settings import Settings
 
 _SHARED = ("profile", "config", "set_", "as_json")

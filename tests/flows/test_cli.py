@@ -11,7 +11,7 @@ import pytest
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
 from data.vectors.generations import read_pointer
-from flows import cli
+from flows.cli import app as cli
 from flows.cli import run
 
 

@@ -1,0 +1,118 @@
+"""Commands that look after a home: generations, maintenance, erasure, alerts."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from flows.cli.command import Call, WaitOption, command, writing_overrides
+from flows.cli.environment import prepare_prefect
+from flows.cli.output import print_json, print_table, show
+from tasks.run.settings import SettingsError
+
+app = typer.Typer()
+generations_app = typer.Typer(help="What was embedded, and what is served.", no_args_is_help=True)
+app.add_typer(generations_app, name="generations")
+
+
+@command(app)
+def maintain(call: Call, wait: WaitOption = None) -> None:
+    """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
+    request = call.request(writing_overrides(None, wait))
+    prepare_prefect(request)
+    from flows.maintain import maintain as maintain_flow
+
+    report = maintain_flow(request)
+    if call.as_json:
+        print_json({**report.model_dump(), "failed": report.failed})
+    else:
+        rows = [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps]
+        print_table(report.sentence(), ["step", "objects", "bytes freed", "error"], rows)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@command(app)
+def erase(
+    call: Call,
+    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
+    former_versions: Annotated[
+        bool,
+        typer.Option(
+            "--former-versions",
+            help="In a bucket that keeps them: remove all former versions below the home, for good.",
+        ),
+    ] = False,
+) -> None:
+    """Remove a person's documents from everything at rest, and prove it."""
+    from tasks.queries.erase import erase as erase_documents
+
+    report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)
+    show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def automations(
+    call: Call,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            "--webhook",
+            envvar="LLM2VEC_WEBHOOK",
+            help="URL that alerts are posted to; without one nobody is told.",
+        ),
+    ] = None,
+) -> None:
+    """Create the alerts and restarts of nights on the Prefect server; those of a former call are replaced."""
+    call.request()
+    if "PREFECT_API_URL" not in os.environ:
+        raise SettingsError(
+            "There is no Prefect server to create automations on.", hint="Set PREFECT_API_URL; see docs/operate.md."
+        )
+    from flows.automations import AutomationSettings, apply_automations
+
+    names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))
+    if call.as_json:
+        print_json({"automations": names})
+    else:
+        print_table("Automations", [""], [(name,) for name in names])
+
+
+@command(generations_app, "list")
+def list_generations(call: Call) -> None:
+    """List generations, oldest first."""
+    from tasks.queries.status import generations
+
+    found = generations(call.request().settings())
+    if call.as_json:
+        print_json({"generations": found})
+        return
+    rows = [
+        (each["generation"], str(each["checkpoint"])[:12], each["created_at"], "served" if each["served"] else "")
+        for each in found
+    ]
+    print_table("Generations", ["generation", "checkpoint", "created", ""], rows)
+
+
+@command(generations_app, "promote")
+def promote_generation(
+    call: Call,
+    generation: Annotated[str, typer.Argument(help="Name of the generation.")],
+) -> None:
+    """Serve a generation as it was served last."""
+    from tasks.queries.promotion import promote
+
+    pointer = promote(call.request().settings(), generation)
+    show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")
+
+
+@command(generations_app, "rollback")
+def rollback_generation(call: Call) -> None:
+    """Serve what was served before."""
+    from tasks.queries.promotion import rollback
+
+    pointer = rollback(call.request().settings())
+    show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")

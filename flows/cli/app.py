@@ -1,0 +1,84 @@
+"""The ``l2v`` command line: its commands, and the exit code of how one ended.
+
+Exit codes: 0 done; 1 the run failed; 2 the caller's mistake, nothing changed; 3 refused to protect what is served.
+With ``--json`` stdout holds exactly one JSON object, errors included; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+import data.errors
+import llm2vec_core.errors
+from data.store.credentials import mask_credentials
+from flows.cli import admin, models, pipeline, query
+from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint
+from flows.cli.output import print_json
+from tasks.run.settings import SettingsError
+
+app = typer.Typer(
+    name="l2v",
+    help="Turn a decoder-only language model into a text encoder, and keep jobs and resumes embedded and matched.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _commands in (pipeline, query, models, admin):
+    app.add_typer(_commands.app)
+
+_CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)
+_REFUSED = 3
+
+
+def main() -> None:
+    """Entry point of ``l2v``. Being told to end (SIGTERM) is being interrupted: what a run holds is given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code."""
+    as_json = "--json" in arguments
+    configure_logging()
+    try:
+        result = app(arguments, standalone_mode=False)
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.Abort:
+        return _fail("Interrupted.", "", code=1, as_json=as_json)
+    except TyperException as error:
+        message = error.format_message().replace("Value error, ", "")
+        return _fail(message, "`l2v --help` lists commands and options.", code=2, as_json=as_json)
+    except _CALLERS_MISTAKES as error:
+        return _fail(str(error), error.hint, code=2, as_json=as_json)
+    except data.errors.RefusedError as error:
+        checks = [check.model_dump() for check in getattr(error, "checks", ())]
+        details = {"refused": str(error), **({"gates": checks} if checks else {})}
+        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
+    except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
+        return _fail(str(error), error.hint, code=1, as_json=as_json)
+    except KeyboardInterrupt:
+        return _fail(
+            "Interrupted.", "Run the same command again: it goes on where it stopped.", code=1, as_json=as_json
+        )
+    except Exception as error:
+        logging.getLogger(__name__).debug("unexpected", exc_info=True)
+        if is_without_answer(error):
+            return _fail(f"The Prefect server does not answer ({error}).", lost_server_hint(), code=1, as_json=as_json)
+        hint = "Set LLM2VEC_DEBUG=1 for the traceback; please report it as a bug."
+        return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, hint: str, *, code: int, as_json: bool, details: dict[str, Any] | None = None) -> int:
+    message = mask_credentials(message)
+    if as_json:
+        print_json({"error": message, "hint": hint, **(details or {})})
+    sys.stderr.write(f"l2v: {message}{' ' + hint if hint else ''}\n")
+    return code

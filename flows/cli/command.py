@@ -1,0 +1,93 @@
+"""Commands: how one is registered, and the options that several of them share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from flows.request import Profile, RunRequest
+from tasks.run.settings import SettingsError
+
+ProfileOption = Annotated[Profile, typer.Option("--profile", help="Named settings that everything is laid over.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Your l2v.toml; ./l2v.toml when there is one.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+AllowShrinkOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-shrink", metavar="SOURCE", help="Confirm that a source lost documents; may be repeated."),
+]
+WaitOption = Annotated[
+    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another writer so long.")
+]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that every command takes."""
+
+    profile: ProfileOption = "demo"
+    config: ConfigOption = None
+    set_: SetOption = None
+    as_json: JsonOption = False
+
+    def request(self, overrides: dict[str, Any] | None = None) -> RunRequest:
+        """The request of this call; settings are validated at once, before anything else happens."""
+        chosen: dict[str, Any] = {}
+        for pair in self.set_ or []:
+            key, separator, value = pair.partition("=")
+            if not separator:
+                raise SettingsError(
+                    f"'{pair}' is no setting.", hint="Write --set key=value, as in train.mntp.steps=100."
+                )
+            chosen[key.strip()] = value.strip()
+        path = self.config or (Path("l2v.toml") if Path("l2v.toml").is_file() else None)
+        request = RunRequest(
+            profile=self.profile,
+            config=str(path.resolve()) if path else None,
+            overrides={**chosen, **(overrides or {})},
+        )
+        request.settings()
+        return request
+
+
+def command(application: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command: its own options, then those of :class:`Call`, which it gets as ``call``."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def command(**options: Any) -> None:  # noqa: ANN401 - whatever the command declares
+            call = Call(**{field.name: options.pop(field.name) for field in fields(Call)})
+            function(call, **options)
+
+        hints = get_type_hints(function, include_extras=True) | get_type_hints(Call, include_extras=True)
+        _, *own = inspect.signature(function).parameters.values()
+        shared = inspect.signature(Call).parameters.values()
+        parameters = [
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in (*own, *shared)
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        application.command(name)(command)
+        return function
+
+    return register
+
+
+def writing_overrides(allow_shrink: list[str] | None, wait: float | None) -> dict[str, Any]:
+    """Settings that the options of a run that writes ask for."""
+    overrides: dict[str, Any] = {}
+    if allow_shrink:
+        overrides["ingest.allow_shrink"] = allow_shrink
+    if wait is not None:
+        overrides["lease.wait_s"] = wait
+    return overrides

@@ -1,0 +1,73 @@
+"""Logging and environment of a command, set before libraries read them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+from rich.logging import RichHandler
+
+from data.store.credentials import mask_credentials
+from flows.request import RunRequest
+from tasks.ui.console import STDERR
+
+_PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
+
+
+def prepare_prefect(request: RunRequest) -> None:
+    """Environment of the embedded server, set before prefect is imported; what the user set stands."""
+    if "PREFECT_API_URL" not in os.environ:
+        embedded = request.settings().store().machine.local_path("prefect")
+        embedded.mkdir(exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(embedded))
+        if not os.environ.get("LLM2VEC_DEBUG"):  # an error is told once, in one sentence, and not by tracebacks before
+            os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")
+            os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def configure_logging() -> None:
+    """Our packages at INFO on stderr; libraries only when something is wrong."""
+    handler: logging.Handler
+    if STDERR.is_terminal:
+        handler = RichHandler(console=STDERR, show_path=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    level = logging.DEBUG if os.environ.get("LLM2VEC_DEBUG") else logging.INFO
+    for name in _PACKAGES:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]
+        logger.propagate = False
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; ours are rich
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked after a tokenizer was used
+    if not os.environ.get("LLM2VEC_DEBUG"):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
+
+
+def is_without_answer(error: BaseException) -> bool:
+    """Whether a request got no answer: the server is not there, or went away with a run that was being stopped."""
+    httpx = sys.modules.get("httpx")  # Prefect's, once it is in use
+    causes = (error, error.__cause__)
+    return httpx is not None and any(isinstance(each, httpx.TransportError) for each in causes)
+
+
+def lost_server_hint() -> str:
+    """Return what to do when the Prefect server does not answer."""
+    again = "Run the same command again: it goes on where it stopped."
+    url = os.environ.get("PREFECT_API_URL")
+    if url is None:
+        return f"The embedded one ends when a run is stopped. {again}"
+    return f"See that it is up at {mask_credentials(url)}, or unset PREFECT_API_URL to use the embedded one. {again}"

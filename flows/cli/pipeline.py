@@ -1,0 +1,189 @@
+"""Commands of the nightly chain, together and stage by stage."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flows.cli.command import AllowShrinkOption, Call, WaitOption, command, writing_overrides
+from flows.cli.environment import prepare_prefect
+from flows.cli.output import print_json, print_table, show
+from tasks.run.settings import SettingsError, make_source
+
+app = typer.Typer()
+
+_REFUSED = 3
+KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
+
+
+@command(app)
+def nightly(call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption = None) -> None:
+    """Run the whole chain: ingest, train, evaluate, embed, match, export."""
+    request = call.request(writing_overrides(allow_shrink, wait))
+    prepare_prefect(request)
+    from flows.nightly import night_rows
+    from flows.nightly import nightly as nightly_flow
+
+    report = nightly_flow(request)
+    if call.as_json:
+        print_json(report.summary())
+        _exit_refused(report.refusal)
+        return
+    rows = [(stage, what, f"{seconds:,.1f}") for stage, what, seconds in night_rows(report)]
+    print_table(f"Night {report.run_id}: {report.seconds:,.1f} s", ["stage", "what it did", "seconds"], rows)
+    made = [
+        ("serving", f"{report.embedded.generation} (checkpoint {report.embedded.checkpoint[:12]})"),
+        ("report", report.report_path),
+        ("exports", report.exported.path),
+        ("home", request.settings().home_location),
+    ]
+    if report.refusal:
+        made.append(("refused", f"{report.refusal} The night went on with the served encoder."))
+    print_table("What was made, and where", ["", ""], made)
+    _exit_refused(report.refusal)
+
+
+def _exit_refused(refusal: str | None) -> None:
+    """Say with the exit code that a gate defended what is served, although the night went on."""
+    if refusal:
+        raise typer.Exit(_REFUSED)
+
+
+@command(app)
+def ingest(
+    call: Call,
+    kind: KindOption,
+    source: Annotated[str, typer.Option("--source", help="File, folder or glob; or bundled:sample.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the source; its file or folder name else.")
+    ] = None,
+    id_field: Annotated[str, typer.Option("--id-field", help="Field that holds the id.")] = "id",
+    title_field: Annotated[str, typer.Option("--title-field", help="Field that holds the title.")] = "title",
+    text_field: Annotated[
+        str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
+    ] = None,
+    allow_shrink: AllowShrinkOption = None,
+    wait: WaitOption = None,
+) -> None:
+    """Read one source; its documents replace those of its former ingest."""
+    request = call.request(writing_overrides(allow_shrink, wait))
+    read = make_source(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
+    prepare_prefect(request)
+    from flows.ingest import ingest as ingest_flow
+
+    source_name = name or re.sub(r"\W+", "-", Path(source).stem).strip("-") or "source"
+    (report,) = ingest_flow(request, kind=kind, sources={source_name: read})
+    result = report.model_dump(exclude={"kind", "seconds"})
+    show(result, as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def train(
+    call: Call,
+    stage: Annotated[
+        Literal["mntp", "simcse", "supervised", "all"],
+        typer.Option("--stage", help="Only this; all of the recipe else."),
+    ] = "all",
+    base_model: Annotated[str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.")] = None,
+) -> None:
+    """Train the recipe on the newest snapshots; a killed run goes on from its last save."""
+    overrides: dict[str, Any] = {}
+    if stage != "all":
+        overrides["train.stages"] = [stage]
+    if base_model is not None:
+        overrides["train.base_model"] = base_model
+    request = call.request(overrides)
+    prepare_prefect(request)
+    from flows.train import train as train_flow
+
+    report = train_flow(request, newest=True)
+    show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def embed(
+    call: Call,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
+    engine: Annotated[Literal["local", "ray"] | None, typer.Option("--engine", help="Where to encode.")] = None,
+) -> None:
+    """Encode what changed and serve it."""
+    request = call.request({"encode.engine": engine} if engine else {})
+    prepare_prefect(request)
+    from flows.embed import embed as embed_flow
+    from tasks.encoders.checkpoints import find_checkpoint
+    from tasks.queries.search import served
+
+    store = request.settings().store()
+    fingerprint = find_checkpoint(store, checkpoint).fingerprint if checkpoint else served(store).checkpoint
+    report = embed_flow(fingerprint, request, full=full)
+    show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def match(call: Call) -> None:
+    """Rank resumes for every job, and jobs for every resume."""
+    request = call.request()
+    prepare_prefect(request)
+    from flows.match import match as match_flow
+
+    report = match_flow(request)
+    path = request.settings().store().location(f"matches/{report.match}")
+    show({**report.model_dump(), "path": path}, as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def export(
+    call: Call,
+    to: Annotated[str | None, typer.Option("--to", help="Directory or URI; exports/ of the home else.")] = None,
+) -> None:
+    """Publish documents, matches and evaluation results as Parquet."""
+    request = call.request({"export.to": to if "://" in to else str(Path(to).resolve())} if to else {})
+    prepare_prefect(request)
+    from flows.export import export as export_flow
+
+    report = export_flow(request)
+    show(report.model_dump(), as_json=call.as_json, title=report.sentence())
+
+
+@command(app)
+def backfill(
+    call: Call,
+    since: Annotated[datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="First day.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="First day that is not meant any more.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only documents of this source.")] = None,
+    date_field: Annotated[
+        str | None,
+        typer.Option(
+            "--date-field", help="Field of the documents that holds their date; else when they were ingested."
+        ),
+    ] = None,
+    wait: WaitOption = None,
+) -> None:
+    """Encode documents again although nothing about them changed; a killed one goes on where it stopped."""
+    if since is None and until is None and source is None:
+        raise SettingsError(
+            "Nothing says which documents are meant.",
+            hint="Pass --since, --until or --source; `l2v embed --full` encodes everything again.",
+        )
+    request = call.request(writing_overrides(None, wait))
+    prepare_prefect(request)
+    from flows.backfill import backfill as backfill_flow
+    from tasks.stages.backfill import BackfillRequest
+
+    meant = BackfillRequest(
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        source=source,
+        date_field=date_field,
+    )
+    report = backfill_flow(meant, request)
+    show(report.model_dump(), as_json=call.as_json, title=report.sentence())

@@ -1,0 +1,109 @@
+"""Commands that read what is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flows.cli.command import Call, command
+from flows.cli.output import cell, print_json, print_table
+
+app = typer.Typer()
+
+
+@command(app)
+def search(
+    call: Call,
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    table: Annotated[Literal["jobs", "resumes"], typer.Option("--in", help="Where to look.")] = "jobs",
+    mode: Annotated[
+        Literal["hybrid", "dense", "lexical"], typer.Option("--mode", help="Which legs to use.")
+    ] = "hybrid",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of documents.")] = 10,
+    where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each leg said.")] = False,
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+) -> None:
+    """Search what is served."""
+    from tasks.queries.search import search as search_served
+
+    settings = call.request().settings()
+    kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
+    hits = search_served(settings, text, kind=kind, mode=mode, limit=limit, where=where, checkpoint=checkpoint)
+    if call.as_json:
+        print_json({"hits": hits})
+        return
+    columns = ["rank", "title", "id", "score"] + (["dense", "lexical", "matched terms"] if explain else [])
+    rows = [
+        [
+            *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
+            *([leg(hit, "dense"), leg(hit, "lexical"), cell(hit["matched_terms"])] if explain else []),
+        ]
+        for hit in hits
+    ]
+    print_table(f"{len(hits)} {table}", columns, rows)
+
+
+def leg(hit: dict[str, Any], leg: str) -> str:
+    """What a leg said of a hit: its score and, behind #, its rank."""
+    score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
+    return "" if rank is None else f"{score:.2f} #{rank}"
+
+
+@command(app)
+def explain(
+    call: Call,
+    job: Annotated[str, typer.Option("--job", help="doc_id, or id in its source, of a served job.")],
+    resume: Annotated[list[str], typer.Option("--resume", help="The same of a served resume; may be repeated.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page there, too; erasing cannot reach it."),
+    ] = None,
+) -> None:
+    """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
+    from tasks.queries.explain import explain as explain_pair
+    from tasks.queries.explain import explanation_page, explanation_tables
+
+    settings = call.request().settings()
+    explanations = [explain_pair(settings, job=job, resume=each, checkpoint=checkpoint) for each in resume]
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(explanation_page(explanations), encoding="utf-8")
+    if call.as_json:
+        print_json(explanations[0] if len(explanations) == 1 else {"explanations": explanations})
+        return
+    for found in explanations:
+        for title, columns, rows in explanation_tables(found):
+            print_table(title, columns, rows)
+
+
+@command(app)
+def status(call: Call) -> None:
+    """Show what is served, how fresh it is, what the last night did, and what needs a look."""
+    from tasks.queries.status import status as read_status
+    from tasks.queries.status import status_rows
+
+    state = read_status(call.request().settings())
+    if call.as_json:
+        print_json(state)
+    else:
+        print_table("Status", ["", ""], status_rows(state))
+
+
+@command(app)
+def trace(
+    call: Call,
+    doc_id: Annotated[str, typer.Option("--doc-id", help="Id of the document: 32 hex digits.")],
+) -> None:
+    """Follow a served document back to run, checkpoint, training data, report and source."""
+    from tasks.queries.trace import trace as trace_document
+    from tasks.queries.trace import trace_rows
+
+    found = trace_document(call.request().settings(), doc_id)
+    if call.as_json:
+        print_json(found)
+    else:
+        print_table(f"Document {doc_id}", ["", ""], trace_rows(found))
