@@ -14,7 +14,7 @@ from data.errors import StoreError
 from data.schema import canonical_json, sha256_json
 from data.store.base import Store
 from llm2vec_core.evaluation.protocols.scoring import ScorableTask
-from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, plots, render_html, render_markdown
+from llm2vec_core.evaluation.report import Decision, EvaluationReport
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
 from llm2vec_core.training.settings import StageCurve
 from tasks.run.settings import Settings
@@ -58,16 +58,12 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
     """Keep a report and name it the latest; what it says decides its id, not when it was written."""
     name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
-        drawn = plots(report)
-        for file, content in plot_files(report, drawn).items():
+        for file, content in report.files().items():
             store.put_if_absent(f"reports/{name}/{file}", content)
-        store.put_if_absent(f"reports/{name}/report.html", render_html(report, drawn=drawn).encode())
-        store.put_if_absent(f"reports/{name}/report.md", render_markdown(report).encode())
-        store.put_if_absent(f"reports/{name}/report.json", report.model_dump_json(indent=2).encode())
-    content = canonical_json({"report": name}).encode()
+    latest = canonical_json({"report": name}).encode()
     current = store.read(_LATEST_KEY)
-    if current != content:
-        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
+    if current != latest:
+        store.compare_and_swap(_LATEST_KEY, expected=current, content=latest)
     return name
 
 

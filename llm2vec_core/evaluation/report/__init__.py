@@ -4,6 +4,7 @@ Belongs here: what a report says, in which order, and how it looks. Does not bel
 (``scoring``), averages and comparisons (``compare``), deciding what is served (``gate``), writing files.
 
 =============  =====================================================================================
+``report``     the report as an object: ``files()`` and ``save(directory)``
 ``content``    the record that a report is
 ``standings``  what is read out of it: tasks in order, averages, comparisons, ablations
 ``blocks``     what a page is made of
@@ -14,9 +15,10 @@ Belongs here: what a report says, in which order, and how it looks. Does not bel
 =============  =====================================================================================
 """
 
-from llm2vec_core.evaluation.report.content import Decision, EvaluationReport
+from llm2vec_core.evaluation.report.content import Decision
 from llm2vec_core.evaluation.report.pages import render_html, render_markdown
 from llm2vec_core.evaluation.report.plots import plot_files, plots
+from llm2vec_core.evaluation.report.report import EvaluationReport
 
 __all__ = [
     "Decision",

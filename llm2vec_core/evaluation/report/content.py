@@ -39,8 +39,8 @@ class Decision(Record):
     findings: tuple[str, ...] = ()
 
 
-class EvaluationReport(Record):
-    """Everything a report says.
+class ReportContent(Record):
+    """Everything a report says: what the pages, tables and plots are made from.
 
     Attributes:
         title: Heading of the page.

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from llm2vec_core.evaluation.published import published_scores
 from llm2vec_core.evaluation.report.blocks import Section
-from llm2vec_core.evaluation.report.content import Decision, EvaluationReport
+from llm2vec_core.evaluation.report.content import Decision, ReportContent
 from llm2vec_core.evaluation.report.plots import FILE_INK, Plot, plots
 from llm2vec_core.evaluation.report.sections import lead, sections
 from llm2vec_core.evaluation.results import PublishedScore
@@ -24,7 +24,7 @@ _PHONE_POINTS = 330.0
 """A plot of this width in points can be read on a phone."""
 
 
-def render_markdown(report: EvaluationReport, published: Sequence[PublishedScore] | None = None) -> str:
+def render_markdown(report: ReportContent, published: Sequence[PublishedScore] | None = None) -> str:
     """The report as Markdown (for the Prefect UI): the tables and words of the page, without the plots.
 
     Args:
@@ -42,7 +42,7 @@ def render_markdown(report: EvaluationReport, published: Sequence[PublishedScore
 
 
 def render_html(
-    report: EvaluationReport,
+    report: ReportContent,
     published: Sequence[PublishedScore] | None = None,
     *,
     drawn: dict[str, Plot] | None = None,
@@ -114,7 +114,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
 
 
 def _view(
-    report: EvaluationReport, published: Sequence[PublishedScore] | None, *, drawn: dict[str, Plot]
+    report: ReportContent, published: Sequence[PublishedScore] | None, *, drawn: dict[str, Plot]
 ) -> dict[str, Any]:
     """What both templates print."""
     figures = published_scores() if published is None else published

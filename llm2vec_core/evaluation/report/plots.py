@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.report.standings import (
     POOLING_NAMES,
     SHORT_NAMES,
@@ -83,7 +83,7 @@ class Plot:
         return save(self.figure, "svg")
 
 
-def plots(report: EvaluationReport) -> dict[str, Plot]:
+def plots(report: ReportContent) -> dict[str, Plot]:
     """The plots there is something to draw for, by name."""
     found = [
         *_radar(report),
@@ -96,7 +96,7 @@ def plots(report: EvaluationReport) -> dict[str, Plot]:
     return {plot.name: plot for plot in found}
 
 
-def plot_files(report: EvaluationReport, drawn: Mapping[str, Plot] | None = None) -> dict[str, bytes]:
+def plot_files(report: ReportContent, drawn: Mapping[str, Plot] | None = None) -> dict[str, bytes]:
     """Every plot as files.
 
     Args:
@@ -171,7 +171,7 @@ def _panel_plots(
     ]
 
 
-def _main_scores(report: EvaluationReport) -> list[Plot]:
+def _main_scores(report: ReportContent) -> list[Plot]:
     """Main scores with intervals."""
     tasks = [pair for found in tasks_by_category(report).values() for pair in found.items()]
     by_system = scores_by_task(report.systems)
@@ -207,7 +207,7 @@ def _draw_estimate(axes: Axes, score: TaskScore, row: int) -> None:
     axes.plot([score.main_score], [row], color=colour, marker="o", markersize=4)
 
 
-def _distributions(report: EvaluationReport) -> list[Plot]:
+def _distributions(report: ReportContent) -> list[Plot]:
     """How the scores of single queries spread."""
     systems = [
         system.name for system in report.systems if any(one.system == system.name for one in report.distributions)
@@ -249,7 +249,7 @@ def _draw_spread(axes: Axes, spread: Distribution, row: int, *, ink: str) -> Non
 # --- one picture of everything -------------------------------------------------------------------------------------
 
 
-def _heat_map(report: EvaluationReport) -> list[Plot]:
+def _heat_map(report: ReportContent) -> list[Plot]:
     """Task by system, the value in its cell."""
     tasks = [pair for found in tasks_by_category(report).values() for pair in found.items()]
     if len(tasks) < 2 or len(report.systems) < 2:
@@ -264,7 +264,7 @@ def _heat_map(report: EvaluationReport) -> list[Plot]:
     ]
 
 
-def _draw_heat_map(report: EvaluationReport, tasks: Sequence[tuple[str, TaskScore]], ink: str) -> Figure:
+def _draw_heat_map(report: ReportContent, tasks: Sequence[tuple[str, TaskScore]], ink: str) -> Figure:
     """Cells with their values; text in a cell is light on dark and dark on light."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
@@ -294,7 +294,7 @@ def _draw_heat_map(report: EvaluationReport, tasks: Sequence[tuple[str, TaskScor
     return figure
 
 
-def _radar(report: EvaluationReport) -> list[Plot]:
+def _radar(report: ReportContent) -> list[Plot]:
     """The categories as spokes."""
     scopes = category_scopes(report)
     averages = [averages_of(report, scope) for scope in scopes]
@@ -351,7 +351,7 @@ def _draw_radar(heads: Sequence[str], values: Mapping[str, Sequence[float]], rim
 # --- ablation and training -----------------------------------------------------------------------------------------
 
 
-def _ablation_plots(report: EvaluationReport) -> list[Plot]:
+def _ablation_plots(report: ReportContent) -> list[Plot]:
     """The paper's Figure 3."""
     found = ablations(report)
     if not found:
@@ -407,7 +407,7 @@ def _bar_name(training: str, system: str) -> str:
     return f"{training} ({system})" if system else training
 
 
-def _training(report: EvaluationReport) -> list[Plot]:
+def _training(report: ReportContent) -> list[Plot]:
     """Losses of the stages."""
     if not report.training:
         return []

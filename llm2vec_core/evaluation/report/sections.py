@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from llm2vec_core.evaluation.report.blocks import Block, Folded, Meanings, Paragraph, PlotPlace, Points, Section, Table
-from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.report.standings import (
     ablations,
     averages_of,
@@ -50,7 +50,7 @@ _FOLDED_ROWS = 30
 """Pairs of systems above which the table of differences is folded."""
 
 
-def lead(report: EvaluationReport) -> str:
+def lead(report: ReportContent) -> str:
     """What was compared, who is ahead and what was decided, in a few sentences."""
     sentences = [_compared(report), *_ahead(report)]
     if report.decision is None:
@@ -60,7 +60,7 @@ def lead(report: EvaluationReport) -> str:
     return " ".join(sentences)
 
 
-def _compared(report: EvaluationReport) -> str:
+def _compared(report: ReportContent) -> str:
     names = [system.name for system in report.systems]
     count = sum(len(tasks) for tasks in tasks_by_category(report).values())
     tasks = "1 task" if count == 1 else f"{count} tasks"
@@ -75,7 +75,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _ahead(report: EvaluationReport) -> list[str]:
+def _ahead(report: ReportContent) -> list[str]:
     """Who has the highest average over all tasks, and who might as well have it."""
     best = best_system(report, ALL_SCOPE)
     if best is None:
@@ -93,7 +93,7 @@ def _ahead(report: EvaluationReport) -> list[str]:
 
 
 def sections(
-    report: EvaluationReport, *, plots: Collection[str], published: Sequence[PublishedScore]
+    report: ReportContent, *, plots: Collection[str], published: Sequence[PublishedScore]
 ) -> tuple[Section, ...]:
     """The sections there is something to say in, in the order of the page.
 
@@ -131,7 +131,7 @@ def _section(title: str, blocks: Sequence[Block | Folded]) -> Section | None:
     return Section(title, tuple(blocks)) if blocks else None
 
 
-def _jobs(report: EvaluationReport) -> Section | None:
+def _jobs(report: ReportContent) -> Section | None:
     table = job_table(report)
     if table is None:
         return None
@@ -141,14 +141,14 @@ def _jobs(report: EvaluationReport) -> Section | None:
     return Section(f"{items} job descriptions", (table, scale, *reasons, *_by_query(report, JOB_TASK)))
 
 
-def _other_queries(report: EvaluationReport) -> tuple[Folded, ...]:
+def _other_queries(report: ReportContent) -> tuple[Folded, ...]:
     """Kinds of queries and worst queries of all tasks but that of the job descriptions."""
     tasks = dict.fromkeys([one.task for one in report.slices] + [one.task for one in report.worst])
     others = [task for task in tasks if task != JOB_TASK]
     return tuple(folded for task in others for folded in _by_query(report, task, title=f"{task}: "))
 
 
-def _by_query(report: EvaluationReport, task: str, *, title: str = "") -> tuple[Folded, ...]:
+def _by_query(report: ReportContent, task: str, *, title: str = "") -> tuple[Folded, ...]:
     """How kinds of queries score, and the worst queries with their texts."""
     slices = slice_tables(report, task)
     worst = [one for one in report.worst if one.task == task]
@@ -170,7 +170,7 @@ def _by_query(report: EvaluationReport, task: str, *, title: str = "") -> tuple[
 
 
 def _categories(
-    report: EvaluationReport, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
+    report: ReportContent, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
 ) -> tuple[Block | Folded, ...]:
     table = category_table(report)
     if table is None:
@@ -205,7 +205,7 @@ def _other_sources(published: Sequence[PublishedScore], tables: Sequence[Table])
 
 
 def _ablation(
-    report: EvaluationReport, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
+    report: ReportContent, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
 ) -> tuple[Block | Folded, ...]:
     table = ablation_table(report, ablations(report))
     if table is None:
@@ -220,7 +220,7 @@ def _ablation(
 
 
 def _all_tasks(
-    report: EvaluationReport, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
+    report: ReportContent, plots: Sequence[PlotPlace], published: Sequence[PublishedScore]
 ) -> tuple[Block, ...]:
     tasks = sentence_tasks(report)
     if not tasks:
@@ -234,7 +234,7 @@ def _all_tasks(
     return (*task_tables(report, tasks, scope=ALL_SCOPE, published=published), explained, *plots)
 
 
-def _words(report: EvaluationReport, published: Sequence[PublishedScore]) -> tuple[Block, ...]:
+def _words(report: ReportContent, published: Sequence[PublishedScore]) -> tuple[Block, ...]:
     tasks = {category: found for category, found in tasks_by_category(report).items() if category == WORD_TASK_TYPE}
     if not tasks:
         return ()
@@ -246,7 +246,7 @@ def _words(report: EvaluationReport, published: Sequence[PublishedScore]) -> tup
     return (*task_tables(report, tasks, scope=WORD_SCOPE, published=published), explained)
 
 
-def _differences(report: EvaluationReport) -> tuple[Block | Folded, ...]:
+def _differences(report: ReportContent) -> tuple[Block | Folded, ...]:
     by_scope = comparisons_by_scope(report)
     if not by_scope:
         return ()
@@ -284,7 +284,7 @@ def _differences(report: EvaluationReport) -> tuple[Block | Folded, ...]:
     return tuple(blocks)
 
 
-def _time(report: EvaluationReport) -> tuple[Block, ...]:
+def _time(report: ReportContent) -> tuple[Block, ...]:
     tables = time_tables(report)
     if not tables:
         return ()
@@ -297,7 +297,7 @@ def _time(report: EvaluationReport) -> tuple[Block, ...]:
     return (*tables, explained)
 
 
-def _provenance(report: EvaluationReport) -> tuple[Block, ...]:
+def _provenance(report: ReportContent) -> tuple[Block, ...]:
     contents = content_table(report)
     origin = Paragraph(
         "Scores of the seven categories by mteb, with its own protocol for each. Equal fingerprints give equal "
@@ -344,7 +344,7 @@ _WORD_METRIC_MEANINGS = {
 }
 
 
-def _how_to_read(report: EvaluationReport) -> tuple[Block, ...]:
+def _how_to_read(report: ReportContent) -> tuple[Block, ...]:
     by_category = tasks_by_category(report)
     used = [task.main_score_name for tasks in sentence_tasks(report).values() for task in tasks.values()]
     if any(task.task == JOB_TASK for tasks in by_category.values() for task in tasks.values()):

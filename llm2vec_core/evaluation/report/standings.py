@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llm2vec_core.evaluation.published import canonical_model
-from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Average, Comparison, SystemReport, TaskScore
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
@@ -44,7 +44,7 @@ def task_key(score: TaskScore) -> str:
     return f"{score.task} {score.content_sha256}"
 
 
-def tasks_by_category(report: EvaluationReport) -> dict[EvalTaskType, dict[str, TaskScore]]:
+def tasks_by_category(report: ReportContent) -> dict[EvalTaskType, dict[str, TaskScore]]:
     """One score of each task, by category in the order of the paper's Table 1; word-level tasks come last.
 
     Returns:
@@ -61,7 +61,7 @@ def tasks_by_category(report: EvaluationReport) -> dict[EvalTaskType, dict[str, 
     return {category: tasks for category, tasks in by_category.items() if tasks}
 
 
-def sentence_tasks(report: EvaluationReport) -> dict[EvalTaskType, dict[str, TaskScore]]:
+def sentence_tasks(report: ReportContent) -> dict[EvalTaskType, dict[str, TaskScore]]:
     """The tasks of the seven categories."""
     return {category: tasks for category, tasks in tasks_by_category(report).items() if category != WORD_TASK_TYPE}
 
@@ -74,24 +74,24 @@ def scores_by_task(systems: Sequence[SystemReport]) -> list[dict[str, TaskScore]
 # --- averages and comparisons --------------------------------------------------------------------------------------
 
 
-def averages_of(report: EvaluationReport, scope: str) -> dict[str, Average]:
+def averages_of(report: ReportContent, scope: str) -> dict[str, Average]:
     """Name of the system to its average of a scope, in the order of the systems."""
     found = {average.system: average for average in report.averages if average.scope == scope}
     return {system.name: found[system.name] for system in report.systems if system.name in found}
 
 
-def num_tasks(report: EvaluationReport, scope: str) -> int:
+def num_tasks(report: ReportContent, scope: str) -> int:
     """Tasks behind the averages of a scope; zero where there are none."""
     return max((average.num_tasks for average in report.averages if average.scope == scope), default=0)
 
 
-def category_scopes(report: EvaluationReport) -> tuple[str, ...]:
+def category_scopes(report: ReportContent) -> tuple[str, ...]:
     """The categories that have averages, in the order of Table 1."""
     scopes = {average.scope for average in report.averages}
     return tuple(category for category in EVAL_TASK_TYPES if category in scopes)
 
 
-def comparisons_by_scope(report: EvaluationReport) -> dict[str, list[Comparison]]:
+def comparisons_by_scope(report: ReportContent) -> dict[str, list[Comparison]]:
     """The comparisons of each scope: over all, the categories, the words, then task by task."""
     order = (ALL_SCOPE, *EVAL_TASK_TYPES, WORD_SCOPE)
     order += tuple(task.task for tasks in tasks_by_category(report).values() for task in tasks.values())
@@ -100,7 +100,7 @@ def comparisons_by_scope(report: EvaluationReport) -> dict[str, list[Comparison]
     return {scope: [one for one in report.comparisons if one.scope == scope] for scope in ranked}
 
 
-def ties(report: EvaluationReport) -> frozenset[tuple[str, str, str]]:
+def ties(report: ReportContent) -> frozenset[tuple[str, str, str]]:
     """Scope and two systems, either way round, that were tested and could not be told apart."""
     undecided = [comparison for comparison in report.comparisons if not comparison.is_significant]
     return frozenset(
@@ -108,7 +108,7 @@ def ties(report: EvaluationReport) -> frozenset[tuple[str, str, str]]:
     )
 
 
-def best_system(report: EvaluationReport, scope: str) -> str | None:
+def best_system(report: ReportContent, scope: str) -> str | None:
     """Who has the highest average of a scope; None where fewer than two systems have one."""
     averages = averages_of(report, scope)
     return max(averages, key=lambda name: averages[name].score) if len(averages) > 1 else None
@@ -117,7 +117,7 @@ def best_system(report: EvaluationReport, scope: str) -> str | None:
 # --- groups of systems ---------------------------------------------------------------------------------------------
 
 
-def system_groups(report: EvaluationReport) -> list[tuple[str, list[SystemReport]]]:
+def system_groups(report: ReportContent) -> list[tuple[str, list[SystemReport]]]:
     """Systems as the paper's Table 1 groups them.
 
     Returns:
@@ -167,7 +167,7 @@ _TRAINING_ORDER = ("Uni", "Bi", "Bi + MNTP", "Uni + SimCSE", "Bi + SimCSE", "Bi 
 _STAGE_NAMES = {"mntp": "MNTP", "simcse": "SimCSE"}
 
 
-def ablations(report: EvaluationReport) -> tuple[Ablation, ...]:
+def ablations(report: ReportContent) -> tuple[Ablation, ...]:
     """Table 5 and Figure 3 of the paper: one for each base model of which at least two variants were averaged."""
     averages = averages_of(report, ALL_SCOPE)
     by_base: dict[str, list[tuple[SystemTraits, Average]]] = {}

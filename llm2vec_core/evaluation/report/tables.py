@@ -14,7 +14,7 @@ from typing import Protocol
 
 from llm2vec_core.evaluation.published import canonical_model, row_of
 from llm2vec_core.evaluation.report.blocks import NOTHING, Cell, Column, Group, Kind, Mark, Row, Table
-from llm2vec_core.evaluation.report.content import EvaluationReport
+from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.report.standings import (
     POOLING_NAMES,
     SHORT_NAMES,
@@ -123,7 +123,7 @@ def _marked(
 # --- one row a system ----------------------------------------------------------------------------------------------
 
 
-def job_table(report: EvaluationReport) -> Table | None:
+def job_table(report: ReportContent) -> Table | None:
     """The poster's Table 1: one row a system, one column a metric; None if the task was not run."""
     scored = [(system.name, score) for system in report.systems for score in system.scores if score.task == JOB_TASK]
     if not scored:
@@ -152,7 +152,7 @@ def job_table(report: EvaluationReport) -> Table | None:
     )
 
 
-def slice_tables(report: EvaluationReport, task: str) -> tuple[Table, ...]:
+def slice_tables(report: ReportContent, task: str) -> tuple[Table, ...]:
     """Main score of each system on each kind of queries of a retrieval task; none where nothing is known of them."""
     found = {(one.name, one.value, one.system): one for one in report.slices if one.task == task}
     groups: dict[str, list[_Line]] = {}
@@ -198,7 +198,7 @@ def worst_table(found: Sequence[WorstQuery]) -> Table:
     )
 
 
-def category_table(report: EvaluationReport) -> Table | None:
+def category_table(report: ReportContent) -> Table | None:
     """The paper's Table 1: one row a system, one column a category; None without averages of a category."""
     scopes = category_scopes(report)
     if not scopes:
@@ -225,7 +225,7 @@ def category_table(report: EvaluationReport) -> Table | None:
     )
 
 
-def _average_cells(report: EvaluationReport, scope: str) -> tuple[Cell, ...]:
+def _average_cells(report: ReportContent, scope: str) -> tuple[Cell, ...]:
     """One cell a system."""
     averages = averages_of(report, scope)
     found = [averages.get(system.name) for system in report.systems]
@@ -298,7 +298,7 @@ def _published_rows(systems: Mapping[str, Mapping[str, PublishedScore]], keys: S
     return tuple(Row(name, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True))
 
 
-def ablation_table(report: EvaluationReport, found: Sequence[Ablation]) -> Table | None:
+def ablation_table(report: ReportContent, found: Sequence[Ablation]) -> Table | None:
     """The paper's Table 5: training by pooling, for each base model; None where no base model has variants."""
     if not found:
         return None
@@ -345,7 +345,7 @@ class _Line:
 
 
 def task_tables(
-    report: EvaluationReport,
+    report: ReportContent,
     tasks: Mapping[EvalTaskType, Mapping[str, TaskScore]],
     *,
     scope: str,
@@ -374,7 +374,7 @@ def task_tables(
 
 
 def _score_lines(
-    report: EvaluationReport, tasks: Mapping[str, TaskScore], published: Sequence[PublishedScore]
+    report: ReportContent, tasks: Mapping[str, TaskScore], published: Sequence[PublishedScore]
 ) -> list[_Line]:
     names = [system.name for system in report.systems]
     by_system = scores_by_task(report.systems)
@@ -452,7 +452,7 @@ def _sheets(groups: Sequence[tuple[str, Sequence[_Line]]]) -> list[list[tuple[st
 # --- differences ---------------------------------------------------------------------------------------------------
 
 
-def difference_table(report: EvaluationReport) -> Table | None:
+def difference_table(report: ReportContent) -> Table | None:
     """Points between each pair of systems, by category; None where nothing was tested.
 
     A pair is named so that its difference over all tasks (or in its first category) is not negative.
@@ -498,7 +498,7 @@ def _signed(value: float) -> str:
     return "0.0" if printed in ("+0.0", "-0.0") else printed.replace("-", "−")
 
 
-def comparison_table(report: EvaluationReport) -> Table | None:
+def comparison_table(report: ReportContent) -> Table | None:
     """Every comparison but those over all tasks, scope by scope; with very many pairs those with the best system.
 
     Returns:
@@ -535,7 +535,7 @@ def _comparison_row(one: Comparison) -> Row:
 # --- cost and provenance -------------------------------------------------------------------------------------------
 
 
-def time_tables(report: EvaluationReport) -> tuple[Table, ...]:
+def time_tables(report: ReportContent) -> tuple[Table, ...]:
     """Seconds, tokens and tokens per second of each task and system."""
     by_system = scores_by_task(report.systems)
     groups = []
@@ -568,7 +568,7 @@ def _time_cell(scores: Sequence[TaskScore]) -> Cell:
     return Cell(f"{sum(score.seconds for score in scores):,.1f}", notes=tuple(notes))
 
 
-def training_table(report: EvaluationReport) -> Table:
+def training_table(report: ReportContent) -> Table:
     """Each stage of the training, from its first to its last loss."""
     heads = ("Steps", "First loss", "Last loss", "Tokens", "Tokens/s")
     rows = tuple(
@@ -587,7 +587,7 @@ def training_table(report: EvaluationReport) -> Table:
     return Table("Training, stage by stage", "Stage", tuple(Column(head) for head in heads), (Group("", rows),))
 
 
-def system_table(report: EvaluationReport) -> Table:
+def system_table(report: ReportContent) -> Table:
     """What each system is."""
     rows = tuple(
         Row(system.name, (Cell(system.mode), Cell(system.description), Cell(system.fingerprint)))
@@ -597,7 +597,7 @@ def system_table(report: EvaluationReport) -> Table:
     return Table("What was compared", "System", columns, (Group("", rows),))
 
 
-def content_table(report: EvaluationReport) -> Table | None:
+def content_table(report: ReportContent) -> Table | None:
     """What each task holds; None without tasks."""
     rows = tuple(
         Row(task.task, (Cell(category), Cell(f"{task.num_items:,}"), Cell(task.content_sha256)))

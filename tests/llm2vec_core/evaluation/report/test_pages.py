@@ -2,6 +2,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +229,13 @@ def test_the_page_of_many_systems_and_tasks_is_complete(
             assert f"{score.main_score:.2f}" in text
     widest = max(len(row) for row in page.rows)
     assert widest <= 17
+
+
+def test_a_report_saves_its_pages_its_record_and_its_plots(report: EvaluationReport, tmp_path: Path) -> None:
+    page = report.save(tmp_path / "new" / "report")
+    assert page.name == "report.html"
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == report.files()
+    assert set(report.files()) == {"report.html", "report.md", "report.json", *plot_files(report)}
+    assert "100 job descriptions" in page.read_text(encoding="utf-8")
+    assert page.with_suffix(".md").read_text(encoding="utf-8") == render_markdown(report)
+    assert EvaluationReport.model_validate_json(page.with_suffix(".json").read_bytes()) == report
