@@ -1,4 +1,4 @@
-"""The repository's own lists of personal names and swaps, as ``sample/files/names.toml`` has them.
+"""The repository's own lists of personal names and swaps, as ``names.toml`` has them.
 
 Does not belong here: how a name is recognised (``redact``), what a swap does to a ranking
 (``llm2vec_core.evaluation.fairness``).
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAMES_FILE = Path(__file__).parents[1] / "sample" / "files" / "names.toml"
+NAMES_FILE = Path(__file__).parent / "names.toml"
 
 
 @dataclass(frozen=True)

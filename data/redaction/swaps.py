@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.redaction.names import name_groups
 
-_SWAPS_FILE = Path(__file__).parents[1] / "sample" / "files" / "swaps.toml"
+_SWAPS_FILE = Path(__file__).parent / "swaps.toml"
 
 
 @functools.cache

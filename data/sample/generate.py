@@ -2,7 +2,7 @@
 
 Belongs here: the seeded generator that turns ESCO facts into resumes and triples, and the rule that grades a resume
 against an occupation. Does not belong here: reading the finished files (``sample.py``), the facts (``sample_esco.py``),
-or any wording: sentence patterns and families of occupations are in ``sample/files/resume_phrases.toml``.
+or any wording: sentence patterns and families of occupations are in ``files/resume_phrases.toml``.
 
 Every sentence is used once in all files together (except in the postings of ``sample.py``, which are ESCO's own words),
 so that no retriever can score by recognising a pattern. ``write_samples`` remakes everything that is committed.
@@ -74,7 +74,7 @@ def read_phrases() -> dict[str, Any]:
     """Read the wording tables.
 
     Returns:
-        The content of ``sample/files/resume_phrases.toml``.
+        The content of ``files/resume_phrases.toml``.
     """
     with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
         return tomllib.load(stream)
