@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from data.config import VectorIndexConfig
 from data.store.base import LocalStore
 from data.vectors.lance import LanceTable, create_table, open_table, table_schema
-from data.vectors.vector_index import VectorIndexConfig, settle_table
+from data.vectors.vector_index import settle_table
 
 _DIM = 384
 _NUM_CLUSTERS = 500

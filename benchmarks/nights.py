@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.schema import KINDS, DocumentKind, encoded_text
 from data.snapshots.build import build_snapshot, contents_of
 from data.store.base import LocalStore

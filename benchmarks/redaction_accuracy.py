@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from data.config import PII_TYPES, PiiType, RedactConfig
 from data.redaction.names import name_groups
-from data.redaction.pii import PiiType
-from data.redaction.redact import PII_TYPES, RedactConfig, Redactor
+from data.redaction.redact import Redactor
 
 FORMATS = ("header", "prose", "table", "json", "ocr", "international", "signature", "key_value")
 DECOYS = (

@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.bulk_match import build_table, unit_vectors
 from benchmarks.lexical_throughput import zipf_texts
+from data.config import VectorIndexConfig
 from data.store.base import LocalStore
-from data.vectors.vector_index import VectorIndexConfig, index_vectors
+from data.vectors.vector_index import index_vectors
 from llm2vec_core.ranking.fusion import top_k
 from llm2vec_core.ranking.hybrid import fuse_legs
 

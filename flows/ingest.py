@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from data.documents.sources import SourceConfig
+from data.config import SourceConfig
 from data.schema import KINDS, DocumentKind
 from flows.names import run_name
 from flows.request import RunRequest

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import ftfy
-from pydantic import BaseModel, ConfigDict, Field
 
-from data.documents.sources import RawRow, RejectedRow, RejectReason, SourceConfig, has_surrogates, make_excerpt
+from data.config import CleanConfig, SourceConfig
+from data.documents.sources import RawRow, RejectedRow, RejectReason, has_surrogates, make_excerpt
 from data.redaction.redact import Redactor
 from data.schema import DocumentKind, document_id, encoded_text, metadata_json, sha256_text
 
@@ -35,26 +35,6 @@ _LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
 _MANY_BREAKS = re.compile("\n{3,}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-
-
-class CleanConfig(BaseModel):
-    """Limits of a document, and how duplicates are looked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_chars: int = Field(
-        default=200_000,
-        gt=0,
-        description="Longest title and text together, in characters, before cleaning; also the longest metadata. "
-        "Beyond it a document is quarantined: 200,000 characters are some eighty pages.",
-    )
-    near_duplicates: bool = Field(default=True, description="Whether near duplicates are looked for and marked.")
-    near_duplicate_threshold: float = Field(
-        default=0.9,
-        ge=0.5,
-        le=1.0,
-        description="Jaccard similarity of the word triples from which texts are near duplicates.",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
 from data.errors import InputError
-from data.schema import DocumentKind
-from data.store.credentials import mask_credentials
 
 BUNDLED_SAMPLE = "bundled:sample"
-DEFAULT_TEXT_FIELDS = ("text", "description")
 MAX_ROW_BYTES = 64 * 2**20
 """Longest line or cell that is read, in bytes: a file without line breaks must not fill the memory."""
 MAX_UNPACKED_BYTES = 256 * 2**20
@@ -79,41 +76,6 @@ class RejectReason(StrEnum):
     DUPLICATE_ID = "duplicate_id"
     REPEATED_ROW = "repeated_row"
     ERASED = "erased"
-
-
-class SourceConfig(BaseModel):
-    """Where the documents of one source are, and which fields hold what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    kind: DocumentKind = Field(description="Kind of the documents: job or resume.")
-    path: str = Field(
-        min_length=1,
-        description="File, folder or glob of .jsonl, .csv, .parquet, .pdf and .docx files, or 'bundled:sample'. "
-        "A relative path starts at the working directory.",
-    )
-    id_field: str = Field(default="id", min_length=1, description="Field that holds the document's id.")
-    title_field: str = Field(default="title", min_length=1, description="Field that holds the title; may be absent.")
-    text_field: str | None = Field(
-        default=None, min_length=1, description="Field that holds the text. None: 'text', else 'description'."
-    )
-
-    @field_validator("path")
-    @classmethod
-    def _is_local(cls, path: str) -> str:
-        """Refuse a URI before anything runs: it may hold credentials, and runs keep what they were asked with."""
-        if "://" in path:
-            raise ValueError(
-                f"'{mask_credentials(path)}' is a URI; expected a local file, folder or glob "
-                "(fetch the files first, or mount the share)"
-            )
-        return path
-
-    def text_name(self, columns: Iterable[str]) -> str | None:
-        """Which of ``columns`` holds the text; None when none of them does."""
-        wanted = (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
-        present = set(columns)
-        return next((name for name in wanted if name in present), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from data.outputs.retention import RetentionConfig
+from data.config import RetentionConfig, VectorIndexConfig
 from data.schema import KINDS, DocumentKind
 from data.snapshots.build import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
@@ -26,7 +26,7 @@ from data.store.lease import Lease
 from data.vectors.generations import Pointer, list_generations, pointer_history, pointer_key, read_pointer, repin
 from data.vectors.lance import LanceTable, generation_key, open_table
 from data.vectors.shards import list_shards
-from data.vectors.vector_index import VectorIndexConfig, reindex
+from data.vectors.vector_index import reindex
 
 _AGE_MARGIN = timedelta(minutes=10)
 """Added to the age of versions that are removed, which Lance holds against a clock that it reads later."""

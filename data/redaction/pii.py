@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import phonenumbers
 
+from data.config import PiiType
 from data.redaction.names import name_lists
-
-PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
 
 
 class Span(NamedTuple):

@@ -11,7 +11,6 @@ Does not belong here: how personal data is recognised (``pii``), other cleaning 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -19,15 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from data.config import PII_TYPES, PiiType, RedactConfig
 from data.errors import InputError
-from data.redaction.names import NAMES_FILE
 from data.redaction.pii import (
     NameModel,
-    PiiType,
     Span,
     find_addresses,
     find_birth_dates,
@@ -40,78 +35,12 @@ from data.redaction.pii import (
     load_name_model,
     merge_spans,
 )
-from data.schema import DocumentKind, sha256_json
+from data.schema import DocumentKind
 from data.store.base import storage_errors
-
-PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
-_VERSION = 2
-"""Of the recognisers; raised with every change of what they find, so that all documents are cleaned again."""
 
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
 _MAX_FIELD_CHARS = 200
 """Longest value of a metadata field that is taken for a name as a whole."""
-
-
-class RedactConfig(BaseModel):
-    """What is replaced by placeholders before a document is stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    resume: tuple[PiiType, ...] = Field(default=PII_TYPES, description="What resumes lose; empty: nothing.")
-    job: tuple[PiiType, ...] = Field(default=("email", "phone"), description="What jobs lose: contacts.")
-    name_fields: tuple[str, ...] = Field(
-        default=(
-            "name", "full_name", "fullname", "first_name", "last_name", "firstname", "lastname", "given_name",
-            "family_name", "middle_name", "maiden_name", "surname", "forename", "candidate_name", "applicant_name",
-        ),
-        description="Further columns whose whole value is a name; it is replaced in title and text, too.",
-    )  # fmt: skip
-    birth_date_fields: tuple[str, ...] = Field(
-        default=("date_of_birth", "birth_date", "birthdate", "birthday", "dob"),
-        description="Further columns whose whole value is a date of birth.",
-    )
-    address_fields: tuple[str, ...] = Field(
-        default=(
-            "address",
-            "street",
-            "street_address",
-            "home_address",
-            "postal_address",
-            "postcode",
-            "postal_code",
-            "zip",
-            "zip_code",
-        ),
-        description="Further columns whose whole value is a part of an address.",
-    )
-    contact_fields: tuple[str, ...] = Field(
-        default=("phone", "phone_number", "telephone", "mobile", "mobile_number", "cell", "fax"),
-        description="Further columns whose whole value is a telephone number.",
-    )
-    phone_regions: tuple[str, ...] = Field(
-        default=("GB", "US", "IE", "DE", "FR", "IN", "AU", "ES", "IT", "NL"),
-        description="Regions (two letters) whose national telephone numbers are known; those with + always are.",
-    )
-    kept_hosts: tuple[str, ...] = Field(
-        default=("data.europa.eu", "schema.org", "purl.org", "www.w3.org"),
-        description="Hosts whose URLs stay: they name an occupation or a skill, and no person.",
-    )
-    name_model: str | None = Field(
-        default=None, description="spaCy pipeline that finds names beyond the lists, such as en_core_web_sm."
-    )
-    key_file: str | None = Field(
-        default=None, description="File outside the store that keeps what was replaced, readable by its owner only."
-    )
-
-    def types(self, kind: DocumentKind) -> tuple[PiiType, ...]:
-        """What documents of a kind lose."""
-        return self.resume if kind == "resume" else self.job
-
-    def identity(self, kind: DocumentKind) -> str:
-        """Hash of all that decides what is replaced in documents of a kind."""
-        decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
-        names = hashlib.sha256(NAMES_FILE.read_bytes()).hexdigest()
-        return sha256_json([_VERSION, sorted(self.types(kind)), decisive, names])
 
 
 @dataclass

@@ -34,10 +34,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.documents.clean import CleanConfig, Document, clean_row, redact_document
-from data.documents.sources import RawRow, RejectedRow, RejectReason, SourceConfig, read_rows, source_sha256
+from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
+from data.documents.clean import Document, clean_row, redact_document
+from data.documents.sources import RawRow, RejectedRow, RejectReason, read_rows, source_sha256
 from data.errors import InputError, SourceShrankError, StoreError
-from data.redaction.redact import RedactConfig, Redactor, open_key_file
+from data.redaction.redact import Redactor, open_key_file
 from data.schema import (
     DOCUMENT_SCHEMA,
     KINDS,
@@ -76,18 +77,6 @@ _MIN_SHARE = 0.05
 
 _ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
-
-
-class ShrinkConfig(BaseModel):
-    """Which losses of a source are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_shrink: float = Field(
-        default=0.3, ge=0, le=1, description="share of its documents that a source may lose before it is refused"
-    )
-    shrink_from: int = Field(default=50, ge=1, description="documents from which on a source's losses are judged")
-    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are confirmed, for this run")
 
 
 class PartInfo(BaseModel):

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from data.config import GateConfig
 from data.errors import RefusedError
 from data.store.digests import DIGEST_BYTES, Digests, first_of_each, no_digests, pack_digests
 from data.vectors.shards import LENGTH_TOLERANCE
@@ -36,28 +37,6 @@ _RANGES = (
 )  # fmt: skip
 _SCRIPTS = tuple(dict.fromkeys(name for _, name in _RANGES if name is not None))
 _NUM_LETTERS = 26 + len(_SCRIPTS)
-
-
-class GateConfig(BaseModel):
-    """Limits of the generation gate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_duplicate_share: float = Field(
-        default=0.01, ge=0, le=1, description="share of contents whose vector equals that of another content"
-    )
-    max_length_shift: float = Field(
-        default=0.25, ge=0, description="population stability index of text lengths against what is served"
-    )
-    max_letter_shift: float = Field(
-        default=0.1, ge=0, description="population stability index of letters and scripts, which tells languages apart"
-    )
-    max_centroid_shift: float = Field(
-        default=0.2, ge=0, le=2, description="distance of the mean vector from that of what is served"
-    )
-    min_documents: int = Field(
-        default=200, ge=1, description="with fewer documents, shares and shifts say nothing: they are not judged"
-    )
 
 
 class Check(BaseModel):

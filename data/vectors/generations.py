@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data.config import GateConfig
 from data.documents.facets import FACET_SCHEMA, facet_columns, standard_json
 from data.errors import FencedError, InputError, StoreError
 from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind, encoded_text, sha256_json
@@ -26,15 +27,7 @@ from data.snapshots.build import Snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
 from data.store.lease import Lease
-from data.vectors.gate import (
-    PROFILE_COLUMNS,
-    Check,
-    GateConfig,
-    GenerationRefusedError,
-    TableProfile,
-    judge_table,
-    profile_table,
-)
+from data.vectors.gate import PROFILE_COLUMNS, Check, GenerationRefusedError, TableProfile, judge_table, profile_table
 from data.vectors.lance import TABLE_LAYOUT, LanceTable, create_table, generation_key, open_table
 from data.vectors.shards import ShardVectors
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from data.config import VectorIndexConfig
 from data.errors import StoreError
 from data.schema import DocumentKind
 from data.store.base import Store
@@ -25,20 +26,6 @@ logger = logging.getLogger(__name__)
 
 _TOP_K = 10
 _TIMED_QUERIES = 15
-
-
-class VectorIndexConfig(BaseModel):
-    """When vectors get an approximate index, and how good it must be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_exact_ms: float = Field(
-        default=100.0, ge=0, description="median time of an exact search up to which there is no approximate index"
-    )
-    min_recall: float = Field(
-        default=0.99, gt=0, le=1, description="share of the exact ten nearest that the index must find"
-    )
-    sample: int = Field(default=200, ge=10, description="documents whose neighbours the index is tuned on")
 
 
 class Probe(BaseModel):

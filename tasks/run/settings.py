@@ -13,17 +13,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
-from data.outputs.retention import RetentionConfig
-from data.redaction.redact import RedactConfig
+from data.config import (
+    CleanConfig,
+    GateConfig,
+    RedactConfig,
+    RetentionConfig,
+    ShrinkConfig,
+    SourceConfig,
+    VectorIndexConfig,
+)
 from data.sample.eval_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
-from data.snapshots.build import ShrinkConfig
 from data.store.base import Store, open_store
 from data.store.credentials import has_credentials, mask_credentials
-from data.vectors.gate import GateConfig
-from data.vectors.vector_index import VectorIndexConfig
 from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
 from llm2vec_core.training.settings import Recipe
 

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from data.config import RedactConfig
 from data.outputs.export import ExportTable, publish_export, redact_rows
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.matches import MATCH_SCHEMA, latest_match_files
-from data.redaction.redact import RedactConfig, Redactor
+from data.redaction.redact import Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
 from data.snapshots.build import Snapshot, open_snapshot
 from data.store.base import Store

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data.documents.sources import SourceConfig
+from data.config import SourceConfig
 from data.errors import InputError
 from data.schema import DocumentKind
 from data.snapshots.build import Snapshot, build_snapshot

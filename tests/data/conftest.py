@@ -11,8 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.snapshots.build import build_snapshot
 from data.store.base import LocalStore
 from data.store.digests import unpack_digests

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, ShrinkConfig, SourceConfig
 from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.schema import KINDS, TABLE_OF_KIND
-from data.snapshots.build import ShrinkConfig, build_snapshot, contents_of
+from data.snapshots.build import build_snapshot, contents_of
 from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each, pack_digests
 from data.store.lease import hold_lease

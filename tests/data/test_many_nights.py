@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from data.config import RetentionConfig, VectorIndexConfig
 from data.errors import DataError
 from data.outputs.maintenance import (
     compact_served,
@@ -21,11 +22,9 @@ from data.outputs.maintenance import (
     remove_snapshots,
     what_to_keep,
 )
-from data.outputs.retention import RetentionConfig
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
 from data.vectors.generations import read_pointer, rollback
-from data.vectors.vector_index import VectorIndexConfig
 
 FIRST, SECOND = "1" * 64, "2" * 64
 POLICY = RetentionConfig(keep_served=3, keep_results=2, keep_runs=5, grace_hours=0, compact_from=6)

@@ -7,10 +7,11 @@ from datasketch import MinHash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.documents.clean import CleanConfig, Document, clean_row, clean_text
+from data.config import CleanConfig, RedactConfig, SourceConfig
+from data.documents.clean import Document, clean_row, clean_text
 from data.documents.near_duplicates import NearDuplicateIndex, minhash, sketch
-from data.documents.sources import RawRow, RejectedRow, SourceConfig
-from data.redaction.redact import RedactConfig, Redactor
+from data.documents.sources import RawRow, RejectedRow
+from data.redaction.redact import Redactor
 from data.schema import DOCUMENT_SCHEMA, document_id, sha256_text
 
 CONFIG = SourceConfig(kind="job", path="a.jsonl")

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 from pypdf import PdfWriter
 
+from data.config import SourceConfig
 from data.documents import sources
-from data.documents.sources import RawRow, RejectedRow, SourceConfig, make_excerpt, read_rows
+from data.documents.sources import RawRow, RejectedRow, make_excerpt, read_rows
 from data.errors import InputError
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.erasure.erase import erase_documents
 from data.erasure.scan import Needles, scan_store, scan_tree
 from data.errors import InputError, StoreError

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.redaction_accuracy import DECOYS, make_cases, measure
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.errors import InputError
 from data.outputs.export import redact_rows
 from data.redaction import pii
-from data.redaction.redact import RedactConfig, Redactor, forget_keys, read_key_file
+from data.redaction.redact import Redactor, forget_keys, read_key_file
 from data.sample.read import read_sample_jobs, read_sample_resumes
 from data.snapshots.build import build_snapshot
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from data.config import RedactConfig
 from data.redaction.names import name_groups, name_lists
-from data.redaction.redact import RedactConfig, Redactor
+from data.redaction.redact import Redactor
 from data.redaction.swaps import swap_lists
 
 RESUME = "I ran the cloud platform of a bank for six years.\nSkills: C#, Kubernetes, T-SQL"

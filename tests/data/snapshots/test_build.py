@@ -12,13 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.errors import ConflictError, FencedError, InputError, SourceShrankError, StoreError
-from data.redaction.redact import RedactConfig
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from data.snapshots import build as module
-from data.snapshots.build import ShrinkConfig, build_snapshot, latest_snapshot, open_snapshot
+from data.snapshots.build import build_snapshot, latest_snapshot, open_snapshot
 from data.store.base import LocalStore
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)

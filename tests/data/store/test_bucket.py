@@ -5,9 +5,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from data.config import RetentionConfig
 from data.errors import ConflictError, FencedError, InputError, LeaseHeldError, StoreError
 from data.outputs.maintenance import remove_leftovers, remove_snapshots, what_to_keep
-from data.outputs.retention import RetentionConfig
 from data.store import bucket as object_store
 from data.store.base import LocalStore, open_store
 from data.store.lease import LEASE_KEY, hold_lease

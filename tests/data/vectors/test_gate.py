@@ -2,15 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data.config import GateConfig
 from data.schema import sha256_text
-from data.vectors.gate import (
-    GateConfig,
-    GenerationRefusedError,
-    TableProfile,
-    judge_table,
-    profile_table,
-    stability_index,
-)
+from data.vectors.gate import GenerationRefusedError, TableProfile, judge_table, profile_table, stability_index
 
 DIM = 16
 DEFAULTS = GateConfig()

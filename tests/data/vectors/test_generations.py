@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lancedb.merge import LanceMergeInsertBuilder
 
+from data.config import GateConfig
 from data.errors import ConflictError, FencedError, InputError, RefusedError, StoreError
 from data.snapshots.build import contents_of, latest_snapshot
 from data.store.base import LocalStore
 from data.store.digests import unpack_digests
 from data.store.lease import hold_lease
 from data.vectors import generations as module
-from data.vectors.gate import GateConfig, GenerationRefusedError
+from data.vectors.gate import GenerationRefusedError
 from data.vectors.generations import (
     POINTER_KEY,
     create_generation,

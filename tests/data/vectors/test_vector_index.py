@@ -2,9 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data.config import VectorIndexConfig
 from data.errors import StoreError
 from data.vectors.lance import LanceTable, create_table, open_table, table_schema
-from data.vectors.vector_index import VectorIndexConfig, settle_table
+from data.vectors.vector_index import settle_table
 
 DIM, ROWS = 16, 3000
 ALWAYS = VectorIndexConfig(max_exact_ms=0, sample=40)

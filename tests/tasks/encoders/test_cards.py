@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.snapshots.build import build_snapshot
 from data.store.base import LocalStore
 from llm2vec_core.errors import CheckpointError

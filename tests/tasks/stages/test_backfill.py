@@ -3,8 +3,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.errors import InputError
 from data.snapshots.build import build_snapshot
 from data.store.base import LocalStore

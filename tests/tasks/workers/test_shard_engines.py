@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.documents.clean import CleanConfig
-from data.documents.sources import SourceConfig
+from data.config import CleanConfig, SourceConfig
 from data.errors import InputError
 from data.schema import KINDS
 from data.snapshots.build import build_snapshot, open_snapshot
