@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from data.errors import InputError
 from flows.names import run_name
 from flows.request import RunRequest
+from flows.workers import POLL_SECONDS
 from tasks.run.settings import Settings
 from tasks.run.writing import lease_of
 from tasks.stages.embed import encode_shards
@@ -58,7 +59,7 @@ def encode_together(request: RunRequest, fingerprint: str, plans: Sequence[Shard
     _take_and_encode(settings, fingerprint, run_id)
     # Every plan is taken now: a helper that has not begun yet will find none.
     while len(kept_reports(store, run_id)) < len(plans) and any(map(_is_working, helpers)):
-        time.sleep(settings.deployments.poll_seconds)
+        time.sleep(POLL_SECONDS)
     done = kept_reports(store, run_id)
     for number, plan in enumerate(plans):
         if number not in done:

@@ -15,6 +15,9 @@ from llm2vec_core.errors import CoreError
 from tasks.ledger.runs import read_stage
 from tasks.run.reports import StageReport
 
+POLL_SECONDS = 5.0
+"""Seconds between two looks at a stage that runs elsewhere."""
+
 _Report = TypeVar("_Report", bound=StageReport)
 
 
@@ -47,7 +50,7 @@ def run_stage(flow: Flow[..., _Report], kept_as: type[_Report], request: RunRequ
     # Called from synchronous code, so this is the run and no coroutine.
     stage = cast(
         FlowRun,
-        run_deployment(name, parameters=values, timeout=None, poll_interval=settings.deployments.poll_seconds),
+        run_deployment(name, parameters=values, timeout=None, poll_interval=POLL_SECONDS),
     )
     kept = read_stage(settings.store(), str(request.parent_run), flow.name)
     if stage.state is None or not stage.state.is_completed() or kept is None:

@@ -90,7 +90,7 @@ def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None 
 
 
 def _legs(settings: Settings) -> Legs:
-    return Legs(candidates=settings.match.candidates, rrf_k=settings.match.rrf_k)
+    return Legs(candidates=settings.match.candidates)
 
 
 def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:

@@ -44,6 +44,8 @@ _PRODUCER = "urn:llm2vec-pipelines"
 _SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
 _FACETS = "https://openlineage.io/spec/facets"
 _PARENT_JOB = "nightly"
+TIMEOUT_S = 2.0
+"""Seconds that one event may take."""
 
 Dataset = tuple[str, str]
 """Name that stays the same from run to run, and the version that a run read or wrote."""
@@ -199,7 +201,7 @@ def _post(lineage: LineageSettings, event: dict[str, Any]) -> None:
         headers["Authorization"] = f"Bearer {key}"
     try:
         request = urllib.request.Request(str(lineage.endpoint), json.dumps(event).encode(), headers)
-        with urllib.request.urlopen(request, timeout=lineage.timeout_s):
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
             pass
     except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no time, no URL, 400 and above
         # The kind of error only: its words may repeat the endpoint, which may hold a token.

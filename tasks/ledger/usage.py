@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _ANY_GPU = "A100-80GB"  # a plan asks for one; FLOPs per token do not depend on it
 
+CURRENCY = "$"
+"""Sign of the prices' currency."""
+
 
 class Cost(BaseModel):
     """Estimate for the time of a run, by the configured prices; None where there is no price."""
@@ -47,7 +50,7 @@ def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
     hours = duration_s / 3600
     return Cost(
         amount=None if settings.price_per_hour is None else settings.price_per_hour * hours,
-        currency=settings.currency,
+        currency=CURRENCY,
         energy_kwh=None if settings.power_w is None else settings.power_w * hours / 1000,
     )
 

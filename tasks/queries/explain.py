@@ -248,7 +248,7 @@ def _place(
     dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
     lexical = ranking(by_words(table, words, limit=limit, where=None), {})
     if weight is None:
-        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=2 * limit)
+        hits = fuse_by_id(dense=dense, lexical=lexical, limit=2 * limit)
     else:
         hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
     ranks = {doc_id: rank for rank, doc_id in enumerate(hits, start=1)}

@@ -91,7 +91,7 @@ def search(
     if weight is not None and vector is not None and dense is not None and lexical is not None:
         hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=fused)
     else:
-        hits = fuse_by_id(settings, dense=dense, lexical=lexical, limit=fused)
+        hits = fuse_by_id(dense=dense, lexical=lexical, limit=fused)
     if mode == "hybrid" and settings.match.reranker is not None:
         hits = rerank_by_id(
             load_reranker(settings.match.reranker, base_models_dir(store)), table, query, hits, limit=limit
@@ -183,7 +183,7 @@ def ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str,
 
 
 def fuse_by_id(
-    settings: Settings, *, dense: list[tuple[str, float]] | None, lexical: list[tuple[str, float]] | None, limit: int
+    *, dense: list[tuple[str, float]] | None, lexical: list[tuple[str, float]] | None, limit: int
 ) -> dict[str, Hit]:
     """Fuse the legs that there are: ``doc_id`` to hit, best first, ties by id."""
     ids = sorted({doc_id for leg in (dense, lexical) for doc_id, _ in leg or ()})
@@ -192,7 +192,6 @@ def fuse_by_id(
         dense=_numbered(dense, number_of),
         lexical=_numbered(lexical, number_of),
         limit=limit,
-        rrf_k=settings.match.rrf_k,
     )
     return {ids[hit.index]: hit for hit in hits}
 

@@ -113,10 +113,6 @@ class MatchSettings(_Section):
         None, description="cross-encoder that reads the first hits of a hybrid search: a directory, or a hub name"
     )
     reranked: int = Field(50, ge=1, description="hits that it reads")
-    rrf_k: int = Field(60, ge=1, description="constant of reciprocal rank fusion")
-    block_rows: int = Field(
-        2048, ge=1, description="documents whose matches are made and written at once; bounds the memory"
-    )
 
 
 class EvaluateSettings(_Section):
@@ -162,10 +158,6 @@ class AuditSettings(_Section):
 
     enabled: bool = Field(False, description="whether a night ends with it")
     resumes: int = Field(20, ge=2, description="resumes that are written in versions")
-    jobs: int = Field(100, ge=1, description="jobs that they are ranked for")
-    pool: int = Field(2000, ge=1, description="other resumes that they are ranked among, at most")
-    top_k: int = Field(10, ge=1, description="places that count as the top")
-    seed: int = Field(0, description="decides the samples")
 
 
 class ExportSettings(_Section):
@@ -180,7 +172,6 @@ class CostSettings(_Section):
     """What an hour of the machine costs; runs are priced with it."""
 
     price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine")
-    currency: str = Field("$", description="sign of the price's currency")
     power_w: float | None = Field(None, ge=0, description="watts that the machine draws at work")
     peak_tflops: float | None = Field(
         None, gt=0, description="10^12 FLOP/s that the machine can reach; measured once when not given"
@@ -198,7 +189,6 @@ class LineageSettings(_Section):
 
     endpoint: str | None = Field(None, description="URL that takes OpenLineage events; none are sent when not given")
     namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and of what lies at rest")
-    timeout_s: float = Field(2, gt=0, description="seconds that one event may take")
 
     @field_validator("endpoint")
     @classmethod
@@ -215,7 +205,6 @@ class DeploymentSettings(_Section):
     encoders: int = Field(
         1, ge=1, description="workers of the GPU pool that encode the shards of a night together; one each for a GPU"
     )
-    poll_seconds: float = Field(5, gt=0, description="seconds between two looks at a stage that runs elsewhere")
 
 
 class Settings(_Section):

@@ -30,6 +30,18 @@ from tasks.run.settings import Settings
 from tasks.run.writing import lease_of
 from tasks.ui.policies import STORAGE
 
+JOBS = 100
+"""Jobs that the audited resumes are ranked for, at most."""
+
+POOL = 2000
+"""Other resumes that they are ranked among, at most."""
+
+TOP_K = 10
+"""Places that count as the top."""
+
+SEED = 0
+"""Seed of the samples."""
+
 _VERSION = 2
 _LATEST_KEY = "audits/latest.json"
 
@@ -73,17 +85,21 @@ def latest_audit(store: Store) -> str:
 
 
 def _audit_id(settings: Settings, pointer: Pointer) -> str:
-    decisive = [pointer.generation, pointer.jobs, pointer.resumes, settings.audit.model_dump(exclude={"enabled"})]
+    decisive = [pointer.generation, pointer.jobs, pointer.resumes, _sizes(settings)]
     return sha256_json([_VERSION, decisive, settings.redact.identity("resume"), swap_lists()])[:32]
+
+
+def _sizes(settings: Settings) -> dict[str, int]:
+    return {"resumes": settings.audit.resumes, "jobs": JOBS, "pool": POOL, "top_k": TOP_K, "seed": SEED}
 
 
 def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, FairnessAudit]:
     chosen = settings.audit
-    draw = np.random.default_rng(chosen.seed)
+    draw = np.random.default_rng(SEED)
     jobs = _open(store, pointer, "job")
     resumes = _open(store, pointer, "resume")
-    job_ids = _sample(jobs, chosen.jobs, draw)
-    resume_ids = _sample(resumes, chosen.resumes + chosen.pool, draw)
+    job_ids = _sample(jobs, JOBS, draw)
+    resume_ids = _sample(resumes, chosen.resumes + POOL, draw)
     audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
     rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
     encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
@@ -96,8 +112,8 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
             jobs=_vectors(jobs, job_ids),
             pool=_vectors(resumes, others or audited),
             lists=swap_lists(),
-            top_k=chosen.top_k,
-            seed=chosen.seed,
+            top_k=TOP_K,
+            seed=SEED,
             prepare=prepare,
         )
         for way, prepare in ways.items()

@@ -10,12 +10,13 @@ from prefect.cache_policies import NO_CACHE
 
 from data.outputs.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import sha256_json
+from llm2vec_core.ranking.fusion import RRF_K
 from tasks.encoders.fusing import tune_fusion
 from tasks.queries.search import served
 from tasks.run.reports import MatchReport
 from tasks.run.settings import Settings
 from tasks.run.writing import lease_of
-from tasks.stages.match_blocks import plan_parts, read_sides
+from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
 from tasks.ui.policies import STORAGE
 
@@ -35,7 +36,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
     fence = lease_of(store, run_id).check
     tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
     weight = tuned.weight if tuned is not None else None
-    chosen = settings.match.model_dump(include={"top_k", "candidates", "rrf_k"})
+    chosen = {**settings.match.model_dump(include={"top_k", "candidates"}), "rrf_k": RRF_K}
     decisive = {**chosen, "weight": weight, "version": _VERSION}
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
@@ -66,7 +67,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
                     advance=advance,
                 ),
                 documents={kind: side.digests for kind, side in sides.items()},
-                cut=str(settings.match.block_rows),
+                cut=str(BLOCK_ROWS),
                 manifest=manifest,
                 fence=fence,
             )

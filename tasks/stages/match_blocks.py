@@ -29,10 +29,13 @@ from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
 from data.vectors.generations import Pointer
 from data.vectors.lance import LanceTable, open_table
 from llm2vec_core.ranking.bulk import Neighbours, fuse_block, nearest_both_ways, nearest_of, weigh_block
-from llm2vec_core.ranking.fusion import top_k
+from llm2vec_core.ranking.fusion import RRF_K, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
 from tasks.queries.search import words_of
 from tasks.run.settings import MatchSettings
+
+BLOCK_ROWS = 2048
+"""Documents whose matches are made and written at once; bounds the memory."""
 
 MATCHED_TERMS = 20
 """Words that a match shows; a long posting and a long resume share hundreds."""
@@ -124,10 +127,10 @@ def plan_parts(
             settings=settings,
             weight=weight,
         )
-        for number, start in enumerate(range(0, len(matching.queries), settings.block_rows)):
+        for number, start in enumerate(range(0, len(matching.queries), BLOCK_ROWS)):
             build = partial(matching.part, start, checkpoint=checkpoint, run_id=run_id)
             yield MatchPart(direction, number, build)
-            advance(min(settings.block_rows, len(matching.queries) - start))
+            advance(min(BLOCK_ROWS, len(matching.queries) - start))
 
 
 def _changed_queries(
@@ -178,7 +181,7 @@ class _Direction:
 
     def part(self, start: int, *, checkpoint: str, run_id: str) -> pa.Table:
         """Matches of a block of queries, ranked or carried over."""
-        stop = min(start + self.settings.block_rows, len(self.queries))
+        stop = min(start + BLOCK_ROWS, len(self.queries))
         first, last = (int(place) for place in np.searchsorted(self.rows, [start, stop]))
         ranked = self._rank(first, last, checkpoint=checkpoint, run_id=run_id)
         if self.former is None or last - first == stop - start:
@@ -199,7 +202,7 @@ class _Direction:
         dense, cosines = self.neighbours.best(slice(first, last))
         lexical, bm25, bm25_of_dense = self._by_words(rows, dense)
         if self.weight is None:
-            fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=self.settings.rrf_k)
+            fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=RRF_K)
         else:
             fused = weigh_block(
                 dense,

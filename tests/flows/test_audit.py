@@ -6,12 +6,15 @@ import pytest
 
 from flows.nightly import nightly, render_night
 from flows.request import RunRequest
+from tasks.stages import audit
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_night_ends_with_the_audit_of_what_it_serves(served_night):
-    overrides = {"audit.enabled": True, "audit.resumes": 3, "audit.jobs": 4, "audit.top_k": 1}
+def test_a_night_ends_with_the_audit_of_what_it_serves(served_night, monkeypatch):
+    monkeypatch.setattr(audit, "JOBS", 4)
+    monkeypatch.setattr(audit, "TOP_K", 1)
+    overrides = {"audit.enabled": True, "audit.resumes": 3}
     request = RunRequest(profile="tiny", config=str(served_night.config), overrides=overrides)
     report = nightly(request)
     assert report.audited is not None

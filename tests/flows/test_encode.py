@@ -18,7 +18,8 @@ PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 5)]) for nu
 @pytest.fixture
 def shared(tmp_path, monkeypatch):
     """A night with two helpers; what each encodes is noted, and nothing is really encoded."""
-    overrides = {"home": str(tmp_path / "home"), "deployments.encoders": 3, "deployments.poll_seconds": 0.01}
+    overrides = {"home": str(tmp_path / "home"), "deployments.encoders": 3}
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     request = RunRequest(profile="tiny", overrides=overrides, parent_run="night")
     encoded = []
 

@@ -16,8 +16,9 @@ MATCHED = MatchReport(match="m1", jobs=2, resumes=3, rows=4, reused=False, secon
 
 
 @pytest.fixture
-def request_of_stage(tmp_path):
-    overrides = {"home": str(tmp_path / "home"), "deployments.gpu_stages": True, "deployments.poll_seconds": 0.5}
+def request_of_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.workers.POLL_SECONDS", 0.5)
+    overrides = {"home": str(tmp_path / "home"), "deployments.gpu_stages": True}
     return RunRequest(profile="tiny", overrides=overrides, parent_run="night-1")
 
 

@@ -83,10 +83,10 @@ def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Setti
 
 
 def test_a_fusion_is_that_of_the_settings(settings: Settings, tiny_base: Path) -> None:
-    match = settings.match.model_copy(update={"candidates": 7, "rrf_k": 3})
+    match = settings.match.model_copy(update={"candidates": 7})
     asked = [f"{tiny_base}{modes}" for modes in ("", "+hybrid", "+tuned")]
     dense, *fused = resolve_systems(settings.model_copy(update={"match": match}), asked)
-    assert [found.system.legs for found in (dense, *fused)] == [Legs(), Legs(7, 3), Legs(7, 3)]
+    assert [found.system.legs for found in (dense, *fused)] == [Legs(), Legs(7), Legs(7)]
 
 
 def test_a_system_that_is_named_several_times_comes_once(settings: Settings, tiny_base: Path) -> None:

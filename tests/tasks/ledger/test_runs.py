@@ -110,9 +110,9 @@ class TestCostAndUsage:
     """Figures are estimates by configured prices, and absent where nothing is configured."""
 
     def test_an_hour_costs_its_price_and_a_kilowatt_makes_a_kilowatt_hour(self):
-        cost = estimate_cost(CostSettings(price_per_hour=2.5, currency="€", power_w=700), 1800)
+        cost = estimate_cost(CostSettings(price_per_hour=2.5, power_w=700), 1800)
         assert (cost.amount, cost.energy_kwh) == (pytest.approx(1.25), pytest.approx(0.35))
-        assert cost.sentence() == "€1.25, 0.350 kWh"
+        assert cost.sentence() == "$1.25, 0.350 kWh"
 
     def test_without_prices_nothing_is_claimed(self):
         cost = estimate_cost(CostSettings(), 1800)

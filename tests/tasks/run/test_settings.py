@@ -12,18 +12,18 @@ def profile(tmp_path) -> Path:
     path = tmp_path / "profile.toml"
     path.write_text(
         'home = "from-profile"\n[sources.sample]\nkind = "job"\npath = "bundled:sample"\n'
-        "[match]\ntop_k = 1\ncandidates = 10\nrrf_k = 5\nblock_rows = 7\n"
+        "[train.mntp]\nsteps = 1\nbatch_size = 10\nmicro_batch_size = 5\nchunk_tokens = 17\n"
     )
     return path
 
 
 def test_each_layer_lies_over_the_one_before(profile, tmp_path):
     config = tmp_path / "l2v.toml"
-    config.write_text("[match]\ncandidates = 20\nrrf_k = 6\nblock_rows = 8\n")
-    environment = {"L2V_MATCH__RRF_K": "7", "L2V_MATCH__BLOCK_ROWS": "9", "OTHER": "x"}
-    settings = load_settings(profile, config=config, environment=environment, overrides={"match.block_rows": "10"})
-    found = settings.match
-    assert (found.top_k, found.candidates, found.rrf_k, found.block_rows) == (1, 20, 7, 10)
+    config.write_text("[train.mntp]\nbatch_size = 20\nmicro_batch_size = 6\nchunk_tokens = 18\n")
+    environment = {"L2V_TRAIN__MNTP__MICRO_BATCH_SIZE": "7", "L2V_TRAIN__MNTP__CHUNK_TOKENS": "19", "OTHER": "x"}
+    settings = load_settings(profile, config=config, environment=environment, overrides={"train.mntp.chunk_tokens": "20"})
+    found = settings.train.mntp
+    assert (found.steps, found.batch_size, found.micro_batch_size, found.chunk_tokens) == (1, 20, 7, 20)
 
 
 def test_own_sources_take_the_place_of_the_profile_s(profile, tmp_path):

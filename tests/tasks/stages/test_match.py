@@ -10,6 +10,7 @@ from data.store.lease import hold_lease
 from data.vectors.generations import POINTER_KEY, Pointer
 from data.vectors.lance import create_table, table_schema
 from tasks.run.settings import Settings
+from tasks.stages import match, match_blocks
 from tasks.stages.match import match_all
 
 
@@ -41,7 +42,7 @@ def serve(store, tables):
     store.compare_and_swap(POINTER_KEY, expected=store.read(POINTER_KEY), content=pointer.model_dump_json().encode())
 
 
-def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path):
+def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, monkeypatch):
     settings = Settings(home=str(tmp_path / "home"))
     store = settings.store()
     tables = {kind: create_table(store, generation="g", kind=kind, embedding_dim=2) for kind in ("job", "resume")}
@@ -57,7 +58,9 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path):
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)
     manifest = json.loads(store.read(f"matches/{after.match}/manifest.json"))
     assert manifest["fusion"] == "by rank"
-    other = settings.match.model_copy(update={"reranker": "some model", "block_rows": 1})
+    for module in (match, match_blocks):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 1)
+    other = settings.match.model_copy(update={"reranker": "some model"})
     with hold_lease(store, owner="run"):
         same = match_all.fn(settings.model_copy(update={"match": other}), run_id="run")
     assert same.reused, "neither is of matter to matches"

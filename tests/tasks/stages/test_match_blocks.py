@@ -15,6 +15,7 @@ from llm2vec_core.ranking.fusion import convex_combination, reciprocal_rank_fusi
 from llm2vec_core.ranking.hybrid import either_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, tokenize
 from tasks.run.settings import MatchSettings
+from tasks.stages import match_blocks
 from tasks.stages.match_blocks import plan_parts, read_sides
 
 DIM = 4
@@ -81,12 +82,18 @@ def match(store, pointer, folder, settings, weight=None):
     return pa.concat_tables(built).to_pylist()
 
 
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(match_blocks, "BLOCK_ROWS", 8)
+
+
 @pytest.mark.parametrize(
     ("block_rows", "weight"), [(1, None), (5, None), (1000, None), (5, 0.35), (1000, 0.0), (5, 1.0)]
 )
-def test_every_query_is_ranked_as_if_alone(served, tmp_path, block_rows, weight):
+def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_rows, weight):
+    monkeypatch.setattr(match_blocks, "BLOCK_ROWS", block_rows)
     store, pointer, documents = served
-    settings = MatchSettings(top_k=6, candidates=8, block_rows=block_rows)
+    settings = MatchSettings(top_k=6, candidates=8)
     found = match(store, pointer, tmp_path, settings, weight)
     expected = []
     for direction in DIRECTIONS:
@@ -169,7 +176,7 @@ class Nights:
             table.upsert([table_of(kind, list(held), *zip(*held.values(), strict=True))])
             versions[kind] = table.version
         pointer = served_pointer(f"g{self.night}", versions)
-        settings = MatchSettings(top_k=5, candidates=7, block_rows=8)
+        settings = MatchSettings(top_k=5, candidates=7)
         with store.scratch() as scratch:
             sides = read_sides(store, pointer, scratch)
             parts = plan_parts(
