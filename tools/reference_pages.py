@@ -5,6 +5,7 @@ python -m tools.reference_pages docs/reference
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand, TyperGroup
 
 from flows.cli.app import app
+from llm2vec_core.training.settings import SharedSettings, StageSettings
 from tasks.run.settings import Settings
 
 _SHARED = ("profile", "config", "set_", "as_json")
@@ -79,9 +81,12 @@ def render_settings() -> str:
 
 def _section_lines(section: type[BaseModel], prefix: str, title: str) -> list[str]:
     lines = [f"## {title}", "", (section.__doc__ or "").split("\n\n")[0].strip(), ""]
+    if issubclass(section, StageSettings):
+        names = ", ".join(f"`{name}`" for name in SharedSettings.model_fields)
+        lines += [f"Keys of `[train]` that can be set here for this stage alone: {names}.", ""]
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     nested: list[tuple[type[BaseModel], str]] = []
-    for name, field in section.model_fields.items():
+    for name, field in _own_fields(section):
         inner = _inner_section(field)
         if inner is not None:
             nested.append((inner, f"{prefix}{name}."))
@@ -93,6 +98,14 @@ def _section_lines(section: type[BaseModel], prefix: str, title: str) -> list[st
         named = "NAME." if inner.__name__ == "SourceConfig" else ""
         lines += ["", *_section_lines(inner, key + named, f"[{(key + named).rstrip('.')}]")]
     return lines
+
+
+def _own_fields(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Fields of a section, its own before inherited ones; a training stage without those that [train] has for all."""
+    own = inspect.get_annotations(section)
+    shared = SharedSettings.model_fields if issubclass(section, StageSettings) else {}
+    fields = [(name, field) for name, field in section.model_fields.items() if name not in shared]
+    return sorted(fields, key=lambda field: field[0] not in own)
 
 
 def _meaning(section: type[BaseModel], name: str) -> str:
@@ -111,7 +124,7 @@ def _annotation_name(annotation: Any) -> str:  # noqa: ANN401 - any type
         return " or ".join(map(str, get_args(annotation)))
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return re.sub(r"\b[a-z]+\.", "", str(annotation)).replace("|", "or")
+    return re.sub(r"Annotated\[(\w+), [^]]*\]|\b[a-z]+\.", r"\1", str(annotation)).replace("|", "or")
 
 
 def _default(field: FieldInfo) -> str:

@@ -12,15 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class LoraSettings(BaseModel):
-    """LoRA of one training stage."""
+    """LoRA adapter that a training stage trains."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(16, ge=1, description="rank of the update matrices")
-    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the input of the update, in training")
+    rank: int = Field(16, ge=1, description="rank of the adapter's matrices")
+    alpha: int = Field(32, ge=1, description="the adapter's output is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input while training")
     targets: str | list[str] = Field(
-        "all-linear", description="module names, or 'all-linear': every linear layer but the output layer"
+        "all-linear", description="names of modules, or 'all-linear': every linear layer except the output layer"
     )
 
 

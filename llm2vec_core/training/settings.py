@@ -1,18 +1,18 @@
-"""Settings and records of training: what a recipe says, and what a stage tells about itself.
+"""Training recipes: their settings and keys, and the record of a stage.
 
-Free of torch, so that a night with nothing to train never loads it.
+Does not import torch, so that a night with nothing to train never loads it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.model.lora import LoraSettings
@@ -24,25 +24,36 @@ UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 
 MaskPolicy = Literal["bert", "all_mask"]
 
+_Model = TypeVar("_Model", bound=BaseModel)
 
-class StageSettings(BaseModel):
-    """Settings that every stage has."""
+
+class SharedSettings(BaseModel):
+    """Settings of all training stages. A recipe sets them once; a stage can override each of them for itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(ge=1, description="optimizer updates")
-    batch_size: int = Field(ge=1, description="texts (or chunks) of one optimizer update")
-    micro_batch_size: int = Field(ge=1, description="texts (or chunks) of one forward pass; bounds the memory")
-    learning_rate: float = Field(gt=0, description="highest learning rate; falls linearly to zero")
-    warmup_steps: int = Field(0, ge=0, description="updates until the highest learning rate is reached")
-    save_steps: int = Field(50, ge=1, description="updates between two saves that a killed run continues from")
-    seed: int = Field(42, description="seed of order, masks and dropout")
-    bf16: bool = Field(False, description="mixed precision, frozen weights in bf16; for processors that have it")
-    gradient_checkpointing: bool = Field(False, description="recompute activations instead of keeping them")
+    steps: int = Field(1000, ge=1, description="optimizer updates of a stage")
+    micro_batch_size: int = Field(
+        32, ge=1, description="texts (or chunks) in one forward pass; bounds the memory (default of mntp: 8)"
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="updates until the learning rate is at its highest (default of supervised: 300)"
+    )
+    save_steps: int = Field(50, ge=1, description="updates between two saves; a killed run resumes from the last one")
+    seed: int = Field(42, description="seed of the order of texts, the masks and the dropout")
+    bf16: bool = Field(False, description="mixed precision with frozen weights in bf16; the processor must support it")
+    gradient_checkpointing: bool = Field(False, description="recompute activations instead of storing them")
     compile_blocks: bool = Field(
-        False, description="compile the model's blocks: a minute at the start, faster updates from then on"
+        False, description="compile the model's blocks: takes a minute at the start, then updates are faster"
     )
     lora: LoraSettings = LoraSettings()
+
+
+class StageSettings(SharedSettings):
+    """Settings that every stage has, with a default of its own for each."""
+
+    batch_size: PositiveInt = Field(description="texts (or chunks) of one optimizer update")
+    learning_rate: PositiveFloat = Field(description="highest learning rate; it falls linearly to zero")
 
 
 class StepLog(BaseModel):
@@ -60,7 +71,7 @@ class StepLog(BaseModel):
 
 
 class StageCurve(BaseModel):
-    """What a stage did, from its first to its last step (over all runs that it took)."""
+    """Record of a stage from its first to its last step, also if it took several runs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,12 +84,12 @@ class StageCurve(BaseModel):
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens trained on per second of the steps of this run."""
+        """Tokens trained on per second."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def read_curves(checkpoint: Path) -> list[StageCurve]:
-    """Loss curves that lie in a checkpoint; none for an untrained one."""
+    """Loss curves stored in a checkpoint; an untrained one has none."""
     path = checkpoint / CURVES_NAME
     return [StageCurve.model_validate(curve) for curve in json.loads(path.read_text())] if path.is_file() else []
 
@@ -87,41 +98,40 @@ OnStep = Callable[[StepLog], None]
 
 
 class MntpSettings(StageSettings):
-    """Settings of the MNTP stage; the defaults are the paper's, for models of one billion parameters and more."""
+    """Settings of the MNTP stage. The defaults are the paper's, for models of one billion parameters and more."""
 
-    steps: int = 1000
-    batch_size: int = 32
-    micro_batch_size: int = 8
-    learning_rate: float = 5e-5
+    batch_size: PositiveInt = 32
+    micro_batch_size: PositiveInt = 8
+    learning_rate: PositiveFloat = 5e-5
     chunk_tokens: int = Field(512, ge=8, description="texts are joined and cut into chunks of this many tokens")
-    mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that are to be predicted")
+    mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that the model must predict")
     mask_policy: MaskPolicy = Field(
         "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
     )
 
 
 class SimcseSettings(StageSettings):
-    """Settings of the SimCSE stage; the defaults are the paper's, for models of one billion parameters and more."""
+    """Settings of the SimCSE stage. The defaults are the paper's, for models of one billion parameters and more."""
 
-    steps: int = 1000
-    batch_size: int = 128
-    micro_batch_size: int = 32
-    learning_rate: float = 3e-5
+    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 3e-5
     max_tokens: int = Field(128, ge=8, description="longer sentences are cut here")
     min_words: int = Field(4, ge=1, description="shorter sentences are left out")
-    simcse_dropout: float = Field(0.3, gt=0, lt=1, description="dropout on attention weights, the noise of the views")
+    simcse_dropout: float = Field(
+        0.3, gt=0, lt=1, description="dropout on attention weights, which makes the two views differ"
+    )
     temperature: float = Field(0.05, gt=0, description="cosines are divided by it")
 
 
 @dataclass(frozen=True)
 class TrainingTriple:
-    """What the supervised stage learns from.
+    """One example of the supervised stage.
 
     Attributes:
-        anchor: What is asked for; the instruction of the stage is put before it.
+        anchor: The query; the stage puts its instruction before it.
         positive: A text that fits.
         negatives: Texts that do not fit; may be empty.
-        source: Name of where it is from; all examples of a batch are from one source.
+        source: Name of its source; all examples of a batch are from one source.
     """
 
     anchor: str
@@ -131,46 +141,42 @@ class TrainingTriple:
 
 
 class SupervisedSettings(StageSettings):
-    """Settings of the supervised stage; the defaults are LLM2Vec's, for seven billion parameters and a million triples.
+    """Settings of the supervised stage. The defaults are LLM2Vec's, for seven billion parameters and a million triples.
 
-    The temperature is 0.02 and not SimCSE's 0.05, since LLM2Vec leaves its loss at a scale of 50 in this stage: where
-    the negatives are chosen, they differ less from the positives than random sentences do.
+    The temperature is 0.02, not SimCSE's 0.05: LLM2Vec leaves its loss at a scale of 50 in this stage. Chosen negatives
+    differ less from the positives than random sentences do.
     """
 
-    steps: int = 1000
-    batch_size: int = 512
-    micro_batch_size: int = 32
-    learning_rate: float = 2e-4
-    warmup_steps: int = 300
+    batch_size: PositiveInt = 512
+    learning_rate: PositiveFloat = 2e-4
+    warmup_steps: int = Field(300, ge=0)
     max_tokens: int = Field(512, ge=8, description="longer texts are cut here")
     temperature: float = Field(0.02, gt=0, description="cosines are divided by it")
-    instruction: str = Field("", description="put before anchors as it is, never before positives and negatives")
+    instruction: str = Field("", description="text put before every anchor, never before positives and negatives")
     hard_negatives: int = Field(
         0,
         ge=0,
-        description="negatives mined for each anchor with the encoder that the stage starts from; 0: given ones",
+        description="negatives to mine for each anchor, with the encoder that the stage starts from; 0: none",
     )
     false_negative_margin: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="share by which a mined negative must be less similar to the anchor than the positive is, since "
-        "what is about as similar may well fit (0.05: NV-Retriever)",
+        description="share by which a mined negative must be less similar to the anchor than the positive is; "
+        "nearer ones may well fit (0.05: NV-Retriever)",
     )
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
-        (), description="train leading dimensions of the vectors, too, so that they can be cut to these lengths"
+        (), description="lengths to which the vectors can be cut later; the loss counts these leading dimensions, too"
     )
 
 
-class Recipe(BaseModel):
-    """How an encoder is made.
+class Recipe(SharedSettings):
+    """How an encoder is trained.
 
     Its key names everything that decides the result: base model, stages, their settings, the pinned training
     snapshots, and the judgments of the supervised stage. Equal keys mean equal encoders, so a night trains only when
-    there is no checkpoint of its key.
+    no checkpoint has its key.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_model: str = Field(
         "bundled:smollm2-135m",
@@ -180,23 +186,32 @@ class Recipe(BaseModel):
         UNSUPERVISED_STAGES, description="training stages, in order; supervised needs judgments"
     )
     attention: Attention = Field(
-        "bidirectional", description="attention of the trained encoder; causal leaves a decoder's as it is"
+        "bidirectional", description="attention of the trained encoder; causal keeps that of a decoder"
     )
     pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
     standardised: bool = Field(
         False,
-        description="take mean and deviation of each dimension out of the vectors, as the training texts show them",
+        description="standardise each dimension of the vectors by its mean and deviation over the training texts",
     )
     max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
     num_processes: int = Field(
         1,
         ge=1,
-        description="processes that share every update, one for each device of the host; decides no result",
+        description="processes that share every update, one for each device of the host; the result is the same",
     )
-    max_documents: int = Field(100_000, ge=1, description="train on a seeded sample of so many documents at most")
+    max_documents: int = Field(
+        100_000, ge=1, description="documents to train on at most; a seeded sample if there are more"
+    )
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()
     supervised: SupervisedSettings = SupervisedSettings()
+
+    @model_validator(mode="after")
+    def _stages_inherit_shared_settings(self) -> Self:
+        for stage in STAGES:
+            settings = _inherit(getattr(self, stage), self, SharedSettings.model_fields)
+            object.__setattr__(self, stage, settings)  # the model is frozen for everybody else
+        return self
 
     @model_validator(mode="after")
     def _modes_can_be_trained(self) -> Self:
@@ -211,14 +226,15 @@ class Recipe(BaseModel):
     def _stages_are_in_order(self) -> Self:
         if self.stages != tuple(stage for stage in STAGES if stage in self.stages):
             raise ValueError(
-                f"stages were {', '.join(self.stages)}; each of {', '.join(STAGES)} once, in this order, was expected: "
-                "what contrastive training saves has no output layer for mntp, and a stage is one run"
+                f"stages were {', '.join(self.stages)}; "
+                f"expected each of {', '.join(STAGES)} at most once, in this order: "
+                "a contrastive stage saves no output layer, which mntp needs"
             )
         return self
 
     @property
     def sampling_seed(self) -> int:
-        """Seed of the sample of documents: that of the first stage, which counts in the recipe's key."""
+        """Seed of the sample of documents: the first stage's seed, which is part of the recipe's key."""
         settings: StageSettings = getattr(self, self.stages[0] if self.stages else "mntp")
         return settings.seed
 
@@ -228,15 +244,18 @@ class Recipe(BaseModel):
         return any(stage in UNSUPERVISED_STAGES for stage in self.stages)
 
     def decisive_settings(self) -> dict[str, Any]:
-        """The settings as JSON values, without those of stages that do not run and those that decide nothing."""
-        skipped: dict[str, Any] = {"num_processes": True}
+        """The settings that decide the result, as JSON values; stages that do not run are left out.
+
+        Shared settings are in it as every stage has them.
+        """
+        skipped: dict[str, Any] = dict.fromkeys(("num_processes", *SharedSettings.model_fields), True)
         skipped |= {stage: {"compile_blocks"} if stage in self.stages else True for stage in STAGES}
         return self.model_dump(mode="json", exclude=skipped)
 
     def settings_key(self) -> str:
-        """Hash of everything but the training texts; settings of stages that do not run do not count."""
+        """Hash of the decisive settings, without the training texts."""
         decisive = self.decisive_settings()
-        # Recipes did not always have these settings: where they say what was done before, the keys stay what they were.
+        # Older recipes did not have these settings: their defaults must not change the keys.
         if self.attention == "bidirectional":
             del decisive["attention"]
         if not self.standardised:
@@ -249,19 +268,31 @@ class Recipe(BaseModel):
         judgments_sha256: str | None = None,
         base_sha256: str | None = None,
     ) -> str:
-        """``recipe_key``: hash of the recipe and of what it is trained on.
+        """``recipe_key``: hash of the recipe and of its training data.
 
         Args:
             training_snapshots: Ids of the snapshots, by kind.
-            judgments_sha256: Identity of the judgments; counts where the recipe has the supervised stage.
-            base_sha256: Content of the base model, where that is an adapter or a directory.
+            judgments_sha256: Identity of the judgments; counts only with the supervised stage.
+            base_sha256: Content of the base model, if that is an adapter or a directory.
         """
         decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
         if judgments_sha256 is not None and "supervised" in self.stages:
             decisive["judgments"] = judgments_sha256
         if base_sha256 is not None:
-            decisive["adapter"] = base_sha256  # as keys of adapters were made
+            decisive["adapter"] = base_sha256  # the name in older keys
         return _hash(decisive)
+
+
+def _inherit(own: _Model, shared: BaseModel, names: Iterable[str]) -> _Model:
+    """Fields of ``own`` that are not given take the values given in ``shared``."""
+    inherited: dict[str, Any] = {}
+    for name in shared.model_fields_set.intersection(names):
+        value = getattr(shared, name)
+        if isinstance(value, BaseModel):
+            inherited[name] = _inherit(getattr(own, name), value, type(value).model_fields)
+        elif name not in own.model_fields_set:
+            inherited[name] = value
+    return own.model_copy(update=inherited)
 
 
 def _hash(value: object) -> str:

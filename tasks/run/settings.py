@@ -1,11 +1,12 @@
-"""Settings of a run, composed of the sections that each room defines beside what it configures.
+"""Settings of a run: the sections of a configuration, and the loader that merges its layers.
 
-The order is: profile < ``l2v.toml`` < ``L2V_*`` environment < ``--set``; nothing else. The same object is validated
-once, passed to every task, and stored with the run.
+The order is profile < ``l2v.toml`` < ``L2V_*`` environment variables < ``--set``. Sections of other rooms are defined
+there, beside the code that they configure.
 """
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,15 +32,15 @@ from llm2vec_core.training.settings import Recipe
 
 ENVIRONMENT_PREFIX = "L2V_"
 
-# A user's own sources take the place of the profile's: the bundled sample must not mix with them.
-_REPLACED_SECTIONS = ("sources",)
+# A user's own sources replace the profile's: the bundled sample must not mix with them.
+_REPLACED_SECTIONS = {"sources"}
 
 
 class SettingsError(Exception):
-    """Settings that cannot be used; the message lists every fault.
+    """Invalid settings. The message lists every fault.
 
     Attributes:
-        hint: What to do about it.
+        hint: How to repair them.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -49,94 +50,106 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    # Hidden, because a traceback in a log shows an error with its causes, and a value may hold credentials.
+    # Inputs are hidden: a log shows the causes of an error, and a value may hold credentials.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _without_credentials(url: str | None, *, expected: str) -> str | None:
-    """Refuse a URL that holds credentials: runs keep their settings."""
+    """Refuse a URL with credentials, because settings are stored with the run."""
     if url is not None and has_credentials(url):
-        raise ValueError(f"'{mask_credentials(url)}' holds credentials, which runs would keep; expected {expected}")
+        raise ValueError(
+            f"'{mask_credentials(url)}' contains credentials, which would be stored with the run; expected {expected}"
+        )
     return url
 
 
 class EncodeSettings(_Section):
     """How documents are encoded."""
 
-    token_budget: int = Field(4096, ge=64, description="padded tokens of one forward pass, at most")
-    shard_size: int = Field(2000, ge=1, description="documents of one shard: the unit of work and of resuming")
-    prompts: dict[DocumentKind, str] = Field({}, description="text put before every document of a kind")
-
+    token_budget: int = Field(4096, ge=64, description="highest number of padded tokens in one forward pass")
+    shard_size: int = Field(
+        2000, ge=1, description="documents of one shard, the unit of work; an interrupted run resumes by shard"
+    )
+    prompts: dict[DocumentKind, str] = Field({}, description="text put before every document, by kind")
     precision: Precision = Field(
-        "fp32", description="of the transformer; bf16 takes half the memory, and is faster where the processor has it"
+        "fp32",
+        description="precision of the transformer; bf16 takes half the memory, and less time if the processor has it",
     )
     long_texts: LongTexts = Field(
         "cut",
-        description="cut: texts beyond max_tokens lose their end; parts: the mean of the vectors of their parts; "
-        "sections: the mean of the vectors of summary, skills, experience, education",
+        description="how texts beyond max_tokens are encoded. cut: without their end; parts: as the mean over their "
+        "parts; sections: as the mean over summary, skills, experience and education",
     )
     engine: Literal["local", "ray"] = Field(
         "local", description="where shards are encoded: in the process of the run, or on a Ray cluster"
     )
-    ray_cpus: float = Field(1, ge=0, description="CPUs of one encoder process on Ray, and its threads")
-    ray_gpus: float = Field(0, ge=0, description="GPUs of one encoder process on Ray: 1 gives each a GPU of its own")
+    ray_gpus: float = Field(
+        0, ge=0, description="GPUs of one encoder process on Ray; 1 gives each process a GPU of its own"
+    )
 
     def encode_key(self, kind: DocumentKind) -> str:
-        """Hash of what decides the vector of a content besides the checkpoint; batching does not."""
+        """Hash of the settings that decide a vector. Batching does not, and the checkpoint has a key of its own."""
         decisive = {"prompt": self.prompts.get(kind, ""), "precision": self.dtype, "normalize": True}
         return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
 
     @property
     def dtype(self) -> str:
-        """What torch calls the precision; keys of vectors and outcomes hold it."""
+        """Torch's name of the precision, which is part of the keys of vectors and outcomes."""
         return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
 
 
 class LeaseSettings(_Section):
-    """What a run does while another one is writing."""
+    """How long a run waits while another run is writing."""
 
-    wait_s: float = Field(0.0, ge=0, description="seconds to wait for it; then this run is refused")
+    wait_s: float = Field(0.0, ge=0, description="seconds to wait for the other run; then this one is refused")
 
 
 class MatchSettings(_Section):
     """How jobs and resumes are matched."""
 
     top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
-    candidates: int = Field(100, ge=1, description="documents that each leg brings to the fusion")
+    candidates: int = Field(
+        100, ge=1, description="documents that dense and lexical search each contribute to the fusion"
+    )
     fusion: Literal["rrf", "tuned"] = Field(
         "rrf", description="rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged pairs"
     )
     judged: str | None = Field(
-        None, description="retrieval task whose judgments tune the weight: a folder, or the name of one of the sample"
+        None,
+        description="retrieval task whose judgments tune the weight: a folder, or the name of a task of the sample",
     )
     reranker: str | None = Field(
-        None, description="cross-encoder that reads the first hits of a hybrid search: a directory, or a hub name"
+        None, description="cross-encoder that ranks the first hits of a hybrid search again: a directory, or a hub name"
     )
-    reranked: int = Field(50, ge=1, description="hits that it reads")
+    reranked: int = Field(50, ge=1, description="hits that the cross-encoder ranks again")
 
 
 class EvaluateSettings(_Section):
-    """What encoders are judged on."""
+    """How encoders are evaluated, and when a new one is served."""
 
     sample_tasks: list[str] = Field(
         [TEST_JOB_TASK], description="tasks of the bundled sample: the 100-job table, skill pairs, occupation titles"
     )
-    tasks_dirs: list[str] = Field([], description="folders of evaluation task folders, sentence- or word-level")
-    skip_missing_tasks_dirs: bool = Field(False, description="do without those of tasks_dirs that are not there")
-    benchmarks: list[str] = Field([], description="benchmarks of mteb by name, such as MTEB(eng, v2), or llm2vec-15")
-    tasks: list[str] | None = Field(None, description="names of the tasks to run; all that are found when not given")
-    max_items: int | None = Field(None, ge=10, description="seeded subset of each task of tasks_dirs")
+    tasks_dirs: list[str] = Field([], description="folders that contain evaluation tasks, sentence- or word-level")
+    skip_missing_tasks_dirs: bool = Field(False, description="ignore folders of tasks_dirs that do not exist")
+    benchmarks: list[str] = Field([], description="names of MTEB benchmarks, such as MTEB(eng, v2), or llm2vec-15")
+    tasks: list[str] | None = Field(None, description="names of the tasks to run (default: all that are found)")
+    max_items: int | None = Field(
+        None, ge=10, description="size of a seeded subset of each task of tasks_dirs (default: the whole task)"
+    )
     base_pooling: PoolingMode = Field(
-        "weighted_mean", description="pooling of the causal base that the trained encoder is set beside"
+        "weighted_mean", description="pooling of the causal base model that the trained encoder is compared with"
     )
     references: list[str] = Field(
-        [], description="encoders by name that a night's report shows beside its own; they are never served"
+        [], description="names of encoders that a night's report compares its own with; they are never served"
     )
     reports_url: str | None = Field(
-        None, description="address at which reports/ of the home is served to browsers; links name files when not given"
+        None, description="address at which browsers find reports/ of the home (default: links name files)"
     )
-    min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base to be served")
-    gate_margin: float = Field(1.0, ge=0, description="points that a category may lose before a new encoder is refused")
+    min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base model to be served")
+    gate_margin: float = Field(
+        1.0, ge=0, description="points that a new encoder may lose in a category before it is refused"
+    )
 
     @field_validator("reports_url")
     @classmethod
@@ -145,50 +158,50 @@ class EvaluateSettings(_Section):
 
 
 class JudgmentSettings(_Section):
-    """What supervised training learns from."""
+    """Judgments that the supervised stage trains on."""
 
-    sources: list[str] = Field(
-        [], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles; for the supervised stage"
+    sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles")
+    max_per_source: int = Field(
+        100_000, ge=1, description="judgments used of each source at most; a seeded sample if there are more"
     )
-    max_per_source: int = Field(100_000, ge=1, description="a seeded sample of each source of so many at most")
 
 
 class AuditSettings(_Section):
-    """The nightly fairness audit: some 30 versions of each sampled resume are encoded when the served state is new."""
+    """The nightly fairness audit. It encodes some 30 versions of each sampled resume when the served state is new."""
 
-    enabled: bool = Field(False, description="whether a night ends with it")
-    resumes: int = Field(20, ge=2, description="resumes that are written in versions")
+    enabled: bool = Field(False, description="run the audit at the end of a night")
+    resumes: int = Field(20, ge=2, description="sampled resumes of which versions are written")
 
 
 class ExportSettings(_Section):
-    """Where analysts' Parquet goes."""
+    """Parquet exports for analysts."""
 
-    to: str | None = Field(None, description="directory or URI; `exports/` of the home when not given")
-    vectors: bool = Field(False, description="export the vectors, too, as lists of float16")
-    keep: int = Field(14, ge=1, description="exports to keep; older ones are removed")
+    to: str | None = Field(None, description="directory or URI (default: `exports/` of the home)")
+    vectors: bool = Field(False, description="also export the vectors, as lists of float16")
+    keep: int = Field(14, ge=1, description="newest exports to keep; older ones are removed")
 
 
 class CostSettings(_Section):
-    """What an hour of the machine costs; runs are priced with it."""
+    """Prices and powers of the machine, from which the cost of a run is estimated."""
 
-    price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine")
-    power_w: float | None = Field(None, ge=0, description="watts that the machine draws at work")
+    price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine, in dollars")
+    power_w: float | None = Field(None, ge=0, description="power that the machine draws at work, in watts")
     peak_tflops: float | None = Field(
-        None, gt=0, description="10^12 FLOP/s that the machine can reach; measured once when not given"
+        None, gt=0, description="peak of the machine in 10^12 FLOP/s (default: measured once)"
     )
 
 
 class FreshnessSettings(_Section):
-    """How old what is served may become."""
+    """How old the served state may become."""
 
-    max_age_hours: float = Field(36, gt=0, description="hours since the last good night; more is an alert")
+    max_age_hours: float = Field(36, gt=0, description="hours since the last good night after which an alert is raised")
 
 
 class LineageSettings(_Section):
-    """Where OpenLineage events go."""
+    """OpenLineage events."""
 
-    endpoint: str | None = Field(None, description="URL that takes OpenLineage events; none are sent when not given")
-    namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and of what lies at rest")
+    endpoint: str | None = Field(None, description="URL that receives OpenLineage events (default: none are sent)")
+    namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and datasets")
 
     @field_validator("endpoint")
     @classmethod
@@ -200,21 +213,23 @@ class DeploymentSettings(_Section):
     """How a night uses a Prefect server."""
 
     gpu_stages: bool = Field(
-        False, description="a night starts train, evaluate and embed as deployments, on the workers of their pool"
+        False, description="run train, evaluate and embed as deployments, on the workers of their pool"
     )
     encoders: int = Field(
-        1, ge=1, description="workers of the GPU pool that encode the shards of a night together; one each for a GPU"
+        1, ge=1, description="workers of the GPU pool that encode the shards of a night together; one for each GPU"
     )
 
 
 class Settings(_Section):
     """All settings of a run."""
 
-    home: str = Field("var", description="everything at rest: a directory, file:///directory, or s3://bucket/prefix")
-    work_dir: str = Field(
-        "var", description="where home is a bucket: directory for what belongs to this machine alone, such as copies"
+    home: str = Field(
+        "var", description="where everything is stored: a directory, file:///directory, or s3://bucket/prefix"
     )
-    sources: dict[str, SourceConfig] = Field({}, description="named places of documents")
+    work_dir: str = Field(
+        "var", description="if home is a bucket: directory for files of this machine alone, such as local copies"
+    )
+    sources: dict[str, SourceConfig] = Field({}, description="sources of documents, by name")
     ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
     lease: LeaseSettings = LeaseSettings()
@@ -240,12 +255,12 @@ class Settings(_Section):
 
     @property
     def home_location(self) -> str:
-        """Where everything at rest lies: an absolute directory, or a URI."""
+        """Home as an absolute directory, or a URI."""
         return self.home if "://" in self.home else str(Path(self.home).expanduser().resolve())
 
     @property
     def export_store(self) -> Store | None:
-        """The store that exports go to, where that is not the home."""
+        """Store that exports are written to; None for the home."""
         return None if self.export.to is None else open_store(self.export.to, work_dir=self.work_dir)
 
     def sources_of(self, kind: DocumentKind) -> dict[str, SourceConfig]:
@@ -263,29 +278,27 @@ def load_settings(
     """Merge the layers and validate the result.
 
     Args:
-        profile: Profile file, the lowest layer.
+        profile: Profile file, the lowest layer. It may name another one that it ``extends``.
         config: The user's ``l2v.toml``.
-        environment: Variables; those named ``L2V_…`` count: ``L2V_TRAIN__MNTP__STEPS`` is ``train.mntp.steps``.
-        overrides: ``train.mntp.steps`` to value; the highest layer. Values given as strings are read as TOML.
+        environment: Environment variables; ``L2V_TRAIN__MNTP__STEPS`` sets ``train.mntp.steps``.
+        overrides: Key, such as ``train.mntp.steps``, to value; the highest layer. Strings are parsed as TOML values.
 
     Raises:
-        SettingsError: A file that cannot be read, an unknown key, a value of the wrong type: all faults at once.
+        SettingsError: A file that cannot be read, unknown keys, or invalid values. The message lists all of them.
     """
-    merged = _read_profile(profile)
-    if config is not None:
-        layer = _read_toml(config)
-        for section in _REPLACED_SECTIONS:
-            if section in layer:
-                merged.pop(section, None)
-        merged = _merge(merged, layer)
-    for name, value in (environment or {}).items():
-        if name.startswith(ENVIRONMENT_PREFIX):
-            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-            merged = _merge(merged, _nested(path, _parse_value(value)))
-    for key, value in (overrides or {}).items():
-        merged = _merge(merged, _nested(key.split("."), _parse_value(value)))
+    lowest = _read_profile(profile)
+    own = {} if config is None else _read_toml(config)
+    for section in own.keys() & _REPLACED_SECTIONS:
+        lowest.pop(section, None)
+    variables = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): value
+        for name, value in (environment or {}).items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    single = [*variables.items(), *(overrides or {}).items()]
+    layers = [lowest, own, *(_nested(key, _parse_value(value)) for key, value in single)]
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(functools.reduce(_merge, layers))
     except ValidationError as error:
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(
@@ -294,10 +307,10 @@ def load_settings(
 
 
 def make_source(**fields: Any) -> SourceConfig:  # noqa: ANN401 - the fields of a source
-    """A source that is named on the command line.
+    """Source given on the command line.
 
     Raises:
-        SettingsError: It cannot be one.
+        SettingsError: Its fields are invalid.
     """
     try:
         return SourceConfig(**fields)
@@ -312,14 +325,14 @@ def _fault_messages(error: ValidationError) -> str:
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
-    """A profile, laid over the one that it ``extends``, if it does."""
+    """A profile, merged over the one that it ``extends``, if any."""
     layer = _read_toml(path)
     extended = layer.pop("extends", None)
     return layer if extended is None else _merge(_read_profile(path.with_name(f"{extended}.toml")), layer)
 
 
 def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
-    """The keys that there are where an unknown one was found."""
+    """Hint that lists the valid keys of each section with an unknown key."""
     hints = []
     for *path, _ in unknown:
         section: Any = Settings
@@ -335,7 +348,7 @@ def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
 def _fault_message(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     if fault["type"] == "extra_forbidden":
         return "unknown key"
-    if fault["type"] == "value_error":  # of a validator of ours, which says what was found
+    if fault["type"] == "value_error":  # from a validator of our own: its message says what was found
         return str(fault["ctx"]["error"])
     return mask_credentials(f"{fault['msg']} (found {fault['input']!r})")
 
@@ -352,7 +365,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _parse_value(value: Any) -> Any:  # noqa: ANN401 - a value of any setting
-    """A string in TOML's form as its value (``3``, ``true``, ``["a"]``), any other as itself."""
+    """Parse a string as a TOML value (``3``, ``true``, ``["a"]``); return anything that is none as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -361,8 +374,8 @@ def _parse_value(value: Any) -> Any:  # noqa: ANN401 - a value of any setting
         return value
 
 
-def _nested(path: list[str], value: Any) -> dict[str, Any]:  # noqa: ANN401
-    for part in reversed(path):
+def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
 

@@ -48,7 +48,7 @@ def encode_on_ray(
 
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     encode = settings.encode
-    shard_function = ray.remote(num_cpus=encode.ray_cpus, num_gpus=encode.ray_gpus)(encode_planned)
+    shard_function = ray.remote(num_gpus=encode.ray_gpus)(encode_planned)
     waiting = {shard_function.remote(settings, fingerprint, plan): number for number, plan in enumerate(plans)}
     reports: dict[int, ShardReport] = {}
     try:

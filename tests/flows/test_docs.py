@@ -60,6 +60,26 @@ def test_settings_that_a_page_shows_are_settings(page, tmp_path):
         load_settings(PROFILES_DIR / "demo.toml", config=config)
 
 
+def keys_of(table, prefix=""):
+    for name, value in table.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{name}.")
+
+
+def test_every_setting_is_named_in_a_profile_a_page_or_a_test():
+    reference = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    keys = re.findall(r"^\| `([\w.]+)`", reference, re.MULTILINE)
+    texts = [page.read_text() for page in PAGES] + [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    tables = [block for page in PAGES for block in blocks(page, "toml")]
+    tables += [path.read_text() for path in PROFILES_DIR.glob("*.toml")]
+    named = {
+        re.sub(r"^sources\.[\w-]+", "sources.NAME", key) for table in tables for key in keys_of(tomllib.loads(table))
+    }
+    written = set(re.findall(r"\b[a-z]+(?:\.\w+)+|\b\w+(?==)", "\n".join(texts)))
+    assert [key for key in keys if not {key, key.rpartition(".")[2]} & (named | written)] == []
+
+
 def files(language):
     return blocks(ROOT / "docs" / "how-to.md", language)
 

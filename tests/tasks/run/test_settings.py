@@ -21,7 +21,9 @@ def test_each_layer_lies_over_the_one_before(profile, tmp_path):
     config = tmp_path / "l2v.toml"
     config.write_text("[train.mntp]\nbatch_size = 20\nmicro_batch_size = 6\nchunk_tokens = 18\n")
     environment = {"L2V_TRAIN__MNTP__MICRO_BATCH_SIZE": "7", "L2V_TRAIN__MNTP__CHUNK_TOKENS": "19", "OTHER": "x"}
-    settings = load_settings(profile, config=config, environment=environment, overrides={"train.mntp.chunk_tokens": "20"})
+    settings = load_settings(
+        profile, config=config, environment=environment, overrides={"train.mntp.chunk_tokens": "20"}
+    )
     found = settings.train.mntp
     assert (found.steps, found.batch_size, found.micro_batch_size, found.chunk_tokens) == (1, 20, 7, 20)
 
