@@ -6,19 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.profiles import PROFILES_DIR, Profile
 from tasks.run.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from tasks.ledger.runs import Run
-
-PROFILES_DIR = Path(__file__).parent / "profiles"
-
-Profile = Literal["tiny", "demo", "full", "s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"]
-"""Named settings; those with the name of a base model are the paper's configurations of it."""
 
 
 class RunRequest(BaseModel):

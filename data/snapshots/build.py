@@ -801,7 +801,7 @@ def _stage_source(
     seen = _SeenIds()
     for rows, digests in _chunks(config, progress):
         staged.counts[name].rows_in += len(rows)
-        known = former.find(np.array(digests, f"S{DIGEST_BYTES}")) if former is not None else _NO_KNOWN_ROWS
+        known = former.find(np.array(digests, f"S{DIGEST_BYTES}")) if former is not None else _no_known_rows()
         is_known = np.isin(np.arange(len(rows)), known.numbers)
         cleaned: dict[int, Document] = {}
         rejected: dict[int, RejectedRow] = {}
@@ -865,7 +865,11 @@ class _KnownRows(NamedTuple):
 
 
 _STAGED_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *ORIGIN_SCHEMA])
-_NO_KNOWN_ROWS = _KnownRows(np.zeros(0, np.int64), _STAGED_SCHEMA.empty_table())
+
+
+def _no_known_rows() -> _KnownRows:
+    """No rows. Made when it is asked for: the first table that pyarrow makes imports pandas, which takes a second."""
+    return _KnownRows(np.zeros(0, np.int64), _STAGED_SCHEMA.empty_table())
 
 
 def _in_order(

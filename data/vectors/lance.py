@@ -12,13 +12,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
-from lancedb.index import FTS, IvfFlat
-from lancedb.query import MatchQuery
 
 from data.documents.facets import FACET_SCHEMA
 from data.errors import InputError, StoreError, VectorSpaceError
@@ -26,9 +24,8 @@ from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store.base import Store
 from data.vectors.vector_index import Probe
 
-# Lance reads so many fragments ahead, by default one for each core and more: a pass over a large table then holds many
-# parts of it at once, whatever the size of a batch.
-os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
+if TYPE_CHECKING:
+    import lancedb
 
 TABLE_LAYOUT = 4
 """Version of the tables' columns and of what their words are made of: another one names other generations."""
@@ -39,15 +36,6 @@ _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
 """Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
 
-# The words are made by the caller's tokenizer: the index must take them as they are.
-_WORD_INDEX = FTS(
-    base_tokenizer="whitespace",
-    max_token_length=None,
-    lower_case=False,
-    stem=False,
-    remove_stop_words=False,
-    ascii_folding=False,
-)
 _NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 _CLAUSE = re.compile(
@@ -174,6 +162,8 @@ class LanceTable:
             StoreError: A file of the table is gone or damaged.
         """
         assert self.has_word_index, "without its index LanceDB would cut the words by a tokenizer of its own"
+        from lancedb.query import MatchQuery
+
         query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
         return self._run(query, [*columns, "_score"], where).rename_columns([*columns, "score"])
 
@@ -218,7 +208,7 @@ class LanceTable:
         action = f"build the word index of table '{self._table.name}'"
         try:
             with _table_errors(action):
-                self._table.create_index("words", config=_WORD_INDEX, replace=True)
+                self._table.create_index("words", config=_word_index(), replace=True)
         except ValueError as error:  # Lance calls some faults of its own so
             raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
 
@@ -274,6 +264,8 @@ class LanceTable:
         Raises:
             StoreError: Training or writing failed; the version before is untouched.
         """
+        from lancedb.index import IvfFlat
+
         with _table_errors(f"index table '{self._table.name}'"):
             self._table.create_index(
                 "vector", config=IvfFlat(distance_type="dot", num_partitions=num_partitions), replace=True
@@ -439,7 +431,31 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
 
 
 def _connect(store: Store, generation: str) -> lancedb.DBConnection:
-    return lancedb.connect(store.location(generation_key(generation)), storage_options=store.storage_options)
+    return _open_database(store.location(generation_key(generation)), store.storage_options)
+
+
+def _open_database(location: str, storage_options: dict[str, str] | None) -> lancedb.DBConnection:
+    """Open a LanceDB database. The library is imported here: it takes seconds, and few commands read tables."""
+    # Lance reads so many fragments ahead, by default one for each core and more: a pass over a large table then holds
+    # many parts of it at once, whatever the size of a batch. It reads the variable when it is imported.
+    os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
+    import lancedb
+
+    return lancedb.connect(location, storage_options=storage_options)
+
+
+def _word_index() -> lancedb.index.FTS:
+    """The index of words. The caller's tokenizer made them: the index must take them as they are."""
+    from lancedb.index import FTS
+
+    return FTS(
+        base_tokenizer="whitespace",
+        max_token_length=None,
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+    )
 
 
 def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:
@@ -477,7 +493,7 @@ def read_all_versions(
         name: Of the table.
         storage_options: What LanceDB needs to reach it.
     """
-    table = lancedb.connect(folder, storage_options=storage_options).open_table(name)
+    table = _open_database(folder, storage_options).open_table(name)
     for found in table.list_versions():
         table.checkout(found["version"])
         yield iter(table.search().to_batches())

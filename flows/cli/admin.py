@@ -6,12 +6,11 @@ import os
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
 from flows.cli.command import Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import print_json, print_table, show
-from tasks.run.settings import SettingsError
+from tasks.errors import SettingsError
 
 app = typer.Typer()
 generations_app = typer.Typer(help="What was embedded, and what is served.", no_args_is_help=True)
@@ -72,6 +71,8 @@ def automations(
         raise SettingsError(
             "There is no Prefect server to create automations on.", hint="Set PREFECT_API_URL; see docs/operate.md."
         )
+    from pydantic import SecretStr
+
     from flows.automations import AutomationSettings, apply_automations
 
     names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))

@@ -20,7 +20,7 @@ from data.store.credentials import mask_credentials
 from flows.cli import admin, models, pipeline, query
 from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint
 from flows.cli.output import print_json
-from tasks.run.settings import SettingsError
+from tasks.errors import SettingsError
 
 app = typer.Typer(
     name="l2v",

@@ -6,12 +6,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from flows.request import Profile, RunRequest
-from tasks.run.settings import SettingsError
+from flows.profiles import Profile
+from tasks.errors import SettingsError
+
+if TYPE_CHECKING:
+    from flows.request import RunRequest
 
 ProfileOption = Annotated[Profile, typer.Option("--profile", help="Named settings that everything is laid over.")]
 ConfigOption = Annotated[
@@ -40,7 +43,9 @@ class Call:
     as_json: JsonOption = False
 
     def request(self, overrides: dict[str, Any] | None = None) -> RunRequest:
-        """The request of this call; settings are validated at once, before anything else happens."""
+        """Return the request of this call. Its settings are validated first of all."""
+        from flows.request import RunRequest
+
         chosen: dict[str, Any] = {}
         for pair in self.set_ or []:
             key, separator, value = pair.partition("=")

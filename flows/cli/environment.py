@@ -6,12 +6,13 @@ import logging
 import os
 import sys
 import warnings
-
-from rich.logging import RichHandler
+from typing import TYPE_CHECKING
 
 from data.store.credentials import mask_credentials
-from flows.request import RunRequest
 from tasks.ui.console import STDERR
+
+if TYPE_CHECKING:
+    from flows.request import RunRequest
 
 _PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
 
@@ -39,6 +40,8 @@ def configure_logging() -> None:
     """Our packages at INFO on stderr; libraries only when something is wrong."""
     handler: logging.Handler
     if STDERR.is_terminal:
+        from rich.logging import RichHandler
+
         handler = RichHandler(console=STDERR, show_path=False)
     else:
         handler = logging.StreamHandler()

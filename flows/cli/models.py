@@ -11,9 +11,9 @@ from rich.console import Console
 from flows.cli.command import Call, command
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import print_json, print_table
-from flows.request import RunRequest
 
 if TYPE_CHECKING:
+    from flows.request import RunRequest
     from llm2vec_core.serving.record import Format
     from tasks.run.reports import EvaluateReport
 

@@ -12,7 +12,7 @@ import typer
 from flows.cli.command import AllowShrinkOption, Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import print_json, print_table, show
-from tasks.run.settings import SettingsError, make_source
+from tasks.errors import SettingsError
 
 app = typer.Typer()
 
@@ -71,6 +71,8 @@ def ingest(
 ) -> None:
     """Read one source; its documents replace those of its former ingest."""
     request = call.request(writing_overrides(allow_shrink, wait))
+    from tasks.run.settings import make_source
+
     read = make_source(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
     prepare_prefect(request)
     from flows.ingest import ingest as ingest_flow

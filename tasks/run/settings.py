@@ -29,24 +29,12 @@ from data.store.base import Store, open_store
 from data.store.credentials import has_credentials, mask_credentials
 from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
 from llm2vec_core.training.settings import Recipe
+from tasks.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "L2V_"
 
 # A user's own sources replace the profile's: the bundled sample must not mix with them.
 _REPLACED_SECTIONS = {"sources"}
-
-
-class SettingsError(Exception):
-    """Invalid settings. The message lists every fault.
-
-    Attributes:
-        hint: How to repair them.
-    """
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the hint beside the message."""
-        super().__init__(message)
-        self.hint = hint
 
 
 class _Section(BaseModel):

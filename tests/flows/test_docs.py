@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from data.documents.judgments import read_judgments
 from flows.cli.app import app
-from flows.request import PROFILES_DIR
+from flows.profiles import PROFILES_DIR
 from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
 from tasks.run.settings import load_settings
 

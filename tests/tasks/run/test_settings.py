@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.request import PROFILES_DIR, RunRequest
-from tasks.run.settings import EncodeSettings, SettingsError, load_settings
+from flows.profiles import PROFILES_DIR
+from flows.request import RunRequest
+from tasks.errors import SettingsError
+from tasks.run.settings import EncodeSettings, load_settings
 
 
 @pytest.fixture
