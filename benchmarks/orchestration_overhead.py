@@ -50,10 +50,12 @@ def main() -> None:
 
 def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
     """Seconds of both sides, and what the flow adds."""
+    from data.store.lease import hold_lease
     from flows.embed import embed
     from flows.ingest import ingest
     from flows.request import RunRequest
     from tasks.encoders.checkpoints import build_untrained
+    from tasks.run.context import Run, new_run_id
     from tasks.stages.embed import latest_snapshots, plan_shards
 
     overrides = {
@@ -70,8 +72,10 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
     request = RunRequest(profile="tiny", overrides=overrides)
     ingest(request)
     settings = request.settings()
-    fingerprint = build_untrained(settings, settings.train.base_model).fingerprint
-    planned = plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))
+    store = settings.store()
+    fingerprint = build_untrained(store, settings, settings.train.base_model).fingerprint
+    with hold_lease(store, owner=new_run_id()) as lease:
+        planned = plan_shards.fn(Run(lease.owner, settings, store, lease), fingerprint, latest_snapshots(store))
     embed(fingerprint, request, full=True)  # loads the model, starts the server
     sides = {
         "plain": lambda: plain_embed(settings, fingerprint),
@@ -117,7 +121,7 @@ def write_documents(path: Path, rows: Iterable[Mapping[str, object]], count: int
 def plain_embed(settings: Settings, fingerprint: str) -> None:
     """What the flow ``embed`` does, without Prefect."""
     from data.store.lease import hold_lease
-    from tasks.run.writing import new_run_id
+    from tasks.run.context import Run, new_run_id
     from tasks.stages.embed import (
         build_indexes,
         encode_shards,
@@ -128,16 +132,15 @@ def plain_embed(settings: Settings, fingerprint: str) -> None:
     )
 
     store = settings.store()
-    run_id = new_run_id()
-    with hold_lease(store, owner=run_id):
+    with hold_lease(store, owner=new_run_id()) as lease:
+        run = Run(lease.owner, settings, store, lease)
         snapshots = latest_snapshots(store)
-        encode_shards.fn(settings, fingerprint, plan_shards.fn(settings, fingerprint, snapshots, full=True))
+        encode_shards.fn(run, fingerprint, plan_shards.fn(run, fingerprint, snapshots, full=True))
         tables = [
-            update_table.fn(settings, fingerprint, kind, snapshot, run_id=run_id, rewrite=True)
-            for kind, snapshot in snapshots.items()
+            update_table.fn(run, fingerprint, kind, snapshot, rewrite=True) for kind, snapshot in snapshots.items()
         ]
-        tables = [build_indexes.fn(settings, fingerprint, table, run_id=run_id) for table in tables]
-        promote_tables.fn(settings, fingerprint, snapshots, tables, run_id=run_id)
+        tables = [build_indexes.fn(run, fingerprint, table) for table in tables]
+        promote_tables.fn(run, fingerprint, snapshots, tables)
 
 
 if __name__ == "__main__":

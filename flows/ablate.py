@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prefect import flow
 
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.run.reports import EvaluateReport
 from tasks.stages.ablate import ablation_names, ablation_settings
 from tasks.stages.evaluate import evaluate_named
-from tasks.stages.train import pin_training_data, train_recipe
+from tasks.stages.train import TrainingPin, pin_training_data, train_recipe
 
 
 @flow(name="ablate", flow_run_name=run_name)
 def ablate(
-    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    request: RunRequest | None = None,
     standardised: bool = False,
 ) -> EvaluateReport:
     """Train the recipe with every attention and training, and score all of them with every pooling.
@@ -25,15 +26,14 @@ def ablate(
         request: Settings of the run; its recipe says how each stage is trained, its evaluation on what is scored.
         standardised: Score every encoder with standardised vectors, too.
     """
-    settings = request.settings()
-    with request.recorded("ablate") as run:
+    with recorded("ablate", request) as record:
         names: list[str] = []
-        pinned: dict[str, str] | None = None
-        for variant in ablation_settings(settings):
-            trained = None
+        pinned: TrainingPin | None = None
+        for variant in ablation_settings(record.run.settings):
+            run, trained = replace(record.run, settings=variant), None
             if variant.train.stages:
                 # All learn from what the first of them was pinned to, also when a killed ablation goes on another day.
-                pinned = pinned or pin_training_data(variant, newest=False, is_ablation=True)
-                trained = train_recipe(variant, pinned, run_id=run.id, is_ablation=True).checkpoint
+                pinned = pinned or pin_training_data(run, newest=False, of_ablation=True)
+                trained = train_recipe(run, pinned).checkpoint
             names += ablation_names(variant, trained, standardised=standardised)
-        return run.did(evaluate_named(settings, names, run_id=run.id))
+        return record.did(evaluate_named(record.run, names))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.embed import embed
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.queries.search import served
 from tasks.run.reports import EmbedReport
 from tasks.stages.backfill import BackfillRequest, begin_backfill, end_backfill
@@ -16,7 +15,7 @@ from tasks.stages.embed import latest_snapshots
 @flow(name="backfill", flow_run_name=run_name)
 def backfill(
     meant: BackfillRequest,
-    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    request: RunRequest | None = None,
 ) -> EmbedReport:
     """Encode documents again with the served checkpoint, and serve them; a killed one goes on where it stopped.
 
@@ -24,11 +23,11 @@ def backfill(
         meant: Which documents.
         request: Settings of the run.
     """
-    settings = request.settings()
-    store = settings.store()
-    with request.recorded("backfill") as run:
-        fingerprint = served(store).checkpoint
-        begin_backfill(settings, meant, fingerprint, latest_snapshots(store), run_id=run.id)
-        report = run.did(embed(fingerprint, request.of_parent(run.id)))
-        end_backfill(settings, run_id=run.id)
+    request = request or RunRequest()
+    with recorded("backfill", request) as record:
+        run = record.run
+        fingerprint = served(run.store).checkpoint
+        begin_backfill(run, meant, fingerprint, latest_snapshots(run.store))
+        report = record.did(embed(fingerprint, request.of_stage(run)))
+        end_backfill(run)
     return report

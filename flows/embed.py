@@ -6,9 +6,8 @@ import time
 
 from prefect import flow
 
-from flows.encode import encode_together
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
+from flows.workers import share_shards
 from tasks.ledger.usage import embed_usage
 from tasks.run.reports import EmbedReport
 from tasks.stages.embed import (
@@ -25,7 +24,7 @@ from tasks.ui.artifacts import publish_table
 @flow(name="embed", flow_run_name=run_name)
 def embed(
     fingerprint: str,
-    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    request: RunRequest | None = None,
     full: bool = False,
 ) -> EmbedReport:
     """Encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer.
@@ -36,21 +35,21 @@ def embed(
         full: Encode everything again.
     """
     started = time.monotonic()
-    settings = request.settings()
-    with request.recorded("embed") as run:
-        snapshots = latest_snapshots(settings.store())
-        plans = plan_shards(settings, fingerprint, snapshots, full=full)
+    request = request or RunRequest()
+    with recorded("embed", request) as record:
+        run, settings = record.run, record.run.settings
+        snapshots = latest_snapshots(run.store)
+        plans = plan_shards(run, fingerprint, snapshots, full=full)
         if settings.encode.engine == "local" and settings.deployments.encoders > 1 and len(plans) > 1:
-            shards = encode_together(request.of_parent(run.id), fingerprint, plans)
+            shards = share_shards(request.of_stage(run), fingerprint, plans)
         else:
-            shards = encode_shards(settings, fingerprint, plans)
+            shards = encode_shards(run, fingerprint, plans)
         tables = [
-            update_table(settings, fingerprint, kind, snapshot_id, run_id=run.id, rewrite=full)
-            for kind, snapshot_id in snapshots.items()
+            update_table(run, fingerprint, kind, snapshot_id, rewrite=full) for kind, snapshot_id in snapshots.items()
         ]
-        tables = [build_indexes(settings, fingerprint, table, run_id=run.id) for table in tables]
-        generation = promote_tables(settings, fingerprint, snapshots, tables, run_id=run.id)
-        report = run.did(
+        tables = [build_indexes(run, fingerprint, table) for table in tables]
+        generation = promote_tables(run, fingerprint, snapshots, tables)
+        report = record.did(
             EmbedReport(
                 generation=generation,
                 checkpoint=fingerprint,
@@ -60,7 +59,7 @@ def embed(
                 documents={table.kind: table.documents for table in tables},
                 upserted={table.kind: table.upserted for table in tables},
                 removed={table.kind: table.removed for table in tables},
-                usage=embed_usage(settings, fingerprint, shards),
+                usage=embed_usage(run, fingerprint, shards),
                 seconds=time.monotonic() - started,
             )
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from data.errors import GateRefusedError, InputError
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.encoders.evaluation_reports import report_location
 from tasks.run.reports import CheckpointRef, EvaluateReport
 from tasks.stages.evaluate import SERVED, evaluate_named, evaluate_recipe
@@ -15,7 +14,7 @@ from tasks.stages.train import build_base, find_trained, find_unsupervised
 
 @flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
-    request: RunRequest = RunRequest(),  # noqa: B008 - frozen
+    request: RunRequest | None = None,
     checkpoints: list[str] | None = None,
     trained: CheckpointRef | None = None,
     against: str | None = None,
@@ -36,29 +35,18 @@ def evaluate(
         InputError: ``against`` or ``gate`` without a candidate.
         GateRefusedError: The gate refused the candidate; the report is kept.
     """
-    settings = request.settings()
     if (against or gate or mteb_results) and not checkpoints:
         raise InputError("There is no encoder to compare, or to write results of.", hint="Name it: --checkpoint NAME.")
-    with request.recorded("evaluate") as run:
+    with recorded("evaluate", request) as record:
+        run = record.run
         if not checkpoints:
-            chosen = trained or find_trained(settings)
-            report = evaluate_recipe(
-                settings,
-                base=build_base(settings),
-                trained=chosen,
-                unsupervised=find_unsupervised(settings),
-                run_id=run.id,
-            )
-            return run.did(report)
-        report = evaluate_named(
-            settings,
-            checkpoints,
-            run_id=run.id,
-            against=against or (SERVED if gate else None),
-            mteb_results=mteb_results,
-        )
-        run.did(report)
+            chosen = trained or find_trained(run.store, run.settings)
+            unsupervised = find_unsupervised(run.store, run.settings)
+            report = evaluate_recipe(run, base=build_base(run), trained=chosen, unsupervised=unsupervised)
+            return record.did(report)
+        against = against or (SERVED if gate else None)
+        report = record.did(evaluate_named(run, checkpoints, against=against, mteb_results=mteb_results))
     if gate and report.refused:
-        path = report_location(settings.store(), report.report, "html")
+        path = report_location(run.store, report.report, "html")
         raise GateRefusedError(f"{report.reason} {' '.join(report.findings)}", hint=f"The report: {path}")
     return report

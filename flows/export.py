@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.run.reports import ExportReport
 from tasks.stages.export import export_all
 
 
 @flow(name="export", flow_run_name=run_name)
-def export(request: RunRequest = RunRequest()) -> ExportReport:  # noqa: B008 - frozen
+def export(request: RunRequest | None = None) -> ExportReport:
     """Publish documents, matches and evaluation results.
 
     Args:
         request: Settings of the run.
     """
-    with request.recorded("export") as run:
-        return run.did(export_all(request.settings(), run_id=run.id))
+    with recorded("export", request) as record:
+        return record.did(export_all(record.run))

@@ -7,8 +7,7 @@ import time
 
 from prefect import flow
 
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.run.reports import MaintainReport
 from tasks.stages.maintain import STEPS, maintain_step
 from tasks.ui.artifacts import publish_table
@@ -17,19 +16,18 @@ logger = logging.getLogger(__name__)
 
 
 @flow(name="maintain", flow_run_name=run_name)
-def maintain(request: RunRequest = RunRequest()) -> MaintainReport:  # noqa: B008 - frozen
+def maintain(request: RunRequest | None = None) -> MaintainReport:
     """Carry out every step of maintenance; one that fails is reported, and the others go on.
 
     Args:
         request: Settings of the run.
     """
     started = time.monotonic()
-    settings = request.settings()
-    with request.recorded("maintain") as run:
-        steps = [maintain_step(settings, step, run_id=run.id) for step in STEPS]
-        report = run.did(MaintainReport(steps=steps, seconds=time.monotonic() - started))
+    with recorded("maintain", request) as record:
+        steps = [maintain_step(record.run, step) for step in STEPS]
+        report = record.did(MaintainReport(steps=steps, seconds=time.monotonic() - started))
     for step in steps:
         if step.error:
             logger.warning("maintenance of %s failed: %s", step.step, step.error)
-    publish_table("maintenance", [step.model_dump() for step in steps], description=f"Maintenance {run.id}")
+    publish_table("maintenance", [step.model_dump() for step in steps], description=f"Maintenance {record.run.id}")
     return report

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from tasks.run.reports import MatchReport
 from tasks.stages.match import match_all
 
 
 @flow(name="match", flow_run_name=run_name)
-def match(request: RunRequest = RunRequest()) -> MatchReport:  # noqa: B008 - frozen
+def match(request: RunRequest | None = None) -> MatchReport:
     """Rank resumes for every job, and jobs for every resume.
 
     Args:
         request: Settings of the run.
     """
-    with request.recorded("match") as run:
-        return run.did(match_all(request.settings(), run_id=run.id))
+    with recorded("match", request) as record:
+        return record.did(match_all(record.run))

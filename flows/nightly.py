@@ -8,15 +8,15 @@ from typing import TypeVar
 from prefect import flow
 from pydantic import BaseModel
 
+from data.store.base import Store
 from flows.embed import embed
 from flows.evaluate import evaluate
 from flows.export import export
 from flows.ingest import ingest
 from flows.match import match
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, recorded, run_name
 from flows.train import train
-from flows.workers import run_stage
+from flows.workers import run_night_stage
 from tasks.encoders.evaluation_reports import report_location
 from tasks.ledger.runs import peak_rss_bytes, usage_of
 from tasks.ledger.usage import Cost, estimate_cost
@@ -30,10 +30,8 @@ from tasks.run.reports import (
     StageReport,
     TrainReport,
 )
-from tasks.run.settings import Settings
 from tasks.stages.audit import audit_served, latest_audit
-from tasks.ui.artifacts import publish_markdown
-from tasks.ui.events import emit_refusal
+from tasks.ui.artifacts import emit_refusal, publish_markdown
 
 logger = logging.getLogger(__name__)
 
@@ -91,22 +89,22 @@ class NightlyReport(BaseModel):
 
 
 @flow(name="nightly", flow_run_name=run_name)
-def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 - frozen
+def nightly(request: RunRequest | None = None) -> NightlyReport:
     """Ingest, train, evaluate, embed, match, export; a failed stage stops the rest and leaves what is served.
 
     Args:
         request: Settings of the run.
     """
-    settings = request.settings()
-    with request.recorded("nightly") as run:
-        stage = request.of_parent(run.id)
-        ingested = [_told(run.did(report)) for report in ingest(stage)]
-        trained = _told(run.did(run_stage(train, TrainReport, stage, newest=False)))
-        evaluated = _told(run.did(run_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
-        embedded = _told(run.did(run_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
-        matched = _told(run.did(match(stage)))
-        audited = _told(run.did(audit_served(settings, run_id=run.id))) if settings.audit.enabled else None
-        exported = _told(run.did(export(stage)))
+    request = request or RunRequest()
+    with recorded("nightly", request) as record:
+        run, stage = record.run, request.of_stage(record.run)
+        ingested = [_logged(record.did(report)) for report in ingest(stage)]
+        trained = _logged(record.did(run_night_stage(train, TrainReport, stage, newest=False)))
+        evaluated = _logged(record.did(run_night_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
+        embedded = _logged(record.did(run_night_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
+        matched = _logged(record.did(match(stage)))
+        audited = _logged(record.did(audit_served(run))) if run.settings.audit.enabled else None
+        exported = _logged(record.did(export(stage)))
         report = NightlyReport(
             run_id=run.id,
             ingested=ingested,
@@ -116,30 +114,28 @@ def nightly(request: RunRequest = RunRequest()) -> NightlyReport:  # noqa: B008 
             matched=matched,
             audited=audited,
             exported=exported,
-            report_path=report_location(settings.store(), evaluated.report, "html"),
-            seconds=run.seconds(),
-            cost=estimate_cost(settings.cost, run.seconds()),
+            report_path=report_location(run.store, evaluated.report, "html"),
+            seconds=record.seconds(),
+            cost=estimate_cost(run.settings.cost, record.seconds()),
         )
-        run.summary = report.summary()
-    _publish(settings, report)
+        record.summary = report.summary()
+    _publish(run.store, report)
     return report
 
 
-def _told(report: _Stage) -> _Stage:
-    """Log what a stage did, and hand its report on."""
+def _logged(report: _Stage) -> _Stage:
+    """Log what a stage did, and return its report."""
     logger.info("%-8s %s (%.1f s)", report.stage, report.sentence(), report.seconds)
     return report
 
 
-def _publish(settings: Settings, report: NightlyReport) -> None:
+def _publish(store: Store, report: NightlyReport) -> None:
     """Artifacts of the night, beside those of its stages."""
     publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
     if report.refusal:
         emit_refusal(report.run_id, report.refusal)
     if report.audited is not None:
-        publish_markdown(
-            "fairness", latest_audit(settings.store()), description=f"Fairness audit of night {report.run_id}"
-        )
+        publish_markdown("fairness", latest_audit(store), description=f"Fairness audit of night {report.run_id}")
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:

@@ -1,4 +1,4 @@
-"""What every flow is asked with: a profile, a configuration file, overrides. The form of a deployment's run page."""
+"""The request of a flow: a profile, a configuration file, overrides. It is the form of a deployment's run page."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from flows.profiles import PROFILES_DIR, Profile
+from tasks.run.context import Run, join_run, utc_now
 from tasks.run.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from tasks.ledger.runs import Run
+    from tasks.ledger.record import RunRecord
 
 
 class RunRequest(BaseModel):
-    """Which settings a run takes, and which run it belongs to."""
+    """Which settings a run takes, and which run it is a stage of.
+
+    A request reads its settings once. Make another request for another run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,24 +31,61 @@ class RunRequest(BaseModel):
     overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
     parent_run: str | None = Field(None, description="run that this is a stage of; left empty otherwise")
 
+    _settings: Settings | None = PrivateAttr(None)
+    _parent: Run | None = PrivateAttr(None)
+
     def settings(self) -> Settings:
-        """The settings, from the files and the environment of this process."""
-        return load_settings(
-            PROFILES_DIR / f"{self.profile}.toml",
-            config=Path(self.config) if self.config else None,
-            environment=os.environ,
-            overrides=self.overrides,
-        )
+        """The settings: at the first call from the files and the environment of this process, then the same."""
+        if self._settings is None:
+            self._settings = load_settings(
+                PROFILES_DIR / f"{self.profile}.toml",
+                config=Path(self.config) if self.config else None,
+                environment=os.environ,
+                overrides=self.overrides,
+            )
+        return self._settings
 
-    @contextmanager
-    def recorded(self, flow: str) -> Iterator[Run]:
-        """A run of ``flow`` with these settings, under the lease and in the ledger; see :func:`recorded_run`."""
-        from tasks.ledger.runs import recorded_run  # loads LanceDB, which the command line does not need
+    def of_stage(self, run: Run) -> RunRequest:
+        """The same request, for a stage of ``run``. In this process the stage works with ``run`` itself."""
+        request = self.model_copy(update={"parent_run": run.id})
+        request._settings, request._parent = run.settings, run
+        return request
 
-        parameters = self.model_dump(mode="json", exclude={"parent_run"})
-        with recorded_run(self.settings(), flow=flow, parent=self.parent_run, parameters=parameters) as run:
-            yield run
+    def parent(self) -> Run:
+        """The run that this is a stage of.
 
-    def of_parent(self, run_id: str) -> RunRequest:
-        """The same request, for a stage of the run ``run_id``."""
-        return self.model_copy(update={"parent_run": run_id})
+        Raises:
+            FencedError: That run does not hold the lease any more.
+        """
+        return self._parent or join_run(self.settings(), str(self.parent_run))
+
+
+@contextmanager
+def recorded(flow: str, request: RunRequest | None) -> Iterator[RunRecord]:
+    """Run ``flow`` under the lease, and keep in the ledger what it did.
+
+    Args:
+        flow: Name of the flow.
+        request: Its settings, and the run that it is a stage of, if it is (default: the default settings).
+    """
+    from tasks.ledger.runs import recorded_run, recorded_stage  # loads LanceDB, which the command line does not need
+
+    request = request or RunRequest()
+    if request.parent_run is not None:
+        with recorded_stage(request.parent(), flow=flow) as record:
+            yield record
+    else:
+        parameters = request.model_dump(mode="json", exclude={"parent_run"})
+        with recorded_run(request.settings(), flow=flow, parameters=parameters) as record:
+            yield record
+
+
+def run_name() -> str:
+    """Name of a flow run, such as ``nightly 2026-11-21 · smollm2-135m-9c10``: flow, due day, base model, recipe."""
+    from prefect.runtime import flow_run  # the command line imports this module, and must start without prefect
+
+    request = RunRequest.model_validate(flow_run.parameters.get("request") or {})
+    recipe = request.settings().train
+    base = recipe.base_model.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    due = flow_run.scheduled_start_time or utc_now()
+    return f"{flow_run.flow_name} {due:%Y-%m-%d} · {base.lower()}-{recipe.settings_key()[:4]}"

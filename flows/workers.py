@@ -1,19 +1,32 @@
-"""A stage of a night: in this process, or as a deployment on the workers of its pool."""
+"""Other workers: a stage of a night as a deployment on them, and the shards of a night shared with them."""
 
 from __future__ import annotations
 
 import json
+import logging
+import time
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
 from pydantic import TypeAdapter
 
-from flows.request import RunRequest
+from data.errors import InputError
+from flows.request import RunRequest, run_name
 from llm2vec_core.errors import CoreError
 from tasks.ledger.runs import read_stage
+from tasks.run.context import Run
 from tasks.run.reports import StageReport
+from tasks.stages.embed import encode_shards
+from tasks.workers.claims import keep_report, kept_reports, offer_plans, take_plans
+from tasks.workers.shards import ShardPlan, ShardReport
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 """Seconds between two looks at a stage that runs elsewhere."""
@@ -22,41 +35,110 @@ _Report = TypeVar("_Report", bound=StageReport)
 
 
 class StageFailedError(CoreError):
-    """A stage that ran on another worker did not get to its end."""
+    """A stage that ran on another worker did not complete."""
 
 
-def run_stage(flow: Flow[..., _Report], kept_as: type[_Report], request: RunRequest, **parameters: Any) -> _Report:  # noqa: ANN401
+def run_night_stage(
+    stage: Flow[..., _Report],
+    kept_as: type[_Report],
+    request: RunRequest,
+    **parameters: Any,  # noqa: ANN401 - those of the flow
+) -> _Report:
     """Run a stage of a night and wait for its report.
 
-    With ``deployments.gpu_stages`` it is started as the deployment of its flow, and works under the lease of the run
-    that ``request`` names as its parent: a stage whose parent is gone can commit nothing. Its report comes back through
-    the store, which both workers share.
+    With ``deployments.gpu_stages`` the stage is started as the deployment of its flow. It works under the lease of the
+    night, so a stage whose night is gone can commit nothing. Its report comes back through the store, which both
+    workers share.
 
     Args:
-        flow: Flow of the stage; its deployment has the same name.
+        stage: Flow of the stage; its deployment has the same name.
         kept_as: Type of its report.
-        request: Settings, and the run that this is a stage of.
+        request: Request of the stage.
         parameters: Further parameters of the flow.
 
     Raises:
         StageFailedError: The stage failed on its worker, whose log says why.
     """
-    settings = request.settings()
-    if not settings.deployments.gpu_stages:
-        report: _Report = flow(request=request, **parameters)
+    run = request.parent()
+    deployments = run.settings.deployments
+    if not deployments.gpu_stages:
+        report: _Report = stage(request=request, **parameters)
         return report
     values = TypeAdapter(dict[str, Any]).dump_python({"request": request, **parameters}, mode="json")
-    name = f"{flow.name}/{flow.name}"
+    name = f"{stage.name}/{stage.name}"
     # Called from synchronous code, so this is the run and no coroutine.
-    stage = cast(
-        FlowRun,
-        run_deployment(name, parameters=values, timeout=None, poll_interval=POLL_SECONDS),
-    )
-    kept = read_stage(settings.store(), str(request.parent_run), flow.name)
-    if stage.state is None or not stage.state.is_completed() or kept is None:
-        state = "nothing" if stage.state is None else f"{stage.state.name}: {stage.state.message}"
+    done = cast(FlowRun, run_deployment(name, parameters=values, timeout=None, poll_interval=POLL_SECONDS))
+    kept = read_stage(run.store, run.id, stage.name)
+    if done.state is None or not done.state.is_completed() or kept is None:
+        state = "nothing" if done.state is None else f"{done.state.name}: {done.state.message}"
         raise StageFailedError(
-            f"The stage {flow.name} ended on its worker as {state}.",
-            hint=f"The log of flow run '{stage.name}' says more. Run the night again: it goes on from what is done.",
+            f"The stage {stage.name} ended on its worker as {state}.",
+            hint=f"The log of flow run '{done.name}' says more. Run the night again: it goes on from what is done.",
         )
     return kept_as.model_validate(json.loads(kept)[0])
+
+
+@flow(name="encode", flow_run_name=run_name)
+def encode(fingerprint: str, request: RunRequest | None = None) -> int:
+    """Encode shards of a night beside its embed stage, which starts this; no other run does.
+
+    Args:
+        fingerprint: Checkpoint to encode with.
+        request: Settings of the run, and the night.
+    """
+    if request is None or request.parent_run is None:
+        raise InputError("No night was named.", hint="Set deployments.encoders; the embed stage starts this flow.")
+    reports = _take_and_encode(request.parent(), fingerprint)
+    return sum(report.documents for report in reports)
+
+
+def share_shards(request: RunRequest, fingerprint: str, plans: Sequence[ShardPlan]) -> list[ShardReport]:
+    """Encode planned shards here and on ``deployments.encoders`` - 1 further workers.
+
+    Shards that a worker took and did not finish are encoded here, once no further worker is running.
+
+    Args:
+        request: Request of the stage.
+        fingerprint: Checkpoint to encode with.
+        plans: Documents of each shard.
+    """
+    run = request.parent()
+    deployments = run.settings.deployments
+    offer_plans(run, plans)
+    parameters = {"fingerprint": fingerprint, "request": request.model_dump(mode="json")}
+    helpers = [_start(parameters) for _ in range(deployments.encoders - 1)]
+    _take_and_encode(run, fingerprint)
+    # Every plan is taken now: a helper that has not begun yet will find none.
+    while len(kept_reports(run)) < len(plans) and any(map(_is_working, helpers)):
+        time.sleep(POLL_SECONDS)
+    done = kept_reports(run)
+    for number, plan in enumerate(plans):
+        if number not in done:
+            logger.warning("Shard %d was taken by a worker that is gone; it is encoded here.", number)
+            done[number] = encode_shard(run, fingerprint, plan)
+    return [done[number] for number in range(len(plans))]
+
+
+def _take_and_encode(run: Run, fingerprint: str) -> list[ShardReport]:
+    reports = []
+    for number, plan in take_plans(run, worker=str(flow_run.name)):
+        reports.append(encode_shard(run, fingerprint, plan))
+        keep_report(run, number, reports[-1])
+    return reports
+
+
+def encode_shard(run: Run, fingerprint: str, plan: ShardPlan) -> ShardReport:
+    """Encode one shard, as a task of its own: which shards come is known one after another."""
+    (report,) = encode_shards(run, fingerprint, [plan])
+    return report
+
+
+def _start(parameters: dict[str, Any]) -> UUID:
+    # Called from synchronous code, so this is the run and no coroutine.
+    return cast(FlowRun, run_deployment("encode/encode", parameters=parameters, timeout=0)).id
+
+
+def _is_working(run: UUID) -> bool:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    return state is not None and (state.is_running() or state.is_cancelling())

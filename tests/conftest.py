@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ def make_pointer() -> Callable[..., Any]:
             "promoted_at": datetime(2026, 3, 1, tzinfo=UTC),
         }
         return Pointer(**fields | said)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Any]:
+    """Run contexts without a lease: ``fence`` stands in for its check."""
+    from tasks.run.context import Run
+
+    def make(settings: Any, run_id: str = "run", *, fence: Callable[[], None] = lambda: None) -> Any:
+        return Run(run_id, settings, settings.store(), SimpleNamespace(check=fence))
 
     return make
 

@@ -73,7 +73,7 @@ def automations(
         )
     from pydantic import SecretStr
 
-    from flows.automations import AutomationSettings, apply_automations
+    from flows.server import AutomationSettings, apply_automations
 
     names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))
     if call.as_json:

@@ -46,11 +46,9 @@ def checkpoint_dir(store: Store, fingerprint: str) -> Path:
     return store.local_path(f"checkpoints/{fingerprint}")
 
 
-def store_checkpoint(store: Store, directory: Path, *, fence: Callable[[], None] | None = None) -> CheckpointRef:
+def store_checkpoint(store: Store, directory: Path) -> CheckpointRef:
     """Move a finished checkpoint directory into the store; its record is put last."""
     record = read_record(directory)
-    if fence is not None:
-        fence()
     put_directory(store, f"checkpoints/{record.fingerprint}", directory, last=RECORD_NAME)
     return _ref(record)
 
@@ -79,13 +77,12 @@ def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
     return _ref(found[0])
 
 
-def build_untrained(settings: Settings, base_model: str) -> CheckpointRef:
+def build_untrained(store: Store, settings: Settings, base_model: str) -> CheckpointRef:
     """The checkpoint of an untrained base model; built once and found again by its name and settings.
 
     A decoder comes as its configuration states: nearly all are causal, with the pooling of the settings (weighted mean
     is best for an untrained one: LLM2Vec, table 5). What looks both ways comes with mean pooling.
     """
-    store = settings.store()
     decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
     key = f"untrained/{sha256_json(decisive)[:32]}.json"
     known = store.read(key)

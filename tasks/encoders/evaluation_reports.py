@@ -17,18 +17,17 @@ from llm2vec_core.evaluation.protocols.scoring import ScorableTask
 from llm2vec_core.evaluation.report import Decision, EvaluationReport
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
 from llm2vec_core.training.settings import StageCurve
-from tasks.run.settings import Settings
-from tasks.run.writing import utc_now
+from tasks.run.context import Run
 
 _LATEST_KEY = "reports/latest.json"
 
 
 def build_report(
+    run: Run,
     title: str,
     systems: Sequence[ScoredSystem],
     *,
     eval_tasks: Sequence[ScorableTask],
-    run_id: str,
     decision: Decision | None = None,
     training: Sequence[StageCurve] = (),
     notes: Sequence[str] = (),
@@ -38,8 +37,8 @@ def build_report(
     side_by_side = compare_systems(systems, eval_tasks)
     return EvaluationReport(
         title=title,
-        created_at=utc_now(),
-        run_id=run_id,
+        created_at=run.clock(),
+        run_id=run.id,
         systems=tuple(system.report for system in systems),
         averages=side_by_side.averages,
         comparisons=side_by_side.comparisons,
@@ -72,12 +71,12 @@ def report_location(store: Store, report: str, suffix: str) -> str:
     return store.location(f"reports/{report}/report.{suffix}")
 
 
-def report_url(settings: Settings, report: str) -> str:
+def report_url(run: Run, report: str) -> str:
     """Address of a kept report's page: where the reports are served to browsers, else that of the file."""
-    served_at = settings.evaluate.reports_url
+    served_at = run.settings.evaluate.reports_url
     if served_at is not None:
         return f"{served_at.rstrip('/')}/{report}/report.html"
-    location = report_location(settings.store(), report, "html")
+    location = report_location(run.store, report, "html")
     return location if "://" in location else Path(location).as_uri()
 
 

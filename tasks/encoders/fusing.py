@@ -7,7 +7,6 @@ matching and explanations take it from there. It is tuned anew when the judgment
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from llm2vec_core.ranking.fusion import MIN_JUDGED_QUERIES, JudgedQuery, score_w
 from llm2vec_core.ranking.hybrid import either_leg
 from llm2vec_core.ranking.lexical import LexicalIndex
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
+from tasks.run.context import Run
 from tasks.run.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -68,17 +68,13 @@ class TunedFusion(BaseModel):
         )
 
 
-def tune_fusion(
-    settings: Settings, store: Store, *, generation: str, checkpoint: str, fence: Callable[[], None]
-) -> TunedFusion | None:
+def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | None:
     """Tune the weight of a generation where the settings ask for one, or find it tuned.
 
     Args:
-        settings: Settings of the run.
-        store: Where the generation is.
-        generation: Its name.
+        run: The run.
+        generation: Name of the generation.
         checkpoint: Fingerprint of its encoder.
-        fence: Called before the weight is kept; raises when this writer lost its lease.
 
     Returns:
         What was found; None when the settings fuse by rank.
@@ -87,9 +83,10 @@ def tune_fusion(
         InputError: No judged task is named, or it is none of retrieval.
         EvalTaskError: Its folder cannot be used.
     """
+    settings, store = run.settings, run.store
     if settings.match.fusion != "tuned":
         return None
-    task = _judged_task(settings)
+    task = _judged_task(store, settings)
     decisive = [_VERSION, task.content_sha256, settings.match.candidates]
     identity = sha256_json(decisive)
     key = _key(generation)
@@ -102,9 +99,9 @@ def tune_fusion(
         identity=identity, task=task.name, num_queries=sum(row["_id"] in judged for row in task.tables["queries"])
     )
     if found.num_queries >= MIN_JUDGED_QUERIES:
-        tuned = tune_weight(score_weights(_judge(settings, store, checkpoint, task)), seed=_SEED)
+        tuned = tune_weight(score_weights(_judge(store, settings, checkpoint, task)), seed=_SEED)
         found = found.model_copy(update={"weight": tuned.weight, "low": tuned.low, "high": tuned.high})
-    fence()
+    run.lease.check()
     store.compare_and_swap(key, expected=raw, content=found.model_dump_json().encode())
     return found
 
@@ -126,7 +123,7 @@ def _key(generation: str) -> str:
     return f"{generation_key(generation)}/fusion.json"
 
 
-def _judged_task(settings: Settings) -> EvalTask:
+def _judged_task(store: Store, settings: Settings) -> EvalTask:
     judged = settings.match.judged
     if judged is None:
         raise InputError(
@@ -135,7 +132,7 @@ def _judged_task(settings: Settings) -> EvalTask:
             "is like your resumes, or match.fusion to 'rrf'.",
         )
     folder = Path(judged).expanduser()
-    with settings.store().scratch() as scratch:
+    with store.scratch() as scratch:
         task = load_eval_task(folder if folder.is_dir() else write_sample_tasks(scratch, [judged])[0])
     if task.type != "Retrieval":
         raise InputError(
@@ -145,7 +142,7 @@ def _judged_task(settings: Settings) -> EvalTask:
     return task
 
 
-def _judge(settings: Settings, store: Store, checkpoint: str, task: EvalTask) -> list[JudgedQuery]:
+def _judge(store: Store, settings: Settings, checkpoint: str, task: EvalTask) -> list[JudgedQuery]:
     """Both scores and the relevance of the candidates of each judged query, as search would find them."""
     relevance: dict[str, dict[str, float]] = {}
     for row in task.tables["qrels"]:

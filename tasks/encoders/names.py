@@ -62,7 +62,7 @@ class ResolvedEncoder:
     traits: SystemTraits | None
 
 
-def resolve_encoder(settings: Settings, name: EncoderName) -> ResolvedEncoder:
+def resolve_encoder(store: Store, settings: Settings, name: EncoderName) -> ResolvedEncoder:
     """Find the encoder that a name means: a fingerprint, a directory, or a base model, trained or not.
 
     An untrained base is stored once; its modes are views of that one directory.
@@ -72,7 +72,7 @@ def resolve_encoder(settings: Settings, name: EncoderName) -> ResolvedEncoder:
     """
     from llm2vec_core.model.base_models import fetch_base_model
 
-    store, source = settings.store(), name.source
+    source = name.source
     directory = Path(source).expanduser()
     if (directory / RECORD_NAME).is_file():
         return _require_stages(resolve_ours(directory, view=name.view), name)
@@ -88,7 +88,7 @@ def resolve_encoder(settings: Settings, name: EncoderName) -> ResolvedEncoder:
         base = fetch_base_model(source, cache_dir=base_models_dir(store))
         if (base / "modules.json").is_file():  # an encoder already, such as MiniLM: its own pooling stands
             return _resolve_foreign(store, base, name=source.rsplit("/", 1)[-1].rsplit(":", 1)[-1], view=name.view)
-        ref = build_untrained(settings, source)
+        ref = build_untrained(store, settings, source)
     return _require_stages(resolve_ours(checkpoint_dir(store, ref.fingerprint), view=name.view), name)
 
 

@@ -37,36 +37,30 @@ class OutcomeStore:
         reused: Outcomes found.
     """
 
-    def __init__(self, store: Store, *, dtype: str = "float32") -> None:
+    def __init__(self, store: Store, *, dtype: str = "float32", fence: Callable[[], None] | None = None) -> None:
         """Count from zero.
 
         Args:
             store: Where outcomes are kept.
-            dtype: What encoders compute in (``EncodeSettings.dtype``).
+            dtype: Number type that encoders compute in (``EncodeSettings.dtype``).
+            fence: Called before an outcome is kept; raises when the run lost its lease.
         """
         self._store = store
         self._dtype = dtype
+        self._fence = fence
         self.computed = 0
         self.reused = 0
 
-    def find_or_compute(
-        self, system: System, eval_task: ScorableTask, *, fence: Callable[[], None] | None = None
-    ) -> Outcome:
-        """The outcome of a system on a task.
-
-        Args:
-            system: What is scored.
-            eval_task: What it is scored on.
-            fence: Called before an outcome is kept.
-        """
+    def find_or_compute(self, system: System, eval_task: ScorableTask) -> Outcome:
+        """The outcome of a system on a task."""
         key = outcome_key(system, eval_task, dtype=self._dtype)
         known = self._read(key)
         if known is not None:
             self.reused += 1
             return known
         outcome = evaluate_task(system, eval_task)
-        if fence is not None:
-            fence()
+        if self._fence is not None:
+            self._fence()
         self._keep(key, outcome)
         self.computed += 1
         return outcome

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from data.errors import InputError
 from data.schema import sha256_json
+from data.store.base import Store
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_passes
 from llm2vec_core.evaluation.systems import Legs, System
@@ -71,7 +72,7 @@ def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = N
     return NamedSystem(system, description)
 
 
-def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
+def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25, its first documents read by the cross-encoder of the settings.
 
     Raises:
@@ -82,7 +83,7 @@ def reranked_system(settings: Settings, dense: NamedSystem, *, name: str | None 
         raise InputError(
             "match.reranker names no cross-encoder.", hint="Set it to a directory or a hub name of a cross-encoder."
         )
-    reranker = load_reranker(settings.match.reranker, base_models_dir(settings.store()))
+    reranker = load_reranker(settings.match.reranker, base_models_dir(store))
     reranking = Reranking(reranker, settings.match.reranked)
     fused = hybrid_system(settings, dense, name=name or f"{dense.system.name}, re-ranked")
     system = replace(fused.system, mode="reranked", reranking=reranking)
@@ -93,7 +94,7 @@ def _legs(settings: Settings) -> Legs:
     return Legs(candidates=settings.match.candidates)
 
 
-def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
+def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
     """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and its like fuse.
 
     Raises:
@@ -101,7 +102,7 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
     """
     distinct = list(dict.fromkeys(names))
     parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
-    encoders = {name: resolve_encoder(settings, each) for name, each in parsed.items()}
+    encoders = {name: resolve_encoder(store, settings, each) for name, each in parsed.items()}
     remembering = _remembering(settings, list(encoders.values()))
     systems: list[NamedSystem] = []
     for name in distinct:
@@ -116,7 +117,7 @@ def resolve_systems(settings: Settings, names: Sequence[str]) -> list[NamedSyste
             found = _long_text_system(settings, encoder, long_texts)
         if parsed[name].instructed:
             found = instructed_system(found)
-        systems.append(_ranked(settings, found, parsed[name].ranking))
+        systems.append(_ranked(store, settings, found, parsed[name].ranking))
     return _distinct(systems)
 
 
@@ -153,12 +154,12 @@ class _LongTextEncoder:
         return self.encoder.encode_words(sentences, label_shift=label_shift)
 
 
-def _ranked(settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
+def _ranked(store: Store, settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
     if ranking == "hybrid":
         return hybrid_system(settings, dense)
     if ranking == "tuned":
         return tuned_system(settings, dense)
-    return dense if ranking is None else reranked_system(settings, dense)
+    return dense if ranking is None else reranked_system(store, settings, dense)
 
 
 def _dense(encoder: ResolvedEncoder, remembering: EncodeOnce, *, name: str) -> NamedSystem:

@@ -1,7 +1,6 @@
-"""OpenLineage: which run made what out of what, as events for a configured endpoint. Never imports prefect.
+"""OpenLineage: events that say which run made what from what. Never imports prefect.
 
-Plain JSON by HTTP. Lineage is told, not relied on: an endpoint that does not answer costs a warning and its time-out,
-never a run.
+Plain JSON by HTTP. No run depends on it: an endpoint that does not answer costs a warning and its time-out.
 
 Source: the OpenLineage specification, version 2-0-2.
 """
@@ -16,9 +15,8 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from data.errors import DataError
@@ -27,6 +25,7 @@ from data.snapshots.build import open_snapshot
 from data.store.base import Store
 from data.vectors.generations import read_pointer
 from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.ledger.record import RunRecord
 from tasks.run.reports import (
     EmbedReport,
     EvaluateReport,
@@ -36,7 +35,7 @@ from tasks.run.reports import (
     StageReport,
     TrainReport,
 )
-from tasks.run.settings import LineageSettings, Settings
+from tasks.run.settings import LineageSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,38 +50,29 @@ Dataset = tuple[str, str]
 """Name that stays the same from run to run, and the version that a run read or wrote."""
 
 
-class LineageRun(Protocol):
-    """What events need to know of a run; see :class:`tasks.ledger.runs.Run`."""
-
-    id: str
-    flow: str
-    parent: str | None
-    reports: tuple[StageReport, ...]
+def emit_start(record: RunRecord) -> None:
+    """Send the event that a run or a stage began."""
+    _emit(record, "START", facets={}, inputs=[], outputs=[])
 
 
-def emit_start(settings: Settings, run: LineageRun) -> None:
-    """Tell that a run began."""
-    _emit(settings, run, "START", facets={}, inputs=[], outputs=[])
-
-
-def emit_end(settings: Settings, run: LineageRun, *, error: str | None = None) -> None:
-    """Tell that a run ended, what it read and what it made."""
-    if settings.lineage.endpoint is None:
+def emit_end(record: RunRecord, *, error: str | None = None) -> None:
+    """Send the event that a run or a stage ended, with what it read and made."""
+    if record.run.settings.lineage.endpoint is None:
         return
     if error is not None:
         facet = _facet("1-0-1/ErrorMessageRunFacet.json", message=error, programmingLanguage="python")
-        _emit(settings, run, "FAIL", facets={"errorMessage": facet}, inputs=[], outputs=[])
+        _emit(record, "FAIL", facets={"errorMessage": facet}, inputs=[], outputs=[])
         return
     inputs: list[Dataset] = []
     outputs: list[Dataset] = []
     try:
-        for report in run.reports:
-            read, made = datasets_of(report, settings.store())
+        for report in record.reports:
+            read, made = datasets_of(report, record.run.store)
             inputs += read
             outputs += made
     except DataError as error:  # the run did its work, whatever became of it since
-        logger.warning("the lineage of %s is incomplete: %s", run.flow, error)
-    _emit(settings, run, "COMPLETE", facets={}, inputs=inputs, outputs=outputs)
+        logger.warning("the lineage of %s is incomplete: %s", record.flow, error)
+    _emit(record, "COMPLETE", facets={}, inputs=inputs, outputs=outputs)
 
 
 @functools.singledispatch
@@ -144,26 +134,25 @@ def _latest(store: Store, name: str) -> str:
 
 
 def _emit(
-    settings: Settings,
-    run: LineageRun,
+    record: RunRecord,
     event_type: str,
     *,
     facets: dict[str, Any],
     inputs: Sequence[Dataset],
     outputs: Sequence[Dataset],
 ) -> None:
-    lineage = settings.lineage
+    lineage, run_id = record.run.settings.lineage, record.run.id
     if lineage.endpoint is None:
         return
-    if run.parent is not None:
-        facets = {**facets, "parent": _parent_facet(lineage, run.parent)}
+    if record.is_stage:
+        facets = {**facets, "parent": _parent_facet(lineage, run_id)}
     event = {
         "eventType": event_type,
-        "eventTime": datetime.now(UTC).isoformat(),
+        "eventTime": record.run.clock().isoformat(),
         "producer": _PRODUCER,
         "schemaURL": f"{_SPEC}#/$defs/RunEvent",
-        "run": {"runId": _run_uuid(run.id, run.flow if run.parent else ""), "facets": facets},
-        "job": {"namespace": lineage.namespace, "name": run.flow},
+        "run": {"runId": _run_uuid(run_id, record.flow if record.is_stage else ""), "facets": facets},
+        "job": {"namespace": lineage.namespace, "name": record.flow},
         "inputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(inputs)],
         "outputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(outputs)],
     }

@@ -1,7 +1,7 @@
 """The run ledger: what every run did, kept under ``runs/<run_id>/``. Never imports prefect.
 
-A run of its own keeps ``summary.json`` when it ends, however it ends, or when it was refused the lease; a stage of a
-parent run keeps its report as ``stages/<flow>.json``, where a parent that started it on another machine finds it.
+A run writes ``summary.json`` when it ends, however it ends, or when it was refused the lease. A stage writes its report
+to ``stages/<flow>.json``, where a night that started it on another machine finds it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import json
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -22,86 +20,62 @@ from data.store.base import Store
 from data.store.credentials import mask_credentials
 from data.store.lease import hold_lease
 from tasks.ledger.lineage import emit_end, emit_start
+from tasks.ledger.record import RunRecord
 from tasks.ledger.usage import estimate_cost
+from tasks.run.context import Run, new_run_id, utc_now
 from tasks.run.reports import StageReport, Usage
 from tasks.run.settings import Settings
-from tasks.run.writing import new_run_id, utc_now
-
-_Report = TypeVar("_Report", bound=StageReport)
 
 RunState = Literal["completed", "failed", "refused", "cancelled"]
 
 
-@dataclass
-class Run:
-    """A run of a flow while it goes on.
-
-    Attributes:
-        id: Under which the lease is held; a stage has its parent's.
-        flow: Name of the flow.
-        parent: Run that this is a stage of, if it is.
-        reports: What its stages did.
-        summary: What else the ledger keeps of it.
-    """
-
-    id: str
-    flow: str
-    parent: str | None
-    started_at: datetime
-    reports: tuple[StageReport, ...] = ()
-    summary: Mapping[str, object] | None = None
-
-    def did(self, report: _Report) -> _Report:
-        """Keep what a stage did, and hand its report on."""
-        self.reports = (*self.reports, report)
-        return report
-
-    def seconds(self) -> float:
-        """Time since it began."""
-        return (utc_now() - self.started_at).total_seconds()
-
-
 @contextlib.contextmanager
-def recorded_run(
-    settings: Settings, *, flow: str, parent: str | None, parameters: Mapping[str, object]
-) -> Iterator[Run]:
-    """A run that writes, and what it did in the ledger and as lineage events.
-
-    A run of its own holds the store's lease under its id, which its tasks pass to :func:`tasks.run.writing.lease_of`; a
-    stage works under its parent's.
+def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, object]) -> Iterator[RunRecord]:
+    """Run a flow under the lease of the store, and keep what it did in the ledger and as lineage events.
 
     Args:
         settings: Settings of the run.
         flow: Name of the flow.
-        parent: Run that this is a stage of, if it is.
-        parameters: What the run was asked with.
+        parameters: The request, as the ledger keeps it.
 
     Yields:
-        The run, to which the flow adds what it did.
+        Its record, to which the flow adds the reports of its stages.
 
     Raises:
         LeaseHeldError: Another living writer is at work, and still is after ``lease.wait_s``. The ledger keeps that.
     """
-    run_id = parent or new_run_id()
-    with contextlib.ExitStack() as lease:
-        if parent is None:
-            try:
-                lease.enter_context(hold_lease(settings.store(), owner=run_id, wait_s=settings.lease.wait_s))
-            except LeaseHeldError as refusal:
-                _keep_refusal(settings, run_id, flow, parameters=parameters, refusal=refusal)
-                raise
-        run = Run(run_id, flow, parent, utc_now())
-        emit_start(settings, run)
+    run_id, store = new_run_id(), settings.store()
+    with contextlib.ExitStack() as stack:
         try:
-            yield run
-        except BaseException as error:  # a cancelled run is recorded, too
-            message = mask_credentials(f"{type(error).__name__}: {error}")
-            with contextlib.suppress(StoreError):  # a full disk must not hide what went wrong
-                _keep(settings, run, state=_state_of(error), parameters=parameters, error=message)
-            emit_end(settings, run, error=message)
+            lease = stack.enter_context(hold_lease(store, owner=run_id, wait_s=settings.lease.wait_s))
+        except LeaseHeldError as refusal:
+            _keep_refusal(store, run_id, flow, parameters=parameters, refusal=refusal)
             raise
-        _keep(settings, run, state="completed", parameters=parameters)
-        emit_end(settings, run)
+        run = Run(run_id, settings, store, lease)
+        with _recorded(RunRecord(run, flow, is_stage=False, started_at=run.clock()), parameters) as record:
+            yield record
+
+
+@contextlib.contextmanager
+def recorded_stage(run: Run, *, flow: str) -> Iterator[RunRecord]:
+    """Run a stage of a run, and keep its reports where the run finds them; see :func:`read_stage`."""
+    with _recorded(RunRecord(run, flow, is_stage=True, started_at=run.clock()), {}) as record:
+        yield record
+
+
+@contextlib.contextmanager
+def _recorded(record: RunRecord, parameters: Mapping[str, object]) -> Iterator[RunRecord]:
+    emit_start(record)
+    try:
+        yield record
+    except BaseException as error:  # a cancelled run is recorded, too
+        message = mask_credentials(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(StoreError):  # a full disk must not hide what went wrong
+            _keep(record, state=_state_of(error), parameters=parameters, error=message)
+        emit_end(record, error=message)
+        raise
+    _keep(record, state="completed", parameters=parameters)
+    emit_end(record)
 
 
 def _state_of(error: BaseException) -> RunState:
@@ -110,34 +84,32 @@ def _state_of(error: BaseException) -> RunState:
     return "failed" if isinstance(error, Exception) else "cancelled"
 
 
-def _keep(
-    settings: Settings, run: Run, *, state: RunState, parameters: Mapping[str, object], error: str | None = None
-) -> None:
-    store = settings.store()
-    if run.parent is not None:
+def _keep(record: RunRecord, *, state: RunState, parameters: Mapping[str, object], error: str | None = None) -> None:
+    run = record.run
+    if record.is_stage:
         if state == "completed":
-            reports = TypeAdapter(list[Any]).dump_json(list(run.reports), indent=2)
-            store.put_if_absent(_stage_key(run.parent, run.flow), reports)
+            reports = TypeAdapter(list[Any]).dump_json(list(record.reports), indent=2)
+            run.store.put_if_absent(_stage_key(run.id, record.flow), reports)
         return
-    reports_of = {"reports": [report.model_dump(mode="json") for report in run.reports]}
+    reports_of = {"reports": [report.model_dump(mode="json") for report in record.reports]}
     summary = {
         "run_id": run.id,
-        "flow": run.flow,
+        "flow": record.flow,
         "state": state,
-        "started_at": run.started_at.isoformat(),
-        "finished_at": utc_now().isoformat(),
-        "seconds": run.seconds(),
+        "started_at": record.started_at.isoformat(),
+        "finished_at": run.clock().isoformat(),
+        "seconds": record.seconds(),
         "parameters": parameters,
         **({} if error is None else {"error": error}),
-        **(run.summary if run.summary is not None else reports_of),
-        "usage": usage_of(run.reports),
-        "cost": estimate_cost(settings.cost, run.seconds()).model_dump(),
+        **(record.summary if record.summary is not None else reports_of),
+        "usage": usage_of(record.reports),
+        "cost": estimate_cost(run.settings.cost, record.seconds()).model_dump(),
     }
-    _write_summary(store, summary)
+    _write_summary(run.store, summary)
 
 
 def _keep_refusal(
-    settings: Settings, run_id: str, flow: str, *, parameters: Mapping[str, object], refusal: LeaseHeldError
+    store: Store, run_id: str, flow: str, *, parameters: Mapping[str, object], refusal: LeaseHeldError
 ) -> None:
     """Keep that a run was refused the lease: without it, nobody could tell later why a night is missing."""
     summary = {
@@ -150,7 +122,7 @@ def _keep_refusal(
         "error": f"{type(refusal).__name__}: {refusal}",
     }
     with contextlib.suppress(StoreError):  # a full disk must not hide the refusal
-        _write_summary(settings.store(), summary)
+        _write_summary(store, summary)
 
 
 def _write_summary(store: Store, summary: Mapping[str, object]) -> None:

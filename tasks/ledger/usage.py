@@ -17,8 +17,9 @@ from llm2vec_core.errors import CoreError
 from llm2vec_core.model.modes import Precision
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.run.context import Run
 from tasks.run.reports import Usage
-from tasks.run.settings import CostSettings, Settings
+from tasks.run.settings import CostSettings
 
 if TYPE_CHECKING:
     from tasks.workers.shards import ShardReport
@@ -55,7 +56,7 @@ def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
     )
 
 
-def embed_usage(settings: Settings, fingerprint: str, shards: Sequence[ShardReport]) -> Usage | None:
+def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Usage | None:
     """Usage of encoding; None when nothing was encoded."""
     documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
     duration_s = sum(shard.seconds for shard in shards)
@@ -63,30 +64,28 @@ def embed_usage(settings: Settings, fingerprint: str, shards: Sequence[ShardRepo
         return None
     from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token, read_config
 
-    store = settings.store()
     try:
-        architecture = count_architecture(read_config(str(checkpoint_dir(store, fingerprint))))
+        architecture = count_architecture(read_config(str(checkpoint_dir(run.store, fingerprint))))
     except CoreError:  # the formulas do not hold for it
         return Usage(tokens=tokens, seconds=duration_s)
     per_token = flops_per_token(
         architecture, None, sequence_tokens=max(1, tokens // documents), execution=Execution()
     ).forward
-    peak = peak_flops(store, settings.cost, settings.encode.precision)
+    peak = peak_flops(run.store, run.settings.cost, run.settings.encode.precision)
     return Usage(tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak)
 
 
-def train_usage(settings: Settings, fingerprint: str) -> Usage | None:
+def train_usage(run: Run, fingerprint: str) -> Usage | None:
     """Usage of the training that made a checkpoint, over all the runs that it took; None for an untrained one."""
     from llm2vec_core.planning.plan import plan_recipe
 
-    store = settings.store()
-    curves = read_curves(checkpoint_dir(store, fingerprint))
+    curves = read_curves(checkpoint_dir(run.store, fingerprint))
     if not curves:
         return None
     tokens, duration_s = sum(curve.tokens for curve in curves), sum(curve.seconds for curve in curves)
-    directory = str(checkpoint_dir(store, fingerprint))
+    directory = str(checkpoint_dir(run.store, fingerprint))
     try:
-        plan = plan_recipe(directory, settings.train, gpu=_ANY_GPU, num_documents=1, tokens_per_document=1)
+        plan = plan_recipe(directory, run.settings.train, gpu=_ANY_GPU, num_documents=1, tokens_per_document=1)
     except CoreError:
         return Usage(tokens=tokens, seconds=duration_s)
     stages = {stage.stage: stage for stage in plan.stages}
@@ -95,7 +94,7 @@ def train_usage(settings: Settings, fingerprint: str) -> Usage | None:
         seconds=duration_s,
         flops=sum(stages[curve.stage].flops.training * curve.tokens for curve in curves),
         peak_flops=max(
-            peak_flops(store, settings.cost, precision)
+            peak_flops(run.store, run.settings.cost, precision)
             for precision in {stage.execution.precision for stage in plan.stages}
         ),
     )

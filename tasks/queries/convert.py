@@ -50,14 +50,15 @@ def convert_encoder(
     from llm2vec_core.encoding.encoder import Encoder
     from llm2vec_core.serving.conversion import convert
 
-    named = parse_encoder_name(name or served(settings.store()).checkpoint)
+    store = settings.store()
+    named = parse_encoder_name(name or served(store).checkpoint)
     long_texts = None if named.long_texts == "cut" else named.long_texts
     for mode in (INSTRUCTED if named.instructed else None, long_texts, named.ranking):
         if mode is not None:
             raise InputError(
                 f"'{mode}' is how an evaluation uses an encoder, and no part of one.", hint=f"Leave +{mode} out."
             )
-    found = resolve_encoder(settings, named)
+    found = resolve_encoder(store, settings, named)
     calibration = read_calibration_texts() if found.view.standardised else ()
     # On the CPU, whose float32 is float32: what is written must not depend on a GPU's shortcuts.
     encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")

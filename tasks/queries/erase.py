@@ -11,9 +11,9 @@ from pathlib import Path
 from data.erasure.erase import erase_documents
 from data.store.lease import hold_lease
 from tasks.encoders.checkpoints import stored_checkpoints
+from tasks.run.context import new_run_id, utc_now
 from tasks.run.reports import EraseReport
 from tasks.run.settings import Settings
-from tasks.run.writing import new_run_id, utc_now
 
 _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "

@@ -15,9 +15,9 @@ from data.vectors.generations import Pointer, list_generations, read_pointer
 from tasks.ledger.runs import latest_summary
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run
+from tasks.run.context import utc_now
 from tasks.run.reports import Usage
 from tasks.run.settings import Settings
-from tasks.run.writing import utc_now
 
 
 class Alert(BaseModel):

@@ -13,8 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float32
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from data.redaction.redact import Redactor
 from data.redaction.swaps import swap_lists
@@ -25,10 +23,10 @@ from data.vectors.lance import LanceTable, is_one_of, open_table
 from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.queries.search import served
+from tasks.run.context import Run
 from tasks.run.reports import AuditReport
 from tasks.run.settings import Settings
-from tasks.run.writing import lease_of
-from tasks.ui.policies import STORAGE
+from tasks.run.stage_task import stage_task
 
 JOBS = 100
 """Jobs that the audited resumes are ranked for, at most."""
@@ -46,11 +44,11 @@ _VERSION = 2
 _LATEST_KEY = "audits/latest.json"
 
 
-@task(task_run_name="fairness audit", cache_policy=NO_CACHE, **STORAGE)
-def audit_served(settings: Settings, *, run_id: str) -> AuditReport:
+@stage_task("fairness audit")
+def audit_served(run: Run) -> AuditReport:
     """Audit the served encoder on a seeded sample of bounded size."""
     started = time.monotonic()
-    store = settings.store()
+    store, settings = run.store, run.settings
     pointer = served(store)
     key = f"audits/{_audit_id(settings, pointer)}"
     raw = store.read(f"{key}/audit.json")
@@ -59,7 +57,7 @@ def audit_served(settings: Settings, *, run_id: str) -> AuditReport:
         if raw is not None
         else _audit(settings, store, pointer)
     )
-    lease_of(store, run_id).check()
+    run.lease.check()
     store.put_if_absent(f"{key}/audit.md", render_fairness(audits).encode())
     content = canonical_json({way: audit.model_dump(mode="json") for way, audit in audits.items()}).encode()
     store.put_if_absent(f"{key}/audit.json", content)

@@ -9,8 +9,6 @@ import json
 from datetime import UTC, date, datetime
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.errors import InputError, StoreError
@@ -19,9 +17,8 @@ from data.snapshots.build import Snapshot, contents_of, open_snapshot, snapshot_
 from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
 from data.vectors.shards import forget_contents
-from tasks.run.settings import Settings
-from tasks.run.writing import lease_of
-from tasks.ui.policies import STORAGE
+from tasks.run.context import Run
+from tasks.run.stage_task import stage_task
 
 _KEY = "backfill.json"
 _DONE = b"{}"
@@ -60,15 +57,8 @@ class _Pending(BaseModel):
     is_forgotten: bool = False
 
 
-@task(task_run_name="begin backfill", cache_policy=NO_CACHE, **STORAGE)
-def begin_backfill(
-    settings: Settings,
-    request: BackfillRequest,
-    fingerprint: str,
-    snapshots: dict[DocumentKind, str],
-    *,
-    run_id: str,
-) -> int:
+@stage_task("begin backfill")
+def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapshots: dict[DocumentKind, str]) -> int:
     """Forget the vectors of the documents that are meant; one that was begun before goes on.
 
     Returns:
@@ -77,8 +67,8 @@ def begin_backfill(
     Raises:
         InputError: No document is meant, or another backfill is not done.
     """
-    store = settings.store()
-    lease_of(store, run_id).check()
+    store = run.store
+    run.lease.check()
     contents: dict[DocumentKind, Digests] = {
         kind: select_contents(store, open_snapshot(store, kind, snapshots[kind]), request) for kind in KINDS
     }
@@ -100,17 +90,16 @@ def begin_backfill(
         )
     if not pending.is_forgotten:
         for kind, digests in contents.items():
-            forget_contents(store, digests, fingerprint=fingerprint, encode_key=settings.encode.encode_key(kind))
+            forget_contents(store, digests, fingerprint=fingerprint, encode_key=run.settings.encode.encode_key(kind))
         _swap(store, raw, pending.model_copy(update={"is_forgotten": True}))
     return num_contents
 
 
-@task(task_run_name="end backfill", cache_policy=NO_CACHE, **STORAGE)
-def end_backfill(settings: Settings, *, run_id: str) -> None:
+@stage_task("end backfill")
+def end_backfill(run: Run) -> None:
     """Its tables are served: nothing is left to go on with."""
-    store = settings.store()
-    lease_of(store, run_id).check()
-    store.compare_and_swap(_KEY, expected=store.read(_KEY), content=_DONE)
+    run.lease.check()
+    run.store.compare_and_swap(_KEY, expected=run.store.read(_KEY), content=_DONE)
 
 
 def backfilled_contents(store: Store, snapshot: Snapshot) -> Digests | None:

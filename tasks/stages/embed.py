@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError, StoreError
@@ -22,11 +20,10 @@ from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.lexical import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir
 from tasks.encoders.fusing import tune_fusion
-from tasks.run.settings import Settings
-from tasks.run.writing import lease_of, utc_now
+from tasks.run.context import Run
+from tasks.run.stage_task import stage_task
 from tasks.stages.backfill import backfilled_contents
 from tasks.ui.artifacts import progress, publish_table
-from tasks.ui.policies import STORAGE
 from tasks.workers.ray import encode_on_ray
 from tasks.workers.shards import ShardPlan, ShardReport, encode_planned
 
@@ -45,36 +42,35 @@ class TableReport(BaseModel):
     removed: int
 
 
-@task(task_run_name="plan stale documents", cache_policy=NO_CACHE, **STORAGE)
+@stage_task("plan stale documents")
 def plan_shards(
-    settings: Settings, fingerprint: str, snapshots: dict[DocumentKind, str], *, full: bool = False
+    run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], *, full: bool = False
 ) -> list[ShardPlan]:
     """Contents of the snapshots that have no vector of this checkpoint, in shards of bounded size.
 
     Args:
-        settings: Settings of the run.
+        run: The run.
         fingerprint: Checkpoint to encode with.
         snapshots: Snapshot of each kind.
-        full: Forget the vectors that there are, and plan everything.
+        full: Forget existing vectors, and plan everything.
     """
-    store = settings.store()
+    store, encode = run.store, run.settings.encode
     if full:
         drop_shards(store, fingerprint=fingerprint)
     plans: list[ShardPlan] = []
     for kind, snapshot_id in snapshots.items():
-        encode_key = settings.encode.encode_key(kind)
-        done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode_key))
+        done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode.encode_key(kind)))
         contents = contents_of(open_snapshot(store, kind, snapshot_id))
         stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
-        size = settings.encode.shard_size
+        size = encode.shard_size
         plans += [
             ShardPlan.of_rows(kind, snapshot_id, stale[start : start + size]) for start in range(0, len(stale), size)
         ]
     return plans
 
 
-@task(task_run_name="encode documents", cache_policy=NO_CACHE, **STORAGE)
-def encode_shards(settings: Settings, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
+@stage_task("encode documents")
+def encode_shards(run: Run, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
     """Encode the documents of all planned shards and write them, in this process or on a Ray cluster.
 
     One task for all shards, of which a night may have thousands: every task of Prefect is reported to the server.
@@ -84,25 +80,19 @@ def encode_shards(settings: Settings, fingerprint: str, plans: list[ShardPlan]) 
         StoreError: A shard cannot be written; those that are finished are not encoded again.
     """
     with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
-        if settings.encode.engine == "ray":
-            return encode_on_ray(settings, fingerprint, plans, on_progress=advance)
-        return [encode_planned(settings, fingerprint, plan, on_progress=advance) for plan in plans]
+        if run.settings.encode.engine == "ray":
+            return encode_on_ray(run.settings, fingerprint, plans, on_progress=advance)
+        return [encode_planned(run.settings, fingerprint, plan, on_progress=advance) for plan in plans]
 
 
-@task(task_run_name="update table of {kind}s", cache_policy=NO_CACHE, **STORAGE)
+@stage_task("update table of {kind}s")
 def update_table(
-    settings: Settings,
-    fingerprint: str,
-    kind: DocumentKind,
-    snapshot_id: str,
-    *,
-    run_id: str,
-    rewrite: bool = False,
+    run: Run, fingerprint: str, kind: DocumentKind, snapshot_id: str, *, rewrite: bool = False
 ) -> TableReport:
     """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
-    store = settings.store()
-    lease_of(store, run_id).check()
-    generation = _generation(settings, fingerprint)
+    store = run.store
+    run.lease.check()
+    generation = _generation(run, fingerprint)
     snapshot = open_snapshot(store, kind, snapshot_id)
     rewritten = contents_of(snapshot) if rewrite else backfilled_contents(store, snapshot)
     change = sync_table(store, generation, snapshot, tokenize=tokenize, rewritten=rewritten)
@@ -115,12 +105,12 @@ def update_table(
     )
 
 
-@task(task_run_name="index table of {table.kind}s", cache_policy=NO_CACHE, **STORAGE)
-def build_indexes(settings: Settings, fingerprint: str, table: TableReport, *, run_id: str) -> TableReport:
+@stage_task("index table of {table.kind}s")
+def build_indexes(run: Run, fingerprint: str, table: TableReport) -> TableReport:
     """Bring the indexes of a table up to date. Without them search is slower and says so; the night goes on."""
-    store = settings.store()
-    lease_of(store, run_id).check()
-    generation = _generation(settings, fingerprint)
+    store = run.store
+    run.lease.check()
+    generation = _generation(run, fingerprint)
     try:
         version = index_table(store, generation, table.kind, table.version)
     except StoreError as error:
@@ -128,20 +118,13 @@ def build_indexes(settings: Settings, fingerprint: str, table: TableReport, *, r
         return table
     if version != table.version:  # new rows, or a table that had none of the indexes
         version = settle_table(
-            store, generation=generation.generation, kind=table.kind, version=version, config=settings.index
+            store, generation=generation.generation, kind=table.kind, version=version, config=run.settings.index
         )
     return table.model_copy(update={"version": version})
 
 
-@task(task_run_name="verify and promote", cache_policy=NO_CACHE, **STORAGE)
-def promote_tables(
-    settings: Settings,
-    fingerprint: str,
-    snapshots: dict[DocumentKind, str],
-    tables: list[TableReport],
-    *,
-    run_id: str,
-) -> str:
+@stage_task("verify and promote")
+def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], tables: list[TableReport]) -> str:
     """Pass the generation gate, tune the weight of the legs where the settings ask for one, then serve the tables.
 
     Returns:
@@ -151,26 +134,26 @@ def promote_tables(
         GenerationRefusedError: The tables are not what they should be; the pointer stays.
         FencedError: Another run took over; the pointer stays.
     """
-    store = settings.store()
-    generation = _generation(settings, fingerprint)
+    store = run.store
+    generation = _generation(run, fingerprint)
     versions = {table.kind: table.version for table in tables}
     opened = {kind: open_snapshot(store, kind, snapshot_id) for kind, snapshot_id in snapshots.items()}
     try:
-        checks = verify_generation(store, generation, opened, versions, settings.gate)
+        checks = verify_generation(store, generation, opened, versions, run.settings.gate)
     except GenerationRefusedError as refusal:
-        _publish_verdict(refusal.checks, run_id)
+        _publish_verdict(refusal.checks, run.id)
         raise
-    _publish_verdict(checks, run_id)
-    lease = lease_of(store, run_id)
-    tune_fusion(settings, store, generation=generation.generation, checkpoint=fingerprint, fence=lease.check)
+    _publish_verdict(checks, run.id)
+    run.lease.check()
+    tune_fusion(run, generation=generation.generation, checkpoint=fingerprint)
     pointer = promote(
         store,
         generation,
         versions=versions,
         snapshots=snapshots,
-        lease=lease,
-        run_id=run_id,
-        now=utc_now(),
+        lease=run.lease,
+        run_id=run.id,
+        now=run.clock(),
     )
     return pointer.generation
 
@@ -195,12 +178,11 @@ def latest_snapshots(store: Store) -> dict[DocumentKind, str]:
     return snapshots
 
 
-def _generation(settings: Settings, fingerprint: str) -> Generation:
-    store = settings.store()
+def _generation(run: Run, fingerprint: str) -> Generation:
     return create_generation(
-        store,
+        run.store,
         fingerprint=fingerprint,
-        encode_keys={kind: settings.encode.encode_key(kind) for kind in KINDS},
-        embedding_dim=read_record(checkpoint_dir(store, fingerprint)).embedding_dim,
-        now=utc_now(),
+        encode_keys={kind: run.settings.encode.encode_key(kind) for kind in KINDS},
+        embedding_dim=read_record(checkpoint_dir(run.store, fingerprint)).embedding_dim,
+        now=run.clock(),
     )

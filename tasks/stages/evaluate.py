@@ -7,12 +7,9 @@ model, and a killed evaluation goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from data.errors import InputError
 from data.sample.eval_tasks import write_sample_tasks
@@ -42,20 +39,20 @@ from tasks.encoders.systems import (
     resolve_systems,
     tuned_system,
 )
+from tasks.run.context import Run
 from tasks.run.reports import CheckpointRef, EvaluateReport
 from tasks.run.settings import EvaluateSettings, Settings
-from tasks.run.writing import lease_of
+from tasks.run.stage_task import stage_task
 from tasks.ui.artifacts import Advance, progress, publish_link, publish_markdown, publish_plot, publish_table
 
 
-@task(task_run_name="evaluate", cache_policy=NO_CACHE)
+@stage_task("evaluate", retried=False)
 def evaluate_recipe(
-    settings: Settings,
+    run: Run,
     *,
     base: CheckpointRef,
     trained: CheckpointRef | None,
     unsupervised: CheckpointRef | None = None,
-    run_id: str,
 ) -> EvaluateReport:
     """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
 
@@ -66,21 +63,19 @@ def evaluate_recipe(
     preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
 
     Args:
-        settings: Settings of the run.
+        run: The run.
         base: The recipe's base model as it comes.
         trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
         unsupervised: The encoder before its supervised stage, where that was kept: a row beside the others.
-        run_id: Run that evaluates.
     """
     trained = trained if trained is not None and trained.trained else None
-    store, margin = settings.store(), settings.evaluate.gate_margin
-    eval_tasks = load_tasks(settings)
-    fence = lease_of(store, run_id).check
+    store, settings, margin = run.store, run.settings, run.settings.evaluate.gate_margin
+    eval_tasks = load_tasks(store, settings.evaluate)
     decision: Decision | None = None
     refused = False
-    references = resolve_systems(settings, settings.evaluate.references)
+    references = resolve_systems(store, settings, settings.evaluate.references)
     with progress("evaluate", (7 + len(references)) * len(eval_tasks)) as advance:
-        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=fence)
+        scorer = _Scorer(run, eval_tasks, advance=advance)
         lexical = scorer.score(lexical_system())
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
         dense = [before]
@@ -113,14 +108,14 @@ def evaluate_recipe(
         beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
         hybrid = scorer.score(hybrid_system(settings, preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(settings, preferred.named, name="hybrid, tuned"))
-        reranked, no_reranker = _score_reranked(settings, scorer, preferred)
+        reranked, no_reranker = _score_reranked(run, scorer, preferred)
     entries = [lexical, *beside, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
+        run,
         "Evaluation",
         [entry.scored for entry in entries],
         eval_tasks=eval_tasks,
-        run_id=run_id,
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, trained, decision),
@@ -131,36 +126,35 @@ def evaluate_recipe(
     found = scorer.report(
         keep_report(store, report), entries, decision=decision, served=preferred.fingerprint, refused=refused
     )
-    return _publish(settings, found, run_id)
+    return _publish(run, found)
 
 
-@task(task_run_name="evaluate {names}", cache_policy=NO_CACHE)
+@stage_task("evaluate {names}", retried=False)
 def evaluate_named(
-    settings: Settings, names: list[str], *, run_id: str, against: str | None = None, mteb_results: str | None = None
+    run: Run, names: list[str], *, against: str | None = None, mteb_results: str | None = None
 ) -> EvaluateReport:
     """Score systems by name side by side: fingerprints, directories, model names, ``bm25``, ``NAME+hybrid``.
 
     Args:
-        settings: Settings of the run.
+        run: The run.
         names: Systems to score; with ``against``, the first is the candidate.
-        run_id: Run that evaluates.
         against: Name of the encoder that the candidate must not be worse than; ``served`` is the one that is served.
         mteb_results: Directory to write the results to in mteb's own format.
 
     Raises:
         InputError: A name that leads to no encoder, or nothing is served.
     """
-    store = settings.store()
+    store, settings = run.store, run.settings
     if against == SERVED:
         against = _require_served(store)
-    systems = resolve_systems(settings, [*names, *([against] if against else [])])
-    eval_tasks = load_tasks(settings)
+    systems = resolve_systems(store, settings, [*names, *([against] if against else [])])
+    eval_tasks = load_tasks(store, settings.evaluate)
     with progress("evaluate", len(systems) * len(eval_tasks)) as advance:
-        scorer = _Scorer(settings, eval_tasks, advance=advance, fence=lease_of(store, run_id).check)
+        scorer = _Scorer(run, eval_tasks, advance=advance)
         entries = [scorer.score(named) for named in systems]
     decision: Decision | None = None
     if against:
-        candidate, incumbent = entries[0], _entry_of(entries, resolve_systems(settings, [against])[0])
+        candidate, incumbent = entries[0], _entry_of(entries, resolve_systems(store, settings, [against])[0])
         decision = defend(
             candidate=(candidate.name, candidate.outcomes),
             incumbent=(incumbent.name, incumbent.outcomes),
@@ -169,23 +163,22 @@ def evaluate_named(
     if mteb_results is not None:
         _write_mteb_results(Path(mteb_results), entries)
     scored = [entry.scored for entry in entries]
-    report = build_report("Evaluation", scored, eval_tasks=eval_tasks, run_id=run_id, decision=decision)
+    report = build_report(run, "Evaluation", scored, eval_tasks=eval_tasks, decision=decision)
     refused = decision is not None and decision.served != entries[0].name
     found = scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
-    return _publish(settings, found, run_id)
+    return _publish(run, found)
 
 
-def load_tasks(settings: Settings) -> list[ScorableTask]:
+def load_tasks(store: Store, chosen: EvaluateSettings) -> list[ScorableTask]:
     """The tasks of the settings: the sample's, those of task folders, and those of benchmarks.
 
     Raises:
         InputError: There is none, or an asked name is in none of these places.
         EvalTaskError: A task folder that cannot be used, or the data of a benchmark is out of reach.
     """
-    chosen = settings.evaluate
     eval_tasks: list[ScorableTask] = []
     there = list(chosen.sample_tasks)
-    with settings.store().scratch() as scratch:
+    with store.scratch() as scratch:
         folders = write_sample_tasks(scratch / "sample", _among(chosen.tasks, chosen.sample_tasks))
         eval_tasks += [load_eval_task(folder) for folder in folders]
     for tasks_dir in _task_dirs(chosen):
@@ -258,30 +251,28 @@ class _Scorer:
 
     def __init__(
         self,
-        settings: Settings,
+        run: Run,
         eval_tasks: Sequence[ScorableTask],
         *,
         advance: Advance,
-        fence: Callable[[], None],
     ) -> None:
-        self._outcomes = OutcomeStore(settings.store(), dtype=settings.encode.dtype)
-        self._settings = settings
+        self._outcomes = OutcomeStore(run.store, dtype=run.settings.encode.dtype, fence=run.lease.check)
+        self._run = run
         self._eval_tasks = eval_tasks
         self._advance = advance
-        self._fence = fence
         self._started = time.monotonic()
 
     def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
         """Score a stored checkpoint, called by its role."""
-        encoder = resolve_ours(checkpoint_dir(self._settings.store(), fingerprint))
-        return self.score(dense_system(self._settings, encoder, name=name))
+        encoder = resolve_ours(checkpoint_dir(self._run.store, fingerprint))
+        return self.score(dense_system(self._run.settings, encoder, name=name))
 
     def score(self, named: NamedSystem) -> _Entry:
         """Score a system on the tasks that it can do."""
         system, outcomes = named.system, []
         for eval_task in self._eval_tasks:
             if can_score(system, eval_task):
-                outcomes.append(self._outcomes.find_or_compute(system, eval_task, fence=self._fence))
+                outcomes.append(self._outcomes.find_or_compute(system, eval_task))
             self._advance(1, note=f"{system.name}: {eval_task.name}")
         report = SystemReport(
             name=system.name,
@@ -310,28 +301,28 @@ class _Scorer:
         )
 
 
-def _publish(settings: Settings, report: EvaluateReport, run_id: str) -> EvaluateReport:
+def _publish(run: Run, report: EvaluateReport) -> EvaluateReport:
     """Scores, decision, page and plots for the Prefect UI."""
-    store, description = settings.store(), f"Evaluation of run {run_id}"
+    description = f"Evaluation of run {run.id}"
     publish_table("evaluation-scores", report.score_rows(), description=description)
     if report.reason:
         verdict = {"refused": report.refused, "reason": report.reason, "findings": " ".join(report.findings)}
         publish_table("evaluation-gate", [verdict], description=description)
-    page = report_url(settings, report.report)
+    page = report_url(run, report.report)
     publish_link("evaluation-report", page, text="The report as one page", description=description)
     publish_markdown(
-        "evaluation", f"[As one page]({page})\n\n{report_markdown(store, report.report)}", description=description
+        "evaluation", f"[As one page]({page})\n\n{report_markdown(run.store, report.report)}", description=description
     )
-    for name, png in report_plots(store, report.report):
+    for name, png in report_plots(run.store, report.report):
         publish_plot(f"evaluation-{name.replace('_', '-')}", png, description=description)
     return report
 
 
-def _score_reranked(settings: Settings, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
+def _score_reranked(run: Run, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
     """Hybrid search with its first documents re-ranked; where no cross-encoder is at hand, the reason."""
     name = "hybrid + re-ranking"
     try:
-        reranked = reranked_system(settings, dense.named, name=name)
+        reranked = reranked_system(run.store, run.settings, dense.named, name=name)
     except (InputError, BaseModelError) as error:
         return None, {name: str(error)}
     return scorer.score(reranked), {}

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from data.config import RedactConfig
 from data.outputs.export import ExportTable, publish_export, redact_rows
@@ -24,28 +22,28 @@ from data.store.digests import pack_digests
 from data.vectors.generations import Pointer, list_generations
 from data.vectors.shards import ShardVectors
 from tasks.queries.search import served
+from tasks.run.context import Run
 from tasks.run.reports import ExportReport
 from tasks.run.settings import Settings
-from tasks.run.writing import lease_of, utc_now
-from tasks.ui.policies import STORAGE
+from tasks.run.stage_task import stage_task
 
 _VECTORS_PER_PART = 10_000
 
 
-@task(task_run_name="export", cache_policy=NO_CACHE, **STORAGE)
-def export_all(settings: Settings, *, run_id: str) -> ExportReport:
+@stage_task("export")
+def export_all(run: Run) -> ExportReport:
     """Publish what is served as Parquet; a served state that was published before costs nothing."""
     started = time.monotonic()
-    store = settings.store()
+    store, settings = run.store, run.settings
     pointer = served(store)
     target = settings.export_store or store
     published = publish_export(
         target,
         _tables(store, pointer, settings),
-        run_id=run_id,
-        day=utc_now().date(),
+        run_id=run.id,
+        day=run.clock().date(),
         keep=settings.export.keep,
-        fence=lease_of(store, run_id).check,
+        fence=run.lease.check,
         prefix="" if settings.export.to else "exports/",
     )
     return ExportReport(

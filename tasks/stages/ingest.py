@@ -6,41 +6,30 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from data.config import SourceConfig
 from data.errors import InputError
 from data.schema import DocumentKind
 from data.snapshots.build import Snapshot, build_snapshot
+from tasks.run.context import Run
 from tasks.run.reports import IngestReport
-from tasks.run.settings import Settings
-from tasks.run.writing import lease_of, utc_now
-from tasks.ui.policies import STORAGE
+from tasks.run.stage_task import stage_task
 
 
-@task(task_run_name="ingest {kind}s", cache_policy=NO_CACHE, **STORAGE)
-def ingest_kind(
-    settings: Settings,
-    kind: DocumentKind,
-    *,
-    run_id: str,
-    sources: dict[str, SourceConfig] | None = None,
-) -> IngestReport:
+@stage_task("ingest {kind}s")
+def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig] | None = None) -> IngestReport:
     """Read the sources of a kind and make the snapshot that follows.
 
     Args:
-        settings: Settings of the run.
+        run: The run.
         kind: Kind of the documents.
-        run_id: Run that ingests, and holds the lease.
-        sources: What to read; the settings' sources of the kind when not given.
+        sources: Sources to read (default: those of the settings).
 
     Raises:
         InputError: A source cannot be read; nothing was changed.
         SourceShrankError: A source lost more documents than it may; nothing was changed.
     """
     started = time.monotonic()
-    store = settings.store()
+    settings = run.settings
     chosen = settings.sources_of(kind) if sources is None else sources
     if not chosen:
         raise InputError(
@@ -48,14 +37,14 @@ def ingest_kind(
             hint=f'Add [sources.NAME] with kind = "{kind}" and path to l2v.toml, or run `l2v ingest --kind {kind}`.',
         )
     snapshot = build_snapshot(
-        store,
+        run.store,
         kind=kind,
         sources=chosen,
         clean=settings.clean,
         redact=settings.redact,
-        run_id=run_id,
-        fence=lease_of(store, run_id).check,
-        now=utc_now(),
+        run_id=run.id,
+        fence=run.lease.check,
+        now=run.clock(),
         shrink=settings.ingest,
     )
     counts = [snapshot.manifest.sources[name] for name in chosen]

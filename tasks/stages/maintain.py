@@ -5,34 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from data.errors import DataError, FencedError
 from data.outputs import maintenance
 from data.outputs.maintenance import Removed, what_to_keep
+from tasks.run.context import Run
 from tasks.run.reports import MaintainStep
-from tasks.run.settings import Settings
-from tasks.run.writing import lease_of
+from tasks.run.stage_task import stage_task
 from tasks.stages.train import pinned_snapshots
 
 STEPS = ("tables", "pointers", "generations", "snapshots", "shards", "results", "leftovers")
 """Names of the steps, in their order: later ones remove what earlier ones let go."""
 
 
-@task(task_run_name="maintain {step}", cache_policy=NO_CACHE)
-def maintain_step(settings: Settings, step: str, *, run_id: str) -> MaintainStep:
-    """Carry out one step; what goes wrong in it is told, not raised.
+@stage_task("maintain {step}", retried=False)
+def maintain_step(run: Run, step: str) -> MaintainStep:
+    """Carry out one step. A failure is reported, not raised.
 
     Args:
-        settings: Settings of the run.
+        run: The run.
         step: One of :data:`STEPS`.
-        run_id: Run that maintains, and holds the lease.
 
     Raises:
         FencedError: This run lost its lease: no later step may remove anything.
     """
-    store, lease = settings.store(), lease_of(settings.store(), run_id)
+    store, settings, lease = run.store, run.settings, run.lease
     lease.check()
     try:
         kept = what_to_keep(store, settings.retention, pinned=pinned_snapshots(store))

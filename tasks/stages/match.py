@@ -5,36 +5,31 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from data.outputs.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import sha256_json
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.encoders.fusing import tune_fusion
 from tasks.queries.search import served
+from tasks.run.context import Run
 from tasks.run.reports import MatchReport
-from tasks.run.settings import Settings
-from tasks.run.writing import lease_of
+from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
-from tasks.ui.policies import STORAGE
 
 _VERSION = 2
 """Of how pairs are ranked; raised when matches of before would be ranked otherwise, so that none is carried over."""
 
 
-@task(task_run_name="match jobs and resumes", cache_policy=NO_CACHE, **STORAGE)
-def match_all(settings: Settings, *, run_id: str) -> MatchReport:
+@stage_task("match jobs and resumes")
+def match_all(run: Run) -> MatchReport:
     """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing.
 
     What the latest matches say about documents to which nothing happened is carried over (``bulk``).
     """
     started = time.monotonic()
-    store = settings.store()
+    store, settings, fence = run.store, run.settings, run.lease.check
     pointer = served(store)
-    fence = lease_of(store, run_id).check
-    tuned = tune_fusion(settings, store, generation=pointer.generation, checkpoint=pointer.checkpoint, fence=fence)
+    tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
     chosen = {**settings.match.model_dump(include={"top_k", "candidates"}), "rrf_k": RRF_K}
     decisive = {**chosen, "weight": weight, "version": _VERSION}
@@ -49,7 +44,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
         recipe = sha256_json([pointer.checkpoint, decisive])
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},
-            "run_id": run_id,
+            "run_id": run.id,
             "recipe": recipe,
             "fusion": "by rank" if tuned is None else tuned.sentence(),
         }
@@ -63,7 +58,7 @@ def match_all(settings: Settings, *, run_id: str) -> MatchReport:
                     weight=weight,
                     former=read_former_matches(store, recipe=recipe),
                     checkpoint=pointer.checkpoint,
-                    run_id=run_id,
+                    run_id=run.id,
                     advance=advance,
                 ),
                 documents={kind: side.digests for kind, side in sides.items()},

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
 
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
@@ -31,32 +30,56 @@ from tasks.encoders.checkpoints import (
     store_checkpoint,
 )
 from tasks.ledger.usage import train_usage
+from tasks.run.context import Run
 from tasks.run.reports import CheckpointRef, TrainReport
 from tasks.run.settings import Settings
-from tasks.run.writing import lease_of
+from tasks.run.stage_task import stage_task
 from tasks.ui.artifacts import progress
-from tasks.ui.policies import STORAGE
 
 _JUDGMENTS = "judgments"
 """Name of the judgments' identity beside the snapshots' ids."""
 
 
-@task(task_run_name="pin training data", cache_policy=NO_CACHE, **STORAGE)
-def pin_training_data(settings: Settings, *, newest: bool, is_ablation: bool = False) -> dict[str, str]:
-    """What to train on: ids of the snapshots by kind, and the identity of the judgments where there are any.
+class TrainingPin(BaseModel):
+    """The data that a recipe is trained on.
+
+    Attributes:
+        identities: Id of the snapshot of each kind, and the hash of the judgments where the recipe learns from them.
+        of_ablation: Whether an ablation pinned it. An ablation leaves the pins of nights as they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    identities: dict[str, str]
+    of_ablation: bool = False
+
+    @property
+    def snapshots(self) -> dict[str, str]:
+        """Id of the snapshot of each kind."""
+        return {kind: self.identities[kind] for kind in KINDS if kind in self.identities}
+
+    @property
+    def judgments(self) -> str | None:
+        """Hash of the judgments; None for a recipe without any."""
+        return self.identities.get(_JUDGMENTS)
+
+
+@stage_task("pin training data")
+def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> TrainingPin:
+    """Choose the data to train on: what the recipe was trained on before, or the newest.
 
     Args:
-        settings: Settings of the run.
-        newest: Take the latest, even if the recipe was trained before.
-        is_ablation: Look at what an ablation was pinned to, not at the night's recipe of the same settings.
+        run: The run.
+        newest: Take the newest, even if the recipe was trained before.
+        of_ablation: Look for the pin of an ablation, not for the night's pin of the same recipe.
 
     Raises:
         InputError: Nothing was ingested yet, or judgments cannot be read.
     """
-    store = settings.store()
-    pinned = store.read(_pin_key(settings, is_ablation=is_ablation))
+    store, settings = run.store, run.settings
+    pinned = store.read(_pin_key(settings, of_ablation=of_ablation))
     if pinned is not None and not newest:
-        return _parse_pin(pinned)
+        return TrainingPin(identities=_parse_pin(pinned), of_ablation=of_ablation)
     latest: dict[str, str] = {}
     if settings.train.reads_documents:
         latest = {kind: found.manifest.id for kind in KINDS if (found := latest_snapshot(store, kind)) is not None}
@@ -64,37 +87,33 @@ def pin_training_data(settings: Settings, *, newest: bool, is_ablation: bool = F
             raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
     if _is_supervised(settings):
         latest[_JUDGMENTS] = judgments_sha256(_judgments(settings))
-    return latest
+    return TrainingPin(identities=latest, of_ablation=of_ablation)
 
 
-def find_trained(settings: Settings) -> CheckpointRef | None:
+def find_trained(store: Store, settings: Settings) -> CheckpointRef | None:
     """The checkpoint that the recipe made, if it was ever trained to the end."""
-    store = settings.store()
     pinned = store.read(_pin_key(settings))
-    record = store.read(_record_key(_recipe_key(settings, _parse_pin(pinned)))) if pinned is not None else None
-    return None if record is None else CheckpointRef.model_validate_json(record)
+    return None if pinned is None else _find_made(store, settings, TrainingPin(identities=_parse_pin(pinned)))
 
 
-def find_unsupervised(settings: Settings) -> CheckpointRef | None:
+def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
     """The checkpoint of a supervised recipe without that stage, if it was trained by itself; None for other recipes."""
     stages = tuple(stage for stage in settings.train.stages if stage in UNSUPERVISED_STAGES)
     if not stages or stages == settings.train.stages:
         return None
     recipe = settings.train.model_copy(update={"stages": stages})
-    return find_trained(settings.model_copy(update={"train": recipe}))
+    return find_trained(store, settings.model_copy(update={"train": recipe}))
 
 
-@task(task_run_name="train {settings.train.base_model}", cache_policy=NO_CACHE)
-def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str, is_ablation: bool = False) -> TrainReport:
+@stage_task("train {run.settings.train.base_model}", retried=False)
+def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     """Run the recipe on the pinned training data, or find its checkpoint.
 
     Killed in the middle, the next call continues from the last save.
 
     Args:
-        settings: Settings of the run.
-        pinned: Of :func:`pin_training_data`.
-        run_id: Run that holds the lease.
-        is_ablation: Leave what the night's recipe of the same settings is pinned to as it is.
+        run: The run; its settings hold the recipe.
+        pinned: Data to train on, from :func:`pin_training_data`.
 
     Raises:
         InputError: The judgments are no longer those that were pinned.
@@ -102,23 +121,21 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str, is_
         TrainingError: Too little text, or a loss that is not finite.
     """
     started = time.monotonic()
-    store, recipe = settings.store(), settings.train
+    store, settings, recipe = run.store, run.settings, run.settings.train
     recipe_key = _recipe_key(settings, pinned)
-    record_key = _record_key(recipe_key)
-    known = store.read(record_key)
+    known = _find_made(store, settings, pinned)
     if known is not None:
-        ref = find_checkpoint(store, CheckpointRef.model_validate_json(known).fingerprint)
+        ref = find_checkpoint(store, known.fingerprint)
         return TrainReport(checkpoint=ref, recipe_key=recipe_key, steps=0, tokens=0, seconds=0.0)
 
     from llm2vec_core.training.recipe import train_encoder
 
     triples = _triples(settings, pinned)
-    lease = lease_of(store, run_id)
-    lease.check()
+    run.lease.check()
     # Before the first step: a killed run continues on what it began with.
-    _pin(store, settings, pinned, is_ablation=is_ablation)
+    _pin(store, settings, pinned)
     work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
-    begun = _begun(settings, pinned)
+    begun = _begun(store, settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
     with progress("train", num_steps) as advance:
 
@@ -128,45 +145,42 @@ def train_recipe(settings: Settings, pinned: dict[str, str], *, run_id: str, is_
 
         trained = train_encoder(
             recipe,
-            _training_texts(store, recipe, pinned),
+            _training_texts(store, recipe, pinned.snapshots),
             recipe_key=recipe_key,
             work_dir=work_dir,
             cache_dir=base_models_dir(store),
-            training_snapshots={kind: pinned[kind] for kind in KINDS if kind in pinned},
+            training_snapshots=pinned.snapshots,
             triples=triples,
             begun=begun,
             on_step=on_step,
         )
-    ref = store_checkpoint(store, work_dir / "checkpoint", fence=lease.check)
+    run.lease.check()
+    ref = store_checkpoint(store, work_dir / "checkpoint")
     write_model_card(store, ref.fingerprint)
-    store.put_if_absent(record_key, ref.model_dump_json().encode())
+    store.put_if_absent(_record_key(recipe_key), ref.model_dump_json().encode())
     shutil.rmtree(work_dir)
     return TrainReport(
         checkpoint=ref,
         recipe_key=recipe_key,
         steps=trained.steps_run,
         tokens=sum(curve.tokens for curve in read_curves(checkpoint_dir(store, ref.fingerprint))),
-        usage=train_usage(settings, ref.fingerprint),
+        usage=train_usage(run, ref.fingerprint),
         seconds=time.monotonic() - started,
     )
 
 
-def _begun(settings: Settings, pinned: dict[str, str]) -> Path | None:
+def _begun(store: Store, settings: Settings, pinned: TrainingPin) -> Path | None:
     """The checkpoint of the recipe without its last stage, trained on the same data, if there is one."""
-    store, recipe = settings.store(), settings.train
-    without_last = settings.model_copy(update={"train": recipe.model_copy(update={"stages": recipe.stages[:-1]})})
-    known = store.read(_record_key(_recipe_key(without_last, pinned))) if len(recipe.stages) > 1 else None
-    if known is None:
-        return None
-    return checkpoint_dir(
-        store, find_checkpoint(store, CheckpointRef.model_validate_json(known).fingerprint).fingerprint
-    )
+    stages = settings.train.stages
+    without_last = settings.model_copy(update={"train": settings.train.model_copy(update={"stages": stages[:-1]})})
+    known = _find_made(store, without_last, pinned) if len(stages) > 1 else None
+    return None if known is None else checkpoint_dir(store, find_checkpoint(store, known.fingerprint).fingerprint)
 
 
-@task(task_run_name="untrained base", cache_policy=NO_CACHE, **STORAGE)
-def build_base(settings: Settings) -> CheckpointRef:
+@stage_task("untrained base")
+def build_base(run: Run) -> CheckpointRef:
     """The recipe's base model as it comes: causal, with its best pooling."""
-    return build_untrained(settings, settings.train.base_model)
+    return build_untrained(run.store, run.settings, run.settings.train.base_model)
 
 
 def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> list[str]:
@@ -200,12 +214,12 @@ def _judgments(settings: Settings) -> list[Judgment]:
     return sample_judgments(read, max_per_source=chosen.max_per_source, seed=settings.train.supervised.seed)
 
 
-def _triples(settings: Settings, pinned: dict[str, str]) -> list[TrainingTriple]:
+def _triples(settings: Settings, pinned: TrainingPin) -> list[TrainingTriple]:
     """The pinned judgments as the core takes them."""
     if not _is_supervised(settings):
         return []
     judgments = _judgments(settings)
-    if judgments_sha256(judgments) != pinned[_JUDGMENTS]:
+    if judgments_sha256(judgments) != pinned.judgments:
         raise InputError(
             "The judgments are no longer those that this recipe was pinned to.",
             hint="Restore them, or run `l2v train`, which takes the newest.",
@@ -213,14 +227,19 @@ def _triples(settings: Settings, pinned: dict[str, str]) -> list[TrainingTriple]
     return [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
 
 
-def _recipe_key(settings: Settings, pinned: dict[str, str]) -> str:
-    snapshots: dict[str, str] = {kind: pinned[kind] for kind in KINDS if kind in pinned}
-    return settings.train.key(snapshots, pinned.get(_JUDGMENTS), base_content(settings.train.base_model))
+def _recipe_key(settings: Settings, pinned: TrainingPin) -> str:
+    return settings.train.key(pinned.snapshots, pinned.judgments, base_content(settings.train.base_model))
 
 
-def _pin(store: Store, settings: Settings, pinned: dict[str, str], *, is_ablation: bool = False) -> None:
-    key = _pin_key(settings, is_ablation=is_ablation)
-    content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.items())).encode()
+def _find_made(store: Store, settings: Settings, pinned: TrainingPin) -> CheckpointRef | None:
+    """The checkpoint that the recipe made of this data, if it was trained to the end."""
+    record = store.read(_record_key(_recipe_key(settings, pinned)))
+    return None if record is None else CheckpointRef.model_validate_json(record)
+
+
+def _pin(store: Store, settings: Settings, pinned: TrainingPin) -> None:
+    key = _pin_key(settings, of_ablation=pinned.of_ablation)
+    content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.identities.items())).encode()
     store.compare_and_swap(key, expected=store.read(key), content=content)
 
 
@@ -238,8 +257,8 @@ def _record_key(recipe_key: str) -> str:
     return f"recipes/{recipe_key}.json"
 
 
-def _pin_key(settings: Settings, *, is_ablation: bool = False) -> str:
+def _pin_key(settings: Settings, *, of_ablation: bool = False) -> str:
     recipe = settings.train.settings_key()
     if _is_supervised(settings):
         recipe = sha256_json([recipe, settings.judgments.model_dump()])
-    return f"recipes/pinned/{'ablation-' if is_ablation else ''}{recipe}.txt"
+    return f"recipes/pinned/{'ablation-' if of_ablation else ''}{recipe}.txt"

@@ -1,6 +1,6 @@
-"""What a person sees of a run: progress on the terminal; in the Prefect UI progress, pages, tables, plots and links.
+"""Show a run to people: progress on the terminal; progress, pages, tables, plots, links and events in the Prefect UI.
 
-Outside of a run nothing is published: no server is called.
+Outside of a run nothing is published, and no server is called.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events import emit_event
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tasks.ui.console import STDERR
 
 _SECONDS_BETWEEN_UPDATES = 5.0
+
+GATE_REFUSED = "llm2vec.gate-refused"
+"""Event of a night whose gate kept the served encoder; an automation listens to it."""
 
 Advance = Callable[..., None]
 
@@ -84,6 +88,12 @@ def publish_plot(key: str, png: bytes, *, description: str) -> None:
     if _is_in_run():
         address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         create_image_artifact(address, key=key, description=description)
+
+
+def emit_refusal(run_id: str, reason: str) -> None:
+    """Send the event that the gate kept the served encoder."""
+    resource = {"prefect.resource.id": f"llm2vec.run.{run_id}", "prefect.resource.name": f"night {run_id}"}
+    emit_event(GATE_REFUSED, resource=resource, payload={"run_id": run_id, "reason": reason})
 
 
 def _is_in_run() -> bool:

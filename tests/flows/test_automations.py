@@ -8,11 +8,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed, Late, Pending, Scheduled
 
 from data.errors import InputError
-from flows.automations import AutomationSettings, apply_automations
-from flows.freshness import StaleError, freshness
 from flows.nightly import nightly
 from flows.request import RunRequest
-from tasks.ui.events import emit_refusal
+from flows.server import AutomationSettings, StaleError, apply_automations, freshness
+from tasks.ui.artifacts import emit_refusal
 from tests.integration.servers import wait_for
 
 

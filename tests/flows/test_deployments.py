@@ -14,10 +14,8 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.runtime import flow_run
 from prefect.utilities.callables import parameter_schema
 
-from flows.automations import AutomationSettings, build_automations
-from flows.freshness import StaleError, freshness
-from flows.names import run_name
-from flows.request import RunRequest
+from flows.request import RunRequest, run_name
+from flows.server import AutomationSettings, StaleError, build_automations, freshness
 from llm2vec_core.planning.plan import plan_recipe
 from tasks.queries.status import Alert
 
@@ -56,8 +54,10 @@ def test_the_run_form_explains_every_parameter(name, monkeypatch):
 
 
 def test_every_flow_has_a_deployment():
-    modules = {path.stem for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()}
-    assert modules == set(DEPLOYMENTS)
+    sources = [path.read_text() for path in (ROOT / "flows").glob("*.py")]
+    flows = {name for source in sources for name in re.findall(r'^@flow\(name="(\w+)"', source, re.MULTILINE)}
+    assert sum(source.count("@flow(") for source in sources) == len(flows)
+    assert flows == set(DEPLOYMENTS)
 
 
 OVERRIDES = {"nightly": {"deployments.gpu_stages": True}, "maintain": {"lease.wait_s": 3600}}
@@ -153,5 +153,5 @@ class TestFreshness:
             freshness.fn(request)
 
     def test_other_alerts_do_not(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("flows.freshness.alerts", lambda _: [Alert(kind="failed", message="no")])
+        monkeypatch.setattr("flows.server.alerts", lambda _: [Alert(kind="failed", message="no")])
         freshness.fn(RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")}))

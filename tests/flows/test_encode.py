@@ -7,8 +7,9 @@ import pytest
 
 from data.errors import InputError
 from data.store.lease import hold_lease
-from flows import encode as module
+from flows import workers as module
 from flows.request import RunRequest
+from tasks.run.context import Run
 from tasks.workers.claims import keep_report, take_plans
 from tasks.workers.shards import ShardPlan, ShardReport
 
@@ -20,17 +21,20 @@ def shared(tmp_path, monkeypatch):
     """A night with two helpers; what each encodes is noted, and nothing is really encoded."""
     overrides = {"home": str(tmp_path / "home"), "deployments.encoders": 3}
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
-    request = RunRequest(profile="tiny", overrides=overrides, parent_run="night")
+    request = RunRequest(profile="tiny", overrides=overrides)
+    settings = request.settings()
+    store = settings.store()
     encoded = []
 
-    def encode_shard(settings, fingerprint, plan):
+    def encode_shard(run, fingerprint, plan):
         encoded.append(plan)
         return report_of(plan)
 
     monkeypatch.setattr(module, "encode_shard", encode_shard)
     monkeypatch.setattr(module, "flow_run", SimpleNamespace(name="night"))
-    with hold_lease(request.settings().store(), owner="night"):
-        yield SimpleNamespace(request=request, store=request.settings().store(), encoded=encoded)
+    with hold_lease(store, owner="night") as lease:
+        run = Run("night", settings, store, lease)
+        yield SimpleNamespace(request=request.of_stage(run), run=run, encoded=encoded)
 
 
 def report_of(plan):
@@ -54,12 +58,12 @@ def helpers(monkeypatch, does, *, looks=2):
 
 def test_what_others_encode_is_not_encoded_here(shared, monkeypatch):
     def does():
-        plans = take_plans(shared.store, "night", worker="other", fence=lambda: None)
+        plans = take_plans(shared.run, worker="other")
         for (number, plan), _ in zip(plans, range(2), strict=False):
-            keep_report(shared.store, "night", number, report_of(plan))
+            keep_report(shared.run, number, report_of(plan))
 
     asked = helpers(monkeypatch, does)
-    reports = module.encode_together(shared.request, "f", PLANS)
+    reports = module.share_shards(shared.request, "f", PLANS)
     assert asked == [("encode/encode", 0)] * 2
     assert reports == [report_of(plan) for plan in PLANS]
     assert len(shared.encoded) < len(PLANS) - 2
@@ -68,10 +72,10 @@ def test_what_others_encode_is_not_encoded_here(shared, monkeypatch):
 
 def test_what_a_helper_took_and_did_not_finish_is_encoded_here_once_it_is_gone(shared, monkeypatch):
     def does():
-        next(take_plans(shared.store, "night", worker="other", fence=lambda: None))
+        next(take_plans(shared.run, worker="other"))
 
     helpers(monkeypatch, does, looks=5)
-    reports = module.encode_together(shared.request, "f", PLANS)
+    reports = module.share_shards(shared.request, "f", PLANS)
     assert reports == [report_of(plan) for plan in PLANS]
     assert shared.encoded == [*PLANS[2:], *PLANS[:2]]
 

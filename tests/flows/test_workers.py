@@ -8,18 +8,19 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.match import match
 from flows.request import RunRequest
-from flows.workers import StageFailedError, run_stage
-from tasks.ledger.runs import recorded_run
+from flows.workers import StageFailedError, run_night_stage
+from tasks.ledger.runs import recorded_stage
 from tasks.run.reports import MatchReport
 
 MATCHED = MatchReport(match="m1", jobs=2, resumes=3, rows=4, reused=False, seconds=1.0)
 
 
 @pytest.fixture
-def request_of_stage(tmp_path, monkeypatch):
+def request_of_stage(tmp_path, monkeypatch, make_run):
     monkeypatch.setattr("flows.workers.POLL_SECONDS", 0.5)
     overrides = {"home": str(tmp_path / "home"), "deployments.gpu_stages": True}
-    return RunRequest(profile="tiny", overrides=overrides, parent_run="night-1")
+    request = RunRequest(profile="tiny", overrides=overrides)
+    return request.of_stage(make_run(request.settings(), "night-1"))
 
 
 def answer(monkeypatch, state, *, does=lambda: None):
@@ -36,11 +37,11 @@ def answer(monkeypatch, state, *, does=lambda: None):
 
 def test_a_stage_is_started_under_its_night_and_its_report_comes_back_through_the_store(monkeypatch, request_of_stage):
     def work():
-        with recorded_run(request_of_stage.settings(), flow="match", parent="night-1", parameters={}) as run:
-            run.did(MATCHED)
+        with recorded_stage(request_of_stage.parent(), flow="match") as record:
+            record.did(MATCHED)
 
     asked = answer(monkeypatch, Completed(), does=work)
-    assert run_stage(match, MatchReport, request_of_stage) == MATCHED
+    assert run_night_stage(match, MatchReport, request_of_stage) == MATCHED
     ((name, options),) = asked
     assert (name, options["timeout"], options["poll_interval"]) == ("match/match", None, 0.5)
     assert json.loads(json.dumps(options["parameters"]))["request"]["parent_run"] == "night-1"
@@ -51,7 +52,7 @@ def test_a_stage_is_started_under_its_night_and_its_report_comes_back_through_th
 def test_a_stage_without_a_report_stops_the_night(monkeypatch, request_of_stage, state):
     answer(monkeypatch, state)
     with pytest.raises(StageFailedError, match="The stage match ended") as caught:
-        run_stage(match, MatchReport, request_of_stage)
+        run_night_stage(match, MatchReport, request_of_stage)
     assert "loud-otter" in caught.value.hint
     if state is not None and state.message:
         assert state.message in str(caught.value)

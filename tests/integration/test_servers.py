@@ -212,7 +212,7 @@ class TestWithWorkers:
 
     def test_a_night_whose_machine_died_is_marked_crashed_and_started_again(self, api, servers, night):
         script = (
-            "from flows.automations import AutomationSettings, apply_automations;"
+            "from flows.server import AutomationSettings, apply_automations;"
             "apply_automations(AutomationSettings(heartbeat_timeout_s=75, restart_after_s=1))"
         )
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=servers.environment, check=True)

@@ -44,11 +44,15 @@ def settings_of(folder, judged, **match):
     return Settings(home=str(folder / "home"), match=MatchSettings(fusion="tuned", judged=judged, **match))
 
 
-def tune(settings, fence=lambda: None):
-    return tune_fusion(settings, settings.store(), generation="g", checkpoint="f", fence=fence)
+@pytest.fixture
+def tune(make_run):
+    def tune(settings, fence=lambda: None):
+        return tune_fusion(make_run(settings, fence=fence), generation="g", checkpoint="f")
+
+    return tune
 
 
-def test_a_leg_that_sees_nothing_gets_no_weight_to_speak_of(tmp_path, encoded, make_pointer):
+def test_a_leg_that_sees_nothing_gets_no_weight_to_speak_of(tmp_path, encoded, tune, make_pointer):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
     assert served_weight(settings, settings.store(), make_pointer()) is None
     found = tune(settings)
@@ -58,7 +62,7 @@ def test_a_leg_that_sees_nothing_gets_no_weight_to_speak_of(tmp_path, encoded, m
     assert "60 judged queries of Judged" in found.sentence()
 
 
-def test_a_weight_is_tuned_once_for_the_same_judgments(tmp_path, encoded):
+def test_a_weight_is_tuned_once_for_the_same_judgments(tmp_path, encoded, tune):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
     first = tune(settings)
     assert tune(settings) == first
@@ -69,7 +73,7 @@ def test_a_weight_is_tuned_once_for_the_same_judgments(tmp_path, encoded):
     assert len(encoded) == 6
 
 
-def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, caplog, make_pointer):
+def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, tune, caplog, make_pointer):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 49)))
     assert tune(settings).weight is None
     assert encoded == []
@@ -78,14 +82,14 @@ def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, caplog
     assert "49 judged queries" in caplog.text
 
 
-def test_without_the_setting_nothing_is_read(tmp_path, encoded, make_pointer):
+def test_without_the_setting_nothing_is_read(tmp_path, encoded, tune, make_pointer):
     tuned = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
     tune(tuned)
     by_rank = tuned.model_copy(update={"match": MatchSettings()})
     assert tune(by_rank) is served_weight(by_rank, by_rank.store(), make_pointer()) is None
 
 
-def test_what_cannot_tune_is_the_callers_mistake(tmp_path, encoded):
+def test_what_cannot_tune_is_the_callers_mistake(tmp_path, encoded, tune):
     with pytest.raises(InputError, match="names no judgments"):
         tune(settings_of(tmp_path, None))
     with pytest.raises(InputError, match="No evaluation task 'absent'"):
@@ -96,7 +100,7 @@ def test_what_cannot_tune_is_the_callers_mistake(tmp_path, encoded):
         tune(settings_of(tmp_path, str(tmp_path)))
 
 
-def test_a_lost_lease_keeps_no_weight(tmp_path, encoded):
+def test_a_lost_lease_keeps_no_weight(tmp_path, encoded, tune):
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 60)))
 
     def fence():

@@ -55,7 +55,7 @@ def train(settings: Settings, tiny_base: Path, tmp_path: Path) -> Train:
 @pytest.fixture
 def foreign(settings: Settings, tiny_base: Path, tmp_path: Path) -> Path:
     """A sentence-transformers directory that others made."""
-    ref = build_untrained(settings, str(tiny_base))
+    ref = build_untrained(settings.store(), settings, str(tiny_base))
     directory = tmp_path / "foreign"
     shutil.copytree(checkpoint_dir(settings.store(), ref.fingerprint), directory)
     (directory / RECORD_NAME).unlink()
@@ -74,7 +74,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def resolve(settings: Settings, name: str | Path) -> ResolvedEncoder:
-    return resolve_encoder(settings, parse_encoder_name(str(name)))
+    return resolve_encoder(settings.store(), settings, parse_encoder_name(str(name)))
 
 
 def test_the_modes_of_an_untrained_base_are_views_of_one_directory(
@@ -123,7 +123,7 @@ def test_another_machine_finds_a_checkpoint_of_a_bucket_by_its_name(
         settings.model_copy(update={"home": f"s3://{bucket}/home", "work_dir": str(tmp_path / name)})
         for name in ("here", "there")
     )
-    ref = build_untrained(here, str(tiny_base))
+    ref = build_untrained(here.store(), here, str(tiny_base))
     assert find_checkpoint(there.store(), ref.fingerprint[:12]) == ref
     assert resolve(there, ref.fingerprint[:12]).fingerprint == ref.fingerprint
 

@@ -274,5 +274,5 @@ def test_a_writer_that_lost_its_lease_keeps_nothing(store: LocalStore, counted: 
         raise PermissionError("another writer took over")
 
     with pytest.raises(PermissionError):
-        OutcomeStore(store).find_or_compute(dense(), NamedTask(), fence=fenced)
+        OutcomeStore(store, fence=fenced).find_or_compute(dense(), NamedTask())
     assert not list(store.list("evaluations"))

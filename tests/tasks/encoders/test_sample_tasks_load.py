@@ -35,12 +35,12 @@ def test_a_task_of_two_folders_is_one_and_two_tasks_of_one_name_are_refused(tmp_
     dirs = [tmp_path / "one", tmp_path / "other"]
     folders = [write_sample_tasks(folder, ["SkillParaphrasePairs"])[0] for folder in dirs]
     chosen = EvaluateSettings(sample_tasks=(), tasks_dirs=[str(folder) for folder in dirs])
-    settings = Settings(home=str(tmp_path / "home"), evaluate=chosen)
-    assert [task.name for task in load_tasks(settings)] == ["SkillParaphrasePairs"]
+    store = Settings(home=str(tmp_path / "home")).store()
+    assert [task.name for task in load_tasks(store, chosen)] == ["SkillParaphrasePairs"]
     pairs = folders[1] / "pairs.jsonl"
     pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[:-2]))
     with pytest.raises(EvalTaskError, match="Two evaluation tasks with different content"):
-        load_tasks(settings)
+        load_tasks(store, chosen)
 
 
 def test_content_has_the_same_identity_each_time(tmp_path: Path) -> None:

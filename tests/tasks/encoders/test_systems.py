@@ -37,13 +37,15 @@ def names(systems: list[NamedSystem]) -> list[str]:
 
 
 def test_keyword_search_has_a_name_of_its_own(settings: Settings) -> None:
-    (found,) = resolve_systems(settings, ["BM25"])
+    (found,) = resolve_systems(settings.store(), settings, ["BM25"])
     assert (found.system.name, found.system.mode, found.system.encoder) == ("BM25", "lexical", None)
     assert found.description == "keyword search"
 
 
 def test_a_dense_system_and_its_hybrid_encode_every_text_once(settings: Settings, tiny_base: Path) -> None:
-    hybrid, dense, other = resolve_systems(settings, [f"{tiny_base}+hybrid", f"{tiny_base}", f"{tiny_base}+mean"])
+    hybrid, dense, other = resolve_systems(
+        settings.store(), settings, [f"{tiny_base}+hybrid", f"{tiny_base}", f"{tiny_base}+mean"]
+    )
     assert dense.system.encoder is not None
     assert hybrid.system.encoder is dense.system.encoder is not other.system.encoder
     assert (hybrid.system.mode, dense.system.mode) == ("hybrid", "dense")
@@ -59,11 +61,11 @@ def test_long_texts_are_read_as_they_would_be_served(
     monkeypatch.setattr("tasks.encoders.systems.load_views", load_views)
     text = "Summary: " + "cooks " * 100 + "\nSkills:\nknives"
     asked = [f"{tiny_base}{modes}" for modes in ("", "+cut", "+parts", "+sections", "+sections+hybrid")]
-    cut, parts, sections, hybrid = resolve_systems(settings, asked)
+    cut, parts, sections, hybrid = resolve_systems(settings.store(), settings, asked)
     assert [each.system.mode for each in (cut, parts, sections, hybrid)] == ["dense", "dense", "dense", "hybrid"]
     encoders = [each.system.encoder for each in (cut, parts, sections, hybrid)]
     assert len({each.fingerprint for each in encoders if each}) == 3
-    directory = resolve_encoder(settings, parse_encoder_name(str(tiny_base))).directory
+    directory = resolve_encoder(settings.store(), settings, parse_encoder_name(str(tiny_base))).directory
     (encoder,) = load_views(directory, settings.encode, (EncoderView(),))
     for found, encode in zip(
         encoders, (encoder.encode_counted, encoder.encode_in_parts, encoder.encode_in_sections), strict=False
@@ -74,7 +76,7 @@ def test_long_texts_are_read_as_they_would_be_served(
 
 def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Settings, tiny_base: Path) -> None:
     asked = [f"{tiny_base}{modes}" for modes in ("", "+instructed", "+instructed+hybrid")]
-    plain, instructed, hybrid = resolve_systems(settings, asked)
+    plain, instructed, hybrid = resolve_systems(settings.store(), settings, asked)
     assert plain.system.encoder is instructed.system.encoder is hybrid.system.encoder
     assert [each.system.instructed for each in (plain, instructed, hybrid)] == [False, True, True]
     title = f"{tiny_base.name} Uni, w. mean"
@@ -85,7 +87,7 @@ def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Setti
 def test_a_fusion_is_that_of_the_settings(settings: Settings, tiny_base: Path) -> None:
     match = settings.match.model_copy(update={"candidates": 7})
     asked = [f"{tiny_base}{modes}" for modes in ("", "+hybrid", "+tuned")]
-    dense, *fused = resolve_systems(settings.model_copy(update={"match": match}), asked)
+    dense, *fused = resolve_systems(settings.store(), settings.model_copy(update={"match": match}), asked)
     assert [found.system.legs for found in (dense, *fused)] == [Legs(), Legs(7), Legs(7)]
 
 
@@ -94,7 +96,11 @@ def test_a_system_that_is_named_several_times_comes_once(settings: Settings, tin
         *("bm25", "BM25", f"{tiny_base}", f"{tiny_base}+weighted_mean+causal", f"{tiny_base}"),
         *(f"{tiny_base}+hybrid", f"{tiny_base}+causal+hybrid"),
     ]
-    assert [found.system.mode for found in resolve_systems(settings, asked)] == ["lexical", "dense", "hybrid"]
+    assert [found.system.mode for found in resolve_systems(settings.store(), settings, asked)] == [
+        "lexical",
+        "dense",
+        "hybrid",
+    ]
 
 
 def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
@@ -114,7 +120,7 @@ def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
         )
         refs.append(store_checkpoint(settings.store(), directory))
     asked = [f"{ref.fingerprint}{mode}" for ref in refs for mode in ("", "+hybrid")]
-    found = resolve_systems(settings, ["bm25", *asked])
+    found = resolve_systems(settings.store(), settings, ["bm25", *asked])
     assert set(Counter(names(found)).values()) == {1}
     title = f"{tiny_base.name} Bi + MNTP, mean"
     assert names(found)[0] == "BM25"
@@ -122,12 +128,12 @@ def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
     assert all(name.startswith(f"{title}, hybrid (") for name in names(found)[2::2])
     for dense, hybrid in (found[1:3], found[3:5]):
         assert hybrid.system.encoder is dense.system.encoder
-    assert names(resolve_systems(settings, asked[:2])) == [title, f"{title}, hybrid"]
+    assert names(resolve_systems(settings.store(), settings, asked[:2])) == [title, f"{title}, hybrid"]
 
 
 def test_one_name_that_leads_nowhere_is_a_mistake(settings: Settings, tiny_base: Path) -> None:
     with pytest.raises(InputError, match="abcdef012345"):
-        resolve_systems(settings, ["bm25", f"{tiny_base}", "abcdef012345"])
+        resolve_systems(settings.store(), settings, ["bm25", f"{tiny_base}", "abcdef012345"])
 
 
 def test_encoders_that_differ_in_pooling_alone_encode_in_one_pass(
@@ -143,7 +149,7 @@ def test_encoders_that_differ_in_pooling_alone_encode_in_one_pass(
     monkeypatch.setattr("llm2vec_core.encoding.encoder.encode_together", counted)
     modes = ("mean", "last", "mean+standardised", "bidirectional+mean", "eos")
     names = [f"{tiny_base}+{mode}" for mode in modes]
-    for named in resolve_systems(settings, names):
+    for named in resolve_systems(settings.store(), settings, names):
         assert named.system.encoder is not None
         named.system.encoder.encode(["nurse", "cook"])
     assert [count for texts, count in passes if "nurse" in texts] == [3, 1, 1], "three poolings, other attention, EOS"

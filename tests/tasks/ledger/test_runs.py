@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import GateRefusedError, LeaseHeldError
 from data.store.lease import hold_lease
-from tasks.ledger.runs import latest_summary, read_stage, read_summary, recorded_run
+from tasks.ledger.runs import latest_summary, read_stage, read_summary, recorded_run, recorded_stage
 from tasks.ledger.usage import estimate_cost
 from tasks.run import reports as refs
 from tasks.run.reports import MatchReport, Usage
@@ -23,11 +23,17 @@ def settings(tmp_path):
 
 
 def record(settings, *, flow="match", parent=None, error=None):
-    with recorded_run(settings, flow=flow, parent=parent, parameters={"profile": "tiny"}) as run:
-        run.did(MATCHED)
+    """Record a run, or a stage of the run ``parent``."""
+    recorded = (
+        recorded_run(settings, flow=flow, parameters={"profile": "tiny"})
+        if parent is None
+        else recorded_stage(parent, flow=flow)
+    )
+    with recorded as found:
+        found.did(MATCHED)
         if error is not None:
             raise error
-    return run
+    return found.run
 
 
 def test_a_run_leaves_what_it_did(settings):
@@ -63,7 +69,7 @@ def test_a_full_disk_does_not_hide_what_went_wrong(settings, monkeypatch):
 
     with (
         pytest.raises(RuntimeError, match="out of luck"),
-        recorded_run(settings, flow="match", parent=None, parameters={}),
+        recorded_run(settings, flow="match", parameters={}),
     ):
         monkeypatch.setattr("os.link", full)
         raise RuntimeError("out of luck")
@@ -81,14 +87,14 @@ def test_a_run_that_was_refused_the_lease_is_kept_and_hides_no_run_that_began(se
     assert latest_summary(store)["run_id"] == began.id
 
 
-def test_a_stage_keeps_its_report_under_its_parent_and_no_summary(settings):
+def test_a_stage_keeps_its_report_under_its_parent_and_no_summary(settings, make_run):
     store = settings.store()
-    record(settings, parent="night-1")
+    record(settings, parent=make_run(settings, "night-1"))
     (kept,) = json.loads(read_stage(store, "night-1", "match"))
     assert MatchReport.model_validate(kept) == MATCHED
     assert latest_summary(store) is None
     with pytest.raises(RuntimeError):
-        record(settings, parent="night-2", error=RuntimeError("no"))
+        record(settings, parent=make_run(settings, "night-2"), error=RuntimeError("no"))
     assert read_stage(store, "night-2", "match") is None
 
 
@@ -162,8 +168,8 @@ class TestLineage:
         assert "out of luck" in receiver.received[-1]["run"]["facets"]["errorMessage"]["message"]
 
     def test_a_stage_names_the_run_that_it_belongs_to(self, told, receiver):
-        with recorded_run(told, flow="nightly", parent=None, parameters={}) as night:
-            record(told, parent=night.id)
+        with recorded_run(told, flow="nightly", parameters={}) as night:
+            record(told, parent=night.run)
         root, stage, *_ = receiver.received
         assert stage["run"]["facets"]["parent"]["run"]["runId"] == root["run"]["runId"] != stage["run"]["runId"]
 

@@ -1,6 +1,7 @@
 """The stage that matches: a served state is matched once, and the next one goes on from it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 from data.store.lease import hold_lease
 from data.vectors.generations import POINTER_KEY, Pointer
 from data.vectors.lance import create_table, table_schema
+from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
 from tasks.stages.match import match_all
@@ -48,12 +50,13 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
     tables = {kind: create_table(store, generation="g", kind=kind, embedding_dim=2) for kind in ("job", "resume")}
     for kind, table in tables.items():
         table.upsert([documents(kind, range(6))])
-    with hold_lease(store, owner="run"):
+    with hold_lease(store, owner="run") as lease:
+        run = Run("run", settings, store, lease)
         serve(store, tables)
-        first, again = (match_all.fn(settings, run_id="run") for _ in range(2))
+        first, again = (match_all.fn(run) for _ in range(2))
         tables["resume"].upsert([documents("resume", [6])])
         serve(store, tables)
-        after = match_all.fn(settings, run_id="run")
+        after = match_all.fn(run)
     assert (first.reused, again.reused, after.reused) == (False, True, False)
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)
     manifest = json.loads(store.read(f"matches/{after.match}/manifest.json"))
@@ -61,6 +64,6 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
     for module in (match, match_blocks):
         monkeypatch.setattr(module, "BLOCK_ROWS", 1)
     other = settings.match.model_copy(update={"reranker": "some model"})
-    with hold_lease(store, owner="run"):
-        same = match_all.fn(settings.model_copy(update={"match": other}), run_id="run")
+    with hold_lease(store, owner="run") as lease:
+        same = match_all.fn(replace(run, lease=lease, settings=settings.model_copy(update={"match": other})))
     assert same.reused, "neither is of matter to matches"

@@ -3,7 +3,7 @@
 from tasks.encoders.checkpoints import _base_identity
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
-from tasks.stages.train import _pin, _recipe_key, _record_key, find_trained, find_unsupervised
+from tasks.stages.train import TrainingPin, _pin, _recipe_key, _record_key, find_trained, find_unsupervised
 
 
 def with_stages(settings, *stages):
@@ -13,14 +13,14 @@ def with_stages(settings, *stages):
 def test_the_encoder_before_its_supervised_stage_is_found_where_it_was_trained_by_itself(tmp_path):
     settings = Settings(home=str(tmp_path))
     supervised, alone = with_stages(settings, "simcse", "supervised"), with_stages(settings, "simcse")
-    assert find_unsupervised(supervised) is None
-    pinned = {"job": "a", "resume": "b"}
+    assert find_unsupervised(settings.store(), supervised) is None
+    pinned = TrainingPin(identities={"job": "a", "resume": "b"})
     ref = CheckpointRef(fingerprint="f" * 64, label="simcse", trained=True)
     _pin(settings.store(), alone, pinned)
     settings.store().put_if_absent(_record_key(_recipe_key(alone, pinned)), ref.model_dump_json().encode())
-    assert find_trained(alone) == find_unsupervised(supervised) == ref
-    assert find_unsupervised(alone) is None, "it is the recipe's own encoder, no row beside it"
-    assert find_unsupervised(with_stages(settings, "mntp", "supervised")) is None
+    assert find_trained(settings.store(), alone) == find_unsupervised(settings.store(), supervised) == ref
+    assert find_unsupervised(settings.store(), alone) is None, "it is the recipe's own encoder, no row beside it"
+    assert find_unsupervised(settings.store(), with_stages(settings, "mntp", "supervised")) is None
 
 
 def test_an_adapter_that_was_trained_further_under_its_name_is_another_base(tmp_path):
@@ -29,12 +29,12 @@ def test_an_adapter_that_was_trained_further_under_its_name_is_another_base(tmp_
     (adapter / "adapter_config.json").write_text("{}")
     (adapter / "adapter_model.safetensors").write_bytes(b"first weights")
     settings = Settings(home=str(tmp_path / "home"), train={"base_model": str(adapter), "stages": ["simcse"]})
-    pinned = {"job": "a", "resume": "b"}
+    pinned = TrainingPin(identities={"job": "a", "resume": "b"})
     ref = CheckpointRef(fingerprint="f" * 64, label="simcse", trained=True)
     _pin(settings.store(), settings, pinned)
     settings.store().put_if_absent(_record_key(_recipe_key(settings, pinned)), ref.model_dump_json().encode())
     identity = _base_identity(str(adapter))
-    assert find_trained(settings) == ref
+    assert find_trained(settings.store(), settings) == ref
     (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
-    assert find_trained(settings) is None
+    assert find_trained(settings.store(), settings) is None
     assert _base_identity(str(adapter)) != identity

@@ -1,11 +1,13 @@
 """Plans that several processes take: each of them once, by whoever is first."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from data.errors import FencedError
-from data.store.base import LocalStore
+from tasks.run.settings import Settings
 from tasks.workers.claims import keep_report, kept_reports, offer_plans, take_plans
 from tasks.workers.shards import ShardPlan, ShardReport
 
@@ -13,29 +15,29 @@ PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 1)]) for nu
 
 
 @pytest.fixture
-def store(tmp_path):
-    return LocalStore(tmp_path / "home")
+def night(tmp_path, make_run):
+    return make_run(Settings(home=str(tmp_path / "home")), "night")
 
 
-def take(store, run_id="night", fence=lambda: None):
-    return list(take_plans(store, run_id, worker="a", fence=fence))
+def take(run):
+    return list(take_plans(run, worker="a"))
 
 
-def test_every_plan_is_taken_once(store):
-    offer_plans(store, "night", PLANS)
+def test_every_plan_is_taken_once(night):
+    offer_plans(night, PLANS)
     with ThreadPoolExecutor(8) as pool:
-        taken = [number for found in pool.map(lambda _: take(store), range(8)) for number, _ in found]
+        taken = [number for found in pool.map(lambda _: take(night), range(8)) for number, _ in found]
     assert sorted(taken) == list(range(40))
-    assert take(store) == [], "whoever comes late finds nothing"
+    assert take(night) == [], "whoever comes late finds nothing"
 
 
-def test_a_plan_comes_as_it_was_offered(store):
-    offer_plans(store, "night", PLANS)
-    assert take(store) == list(enumerate(PLANS))
+def test_a_plan_comes_as_it_was_offered(night):
+    offer_plans(night, PLANS)
+    assert take(night) == list(enumerate(PLANS))
 
 
-def test_a_run_that_lost_the_lease_takes_nothing_more(store):
-    offer_plans(store, "night", PLANS)
+def test_a_run_that_lost_the_lease_takes_nothing_more(night):
+    offer_plans(night, PLANS)
     calls = iter(range(3))
 
     def fence():
@@ -43,20 +45,21 @@ def test_a_run_that_lost_the_lease_takes_nothing_more(store):
             raise FencedError("another run took over")
 
     with pytest.raises(FencedError):
-        take(store, fence=fence)
-    assert [number for number, _ in take(store)] == list(range(2, 40))
+        take(replace(night, lease=SimpleNamespace(check=fence)))
+    assert [number for number, _ in take(night)] == list(range(2, 40))
 
 
-def test_the_next_night_forgets_the_claims_of_the_one_before(store):
-    offer_plans(store, "night", PLANS)
-    take(store)
-    offer_plans(store, "next", PLANS[:2])
-    assert take(store) == [], "those of the former night are gone with their claims"
-    assert len(take(store, "next")) == 2
+def test_the_next_night_forgets_the_claims_of_the_one_before(night):
+    offer_plans(night, PLANS)
+    take(night)
+    following = replace(night, id="next")
+    offer_plans(following, PLANS[:2])
+    assert take(night) == [], "those of the former night are gone with their claims"
+    assert len(take(following)) == 2
 
 
-def test_reports_are_found_by_the_number_of_their_plan(store):
-    offer_plans(store, "night", PLANS)
+def test_reports_are_found_by_the_number_of_their_plan(night):
+    offer_plans(night, PLANS)
     report = ShardReport(documents=1, tokens=2, padded_tokens=3, truncated=0, seconds=0.5)
-    keep_report(store, "night", 17, report)
-    assert kept_reports(store, "night") == {17: report}
+    keep_report(night, 17, report)
+    assert kept_reports(night) == {17: report}

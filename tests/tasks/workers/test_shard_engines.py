@@ -21,6 +21,7 @@ from data.vectors.generations import create_generation, sync_table
 from data.vectors.lance import open_table
 from data.vectors.shards import list_shards
 from tasks.encoders.checkpoints import build_untrained, encode_documents
+from tasks.run.context import Run
 from tasks.run.settings import EncodeSettings, Settings
 from tasks.stages.embed import latest_snapshots, plan_shards
 from tasks.workers import ray as ray_engine
@@ -31,11 +32,11 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def night(tmp_path, tiny_base):
-    return make_night(str(tmp_path / "home"), tmp_path, tiny_base)
+def night(tmp_path, tiny_base, make_run):
+    return make_night(str(tmp_path / "home"), tmp_path, tiny_base, make_run)
 
 
-def make_night(home, tmp_path, tiny_base):
+def make_night(home, tmp_path, tiny_base, make_run):
     """A home with snapshots and an encoder, and the plans of its shards."""
     encode = EncodeSettings(shard_size=4, engine="ray")
     settings = Settings(home=home, work_dir=str(tmp_path / "work"), encode=encode)
@@ -54,8 +55,8 @@ def make_night(home, tmp_path, tiny_base):
             fence=lambda: None,
             now=datetime(2026, 3, 1, tzinfo=UTC),
         )
-    fingerprint = build_untrained(settings, str(tiny_base)).fingerprint
-    return settings, fingerprint, plan_shards.fn(settings, fingerprint, latest_snapshots(settings.store()))
+    fingerprint = build_untrained(settings.store(), settings, str(tiny_base)).fingerprint
+    return settings, fingerprint, plan_shards.fn(make_run(settings), fingerprint, latest_snapshots(settings.store()))
 
 
 def elsewhere(settings, folder):
@@ -100,9 +101,9 @@ def encode_all(settings, fingerprint, plans):
         encode_planned(settings, fingerprint, plan)
 
 
-def test_shards_in_a_bucket_make_the_table_of_a_directory(night, tmp_path, tiny_base, bucket):
+def test_shards_in_a_bucket_make_the_table_of_a_directory(night, tmp_path, tiny_base, make_run, bucket):
     settings, fingerprint, plans = night
-    others, same, remote_plans = make_night(f"s3://{bucket}/home", tmp_path, tiny_base)
+    others, same, remote_plans = make_night(f"s3://{bucket}/home", tmp_path, tiny_base, make_run)
     assert (same, remote_plans) == (fingerprint, plans)
     encode_all(settings, fingerprint, plans)
     encode_all(others, fingerprint, plans)
@@ -139,7 +140,7 @@ PREFECT_WORKER = """
 import sys, time
 from pathlib import Path
 from prefect.testing.utilities import prefect_test_harness
-from flows import encode as module
+from flows import workers as module
 from flows.request import RunRequest
 home, fingerprint, ready, own = sys.argv[1:]
 real = module.encode_shard
@@ -180,14 +181,15 @@ def test_two_prefect_workers_share_the_shards_of_a_night(night, tmp_path):
     encode_all(settings, fingerprint, plans)
     store = others.store()
     command = [sys.executable, "-c", PREFECT_WORKER, others.home, fingerprint, str(ready)]
-    with hold_lease(store, owner="night"):
-        offer_plans(store, "night", plans)
+    with hold_lease(store, owner="night") as lease:
+        run = Run("night", others, store, lease)
+        offer_plans(run, plans)
         workers = [
             subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in ("a", "b")
         ]
         encoded = [int(worker.communicate()[0].splitlines()[-1]) for worker in workers]
     assert min(encoded) > 0 and sum(encoded) == 28, "each document once, by either"
-    assert set(kept_reports(store, "night")) == set(range(len(plans)))
+    assert set(kept_reports(run)) == set(range(len(plans)))
     assert_same_tables(settings, others, fingerprint)
 
 

@@ -1,8 +1,7 @@
-"""Automations of a Prefect server: who is told when a night goes wrong, and what happens by itself.
+"""Watch nights on a Prefect server: a check of freshness, alerts, and restarts.
 
-A run whose machine died sends no heartbeats any more, or never begins: it is marked as crashed, and a crashed night is
-started again.
-Prefect's own retries do not fire then, since the process that would retry is gone.
+A run whose machine died sends no heartbeats, or never begins. It is marked as crashed, and a crashed night is started
+again. Prefect's own retries do not fire then, since the process that would retry is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import json
 from datetime import timedelta
 from uuid import UUID
 
+from prefect import flow
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
@@ -18,15 +18,37 @@ from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState,
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tasks.ui.events import GATE_REFUSED
+from data.errors import DataError
+from flows.request import RunRequest
+from tasks.queries.status import alerts
+from tasks.ui.artifacts import GATE_REFUSED
 
 _WEBHOOK_BLOCK = "llm2vec-alerts"
 _FLOW_RUN = "prefect.flow-run"
 _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
+class StaleError(DataError):
+    """The served tables are older than ``freshness.max_age_hours``."""
+
+
+@flow(name="freshness")
+def freshness(request: RunRequest | None = None) -> None:
+    """Fail when the last good night is too long ago; an automation listens to the failure.
+
+    Args:
+        request: Settings of the run.
+
+    Raises:
+        StaleError: The last good night is too long ago, or nothing was ever served.
+    """
+    for alert in alerts((request or RunRequest()).settings()):
+        if alert.kind == "stale":
+            raise StaleError(alert.message)
+
+
 class AutomationSettings(BaseModel):
-    """What automations do."""
+    """Alerts and restarts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +63,7 @@ class AutomationSettings(BaseModel):
 
 
 def apply_automations(settings: AutomationSettings) -> list[str]:
-    """Create the automations on the server; those that were there under the same names are replaced.
+    """Create the automations on the server, in place of those with the same names.
 
     Returns:
         Their names.
@@ -59,7 +81,7 @@ def apply_automations(settings: AutomationSettings) -> list[str]:
 
 
 def build_automations(settings: AutomationSettings, webhook_block: UUID | None) -> list[AutomationCore]:
-    """All automations; without a webhook only those that act by themselves."""
+    """All automations. Without a webhook there are no alerts, only restarts."""
     restart = RunDeployment(source="inferred", schedule_after=timedelta(seconds=settings.restart_after_s))
     built = [
         _lost_heartbeat(settings.heartbeat_timeout_s),
@@ -121,7 +143,7 @@ def _never_begun(timeout_s: int) -> AutomationCore:
 
 
 def _missed(*, after: str, expect: tuple[str, ...], within_s: int) -> EventTrigger:
-    """Of some run, none of the expected events came in time."""
+    """None of the expected events of a run came in time."""
     return EventTrigger(
         after={f"{_FLOW_RUN}.{after}"},
         expect={f"{_FLOW_RUN}.{name}" for name in expect},

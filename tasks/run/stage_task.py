@@ -1,0 +1,46 @@
+"""Tasks of Prefect, as all stages declare them: nothing cached by Prefect, and tried again when storage failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+
+from data.errors import ConflictError, InputError, RefusedError, StoreError
+
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
+
+
+def can_heal(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's signature
+    """Whether a failed task is worth a second try: yes after trouble with storage, no after a mistake or a refusal."""
+    try:
+        state.result()
+    except (InputError, RefusedError, ConflictError):
+        return False
+    except (StoreError, ConnectionError, TimeoutError):
+        return True
+    except Exception:  # a fault of the program or its input: the same again
+        return False
+    return False
+
+
+def stage_task(
+    run_name: str, *, retried: bool = True
+) -> Callable[[Callable[_Params, _Result]], Task[_Params, _Result]]:
+    """Declare a task of a stage.
+
+    Prefect's cache stays off: every task finds out from the store what is done.
+
+    Args:
+        run_name: Name of its runs; ``{parameter}`` stands for a parameter.
+        retried: Try again after trouble with storage, see :func:`can_heal`.
+    """
+    retries: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": can_heal}
+
+    def declare(function: Callable[_Params, _Result]) -> Task[_Params, _Result]:
+        return task(task_run_name=run_name, cache_policy=NO_CACHE, **(retries if retried else {}))(function)
+
+    return declare
