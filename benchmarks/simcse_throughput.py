@@ -24,8 +24,9 @@ from transformers import TrainerCallback
 
 from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from llm2vec_core.model.lora import lora_config
-from llm2vec_core.training.loop import contrastive_encoder
-from llm2vec_core.training.settings import SimcseSettings, StepLog
+from llm2vec_core.training.contrastive import contrastive_encoder
+from llm2vec_core.training.job import StageJob
+from llm2vec_core.training.settings import Recipe, SimcseSettings, StepLog
 from llm2vec_core.training.simcse import split_sentences, train_simcse
 
 
@@ -61,16 +62,8 @@ def ours(base: Path, sentences: list[str], settings: SimcseSettings, folder: Pat
     def on_step(step: StepLog) -> None:
         seconds.append(step.seconds)
 
-    train_simcse(
-        base,
-        sentences,
-        settings=settings,
-        attention="bidirectional",
-        pooling_mode="mean",
-        work_dir=folder,
-        name=BASE_MODEL,
-        on_step=on_step,
-    )
+    recipe = Recipe(base_model=BASE_MODEL, simcse=settings)
+    train_simcse(StageJob(stage="simcse", recipe=recipe, base=base, work_dir=folder, texts=sentences, on_step=on_step))
     return seconds
 
 

@@ -25,23 +25,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Traine
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.architectures import holds_encoder_only, prepare_padding, require_positions
 from llm2vec_core.model.bidirectional import switch_attention
-from llm2vec_core.model.lora import cast_frozen_linears, lora_config
-from llm2vec_core.model.modes import Attention
-from llm2vec_core.training.loop import (
-    compile_blocks,
-    example_order,
-    micro_batches,
-    require_examples,
-    run_trainer,
-    save_merged,
-    trainer_arguments,
-)
-from llm2vec_core.training.settings import MaskPolicy, MntpSettings, OnStep, StageCurve
+from llm2vec_core.model.lora import lora_config
+from llm2vec_core.training.job import StageJob
+from llm2vec_core.training.loop import cast_and_compile, draw_order, micro_batches, train_and_merge, trainer_arguments
+from llm2vec_core.training.settings import MaskPolicy, MntpSettings, StageCurve
 
 logger = logging.getLogger(__name__)
 
 IGNORED = -100
-"""Label of a position that is not scored; the convention of torch's cross entropy."""
+"""Label of a position that is not scored, by the convention of torch's cross entropy."""
 
 _BLANK = "_"
 
@@ -65,9 +57,9 @@ class MntpModel(PeftModel):  # type: ignore[misc]
         Args:
             input_ids: Tokens, some of them masked.
             attention_mask: 1 for tokens, 0 for padding.
-            labels: The original token where it is to be predicted, :data:`IGNORED` elsewhere.
-            num_items_in_batch: Masked tokens of the whole update, of which this may be one micro batch; the trainer
-                adds up what the micro batches return. Without it, the mean is over this batch.
+            labels: The original token at masked positions, :data:`IGNORED` at all others.
+            num_items_in_batch: Masked tokens of the whole update; the trainer adds up the losses of its micro batches.
+                Without it, the mean is over this batch.
         """
         # label_shift: token i is scored from position i - 1.
         targets = labels[:, 1:]
@@ -84,14 +76,14 @@ def _scored_logits(
     input_ids: Int64[Tensor, "batch seq"],
     attention_mask: Int64[Tensor, "batch seq"],
 ) -> Float[Tensor, "num_scored vocab"]:
-    """Logits of some positions alone, by the model's own forward pass.
+    """Logits of the scored positions only, by the model's own forward pass.
 
-    What enters the output layer is reduced on the way, and what the architecture does behind it (Gemma 2 caps its
-    logits, others scale them) stays its own business.
+    A hook drops the other positions before the output layer. What the architecture does behind that layer still happens
+    (Gemma 2 caps its logits, others scale them).
 
     Args:
         causal_model: Decoder with its output layer.
-        scored: Whether a position is wanted, for all positions but the last.
+        scored: Whether a position is scored, for all positions except the last.
         input_ids: Tokens.
         attention_mask: 1 for tokens, 0 for padding.
     """
@@ -110,7 +102,7 @@ def _scored_logits(
 class MaskedChunks(Dataset[dict[str, Tensor]]):
     """Chunks with their masks, in the order of training.
 
-    The mask of the i-th draw depends on the seed and i alone: a resumed run masks as an uninterrupted one.
+    The mask of the i-th draw depends only on the seed and i, so a resumed run masks like an uninterrupted one.
     """
 
     def __init__(
@@ -122,7 +114,7 @@ class MaskedChunks(Dataset[dict[str, Tensor]]):
         mask_token_id: int,
         vocab_size: int,
     ) -> None:
-        """Keep chunks and order; masks are drawn when an item is read."""
+        """Keep chunks and order; a mask is drawn when its item is read."""
         self._chunks = chunks
         self._order = order
         self._settings = settings
@@ -158,10 +150,10 @@ def mask_tokens(
 ) -> tuple[Int64[Tensor, " seq"], Int64[Tensor, " seq"]]:
     """Mask tokens of one chunk.
 
-    The first token is never masked: no position stands before it to predict it from. At least one other token is.
+    The first token is never masked, because no position before it could predict it. At least one other token is masked.
 
     Returns:
-        Masked tokens, and labels that are :data:`IGNORED` where nothing is to be predicted.
+        Masked tokens, and labels: the original token if it is masked, otherwise :data:`IGNORED`.
     """
     chosen = torch.rand(tokens.shape, generator=generator) < mask_probability
     chosen[0] = False
@@ -178,7 +170,7 @@ def mask_tokens(
 
 
 def mask_token_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers ship no types
-    """The tokenizer's own mask token, or the blank ``_`` that LLM2Vec uses where there is none.
+    """The tokenizer's own mask token; without one, the blank ``_`` that LLM2Vec uses.
 
     Raises:
         BaseModelError: The tokenizer has neither.
@@ -192,7 +184,7 @@ def mask_token_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers ship no t
 
 
 def pack_chunks(texts: Iterable[str], tokenizer: Any, *, chunk_tokens: int) -> list[Int64[Tensor, " chunk"]]:  # noqa: ANN401
-    """Tokens of all texts, one after the other, cut into chunks of equal length; the rest at the end is left out."""
+    """Join the tokens of all texts and cut them into chunks of equal length; an incomplete last chunk is dropped."""
     stream: list[int] = []
     for ids in tokenizer(list(texts), verbose=False)["input_ids"]:
         stream.extend(ids)
@@ -202,36 +194,21 @@ def pack_chunks(texts: Iterable[str], tokenizer: Any, *, chunk_tokens: int) -> l
     return list(torch.tensor(stream[:whole], dtype=torch.long).view(-1, chunk_tokens))
 
 
-def train_mntp(
-    base: Path,
-    texts: Sequence[str],
-    *,
-    settings: MntpSettings,
-    work_dir: Path,
-    name: str,
-    attention: Attention = "bidirectional",
-    on_step: OnStep | None = None,
-) -> tuple[Path, StageCurve]:
+def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
     """Train the MNTP stage and merge its adapter.
 
-    Args:
-        base: Directory of a decoder with its output layer and tokenizer.
-        texts: Training texts.
-        settings: Settings of the stage.
-        work_dir: Holds the saves; a second call continues from them.
-        name: Base model's name, for messages.
-        attention: Attention that the decoder will have. Causal is what an ablation compares with: the same training,
-            and no token behind the masked one to see.
-        on_step: Called after every update.
+    ``job.base`` is a decoder with its output layer. The recipe's attention may be causal, which an ablation compares
+    with: the same training, but the model cannot see the tokens behind a mask.
 
     Returns:
         Directory of the merged decoder (its configuration states the attention), and the curve.
 
     Raises:
         BaseModelError: The base model is no decoder, its architecture ignores the bidirectional switch, or a chunk is
-            longer than its positions reach.
+            longer than its positions.
         TrainingError: Too little text, or a loss that is not finite.
     """
+    settings, base, name = job.recipe.mntp, job.base, job.recipe.base_model
     if holds_encoder_only(base):
         raise BaseModelError(
             f"{name} is an encoder-only model: it looks both ways already, and has no output layer for the next token, "
@@ -242,25 +219,19 @@ def train_mntp(
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
     causal_model = _with_output_layer(base, name=name)
-    switch_attention(causal_model.base_model, attention, name=name)
-    chunks = pack_chunks(texts, tokenizer, chunk_tokens=settings.chunk_tokens)
-    require_examples(chunks, needed=settings.batch_size, stage="mntp", unit=f"chunks of {settings.chunk_tokens} tokens")
-    order = example_order(
-        len(chunks), num_draws=settings.steps * settings.batch_size, batch_size=settings.batch_size, seed=settings.seed
-    )
+    switch_attention(causal_model.base_model, job.recipe.attention, name=name)
+    chunks = pack_chunks(job.texts, tokenizer, chunk_tokens=settings.chunk_tokens)
+    order = draw_order(job, chunks, unit=f"chunks of {settings.chunk_tokens} tokens")
     micro_batch_size, grad_accum_steps = micro_batches(settings)
     torch.manual_seed(settings.seed)  # LoRA's initial weights
     model = MntpModel(causal_model, lora_config(settings.lora, causal_model))
-    if settings.bf16:
-        cast_frozen_linears(model)
-    if settings.compile_blocks:
-        compile_blocks(model)
+    cast_and_compile(model, settings)
     trainer = Trainer(
         model=model,
         args=trainer_arguments(
             TrainingArguments,
             settings,
-            output_dir=work_dir / "saves",
+            output_dir=job.saves_dir,
             per_device_train_batch_size=micro_batch_size,
             gradient_accumulation_steps=grad_accum_steps,
             train_sampling_strategy="sequential",
@@ -275,17 +246,12 @@ def train_mntp(
             vocab_size=causal_model.get_input_embeddings().weight.shape[0],
         ),
     )
-    curve = run_trainer(
-        trainer, stage="mntp", tokens_per_step=settings.batch_size * settings.chunk_tokens, on_step=on_step
-    )
-    merged = save_merged(
-        model, base, architecture=AutoModelForCausalLM, attention=attention, name=name, work_dir=work_dir
-    )
-    return merged, curve
+    tokens_per_step = settings.batch_size * settings.chunk_tokens
+    return train_and_merge(trainer, job, tokens_per_step=tokens_per_step, architecture=AutoModelForCausalLM)
 
 
 def _with_output_layer(base: Path, *, name: str) -> Any:  # noqa: ANN401 - transformers ship no types
-    """The decoder with all of its weights; transformers would draw those that are not there at random."""
+    """Load a decoder with all its weights. Transformers would silently draw missing ones at random."""
     causal_model, loading = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, local_files_only=True, output_loading_info=True
     )
@@ -293,7 +259,7 @@ def _with_output_layer(base: Path, *, name: str) -> Any:  # noqa: ANN401 - trans
     if missing:
         raise BaseModelError(
             f"{name} has no weights for {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; mntp "
-            "predicts tokens through all of a decoder, its output layer included.",
-            hint="Start from the decoder as it was published: what contrastive training saves has no output layer.",
+            "needs the whole decoder with its output layer.",
+            hint="Start from the decoder as published: contrastive training saves no output layer.",
         )
     return causal_model

@@ -14,23 +14,17 @@ from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import transformer_directory
 from llm2vec_core.model.base_models import fetch_base_model
 from llm2vec_core.model.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
+from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.launch import launch_stage
-from llm2vec_core.training.settings import (
-    OnStep,
-    Recipe,
-    StageCurve,
-    StepLog,
-    TrainingTriple,
-    read_curves,
-)
-from llm2vec_core.training.stages import StageInput, run_stage
+from llm2vec_core.training.settings import OnStep, Recipe, StageCurve, StepLog, TrainingTriple, read_curves
+from llm2vec_core.training.stages import train_stage
 
 _CALIBRATION_TEXTS = 512
-"""Training texts that a standardisation is measured on, at most."""
+"""Highest number of training texts that a standardisation is measured on."""
 
 
 class TrainedEncoder(BaseModel):
-    """What :func:`train_encoder` made."""
+    """Result of :func:`train_encoder`: the checkpoint's record, its curves, and the updates of this call."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,17 +47,17 @@ def train_encoder(
 ) -> TrainedEncoder:
     """Run the stages of a recipe and write ``work_dir/checkpoint``.
 
-    Killed in the middle, the next call continues: finished stages are kept, a begun one goes on from its last save.
+    If it is killed, the next call resumes: it keeps finished stages, and continues a stage from its last save.
 
     Args:
-        recipe: What to do.
+        recipe: Stages and their settings.
         texts: Training texts, the same for every call with this key.
         recipe_key: Key of the recipe, recorded in the checkpoint.
         work_dir: Keeps the state between calls; the caller removes it when the checkpoint is stored.
-        cache_dir: Where converted base models are kept.
-        triples: What the supervised stage learns from, the same for every call with this key.
-        training_snapshots: Ids of the snapshots that the texts are from, by kind; recorded in the checkpoint.
-        begun: Checkpoint of the same recipe, on the same texts, without its last stage; only that one is then trained.
+        cache_dir: Cache of converted base models.
+        triples: Examples of the supervised stage, the same for every call with this key.
+        training_snapshots: Ids of the snapshots of the texts, by kind; recorded in the checkpoint.
+        begun: Checkpoint of the same recipe and texts without the last stage. Only that stage is then trained.
         on_step: Called after every update.
 
     Raises:
@@ -74,7 +68,7 @@ def train_encoder(
     """
     if "supervised" in recipe.stages and not triples:
         raise TrainingError(
-            "The recipe has the stage supervised, and no triples came with it; at least one batch was expected.",
+            "The recipe has the stage supervised, and no triples were given; expected at least one batch.",
             hint="Name sources of judgments, or leave supervised out of train.stages.",
         )
     backbone = transformer_directory(begun or fetch_base_model(recipe.base_model, cache_dir=cache_dir))
@@ -88,9 +82,16 @@ def train_encoder(
             on_step(step)
 
     for stage in recipe.stages[len(curves) :]:
-        given = StageInput(base=backbone, texts=texts, triples=triples)
-        run = run_stage if recipe.num_processes == 1 else launch_stage
-        backbone, curve = run(stage, recipe, given, work_dir=work_dir / stage, on_step=counted)
+        job = StageJob(
+            stage=stage,
+            recipe=recipe,
+            base=backbone,
+            work_dir=work_dir / stage,
+            texts=texts,
+            triples=triples,
+            on_step=counted,
+        )
+        backbone, curve = train_stage(job) if recipe.num_processes == 1 else launch_stage(job)
         curves.append(curve)
     target = work_dir / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
@@ -112,6 +113,6 @@ def train_encoder(
 
 
 def _calibration(recipe: Recipe, texts: Sequence[str], triples: Sequence[TrainingTriple]) -> list[str]:
-    """A sample of what the recipe trains on: documents, or without them what the judgments hold to be found."""
+    """A sample of the training texts: documents, or without documents the positives of the judgments."""
     distinct = list(dict.fromkeys(texts or [triple.positive for triple in triples]))
     return random.Random(recipe.sampling_seed).sample(distinct, min(_CALIBRATION_TEXTS, len(distinct)))

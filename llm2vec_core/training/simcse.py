@@ -1,8 +1,7 @@
-"""Unsupervised SimCSE: a text and itself, seen through two dropout masks, are each other's positives.
+"""Unsupervised SimCSE: the two positives of each other are one text, read through two dropout masks.
 
-Trainer, loss and gradient cache are sentence-transformers'. Decoders ship without attention dropout, so it is set here;
-LoRA's dropout is the only other noise. Encoder-only models bring dropouts of their own: the one on attention weights is
-set by the same setting, the others stay on.
+Decoders come without attention dropout, so the stage sets it; LoRA's dropout is the only other noise. Encoder-only
+models have dropouts of their own: the stage sets the one on attention weights and leaves the others on.
 
 Source: Gao et al. 2021, SimCSE, equation 4 (temperature 0.05); LLM2Vec section 2.1 and appendix D.1.
 """
@@ -10,27 +9,17 @@ Source: Gao et al. 2021, SimCSE, equation 4 (temperature 0.05); LLM2Vec section 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from torch.utils.data import SequentialSampler
 
-from llm2vec_core.model.modes import Attention, PoolingMode
-from llm2vec_core.training.loop import (
-    add_adapter,
-    contrastive_encoder,
-    example_order,
-    in_batch_negatives,
-    require_examples,
-    run_trainer,
-    save_merged,
-    trainer_arguments,
-)
-from llm2vec_core.training.settings import OnStep, SimcseSettings, StageCurve
+from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder, contrastive_trainer, in_batch_negatives
+from llm2vec_core.training.job import StageJob
+from llm2vec_core.training.loop import draw_order, train_and_merge
+from llm2vec_core.training.settings import StageCurve
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
@@ -41,80 +30,42 @@ def split_sentences(texts: Iterable[str], *, min_words: int) -> list[str]:
     return list(dict.fromkeys(sentence for sentence in sentences if len(sentence.split()) >= min_words))
 
 
-def train_simcse(
-    base: Path,
-    texts: Sequence[str],
-    *,
-    settings: SimcseSettings,
-    attention: Attention,
-    pooling_mode: PoolingMode,
-    work_dir: Path,
-    name: str,
-    on_step: OnStep | None = None,
-) -> tuple[Path, StageCurve]:
-    """Train the SimCSE stage and merge its adapter.
-
-    Args:
-        base: Directory of a transformer with its tokenizer.
-        texts: Training texts; their sentences are the examples.
-        settings: Settings of the stage.
-        attention: Attention that the encoder will have.
-        pooling_mode: Pooling that the encoder will have.
-        work_dir: Holds the saves; a second call continues from them.
-        name: Base model's name, for messages.
-        on_step: Called after every update.
+def train_simcse(job: StageJob) -> tuple[Path, StageCurve]:
+    """Train the SimCSE stage on the sentences of ``job.texts``, and merge its adapter.
 
     Returns:
         Directory of the merged transformer without output layer, and the curve.
 
     Raises:
-        BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
-            attention or has no attention dropout, or its positions do not reach as far as ``max_tokens``.
+        BaseModelError: See :func:`~llm2vec_core.training.contrastive.contrastive_encoder`.
         TrainingError: Too few sentences, or a loss that is not finite.
     """
-    sentences = split_sentences(texts, min_words=settings.min_words)
-    require_examples(sentences, needed=settings.batch_size, stage="simcse", unit="sentences")
-    order = example_order(
-        len(sentences),
-        num_draws=settings.steps * settings.batch_size,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-    )
+    recipe, settings = job.recipe, job.recipe.simcse
+    sentences = split_sentences(job.texts, min_words=settings.min_words)
+    order = draw_order(job, sentences, unit="sentences")
     drawn = [sentences[index] for index in order]
     model = contrastive_encoder(
-        base,
-        attention=attention,
-        pooling_mode=pooling_mode,
+        job.base,
+        attention=recipe.attention,
+        pooling_mode=recipe.pooling_mode,
         max_tokens=settings.max_tokens,
-        name=name,
+        name=recipe.base_model,
         attention_dropout=settings.simcse_dropout,
     )
     add_adapter(model, settings)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=trainer_arguments(
-            SentenceTransformerTrainingArguments,
-            settings,
-            output_dir=work_dir / "saves",
-            per_device_train_batch_size=settings.batch_size,
-            batch_sampler=_in_given_order,
-        ),
-        train_dataset=Dataset.from_dict({"anchor": drawn, "positive": drawn}),
-        loss=in_batch_negatives(
-            model,
-            temperature=settings.temperature,
-            settings=settings,
-        ),
+    trainer = contrastive_trainer(
+        model,
+        Dataset.from_dict({"anchor": drawn, "positive": drawn}),
+        loss=in_batch_negatives(model, settings),
+        settings=settings,
+        output_dir=job.saves_dir,
+        batch_sampler=_in_given_order,
     )
-    trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
-    lengths = [
-        len(ids) for ids in model.tokenizer(sentences, truncation=True, max_length=settings.max_tokens)["input_ids"]
-    ]
-    tokens_per_step = 2 * sum(lengths[index] for index in order) / settings.steps  # two views of each
-    curve = run_trainer(trainer, stage="simcse", tokens_per_step=tokens_per_step, on_step=on_step)
-    return save_merged(model, base, attention=attention, name=name, work_dir=work_dir), curve
+    token_ids = model.tokenizer(sentences, truncation=True, max_length=settings.max_tokens)["input_ids"]
+    tokens_per_step = 2 * sum(len(token_ids[index]) for index in order) / settings.steps  # two views of each
+    return train_and_merge(trainer, job, tokens_per_step=tokens_per_step)
 
 
 def _in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:
-    """Batches of consecutive rows: the dataset already has the order of training."""
+    """Batches of consecutive rows, because the dataset is already in the order of training."""
     return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)

@@ -1,8 +1,8 @@
 """The supervised stage: anchors move towards texts that fit them, and away from texts that do not.
 
-Trainer, loss, gradient cache, Matryoshka loss, mining and samplers are sentence-transformers'. Here is what they are
-fed: rows of one anchor, one positive and at most one negative (an anchor with several negatives makes several rows),
-and batches of one source each, since texts of another source are told apart too easily.
+Matryoshka loss, mining and samplers are those of sentence-transformers. This module makes their input: rows of one
+anchor, one positive and at most one negative (an anchor with several negatives makes several rows), and batches of one
+source each, because texts of different sources are too easy to tell apart.
 
 Source: LLM2Vec section 5 and its training code (homogeneous batches, one hard negative a row, temperature 0.02);
 Moreira et al. 2024, NV-Retriever (a mined negative must be less similar than the positive); Kusupati et al. 2022,
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.base.sampler import (
     MultiDatasetDefaultBatchSampler,
     ProportionalBatchSampler,
@@ -34,31 +34,24 @@ from sentence_transformers.base.sampler import (
 )
 from sentence_transformers.base.training_args import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
-from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from sentence_transformers.util import mine_hard_negatives
 from torch.utils.data import BatchSampler, ConcatDataset
 
 from llm2vec_core.errors import InputError, TrainingError
-from llm2vec_core.model.modes import Attention, PoolingMode
-from llm2vec_core.training.loop import (
-    add_adapter,
-    contrastive_encoder,
-    in_batch_negatives,
-    run_trainer,
-    save_merged,
-    trainer_arguments,
-)
-from llm2vec_core.training.settings import OnStep, StageCurve, SupervisedSettings, TrainingTriple
+from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder, contrastive_trainer, in_batch_negatives
+from llm2vec_core.training.job import StageJob
+from llm2vec_core.training.loop import train_and_merge
+from llm2vec_core.training.settings import StageCurve, SupervisedSettings, TrainingTriple
 
 logger = logging.getLogger(__name__)
 
 _MINED_NAME = "mined.jsonl"
 _MINING_QUERIES = 1024
-"""Anchors that are compared with all candidates at once; bounds the memory of their similarities."""
+"""Anchors that are compared with all candidates at once; bounds the memory of the similarities."""
 
 
-class Row(NamedTuple):
-    """One example of the trainer."""
+class TripleRow(NamedTuple):
+    """One example of the trainer: an anchor, a positive, and a negative if there is one."""
 
     anchor: str
     positive: str
@@ -66,81 +59,60 @@ class Row(NamedTuple):
 
 
 Negatives = dict[tuple[str, str], tuple[str, ...]]
-"""Of one source: (anchor, positive) to the texts that do not fit the anchor."""
+"""The negatives of one source: (anchor, positive) to the texts that do not fit the anchor."""
 
 
-def train_supervised(
-    base: Path,
-    triples: Sequence[TrainingTriple],
-    *,
-    settings: SupervisedSettings,
-    attention: Attention,
-    pooling_mode: PoolingMode,
-    work_dir: Path,
-    name: str,
-    on_step: OnStep | None = None,
-) -> tuple[Path, StageCurve]:
-    """Train the supervised stage and merge its adapter.
-
-    Args:
-        base: Directory of a transformer with its tokenizer.
-        triples: What to learn from.
-        settings: Settings of the stage.
-        attention: Attention that the encoder will have.
-        pooling_mode: Pooling that the encoder will have.
-        work_dir: Holds the saves; a second call continues from them.
-        name: Base model's name, for messages.
-        on_step: Called after every update.
+def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
+    """Train the supervised stage on ``job.triples`` and merge its adapter.
 
     Returns:
         Directory of the merged transformer without output layer, and the curve.
 
     Raises:
-        BaseModelError: The base model is of no use here (see :func:`~llm2vec_core.training.loop.contrastive_encoder`).
+        BaseModelError: See :func:`~llm2vec_core.training.contrastive.contrastive_encoder`.
         InputError: A Matryoshka dimension is greater than the encoder's.
         TrainingError: A source cannot fill a batch, or a loss that is not finite.
     """
+    recipe, settings = job.recipe, job.recipe.supervised
     model = contrastive_encoder(
-        base, attention=attention, pooling_mode=pooling_mode, max_tokens=settings.max_tokens, name=name
+        job.base,
+        attention=recipe.attention,
+        pooling_mode=recipe.pooling_mode,
+        max_tokens=settings.max_tokens,
+        name=recipe.base_model,
     )
     loss = contrastive_loss(model, settings)
-    sources = negatives_by_source(triples)
+    sources = negatives_by_source(job.triples)
     if settings.hard_negatives:
         with PartialState().main_process_first():
-            sources = _with_mined(sources, model, settings=settings, path=work_dir / _MINED_NAME)
+            sources = _with_mined(sources, model, settings=settings, path=job.work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
     add_adapter(model, settings)
-    trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=work_dir / "saves")
+    trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=job.saves_dir)
     tokens_per_step = settings.batch_size * _tokens_per_row(model, rows, instruction=settings.instruction)
-    curve = run_trainer(trainer, stage="supervised", tokens_per_step=tokens_per_step, on_step=on_step)
-    return save_merged(model, base, attention=attention, name=name, work_dir=work_dir), curve
+    return train_and_merge(trainer, job, tokens_per_step=tokens_per_step)
 
 
 def contrastive_loss(model: SentenceTransformer, settings: SupervisedSettings) -> Any:  # noqa: ANN401 - untyped
-    """The loss of the stage; with Matryoshka dimensions, its sum over them and the full width.
+    """The loss of the stage; with Matryoshka dimensions, the sum of the losses at each of them and at the full width.
 
     Raises:
         InputError: A dimension is greater than the encoder's.
     """
-    loss = in_batch_negatives(
-        model,
-        temperature=settings.temperature,
-        settings=settings,
-    )
+    loss = in_batch_negatives(model, settings)
     if not settings.matryoshka_dims:
         return loss
     full = model.get_embedding_dimension()
     if max(settings.matryoshka_dims) > full:
         raise InputError(
-            f"matryoshka_dims has {max(settings.matryoshka_dims)}, and the vectors of this encoder have {full} "
-            "dimensions; at most that was expected.",
+            f"matryoshka_dims has {max(settings.matryoshka_dims)}, but this encoder's vectors have {full} dimensions.",
             hint="Lower train.supervised.matryoshka_dims.",
         )
     return MatryoshkaLoss(model, loss, sorted({*settings.matryoshka_dims, full}))
 
 
 def negatives_by_source(triples: Iterable[TrainingTriple]) -> dict[str, Negatives]:
-    """Gather the negatives of each anchor and positive, by source; what comes twice counts once."""
+    """Negatives of each anchor and positive, by source, without duplicates."""
     sources: dict[str, Negatives] = {}
     for triple in triples:
         negatives = sources.setdefault(triple.source, {})
@@ -149,20 +121,20 @@ def negatives_by_source(triples: Iterable[TrainingTriple]) -> dict[str, Negative
     return sources
 
 
-def as_rows(negatives: Negatives) -> Iterator[Row]:
-    """One row for each negative of an anchor and its positive, or one without a negative where there is none."""
+def as_rows(negatives: Negatives) -> Iterator[TripleRow]:
+    """One row for each negative of an anchor and its positive; one row without a negative if there are none."""
     for (anchor, positive), texts in negatives.items():
         for negative in texts or (None,):
-            yield Row(anchor, positive, negative)
+            yield TripleRow(anchor, positive, negative)
 
 
 def mine_negatives(negatives: Negatives, model: SentenceTransformer, *, settings: SupervisedSettings) -> Negatives:
-    """The negatives of one source, and near misses that the encoder finds among its positives.
+    """Add hard negatives to those of one source: positives of other anchors that the encoder finds similar.
 
-    Anchors for which no candidate keeps the margin keep what they have.
+    An anchor without a candidate beyond the margin gets none.
     """
     anchors, positives = zip(*negatives, strict=True)
-    # Its progress bars cannot be turned off, and they go to stderr.
+    # Its progress bars, on stderr, cannot be turned off.
     with contextlib.redirect_stderr(io.StringIO()):
         mined = mine_hard_negatives(
             Dataset.from_dict({"anchor": anchors, "positive": positives}),
@@ -184,7 +156,7 @@ def mine_negatives(negatives: Negatives, model: SentenceTransformer, *, settings
 def _with_mined(
     sources: dict[str, Negatives], model: SentenceTransformer, *, settings: SupervisedSettings, path: Path
 ) -> dict[str, Negatives]:
-    """Mine for all sources, or read what was mined before the run was killed: it must go on with the same rows."""
+    """Mine for all sources, or read what an interrupted run has mined: it must resume with the same rows."""
     if not path.is_file():
         temporary = path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as stream:
@@ -204,50 +176,44 @@ def _with_mined(
 
 def _trainer(
     model: SentenceTransformer,
-    rows: Mapping[str, Sequence[Row]],
+    rows: Mapping[str, Sequence[TripleRow]],
     *,
     loss: Any,  # noqa: ANN401 - an untyped module
     settings: SupervisedSettings,
     output_dir: Path,
 ) -> SentenceTransformerTrainer:
-    """The trainer, with one dataset for the rows of a source that have a negative and one for those that have none."""
+    """The trainer. Each source has a dataset of its rows with a negative, and one of its rows without."""
     parts: list[tuple[str, Dataset]] = []
     for source, listed in rows.items():
         with_negative = [row for row in listed if row.negative is not None]
         pairs = [row for row in listed if row.negative is None]
-        for part, columns in ((with_negative, Row._fields), (pairs, Row._fields[:2])):
+        for part, columns in ((with_negative, TripleRow._fields), (pairs, TripleRow._fields[:2])):
             if 0 < len(part) < settings.batch_size and len(part) < len(listed):
                 logger.warning("%s: %d rows of %s cannot fill a batch", source, len(part), " + ".join(columns))
             if part:
                 values = zip(*part, strict=True)
                 parts.append((source, Dataset.from_dict(dict(zip(columns, values, strict=False)))))
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=trainer_arguments(
-            SentenceTransformerTrainingArguments,
-            settings,
-            output_dir=output_dir,
-            per_device_train_batch_size=settings.batch_size,
-            dataloader_drop_last=True,
-            prompts={"anchor": settings.instruction} if settings.instruction else None,
-            batch_sampler=BatchSamplers.NO_DUPLICATES,
-            multi_dataset_batch_sampler=partial(
-                _draw_batches, sources=tuple(source for source, _ in parts), num_batches=settings.steps
-            ),
-        ),
-        # Numbered: the trainer would take the name of a dataset for the name of a column.
-        train_dataset=DatasetDict({str(number): dataset for number, (_, dataset) in enumerate(parts)}),
+    return contrastive_trainer(
+        model,
+        # Numbered, because the trainer would take the name of a dataset for the name of a column.
+        DatasetDict({str(number): dataset for number, (_, dataset) in enumerate(parts)}),
         loss=loss,
+        settings=settings,
+        output_dir=output_dir,
+        dataloader_drop_last=True,
+        prompts={"anchor": settings.instruction} if settings.instruction else None,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        multi_dataset_batch_sampler=partial(
+            _draw_batches, sources=tuple(source for source, _ in parts), num_batches=settings.steps
+        ),
     )
-    trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
-    return trainer
 
 
 class _DrawnBatches(MultiDatasetDefaultBatchSampler):  # type: ignore[misc]
-    """All batches of the stage, drawn beforehand.
+    """All batches of the stage, drawn at its start.
 
-    To the trainer they are one epoch, so that a resumed run sees what an uninterrupted one would have seen. (How many
-    batches an epoch without duplicates really has is known only when it is over.)
+    The trainer takes them for one epoch, so that a resumed run sees the same batches as an uninterrupted one. (The true
+    length of an epoch without duplicates is known only at its end.)
     """
 
     def __init__(
@@ -272,14 +238,14 @@ def _draw_batches(
     sources: tuple[str, ...],
     num_batches: int,
 ) -> _DrawnBatches:
-    """Draw all batches: the sources take turns, and within a source its datasets do so by size.
+    """Draw all batches. The sources take turns; within a source, its datasets are drawn in proportion to their size.
 
     Args:
         dataset: All datasets.
-        batch_samplers: What draws batches from each of them.
-        generator: Source of the randomness; every epoch seeds it anew.
+        batch_samplers: Sampler of each dataset.
+        generator: Source of the randomness; every epoch seeds it again.
         seed: Seed of the first epoch.
-        sources: Source of each dataset; those of one source stand side by side.
+        sources: Source of each dataset; the datasets of one source are adjacent.
         num_batches: Batches to draw.
 
     Raises:
@@ -301,7 +267,7 @@ def _draw_batches(
     for epoch in itertools.count():
         alternating.set_epoch(epoch)
         drawn = list(itertools.islice(alternating, num_batches - len(batches)))
-        if not drawn:  # a source that filled one batch in the first epoch, and by its luck none in this one
+        if not drawn:  # a source filled a batch in the first epoch, and by chance none in this one
             raise _too_few(
                 " or ".join(dict.fromkeys(sources)), num_rows=len(dataset), batch_size=alternating.batch_size
             )
@@ -318,8 +284,8 @@ def _too_few(source: str, *, num_rows: int, batch_size: int) -> TrainingError:
     )
 
 
-def _tokens_per_row(model: SentenceTransformer, rows: Mapping[str, Sequence[Row]], *, instruction: str) -> float:
-    """Mean number of tokens of a row's texts, all sources counting alike, since they take turns."""
+def _tokens_per_row(model: SentenceTransformer, rows: Mapping[str, Sequence[TripleRow]], *, instruction: str) -> float:
+    """Mean number of tokens of a row, over sources alike, because they take turns."""
     texts = {
         source: [[f"{instruction}{anchor}", *filter(None, others)] for anchor, *others in listed]
         for source, listed in rows.items()

@@ -18,7 +18,7 @@ from llm2vec_core.model.base_models import _BUNDLED, _BUNDLED_ADAPTERS, base_con
 from llm2vec_core.model.bidirectional import attention_overrides, measured_attention
 from llm2vec_core.model.checkpoint import write_checkpoint
 from llm2vec_core.model.lora import LoraSettings, lora_config
-from llm2vec_core.training.loop import contrastive_encoder
+from llm2vec_core.training.contrastive import contrastive_encoder
 
 TEMPLATE = "{% for message in messages %}<system>You are helpful.</system>{{ message['content'] }}{% endfor %}"
 

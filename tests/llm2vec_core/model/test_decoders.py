@@ -23,8 +23,9 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import measured_attention, one_sided_blocks, require_attention, switch_attention
 from llm2vec_core.model.checkpoint import write_checkpoint
 from llm2vec_core.model.lora import LoraSettings, lora_config, merge_adapter
+from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.mntp import IGNORED, MntpModel, train_mntp
-from llm2vec_core.training.settings import MntpSettings, SimcseSettings
+from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
 from llm2vec_core.training.simcse import train_simcse
 
 POSITIONS = 128
@@ -179,11 +180,12 @@ for directory in map(Path, sys.argv[2:]):
 def train(model_type, directory, *, tokenizer_of):
     """Both stages, one update each; the checkpoint lies in ``directory``. Returns the encoder."""
     base = save_base(model_type, directory / "base", tokenizer_of=tokenizer_of)
-    after_mntp, mntp = train_mntp(base, TEXTS, settings=MNTP, work_dir=directory / "mntp", name=model_type)
     modes = {"attention": "bidirectional", "pooling_mode": "mean"}
-    backbone, simcse = train_simcse(
-        after_mntp, TEXTS, settings=SIMCSE, **modes, work_dir=directory / "simcse", name=model_type
-    )
+    recipe = Recipe(base_model=model_type, mntp=MNTP, simcse=SIMCSE, **modes)
+    mntp_job = StageJob(stage="mntp", recipe=recipe, base=base, work_dir=directory / "mntp", texts=TEXTS)
+    after_mntp, mntp = train_mntp(mntp_job)
+    simcse_job = {"stage": "simcse", "base": after_mntp, "work_dir": directory / "simcse"}
+    backbone, simcse = train_simcse(mntp_job.model_copy(update=simcse_job))
     assert np.isfinite([*mntp.losses, *simcse.losses]).all(), model_type
     states = [AutoModel.from_pretrained(path, local_files_only=True) for path in (base, after_mntp, backbone)]
     linear = linear_layers(states[0])
@@ -328,16 +330,14 @@ def test_an_architecture_that_fails_under_the_switch_is_refused_by_name(monkeypa
 
 def test_texts_beyond_the_positions_of_a_model_are_refused_before_it_is_loaded(tiny_base, tmp_path):
     config_of("gpt2").save_pretrained(tmp_path)  # no weights
-    arguments = {"work_dir": tmp_path / "w", "name": "hub/gpt2"}
+    recipe = Recipe(
+        base_model="hub/gpt2",
+        mntp=MNTP.model_copy(update={"chunk_tokens": 200}),
+        simcse=SIMCSE.model_copy(update={"max_tokens": 200}),
+    )
+    arguments = {"recipe": recipe, "base": tmp_path, "work_dir": tmp_path / "w", "texts": TEXTS}
     message = rf"hub/gpt2 \(gpt2\) has {POSITIONS} positions .* texts of 200 tokens"
     with pytest.raises(BaseModelError, match=message):
-        train_mntp(tmp_path, TEXTS, settings=MNTP.model_copy(update={"chunk_tokens": 200}), **arguments)
+        train_mntp(StageJob(stage="mntp", **arguments))
     with pytest.raises(BaseModelError, match=message):
-        train_simcse(
-            tmp_path,
-            TEXTS,
-            settings=SIMCSE.model_copy(update={"max_tokens": 200}),
-            attention="bidirectional",
-            pooling_mode="mean",
-            **arguments,
-        )
+        train_simcse(StageJob(stage="simcse", **arguments))

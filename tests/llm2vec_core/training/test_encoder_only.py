@@ -126,7 +126,7 @@ def test_an_untrained_encoder_is_the_same_checkpoint_every_time(tiny_bert, tmp_p
 
 def test_only_layers_that_the_encoder_uses_get_an_adapter(tiny_bert, recipe):
     from llm2vec_core.model.lora import lora_config
-    from llm2vec_core.training.loop import contrastive_encoder
+    from llm2vec_core.training.contrastive import contrastive_encoder
 
     model = contrastive_encoder(
         tiny_bert,
@@ -145,7 +145,7 @@ def test_only_layers_that_the_encoder_uses_get_an_adapter(tiny_bert, recipe):
 
 
 def test_the_setting_is_for_attention_and_other_dropouts_stay_on(tiny_bert, recipe):
-    from llm2vec_core.training.loop import contrastive_encoder
+    from llm2vec_core.training.contrastive import contrastive_encoder
 
     model = contrastive_encoder(
         tiny_bert,

@@ -5,10 +5,18 @@ import pytest
 
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.lora import LoraSettings
+from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.loop import micro_batches
-from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings, SupervisedSettings, TrainingTriple
-from llm2vec_core.training.stages import StageInput, run_stage
+from llm2vec_core.training.settings import (
+    STAGES,
+    MntpSettings,
+    Recipe,
+    SimcseSettings,
+    SupervisedSettings,
+    TrainingTriple,
+)
+from llm2vec_core.training.stages import TRAINERS, train_stage
 
 WORDS = [
     "nurses",
@@ -53,10 +61,10 @@ def recipe(tiny_base) -> Recipe:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["mntp", "simcse", "supervised"])
 def test_two_processes_have_the_loss_curve_of_one(recipe, tiny_base, tmp_path, stage):
-    given = StageInput(tiny_base, TEXTS, TRIPLES)
+    job = StageJob(stage=stage, recipe=recipe, base=tiny_base, work_dir=tmp_path / "one", texts=TEXTS, triples=TRIPLES)
     steps = []
-    _, one = run_stage(stage, recipe, given, work_dir=tmp_path / "one", on_step=lambda step: None)
-    merged, two = launch_stage(stage, recipe, given, work_dir=tmp_path / "two", on_step=steps.append)
+    _, one = train_stage(job)
+    merged, two = launch_stage(job.model_copy(update={"work_dir": tmp_path / "two", "on_step": steps.append}))
     np.testing.assert_allclose(two.losses, one.losses, rtol=2e-3)
     assert [step.step for step in steps] == [1, 2, 3]
     assert (merged / "model.safetensors").is_file()
@@ -65,7 +73,17 @@ def test_two_processes_have_the_loss_curve_of_one(recipe, tiny_base, tmp_path, s
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_told(recipe, tiny_base, tmp_path):
     with pytest.raises(TrainingError, match="needs 8"):
-        launch_stage("mntp", recipe, StageInput(tiny_base, TEXTS[:1]), work_dir=tmp_path, on_step=lambda step: None)
+        launch_stage(StageJob(stage="mntp", recipe=recipe, base=tiny_base, work_dir=tmp_path, texts=TEXTS[:1]))
+
+
+def test_a_job_is_the_same_after_a_round_trip_through_json(recipe, tiny_base, tmp_path):
+    job = StageJob(stage="supervised", recipe=recipe, base=tiny_base, work_dir=tmp_path, texts=TEXTS, triples=TRIPLES)
+    read = StageJob.model_validate_json(job.model_copy(update={"on_step": print}).model_dump_json())
+    assert read == job
+
+
+def test_every_stage_has_a_trainer():
+    assert tuple(TRAINERS) == STAGES
 
 
 def test_a_batch_is_divided_among_processes(monkeypatch):

@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from llm2vec_core.training import packing
-from llm2vec_core.training.loop import contrastive_encoder
+from llm2vec_core.training.contrastive import contrastive_encoder
 from llm2vec_core.training.packing import pack_rows
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

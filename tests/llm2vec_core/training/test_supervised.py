@@ -14,7 +14,7 @@ from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError, TrainingError
 from llm2vec_core.model.lora import LoraSettings, lora_config
 from llm2vec_core.training import supervised
-from llm2vec_core.training.loop import contrastive_encoder, exact_cosines
+from llm2vec_core.training.contrastive import contrastive_encoder, exact_cosines
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import Recipe, SupervisedSettings, TrainingTriple
 
@@ -295,7 +295,7 @@ def test_the_instruction_stands_before_anchors_only(tiny_base, settings, tmp_pat
         ("positive_input_ids", False): 6,
         ("negative_input_ids", False): 3,
     }
-    rows = {"titles": [supervised.Row("ab", "c", None)], "jobs": [supervised.Row("ab", "c", "de")]}
+    rows = {"titles": [supervised.TripleRow("ab", "c", None)], "jobs": [supervised.TripleRow("ab", "c", "de")]}
     assert supervised._tokens_per_row(ready.model, rows, instruction="") == (3 + 5) / 2
     assert supervised._tokens_per_row(ready.model, rows, instruction="xyz") == (6 + 8) / 2
 

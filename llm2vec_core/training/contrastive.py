@@ -1,0 +1,146 @@
+"""What the contrastive stages share: encoder, adapter, loss and trainer.
+
+Trainer, losses and gradient cache are those of sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
+from sentence_transformers.util import cos_sim
+from torch import Tensor
+from transformers import AutoConfig
+
+from llm2vec_core.model.architectures import (
+    apply_attention,
+    attention_dropout_overrides,
+    is_encoder_only,
+    prepare_padding,
+    require_one_stack,
+    require_positions,
+    state_width,
+    text_transformer,
+)
+from llm2vec_core.model.lora import lora_config
+from llm2vec_core.model.modes import Attention, PoolingMode
+from llm2vec_core.model.pooling import pooling_module
+from llm2vec_core.training.loop import cast_and_compile, num_processes, process_share, trainer_arguments
+from llm2vec_core.training.packing import PackedTransformer
+from llm2vec_core.training.settings import SimcseSettings, StageSettings, SupervisedSettings
+
+
+def contrastive_encoder(
+    base: Path,
+    *,
+    attention: Attention,
+    pooling_mode: PoolingMode,
+    max_tokens: int,
+    name: str,
+    attention_dropout: float | None = None,
+) -> SentenceTransformer:
+    """Load the encoder that a contrastive stage trains: a transformer in fp32 with its attention and pooling.
+
+    Args:
+        base: Directory of a transformer with its tokenizer.
+        attention: Attention of the encoder.
+        pooling_mode: Pooling of the encoder.
+        max_tokens: Longer texts are cut here.
+        name: Base model's name, for messages.
+        attention_dropout: Dropout on attention weights while training (default: as the base model has it).
+
+    Raises:
+        BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
+            attention or has no dropout to set, or it has fewer than ``max_tokens`` positions.
+    """
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    require_one_stack(config)
+    require_positions(config, max_tokens, name=name)
+    transformer = text_transformer(
+        base,
+        max_tokens=max_tokens,
+        module=None if is_encoder_only(config) else PackedTransformer,
+        config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
+    )
+    prepare_padding(transformer.tokenizer)
+    apply_attention(transformer.model, attention, name=name)
+    pooling = pooling_module(pooling_mode, hidden_size=state_width(transformer.model.config))
+    return SentenceTransformer(modules=[transformer, pooling])
+
+
+def add_adapter(model: SentenceTransformer, settings: StageSettings) -> None:
+    """Add the adapter that the stage trains. The stage's seed draws its initial weights."""
+    torch.manual_seed(settings.seed)
+    transformer = model[0].model
+    model.add_adapter(lora_config(settings.lora, transformer))
+    cast_and_compile(transformer, settings)
+
+
+def in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings | SupervisedSettings) -> Any:  # noqa: ANN401 - an untyped module
+    """The contrastive loss: the texts of all other rows of the batch are negatives, also those of other processes.
+
+    A batch above ``micro_batch_size`` goes through the model in parts (GradCache), at the price of a second forward
+    pass.
+
+    Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
+    """
+    shared = {
+        "scale": 1 / settings.temperature,
+        "similarity_fct": exact_cosines,
+        "gather_across_devices": num_processes() > 1,
+    }
+    if settings.micro_batch_size >= process_share(settings):
+        return MultipleNegativesRankingLoss(model, **shared)
+    return CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.micro_batch_size, **shared)
+
+
+def exact_cosines(
+    anchors: Float[Tensor, "anchors dim"], others: Float[Tensor, "others dim"]
+) -> Float32[Tensor, "anchors others"]:
+    """Cosines in fp32. Autocast would round them to three digits, and the temperature multiplies the error."""
+    with torch.autocast(anchors.device.type, enabled=False):
+        cosines: Tensor = cos_sim(anchors.float(), others.float())
+    return cosines
+
+
+def contrastive_trainer(
+    model: SentenceTransformer,
+    data: Any,  # noqa: ANN401 - a dataset or a dictionary of them
+    *,
+    loss: Any,  # noqa: ANN401 - an untyped module
+    settings: StageSettings,
+    output_dir: Path,
+    **own: Any,  # noqa: ANN401
+) -> SentenceTransformerTrainer:
+    """The trainer of a contrastive stage.
+
+    Args:
+        model: Encoder with its adapter.
+        data: Training examples, as sentence-transformers takes them.
+        loss: Loss over ``model``.
+        settings: Settings of the stage.
+        output_dir: Where the saves go.
+        own: Arguments of this stage's trainer only.
+    """
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=trainer_arguments(
+            SentenceTransformerTrainingArguments,
+            settings,
+            output_dir=output_dir,
+            per_device_train_batch_size=settings.batch_size,
+            **own,
+        ),
+        train_dataset=data,
+        loss=loss,
+    )
+    trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
+    return trainer
