@@ -26,8 +26,8 @@ import pyarrow as pa
 from data.outputs.matches import read_former_matches, write_matches
 from data.schema import DocumentKind
 from data.store.base import LocalStore
-from data.vectors.generations import Pointer
 from data.vectors.lance import LanceTable, create_table, table_schema
+from data.vectors.pointer import Pointer
 from llm2vec_core.planning.peak import measure_peak_flops
 from llm2vec_core.ranking.bulk import nearest_both_ways
 from llm2vec_core.ranking.lexical import tokenize

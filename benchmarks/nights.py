@@ -20,8 +20,10 @@ from data.snapshots.build import build_snapshot, contents_of
 from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each
 from data.store.lease import hold_lease
-from data.vectors.generations import create_generation, promote, sync_table, verify_generation
+from data.vectors.generations import create_generation
+from data.vectors.pointer import promote
 from data.vectors.shards import encoded_contents, write_shard
+from data.vectors.tables import sync_table, verify_generation
 
 if TYPE_CHECKING:
     from llm2vec_core.encoding.encoder import Encoder

@@ -147,7 +147,6 @@ class ShrinkConfig(BaseModel):
     max_shrink: float = Field(
         default=0.3, ge=0, le=1, description="share of its documents that a source may lose before it is refused"
     )
-    shrink_from: int = Field(default=50, ge=1, description="documents from which on a source's losses are judged")
     allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are confirmed, for this run")
 
 
@@ -168,9 +167,6 @@ class GateConfig(BaseModel):
     max_centroid_shift: float = Field(
         default=0.2, ge=0, le=2, description="distance of the mean vector from that of what is served"
     )
-    min_documents: int = Field(
-        default=200, ge=1, description="with fewer documents, shares and shifts say nothing: they are not judged"
-    )
 
 
 class VectorIndexConfig(BaseModel):
@@ -184,7 +180,6 @@ class VectorIndexConfig(BaseModel):
     min_recall: float = Field(
         default=0.99, gt=0, le=1, description="share of the exact ten nearest that the index must find"
     )
-    sample: int = Field(default=200, ge=10, description="documents whose neighbours the index is tuned on")
 
 
 class RetentionConfig(BaseModel):
@@ -193,11 +188,6 @@ class RetentionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_served: int = Field(default=7, ge=1, description="served states that are kept, the current one among them")
-    keep_results: int = Field(
-        default=7, ge=1, description="reports and matches that are kept, of each; exports: export.keep"
-    )
-    keep_runs: int = Field(default=400, ge=1, description="records of runs that are kept")
     grace_hours: float = Field(
         default=168.0, ge=0, description="nothing younger is removed: a reader or a continued run may need it"
     )
-    compact_from: int = Field(default=16, ge=2, description="small files of a table from which on they are merged")

@@ -35,7 +35,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def make_pointer() -> Callable[..., Any]:
     """Pointers at generation ``g`` of checkpoint ``f``, with whatever else a test says."""
-    from data.vectors.generations import Pointer
+    from data.vectors.pointer import Pointer
 
     def make(**said: Any) -> Pointer:
         fields: dict[str, Any] = {

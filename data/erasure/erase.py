@@ -42,15 +42,12 @@ from data.snapshots.build import PartInfo, Snapshot, SnapshotManifest, SourceCou
 from data.snapshots.tombstones import ERASURES, bury, keep_successor, read_tombstones, snapshot_successor
 from data.store.base import Store, storage_errors
 from data.store.digests import pack_digests
-from data.vectors.generations import (
-    POINTER_KEY,
-    Pointer,
-    list_generations,
-    profiles_key,
-    read_pointer,
-)
-from data.vectors.lance import LanceTable, generation_key, is_one_of, open_table
+from data.vectors.filters import is_one_of
+from data.vectors.generations import list_generations
+from data.vectors.lance import LanceTable, generation_key, open_table
+from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
 from data.vectors.shards import forget_contents
+from data.vectors.tables import profiles_key
 
 _JOURNAL = f"{ERASURES}/journal.json"
 _ID_COLUMNS = ("doc_id", "job_id", "resume_id")

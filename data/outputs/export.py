@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 from data.errors import RefusedError
 from data.outputs.export_schemas import EXPORT_VERSION, annotated_schema, render_dictionary, schema_record
 from data.redaction.redact import Redactor
-from data.schema import canonical_json, metadata_json, sha256_json
+from data.schema import metadata_json, sha256_json
 from data.store.base import Store, put_directory, storage_errors
+from data.store.records import Latest
 
 _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 64 * 1024**2
@@ -66,6 +67,15 @@ class PublishedExport:
     removed: int
 
 
+def latest_export(prefix: str) -> Latest:
+    """The record that names the newest export, with the export's manifest beside the name.
+
+    Args:
+        prefix: Before every key of the exports, such as ``exports/``.
+    """
+    return Latest(f"{prefix}latest.json", "export")
+
+
 def publish_export(
     store: Store,
     tables: Mapping[str, ExportTable],
@@ -102,7 +112,8 @@ def publish_export(
         root = f"{prefix}v{EXPORT_VERSION}/{run_id}"
         if not _is_complete(store, root):
             _put_export(store, root, tables, content=content, run_id=run_id, day=day)
-        _make_latest(store, root, prefix, fence=fence)
+        more = _manifest(store, root)
+        latest_export(prefix).put(store, root.removeprefix(prefix), more=more, fence=fence)
     removed = _remove_former(store, root, prefix, keep=keep, fence=fence)
     num_files = sum(name.endswith(".parquet") for name in store.list(root))
     return PublishedExport(root, _manifest(store, root)["rows"], num_files, reused, removed)
@@ -121,25 +132,15 @@ def _check_version(store: Store, prefix: str) -> None:
 
 def _unchanged(store: Store, prefix: str, content: str) -> str | None:
     """Key of the latest export, if it holds this content and is still there."""
-    raw = store.read(f"{prefix}latest.json")
-    latest = json.loads(raw) if raw is not None else {}
-    if latest.get("content_key") != content:
+    export = latest_export(prefix).name(store)
+    if export is None:
         return None
-    root = f"{prefix}{latest['export']}"
-    return root if _is_complete(store, root) else None
+    root = f"{prefix}{export}"
+    return root if _is_complete(store, root) and _manifest(store, root).get("content_key") == content else None
 
 
 def _is_complete(store: Store, root: str) -> bool:
     return store.read(f"{root}/{_SUCCESS}") is not None
-
-
-def _make_latest(store: Store, root: str, prefix: str, *, fence: Callable[[], None]) -> None:
-    key = f"{prefix}latest.json"
-    content = canonical_json({"export": root.removeprefix(prefix), **_manifest(store, root)}).encode()
-    current = store.read(key)
-    if current != content:
-        fence()
-        store.compare_and_swap(key, expected=current, content=content)
 
 
 def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: Callable[[], None]) -> int:

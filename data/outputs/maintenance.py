@@ -9,7 +9,6 @@ Does not belong here: erasing a person's documents.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +17,27 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from data.config import RetentionConfig, VectorIndexConfig
+from data.outputs.matches import LATEST_MATCHES
 from data.schema import KINDS, DocumentKind
 from data.snapshots.build import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, no_digests
 from data.store.lease import Lease
-from data.vectors.generations import Pointer, list_generations, pointer_history, pointer_key, read_pointer, repin
+from data.store.records import LATEST_REPORT
+from data.vectors.generations import list_generations
 from data.vectors.lance import LanceTable, generation_key, open_table
+from data.vectors.pointer import Pointer, former_pointer, pointer_history, read_pointer, repin
 from data.vectors.shards import list_shards
 from data.vectors.vector_index import reindex
+
+KEEP_RESULTS = 7
+"""Reports and matches that are kept, of each; ``export.keep`` says how many exports."""
+
+KEEP_RUNS = 400
+"""Records of runs that are kept."""
+
+COMPACT_FROM = 16
+"""Small files of a table from which on they are merged."""
 
 _AGE_MARGIN = timedelta(minutes=10)
 """Added to the age of versions that are removed, which Lance holds against a clock that it reads later."""
@@ -91,9 +102,7 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str
     )
 
 
-def compact_served(
-    store: Store, kept: Kept, config: RetentionConfig, index: VectorIndexConfig, *, lease: Lease
-) -> Removed:
+def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease: Lease) -> Removed:
     """Merge small files of the served tables, index them anew, and remove versions that nobody needs.
 
     The pointer then names the merged versions: the same rows in other files, so its place in the history stays.
@@ -110,7 +119,7 @@ def compact_served(
     versions: dict[DocumentKind, int] = {}
     for kind in KINDS:
         newest = open_table(store, generation=pointer.generation, kind=kind)
-        if newest.num_small_fragments < config.compact_from:
+        if newest.num_small_fragments < COMPACT_FROM:
             continue
         lease.check()
         if newest.version != pointer.version_of(kind):
@@ -135,10 +144,10 @@ def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation
 
 def remove_pointers(store: Store, kept: Kept) -> Removed:
     """Former pointers that no rollback goes back to, oldest first."""
-    wanted = {pointer_key(pointer.sequence) for pointer in kept.pointers}
+    wanted = {former_pointer(pointer.sequence).key for pointer in kept.pointers}
     newest = max((pointer.sequence for pointer in kept.pointers), default=0)
     # One beyond the current pointer belongs to a promotion that was killed; the next one may need it.
-    doomed = [key for key in store.list("pointers") if key not in wanted and key < pointer_key(newest)]
+    doomed = [key for key in store.list("pointers") if key not in wanted and key < former_pointer(newest).key]
     return sum((_remove(store, key) for key in doomed), Removed())
 
 
@@ -173,19 +182,14 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
     return removed
 
 
-def remove_results(store: Store, kept: Kept, config: RetentionConfig) -> Removed:
+def remove_results(store: Store, kept: Kept) -> Removed:
     """All but the newest reports, matches and records of runs; the latest of each always stays."""
     removed = Removed()
-    for prefix, depth, num_kept in (
-        ("reports", 1, config.keep_results),
-        ("matches", 1, config.keep_results),
-        ("runs", 1, config.keep_runs),
-    ):
-        raw = store.read(f"{prefix}/latest.json")
-        latest = set() if raw is None else {str(value) for value in json.loads(raw).values()}
-        groups = sorted(_groups(store, prefix, depth=depth), key=lambda key: _touched_at(store, key), reverse=True)
+    latest = {f"reports/{LATEST_REPORT.name(store)}", f"matches/{LATEST_MATCHES.name(store)}"}
+    for prefix, num_kept in (("reports", KEEP_RESULTS), ("matches", KEEP_RESULTS), ("runs", KEEP_RUNS)):
+        groups = sorted(_groups(store, prefix, depth=1), key=lambda key: _touched_at(store, key), reverse=True)
         for key in groups[num_kept:]:
-            if key.removeprefix(f"{prefix}/") not in latest:
+            if key not in latest:
                 removed += _remove_if_old(store, key, kept)
     return removed
 

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from data.schema import DocumentKind, canonical_json, column, sha256_json
 from data.store.base import Store, storage_errors
 from data.store.digests import Digests
-from data.vectors.generations import Pointer
+from data.store.records import Latest
+from data.vectors.pointer import Pointer
 
 Direction = Literal["resumes_for_job", "jobs_for_resume"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -32,7 +33,9 @@ KINDS_OF: dict[Direction, tuple[DocumentKind, DocumentKind]] = {
 }
 """Kind of the documents that are ranked for, and of those that are ranked."""
 
-_LATEST_KEY = "matches/latest.json"
+LATEST_MATCHES = Latest("matches/latest.json", "match")
+"""Names the matches that exports and readers take."""
+
 _MANIFEST = "manifest.json"
 _CUT = "cut.txt"
 _DOCUMENTS = "documents.npz"
@@ -121,11 +124,10 @@ class FormerMatches:
 
 def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
     """The latest matches, if they were ranked by the same recipe and say which documents they had."""
-    raw = store.read(_LATEST_KEY)
-    match = "" if raw is None else str(json.loads(raw)["match"])
+    match = LATEST_MATCHES.name(store)
     manifest = read_manifest(store, match) if match else None
     documents = store.read(f"matches/{match}/{_DOCUMENTS}") if match else None
-    if manifest is None or documents is None or manifest.get("recipe") != recipe:
+    if match is None or manifest is None or documents is None or manifest.get("recipe") != recipe:
         return None
     with np.load(io.BytesIO(documents), allow_pickle=False) as found:
         digests: dict[DocumentKind, Digests] = {"job": found["job"], "resume": found["resume"]}
@@ -176,7 +178,7 @@ def write_matches(
     known = read_manifest(store, match)
     if known is None:
         known = _put_matches(store, match, parts, cut=cut, manifest=manifest, documents=documents, fence=fence)
-    make_latest(store, match)
+    LATEST_MATCHES.put(store, match)
     return int(str(known["rows"]))
 
 
@@ -217,18 +219,9 @@ def _put_matches(
     return written
 
 
-def make_latest(store: Store, match: str) -> None:
-    """Name the matches that exports and readers take."""
-    content = canonical_json({"match": match}).encode()
-    current = store.read(_LATEST_KEY)
-    if current != content:
-        store.compare_and_swap(_LATEST_KEY, expected=current, content=content)
-
-
 def latest_match_files(store: Store) -> list[Path]:
     """Parquet files of the latest matches; none before the first."""
-    raw = store.read(_LATEST_KEY)
-    if raw is None:
+    match = LATEST_MATCHES.name(store)
+    if match is None:
         return []
-    keys = store.list(f"matches/{json.loads(raw)['match']}")
-    return [store.local_path(key) for key in keys if key.endswith(".parquet")]
+    return [store.local_path(key) for key in store.list(f"matches/{match}") if key.endswith(".parquet")]

@@ -75,6 +75,9 @@ _CHUNK_CHARS = 4_000_000
 _MIN_SHARE = 0.05
 """A former part is read again for a chunk of rows if so many of them came from it: else cleaning is cheaper."""
 
+SHRINK_FROM = 50
+"""A source with fewer documents may lose any number of them."""
+
 _ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
 
@@ -1021,7 +1024,7 @@ def _check_shrinkage(staged: _Staged, previous: Snapshot, shrink: ShrinkConfig) 
     for name, former in previous.manifest.sources.items():
         kept = staged.counts[name].kept
         lost = 1 - kept / max(former.rows_kept, 1)
-        if former.rows_kept >= shrink.shrink_from and lost > shrink.max_shrink and name not in shrink.allow_shrink:
+        if former.rows_kept >= SHRINK_FROM and lost > shrink.max_shrink and name not in shrink.allow_shrink:
             raise SourceShrankError(
                 f"Source '{name}' had {former.rows_kept:,} documents and has {kept:,} now: {lost:.0%} fewer, the limit "
                 f"is {shrink.max_shrink:.0%}.",

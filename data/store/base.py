@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import os
 import secrets
 import shutil
@@ -20,7 +19,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
@@ -273,37 +271,6 @@ class LocalStore:
         with (self.root / ".lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-
-
-def open_store(home: str, *, work_dir: str) -> Store:
-    """The store at a path or a URI.
-
-    Args:
-        home: A directory, ``file:///directory``, or ``s3://bucket/prefix``.
-        work_dir: Directory for what belongs to this machine alone, where ``home`` is a bucket.
-
-    Raises:
-        InputError: A URI of another kind.
-        StoreError: It is out of reach, or the directory cannot be made.
-    """
-    scheme, place, path, *_ = urlsplit(home)
-    if "://" not in home:
-        return LocalStore(Path(home))
-    if scheme == "file" and place in ("", "localhost") and path.strip("/"):
-        return LocalStore(Path(unquote(path)))
-    if scheme == "s3" and place:
-        return _object_store(place, path.strip("/"), Path(work_dir).expanduser().resolve())
-    raise InputError(
-        f"'{home}' is no place for a store.", hint="Expected a directory, file:///directory, or s3://bucket/prefix."
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _object_store(bucket: str, prefix: str, work_dir: Path) -> Store:
-    """Made once for each place: connecting takes as long as many requests."""
-    from data.store.bucket import ObjectStore  # takes half a second, which no local home should
-
-    return ObjectStore(bucket, prefix, machine=LocalStore(work_dir / bucket / prefix))
 
 
 def key_parts(key: str) -> tuple[str, ...]:

@@ -26,6 +26,9 @@ from data.vectors.shards import LENGTH_TOLERANCE
 PROFILE_COLUMNS = ("content_sha256", "num_chars", "text", "vector")
 """What :func:`profile_table` reads."""
 
+MIN_DOCUMENTS = 200
+"""With fewer documents, shares and shifts say nothing: they are not judged."""
+
 _LENGTH_BINS = 24  # of doubling width: up to 16 million characters
 _EXCERPT_CHARS = 500
 # First code point of each range, and the class of letters that it begins; a to z are classes of their own.
@@ -173,8 +176,8 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
         passed = bool(reason_to_pass) or figure <= limit
         return Check(gate=gate, table=table, figure=figure, limit=limit, passed=passed, note=reason_to_pass)
 
-    too_few = f"fewer than {config.min_documents} documents: not judged"
-    few = too_few if profile.num_documents < config.min_documents else ""
+    too_few = f"fewer than {MIN_DOCUMENTS} documents: not judged"
+    few = too_few if profile.num_documents < MIN_DOCUMENTS else ""
     checks = [
         check("unusable_vectors", profile.num_unusable, 0),
         check(
@@ -192,7 +195,7 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
             stability_index(reference.letters, profile.letters),
             float(np.linalg.norm(reference.centroid - profile.centroid)),
         )
-        reason = too_few if reference.num_documents < config.min_documents else few
+        reason = too_few if reference.num_documents < MIN_DOCUMENTS else few
     limits = (config.max_length_shift, config.max_letter_shift, config.max_centroid_shift)
     for gate, figure, limit in zip(("length_shift", "letter_shift", "centroid_shift"), shifts, limits, strict=True):
         checks.append(check(gate, figure, limit, reason_to_pass=reason))

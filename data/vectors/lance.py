@@ -1,7 +1,7 @@
 """LanceDB, wrapped thinly: the only file that imports it.
 
-Tables ``jobs`` and ``resumes`` of one generation lie under ``lance/<generation>/``. What is committed here stays
-invisible to readers until the pointer names its version (``generations``).
+The tables ``jobs`` and ``resumes`` of a generation lie under ``lance/<generation>/``. Readers do not see what is
+committed here until the pointer names its version (``pointer``).
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict
 
 from data.documents.facets import FACET_SCHEMA
-from data.errors import InputError, StoreError, VectorSpaceError
+from data.errors import StoreError, VectorSpaceError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store.base import Store
-from data.vectors.vector_index import Probe
+from data.store.records import Record
+from data.vectors.filters import check_filter, is_one_of, unusable_filter
 
 if TYPE_CHECKING:
-    import lancedb
+    from lancedb import DBConnection
+    from lancedb.query import LanceQueryBuilder
+    from lancedb.table import Table
 
 TABLE_LAYOUT = 4
 """Version of the tables' columns and of what their words are made of: another one names other generations."""
@@ -36,12 +40,6 @@ _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
 """Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
 
-_NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
-_CLAUSE = re.compile(
-    r"\b(?:(?:order|group)\s+by|having|limit|offset|union)\b(?!\s*(?:[=<>!]|in\b|is\b|like\b|between\b))", re.IGNORECASE
-)
-"""What may stand behind a condition in SQL, and is no column that is compared."""
 _OVER_ROWS = ("AggregateFunction", "WindowFunction")
 
 
@@ -64,6 +62,22 @@ def table_schema(embedding_dim: int) -> pa.Schema:
     )
 
 
+class Probe(BaseModel):
+    """How to query the approximate index of one table version; see :func:`data.vectors.vector_index.tune_probe`.
+
+    Attributes:
+        nprobes: Partitions to search.
+        refine_factor: Candidates per hit to compare exactly.
+        recall_at_10: Share of the exact ten nearest that these settings find, on a sample.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nprobes: int
+    refine_factor: int
+    recall_at_10: float
+
+
 class LanceTable:
     """One table of one generation, at its newest or at a pinned version.
 
@@ -71,9 +85,7 @@ class LanceTable:
         probe: How to ask the approximate index; None: search is exact.
     """
 
-    def __init__(
-        self, database: lancedb.DBConnection, table: lancedb.table.Table, *, probe: Probe | None = None
-    ) -> None:
+    def __init__(self, database: DBConnection, table: Table, *, probe: Probe | None = None) -> None:
         """Use :func:`open_table` or :func:`create_table`."""
         self._database, self._table = database, table
         self.probe = probe
@@ -203,12 +215,23 @@ class LanceTable:
         Raises:
             StoreError: It could not be built; the rows are as they were.
         """
+        from lancedb.index import FTS
+
         if not self.count():
             return
+        # The caller's tokenizer made the words: the index must take them as they are.
+        config = FTS(
+            base_tokenizer="whitespace",
+            max_token_length=None,
+            lower_case=False,
+            stem=False,
+            remove_stop_words=False,
+            ascii_folding=False,
+        )
         action = f"build the word index of table '{self._table.name}'"
         try:
             with _table_errors(action):
-                self._table.create_index("words", config=_word_index(), replace=True)
+                self._table.create_index("words", config=config, replace=True)
         except ValueError as error:  # Lance calls some faults of its own so
             raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
 
@@ -344,19 +367,15 @@ class LanceTable:
         for version in keep:
             self._table.tags.delete(f"keep-{version}")
 
-    def _run(self, query: lancedb.query.LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
+    def _run(self, query: LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
         query = self._filtered(query, where).select(list(columns))
         with self._reading(where):
             return query.to_arrow()
 
-    def _filtered(self, query: lancedb.query.LanceQueryBuilder, where: str | None) -> lancedb.query.LanceQueryBuilder:
+    def _filtered(self, query: LanceQueryBuilder, where: str | None) -> LanceQueryBuilder:
         if where is None:
             return query
-        unquoted = _QUOTED.sub("", where)
-        if ";" in unquoted:  # what follows it would be left out silently
-            raise self._unusable(where, "it holds more than one statement")
-        if clause := _CLAUSE.search(unquoted):  # as would this
-            raise self._unusable(where, f"it goes on behind the condition, with {clause.group().upper()}")
+        check_filter(where, self._table.schema.names)
         return query.where(where, prefilter=True)
 
     @contextlib.contextmanager
@@ -368,19 +387,13 @@ class LanceTable:
         except (ValueError, StoreError) as error:
             is_over_rows = any(sign in str(error) for sign in _OVER_ROWS)
             if is_over_rows and where is not None:
-                raise self._unusable(where, "a condition is about one row; it counts or sums over rows") from error
+                raise unusable_filter(
+                    where, self._table.schema.names, "a condition is about one row; it counts or sums over rows"
+                ) from error
             is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
             if where is None or not is_filter:
                 raise
-            raise self._unusable(where, _reason(error)) from error
-
-    def _unusable(self, where: str, reason: str) -> InputError:
-        columns = ", ".join(name for name in self._table.schema.names if name not in _NO_FILTER_COLUMNS)
-        return InputError(
-            f"The filter {where!r} cannot be used: {reason}",
-            hint="Write it as SQL, for example \"location = 'Leeds' AND posted_at >= '2026-01-31'\" or "
-            f"\"json_get_string(metadata, 'grade') = 'G7'\". Columns: {columns}.",
-        )
+            raise unusable_filter(where, self._table.schema.names, _reason(error)) from error
 
 
 def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding_dim: int) -> LanceTable:
@@ -391,7 +404,7 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
     """
     name = TABLE_OF_KIND[kind]
     with _table_errors(f"create table '{name}' of generation {generation}"):
-        database = _connect(store, generation)
+        database = _connect(store.location(generation_key(generation)), store.storage_options)
         schema = table_schema(embedding_dim)
         try:
             table = database.open_table(name)
@@ -417,7 +430,7 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
     try:
         if not store.exists(generation_key(generation)):  # connecting would make it
             raise FileNotFoundError(generation)
-        database = _connect(store, generation)
+        database = _connect(store.location(generation_key(generation)), store.storage_options)
         table = database.open_table(name)
         if version is not None:
             table.checkout(version)
@@ -427,60 +440,24 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
             f"Generation {generation} has no {wanted}.",
             hint="Promote another generation (`l2v generations list`), or run `l2v embed` again.",
         ) from error
-    return LanceTable(database, table, probe=_read_probe(store, generation, name, table.version))
+    return LanceTable(database, table, probe=_probe_record(generation, name, table.version).read(store))
 
 
-def _connect(store: Store, generation: str) -> lancedb.DBConnection:
-    return _open_database(store.location(generation_key(generation)), store.storage_options)
-
-
-def _open_database(location: str, storage_options: dict[str, str] | None) -> lancedb.DBConnection:
-    """Open a LanceDB database. The library is imported here: it takes seconds, and few commands read tables."""
-    # Lance reads so many fragments ahead, by default one for each core and more: a pass over a large table then holds
-    # many parts of it at once, whatever the size of a batch. It reads the variable when it is imported.
+def _connect(folder: str, storage_options: dict[str, str] | None) -> DBConnection:
+    # By default Lance reads a fragment ahead per core: a pass over a large table would hold many parts of it at once.
     os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
     import lancedb
 
-    return lancedb.connect(location, storage_options=storage_options)
-
-
-def _word_index() -> lancedb.index.FTS:
-    """The index of words. The caller's tokenizer made them: the index must take them as they are."""
-    from lancedb.index import FTS
-
-    return FTS(
-        base_tokenizer="whitespace",
-        max_token_length=None,
-        lower_case=False,
-        stem=False,
-        remove_stop_words=False,
-        ascii_folding=False,
-    )
+    return lancedb.connect(folder, storage_options=storage_options)
 
 
 def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:
     """Store how the index of a table version is asked; :func:`open_table` reads it."""
-    key = _probe_key(generation, TABLE_OF_KIND[kind], version)
-    store.put_if_absent(key, probe.model_dump_json().encode())
+    _probe_record(generation, TABLE_OF_KIND[kind], version).put_if_absent(store, probe)
 
 
-def _read_probe(store: Store, generation: str, name: str, version: int) -> Probe | None:
-    raw = store.read(_probe_key(generation, name, version))
-    return None if raw is None else Probe.model_validate_json(raw)
-
-
-def _probe_key(generation: str, name: str, version: int) -> str:
-    return f"{generation_key(generation)}/probes/{name}-{version:08d}.json"
-
-
-def sql_string(value: str) -> str:
-    """A string of SQL, as a condition on rows has it."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def is_one_of(column: str, values: Iterable[str]) -> str:
-    """SQL for a column that has one of some values."""
-    return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"
+def _probe_record(generation: str, name: str, version: int) -> Record[Probe]:
+    return Record(Probe, f"{generation_key(generation)}/probes/{name}-{version:08d}.json")
 
 
 def read_all_versions(
@@ -493,7 +470,7 @@ def read_all_versions(
         name: Of the table.
         storage_options: What LanceDB needs to reach it.
     """
-    table = _open_database(folder, storage_options).open_table(name)
+    table = _connect(folder, storage_options).open_table(name)
     for found in table.list_versions():
         table.checkout(found["version"])
         yield iter(table.search().to_batches())

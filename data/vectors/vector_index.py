@@ -8,40 +8,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict
 
 from data.config import VectorIndexConfig
 from data.errors import StoreError
 from data.schema import DocumentKind
 from data.store.base import Store
-
-if TYPE_CHECKING:
-    from data.vectors.lance import LanceTable
+from data.vectors.lance import LanceTable, Probe, keep_probe, open_table
 
 logger = logging.getLogger(__name__)
 
 _TOP_K = 10
 _TIMED_QUERIES = 15
-
-
-class Probe(BaseModel):
-    """How the approximate index of one table version is asked; see :func:`tune_probe`.
-
-    Attributes:
-        nprobes: Partitions that are searched.
-        refine_factor: Candidates for each hit that are compared exactly.
-        recall_at_10: Share of the exact ten nearest that this finds, on a sample.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    nprobes: int
-    refine_factor: int
-    recall_at_10: float
+SAMPLE_SIZE = 200
+"""Documents whose neighbours the index is tuned on."""
 
 
 def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
@@ -59,8 +41,6 @@ def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: 
     Returns:
         Version to serve instead: the same rows.
     """
-    from data.vectors.lance import open_table  # imported where it is used: settings need the policy only
-
     table = open_table(store, generation=generation, kind=kind)
     if table.version != version or not table.count():
         return version  # served already, as it is
@@ -73,8 +53,6 @@ def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentK
     Returns:
         Version to serve: the same rows.
     """
-    from data.vectors.lance import keep_probe
-
     version = table.version
     try:
         probe = index_vectors(table, config)
@@ -95,7 +73,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
     Raises:
         StoreError: Building the index failed.
     """
-    queries = _sample_queries(table, config.sample)
+    queries = _sample_queries(table, SAMPLE_SIZE)
     if not table.has_vector_index:
         if _exact_ms(table, queries[:_TIMED_QUERIES]) <= config.max_exact_ms:
             return None

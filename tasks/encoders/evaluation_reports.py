@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.errors import StoreError
-from data.schema import canonical_json, sha256_json
+from data.schema import sha256_json
 from data.store.base import Store
+from data.store.records import LATEST_REPORT
 from llm2vec_core.evaluation.protocols.scoring import ScorableTask
 from llm2vec_core.evaluation.report import Decision, EvaluationReport
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
 from llm2vec_core.training.settings import StageCurve
 from tasks.run.context import Run
-
-_LATEST_KEY = "reports/latest.json"
 
 
 def build_report(
@@ -59,10 +58,7 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
     if store.read(f"reports/{name}/report.json") is None:
         for file, content in report.files().items():
             store.put_if_absent(f"reports/{name}/{file}", content)
-    latest = canonical_json({"report": name}).encode()
-    current = store.read(_LATEST_KEY)
-    if current != latest:
-        store.compare_and_swap(_LATEST_KEY, expected=current, content=latest)
+    LATEST_REPORT.put(store, name)
     return name
 
 

@@ -16,8 +16,8 @@ from data.errors import InputError
 from data.sample.eval_tasks import write_sample_tasks
 from data.schema import encoded_text, sha256_json
 from data.store.base import Store
-from data.vectors.generations import Pointer
 from data.vectors.lance import generation_key
+from data.vectors.pointer import Pointer
 from llm2vec_core.evaluation.tasks.folders import EvalTask, load_eval_task
 from llm2vec_core.ranking.fusion import MIN_JUDGED_QUERIES, JudgedQuery, score_weights, tune_weight
 from llm2vec_core.ranking.hybrid import either_leg

@@ -23,7 +23,7 @@ from data.errors import DataError
 from data.schema import KINDS, TABLE_OF_KIND
 from data.snapshots.build import open_snapshot
 from data.store.base import Store
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from tasks.encoders.checkpoints import checkpoint_dir
 from tasks.ledger.record import RunRecord
 from tasks.run.reports import (

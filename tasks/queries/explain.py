@@ -20,8 +20,9 @@ from data.errors import InputError, StoreError
 from data.sample.esco import read_everyday_names, read_skill_names
 from data.schema import DocumentKind, encoded_text
 from data.store.base import Store
-from data.vectors.generations import Pointer
-from data.vectors.lance import LanceTable, open_table, sql_string
+from data.vectors.filters import sql_string
+from data.vectors.lance import LanceTable, open_table
+from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.explain import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.lexical import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder

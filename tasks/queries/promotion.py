@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from data.store.lease import hold_lease
-from data.vectors.generations import Pointer, promote_generation
-from data.vectors.generations import rollback as rollback_pointer
+from data.vectors.pointer import Pointer, promote_generation
+from data.vectors.pointer import rollback as rollback_pointer
 from tasks.run.context import new_run_id, utc_now
 from tasks.run.settings import Settings
 

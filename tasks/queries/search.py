@@ -15,8 +15,9 @@ from jaxtyping import Float32
 from data.errors import InputError, VectorSpaceError
 from data.schema import DocumentKind, encoded_text
 from data.store.base import Store
-from data.vectors.generations import Pointer, read_pointer
-from data.vectors.lance import LanceTable, is_one_of, open_table
+from data.vectors.filters import is_one_of
+from data.vectors.lance import LanceTable, open_table
+from data.vectors.pointer import Pointer, read_pointer
 from llm2vec_core.ranking.fusion import top_k
 from llm2vec_core.ranking.hybrid import Hit, Ranking, fuse_legs, weigh_legs
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words, tokenize

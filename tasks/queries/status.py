@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from data.store.base import Store
-from data.vectors.generations import Pointer, list_generations, read_pointer
+from data.vectors.generations import list_generations
+from data.vectors.pointer import Pointer, read_pointer
 from tasks.ledger.runs import latest_summary
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -10,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import InputError
+from data.outputs.export import latest_export
 from data.schema import KINDS, DocumentKind
 from data.snapshots.build import Snapshot, open_snapshot
 from data.store.base import Store
-from data.vectors.generations import Pointer, list_generations
+from data.store.records import LATEST_REPORT
+from data.vectors.generations import list_generations
 from data.vectors.lance import open_table
+from data.vectors.pointer import Pointer
 from data.vectors.shards import find_shard
 from llm2vec_core.model.checkpoint import CheckpointRecord, read_record
 from tasks.encoders.checkpoints import checkpoint_dir
@@ -140,10 +142,10 @@ def _checkpoint_step(record: CheckpointRecord) -> dict[str, object]:
 
 
 def _latest_report(store: Store) -> str | None:
-    raw = store.read("reports/latest.json")
-    return None if raw is None else report_location(store, json.loads(raw)["report"], "html")
+    report = LATEST_REPORT.name(store)
+    return None if report is None else report_location(store, report, "html")
 
 
 def _latest_export(store: Store) -> str | None:
-    raw = store.read("exports/latest.json")
-    return None if raw is None else store.location(f"exports/{json.loads(raw)['export']}")
+    export = latest_export("exports/").name(store)
+    return None if export is None else store.location(f"exports/{export}")

@@ -25,8 +25,9 @@ from data.config import (
 )
 from data.sample.eval_tasks import TEST_JOB_TASK
 from data.schema import DocumentKind, sha256_json
-from data.store.base import Store, open_store
+from data.store.base import Store
 from data.store.credentials import has_credentials, mask_credentials
+from data.store.open import open_store
 from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
 from llm2vec_core.training.settings import Recipe
 from tasks.errors import SettingsError

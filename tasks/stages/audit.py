@@ -18,8 +18,10 @@ from data.redaction.redact import Redactor
 from data.redaction.swaps import swap_lists
 from data.schema import DocumentKind, canonical_json, encoded_text, sha256_json
 from data.store.base import Store
-from data.vectors.generations import Pointer
-from data.vectors.lance import LanceTable, is_one_of, open_table
+from data.store.records import LATEST_AUDIT
+from data.vectors.filters import is_one_of
+from data.vectors.lance import LanceTable, open_table
+from data.vectors.pointer import Pointer
 from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.queries.search import served
@@ -41,7 +43,6 @@ SEED = 0
 """Seed of the samples."""
 
 _VERSION = 2
-_LATEST_KEY = "audits/latest.json"
 
 
 @stage_task("fairness audit")
@@ -61,10 +62,7 @@ def audit_served(run: Run) -> AuditReport:
     store.put_if_absent(f"{key}/audit.md", render_fairness(audits).encode())
     content = canonical_json({way: audit.model_dump(mode="json") for way, audit in audits.items()}).encode()
     store.put_if_absent(f"{key}/audit.json", content)
-    latest = canonical_json({"audit": key.split("/")[1]}).encode()
-    current = store.read(_LATEST_KEY)
-    if current != latest:
-        store.compare_and_swap(_LATEST_KEY, expected=current, content=latest)
+    LATEST_AUDIT.put(store, key.split("/")[1])
     as_stored = audits["as stored"]
     return AuditReport(
         path=store.location(f"{key}/audit.md"),
@@ -77,8 +75,8 @@ def audit_served(run: Run) -> AuditReport:
 
 def latest_audit(store: Store) -> str:
     """The latest audit as Markdown; empty before the first."""
-    raw = store.read(_LATEST_KEY)
-    kept = None if raw is None else store.read(f"audits/{json.loads(raw)['audit']}/audit.md")
+    audit = LATEST_AUDIT.name(store)
+    kept = None if audit is None else store.read(f"audits/{audit}/audit.md")
     return (kept or b"").decode()
 
 

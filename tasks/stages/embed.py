@@ -13,8 +13,10 @@ from data.snapshots.build import contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, first_of_each
 from data.vectors.gate import Check, GenerationRefusedError
-from data.vectors.generations import Generation, create_generation, index_table, promote, sync_table, verify_generation
+from data.vectors.generations import Generation, create_generation
+from data.vectors.pointer import promote
 from data.vectors.shards import drop_shards, encoded_contents
+from data.vectors.tables import index_table, sync_table, verify_generation
 from data.vectors.vector_index import settle_table
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.lexical import tokenize

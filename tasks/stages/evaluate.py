@@ -14,7 +14,7 @@ from pathlib import Path
 from data.errors import InputError
 from data.sample.eval_tasks import write_sample_tasks
 from data.store.base import Store
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from llm2vec_core.errors import BaseModelError, EvalTaskError
 from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, can_score

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from data.config import RedactConfig
 from data.outputs.export import ExportTable, publish_export, redact_rows
 from data.outputs.export_schemas import EXPORT_SCHEMAS
-from data.outputs.matches import MATCH_SCHEMA, latest_match_files
+from data.outputs.matches import LATEST_MATCHES, MATCH_SCHEMA, latest_match_files
 from data.redaction.redact import Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
 from data.snapshots.build import Snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import pack_digests
-from data.vectors.generations import Pointer, list_generations
+from data.store.records import LATEST_REPORT
+from data.vectors.generations import list_generations
+from data.vectors.pointer import Pointer
 from data.vectors.shards import ShardVectors
 from tasks.queries.search import served
 from tasks.run.context import Run
@@ -58,7 +60,7 @@ def export_all(run: Run) -> ExportReport:
 def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
     """What is exported, each kind with what decides its rows."""
     snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
-    matches, report = store.read("matches/latest.json"), store.read("reports/latest.json")
+    matches, report = store.read(LATEST_MATCHES.key), store.read(LATEST_REPORT.key)
     tables = {
         TABLE_OF_KIND[kind]: ExportTable(pointer.snapshots[kind], _documents(snapshots[kind], settings.redact))
         for kind in KINDS
@@ -88,7 +90,7 @@ def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
 def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:
     if latest is None:
         return
-    report = json.loads(store.read(f"reports/{json.loads(latest)['report']}/report.json") or b"{}")
+    report = json.loads(store.read(f"reports/{LATEST_REPORT.parse(latest)}/report.json") or b"{}")
     rows = [
         {
             "system": system["name"],

@@ -33,12 +33,12 @@ def maintain_step(run: Run, step: str) -> MaintainStep:
     try:
         kept = what_to_keep(store, settings.retention, pinned=pinned_snapshots(store))
         actions: dict[str, Callable[[], Removed]] = {
-            "tables": partial(maintenance.compact_served, store, kept, settings.retention, settings.index, lease=lease),
+            "tables": partial(maintenance.compact_served, store, kept, settings.index, lease=lease),
             "pointers": partial(maintenance.remove_pointers, store, kept),
             "generations": partial(maintenance.remove_generations, store, kept),
             "snapshots": partial(maintenance.remove_snapshots, store, kept),
             "shards": partial(maintenance.remove_shards, store, kept),
-            "results": partial(maintenance.remove_results, store, kept, settings.retention),
+            "results": partial(maintenance.remove_results, store, kept),
             "leftovers": partial(maintenance.remove_leftovers, store, kept),
         }
         removed = actions[step]()

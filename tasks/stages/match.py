@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from data.outputs.matches import make_latest, match_id, read_former_matches, read_manifest, write_matches
+from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import sha256_json
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.encoders.fusing import tune_fusion
@@ -37,7 +37,7 @@ def match_all(run: Run) -> MatchReport:
     known = read_manifest(store, match)
     if known is not None:
         fence()
-        make_latest(store, match)
+        LATEST_MATCHES.put(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch)

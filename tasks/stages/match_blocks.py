@@ -26,8 +26,8 @@ from data.outputs.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, 
 from data.schema import KINDS, DocumentKind
 from data.store.base import Store
 from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
-from data.vectors.generations import Pointer
 from data.vectors.lance import LanceTable, open_table
+from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.bulk import Neighbours, fuse_block, nearest_both_ways, nearest_of, weigh_block
 from llm2vec_core.ranking.fusion import RRF_K, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words

@@ -24,16 +24,11 @@ from data.snapshots.build import build_snapshot, contents_of
 from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each, pack_digests
 from data.store.lease import hold_lease
-from data.vectors.generations import (
-    create_generation,
-    pointer_history,
-    promote,
-    read_pointer,
-    sync_table,
-    verify_generation,
-)
+from data.vectors.generations import create_generation
 from data.vectors.lance import open_table
+from data.vectors.pointer import pointer_history, promote, read_pointer
 from data.vectors.shards import encoded_contents, list_shards, write_shard
+from data.vectors.tables import sync_table, verify_generation
 
 DIM = 8
 SHARD_SIZE = 5

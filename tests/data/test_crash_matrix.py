@@ -12,7 +12,7 @@ import pytest
 
 from data.errors import DataError, StoreError
 from data.store.base import LocalStore
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 
 SCRIPT = Path(__file__).with_name("simulated_night.py")
 BEFORE = {f"j{number}": (f"text {number}", "Oslo") for number in range(12)}

@@ -12,6 +12,7 @@ import pytest
 
 from data.config import RetentionConfig, VectorIndexConfig
 from data.errors import DataError
+from data.outputs import maintenance
 from data.outputs.maintenance import (
     compact_served,
     remove_generations,
@@ -24,26 +25,32 @@ from data.outputs.maintenance import (
 )
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
-from data.vectors.generations import read_pointer, rollback
+from data.vectors.pointer import read_pointer, rollback
 
 FIRST, SECOND = "1" * 64, "2" * 64
-POLICY = RetentionConfig(keep_served=3, keep_results=2, keep_runs=5, grace_hours=0, compact_from=6)
+POLICY = RetentionConfig(keep_served=3, grace_hours=0)
 
 
 def maintain(store, policy=POLICY):
     """What the maintenance flow does."""
     with hold_lease(store, owner="maintain") as lease:
-        compact_served(store, what_to_keep(store, policy, pinned=frozenset()), policy, VectorIndexConfig(), lease=lease)
+        compact_served(store, what_to_keep(store, policy, pinned=frozenset()), VectorIndexConfig(), lease=lease)
         for step in (remove_pointers, remove_generations, remove_snapshots, remove_shards):
             step(store, what_to_keep(store, policy, pinned=frozenset()))
-        remove_results(store, what_to_keep(store, policy, pinned=frozenset()), policy)
+        remove_results(store, what_to_keep(store, policy, pinned=frozenset()))
         remove_leftovers(store, what_to_keep(store, policy, pinned=frozenset()))
 
 
 @pytest.fixture(autouse=True)
 def close_nights(monkeypatch):
     """Nights follow each other within a second, so that their versions can be told apart only by less than that."""
-    monkeypatch.setattr("data.outputs.maintenance._AGE_MARGIN", timedelta(seconds=0.3))
+    for name, value in (
+        ("_AGE_MARGIN", timedelta(seconds=0.3)),
+        ("COMPACT_FROM", 6),
+        ("KEEP_RESULTS", 2),
+        ("KEEP_RUNS", 5),
+    ):
+        monkeypatch.setattr(maintenance, name, value)
 
 
 def change(rng, documents, night):
@@ -125,7 +132,7 @@ def test_a_hundred_nights_serve_what_a_dictionary_holds_on_a_bounded_disk(simula
     assert max(sizes[60:]) <= 1.5 * max(sizes[10:60])
 
 
-def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated, tmp_path):
+def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated, tmp_path, monkeypatch):
     store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
     simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
     for night in range(6):
@@ -133,7 +140,8 @@ def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated,
         simulated.run_night(store, feeds, run_id=f"night-{night}", fingerprint=FIRST if night else SECOND)
         time.sleep(0.5)
     before = disk(store)
-    maintain(store, POLICY.model_copy(update={"compact_from": 2}))
+    monkeypatch.setattr(maintenance, "COMPACT_FROM", 2)
+    maintain(store)
     assert disk(store) < before
     assert len(list(store.list("pointers"))) == POLICY.keep_served - 1
     kept = {key.split("/")[2] for key in store.list("snapshots/job") if key.endswith("manifest.json")}
@@ -146,7 +154,7 @@ def test_maintenance_keeps_what_rollbacks_go_back_to_and_nothing_else(simulated,
             assert simulated.served(store, "job")["j"] == (f"text {night}", "Oslo")
 
 
-def test_nothing_is_removed_within_the_grace_time(simulated, tmp_path):
+def test_nothing_is_removed_within_the_grace_time(simulated, tmp_path, monkeypatch):
     store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
     simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
     for night in range(5):
@@ -154,21 +162,23 @@ def test_nothing_is_removed_within_the_grace_time(simulated, tmp_path):
         simulated.run_night(store, feeds, run_id=f"night-{night}", fingerprint=FIRST if night else SECOND)
     (store.root / "tmp" / "left").mkdir(parents=True, exist_ok=True)
     before = {key for prefix in ("snapshots", "shards", "exports", "lance") for key in store.list(prefix)}
-    maintain(store, POLICY.model_copy(update={"grace_hours": 1, "compact_from": 2}))
+    monkeypatch.setattr(maintenance, "COMPACT_FROM", 2)
+    maintain(store, POLICY.model_copy(update={"grace_hours": 1}))
     after = {key for prefix in ("snapshots", "shards", "exports", "lance") for key in store.list(prefix)}
     assert before <= after
     assert (store.root / "tmp" / "left").exists()
     assert simulated.served(store, "job") == {"j": ("text 4", "Oslo")}
 
 
-def test_a_reader_that_was_there_before_maintenance_reads_on(simulated, tmp_path):
+def test_a_reader_that_was_there_before_maintenance_reads_on(simulated, tmp_path, monkeypatch):
     store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
     simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
     for night in range(4):
         simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo")})
         pointer = simulated.run_night(store, feeds, run_id=f"night-{night}")
     reader = simulated.open_table(store, generation=pointer.generation, kind="job", version=pointer.jobs)
-    maintain(store, POLICY.model_copy(update={"compact_from": 2}))
+    monkeypatch.setattr(maintenance, "COMPACT_FROM", 2)
+    maintain(store)
     assert read_pointer(store).sequence == pointer.sequence
     assert reader.read(["text"])["text"].to_pylist() == ["text 3"]
 
@@ -186,5 +196,5 @@ def test_a_step_that_fails_leaves_the_others_to_do_their_work(simulated, tmp_pat
     with pytest.raises(DataError, match="cannot be read"):
         remove_shards(store, kept)
     assert remove_snapshots(store, kept).count == 3
-    assert remove_results(store, kept, POLICY).count == 4
+    assert remove_results(store, kept).count == 4
     assert simulated.served(store, "job") == {"j": ("text 5", "Oslo")}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.erasure.scan import Needles, scan_store
-from data.store.base import open_store
-from data.vectors.generations import read_pointer
+from data.store.open import open_store
+from data.vectors.pointer import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 

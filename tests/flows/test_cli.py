@@ -10,7 +10,7 @@ import pytest
 
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from flows.cli import app as cli
 from flows.cli import run
 

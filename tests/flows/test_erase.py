@@ -7,7 +7,7 @@ import pytest
 from data.erasure.scan import Needles, scan_tree
 from data.snapshots.build import latest_snapshot
 from data.store.base import LocalStore
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 

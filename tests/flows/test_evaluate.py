@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from data.errors import GateRefusedError, InputError
 from data.store.base import LocalStore
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from flows.ablate import ablate
 from flows.cli import run
 from flows.evaluate import evaluate

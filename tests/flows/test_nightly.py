@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from data.errors import LeaseHeldError, StoreError
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from flows.cli import run
 from flows.nightly import nightly
 from llm2vec_core.errors import CoreError
@@ -159,7 +159,8 @@ def test_the_report_is_one_page_with_every_system(first_night):
     assert first_night[1].evaluated.reason in page
 
 
-def test_a_refused_generation_is_exit_3_with_gates_and_leaves_what_is_served(served_night, capsys):
+def test_a_refused_generation_is_exit_3_with_gates_and_leaves_what_is_served(served_night, capsys, monkeypatch):
+    monkeypatch.setattr("data.vectors.gate.MIN_DOCUMENTS", 3)
     before = read_pointer(LocalStore(served_night.home))
     served_night.write(served_night.jobs, {f"j{n}": {"title": "", "description": "ж" * 60 + str(n)} for n in range(6)})
     capsys.readouterr()
@@ -170,8 +171,6 @@ def test_a_refused_generation_is_exit_3_with_gates_and_leaves_what_is_served(ser
             "tiny",
             "--config",
             str(served_night.config),
-            "--set",
-            "gate.min_documents=3",
             "--json",
         ]
     )
@@ -184,7 +183,8 @@ def test_a_refused_generation_is_exit_3_with_gates_and_leaves_what_is_served(ser
     assert read_pointer(LocalStore(served_night.home)) == before
 
 
-def test_a_shrunken_source_is_refused_until_it_is_confirmed(served_night, capsys):
+def test_a_shrunken_source_is_refused_until_it_is_confirmed(served_night, capsys, monkeypatch):
+    monkeypatch.setattr("data.snapshots.build.SHRINK_FROM", 3)
     jobs = served_night.read(served_night.jobs)
     served_night.write(served_night.jobs, {key: jobs[key] for key in ("j0", "j1")})
     command = [
@@ -195,8 +195,6 @@ def test_a_shrunken_source_is_refused_until_it_is_confirmed(served_night, capsys
         str(served_night.jobs),
         "--profile",
         "tiny",
-        "--set",
-        "ingest.shrink_from=3",
     ]
     command += ["--config", str(served_night.config), "--json"]
     capsys.readouterr()

@@ -15,7 +15,7 @@ import pytest
 
 from data.store.base import LocalStore
 from data.store.lease import LEASE_KEY
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from tests.flows.conftest import SmallNight
 from tests.integration.servers import ROOT, Servers, postgres, wait_for
 

@@ -22,18 +22,14 @@ from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
 from data.schema import document_id
 from data.snapshots.build import build_snapshot, latest_snapshot, open_snapshot
-from data.store.base import LocalStore, open_store
+from data.store.base import LocalStore
 from data.store.lease import hold_lease
+from data.store.open import open_store
 from data.vectors import lance
-from data.vectors.generations import (
-    create_generation,
-    promote,
-    read_pointer,
-    rollback,
-    sync_table,
-    verify_generation,
-)
+from data.vectors.generations import create_generation
 from data.vectors.lance import open_table
+from data.vectors.pointer import promote, read_pointer, rollback
+from data.vectors.tables import sync_table, verify_generation
 from tests.data.conftest import Rooms
 
 FINGERPRINT = "f" * 64

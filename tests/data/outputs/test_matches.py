@@ -7,10 +7,10 @@ import pytest
 from data.errors import FencedError, StoreError
 from data.outputs.matches import (
     DIRECTIONS,
+    LATEST_MATCHES,
     MATCH_SCHEMA,
     MatchPart,
     latest_match_files,
-    make_latest,
     match_id,
     read_former_matches,
     read_manifest,
@@ -104,8 +104,8 @@ def test_matches_that_are_there_are_not_written_again(store):
 def test_former_matches_can_become_the_latest_again(store):
     write(store, "m", FIRST(1))
     write(store, "n", FIRST(2))
-    make_latest(store, "m")
-    make_latest(store, "m")
+    LATEST_MATCHES.put(store, "m")
+    LATEST_MATCHES.put(store, "m")
     assert found(store) == [(DIRECTIONS[0], "j1")]
 
 

@@ -507,10 +507,11 @@ def test_a_source_that_lost_everything_is_refused_too(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "limits"),
-    [(100, 71, {}), (40, 5, {}), (100, 60, {"max_shrink": 0.5}), (60, 1, {"shrink_from": 61})],
+    ("before", "after", "judged_from", "limits"),
+    [(100, 71, 50, {}), (40, 5, 50, {}), (100, 60, 50, {"max_shrink": 0.5}), (60, 1, 61, {})],
 )
-def test_small_sources_and_small_losses_pass(store, tmp_path, before, after, limits):
+def test_small_sources_and_small_losses_pass(store, tmp_path, monkeypatch, before, after, judged_from, limits):
+    monkeypatch.setattr(module, "SHRINK_FROM", judged_from)
     assert shrinking(store, tmp_path, before, after, **limits).manifest.sources["board"].rows_kept == after
 
 

@@ -9,9 +9,10 @@ from data.config import RetentionConfig
 from data.errors import ConflictError, FencedError, InputError, LeaseHeldError, StoreError
 from data.outputs.maintenance import remove_leftovers, remove_snapshots, what_to_keep
 from data.store import bucket as object_store
-from data.store.base import LocalStore, open_store
+from data.store.base import LocalStore
 from data.store.lease import LEASE_KEY, hold_lease
-from data.vectors.generations import promote, read_pointer, rollback
+from data.store.open import open_store
+from data.vectors.pointer import promote, read_pointer, rollback
 
 MIB = 1024**2
 

@@ -94,17 +94,15 @@ def test_a_moved_centre_is_refused():
     assert failed == {"centroid_shift"}
 
 
-def test_few_documents_are_not_judged_by_shares_but_their_vectors_are():
+def test_few_documents_are_not_judged_by_shares_but_their_vectors_are(monkeypatch):
     few = vectors_of(20)
     few[:] = few[0]
     failed, checks = verdict(batches_of(few), batches_of(SOUND))
     assert not failed
     assert "fewer than 200" in checks["duplicate_share"].note
     assert verdict(batches_of(few * 2), batches_of(SOUND))[0] == {"unusable_vectors"}
-    assert (
-        "centroid_shift"
-        in verdict(batches_of(vectors_of(20, shift=9)), batches_of(SOUND), GateConfig(min_documents=5))[0]
-    )
+    monkeypatch.setattr("data.vectors.gate.MIN_DOCUMENTS", 5)
+    assert "centroid_shift" in verdict(batches_of(vectors_of(20, shift=9)), batches_of(SOUND), GateConfig())[0]
 
 
 def test_figures_do_not_depend_on_how_rows_are_batched():

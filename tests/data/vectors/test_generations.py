@@ -11,28 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lancedb.merge import LanceMergeInsertBuilder
 
-from data.config import GateConfig
 from data.errors import ConflictError, FencedError, InputError, RefusedError, StoreError
 from data.snapshots.build import contents_of, latest_snapshot
 from data.store.base import LocalStore
 from data.store.digests import unpack_digests
 from data.store.lease import hold_lease
-from data.vectors import generations as module
+from data.vectors import pointer as pointer_module
+from data.vectors import tables
 from data.vectors.gate import GenerationRefusedError
-from data.vectors.generations import (
-    POINTER_KEY,
-    create_generation,
-    generation_id,
-    list_generations,
-    promote,
-    promote_generation,
-    read_pointer,
-    rollback,
-    sync_table,
-    verify_generation,
-)
+from data.vectors.generations import create_generation, generation_id, list_generations
 from data.vectors.lance import create_table, open_table
+from data.vectors.pointer import POINTER_KEY, promote, promote_generation, read_pointer, rollback
 from data.vectors.shards import encoded_contents
+from data.vectors.tables import sync_table, verify_generation
 
 FIRST, SECOND = "1" * 64, "2" * 64
 KINDS = ("job", "resume")
@@ -126,7 +117,7 @@ def test_a_night_adds_replaces_and_removes(rooms, store, night):
 
 
 def test_more_documents_than_a_merge_takes(rooms, store, night, monkeypatch):
-    monkeypatch.setattr(module, "_ROWS_PER_MERGE", 2)
+    monkeypatch.setattr(tables, "_ROWS_PER_MERGE", 2)
     jobs = {f"j{number}": f"text {number // 2}" for number in range(17)}  # pairs share a vector
     night(jobs)
     assert_served(rooms, store, jobs, FIRST)
@@ -443,7 +434,7 @@ def crash_after(step):
             (lancedb.db.LanceDBConnection, "create_table"),
         ):
             patch.setattr(owner, name, counted(getattr(owner, name)))
-        patch.setattr(module, "_ROWS_PER_MERGE", 2)
+        patch.setattr(tables, "_ROWS_PER_MERGE", 2)
         yield lambda: count
 
 
@@ -459,7 +450,7 @@ def crashing_night(rooms, store, lease, jobs, *, checkpoint, step):
 
 def end_state(store):
     """All that a reader or a rollback could ever see."""
-    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in module.pointer_history(store)]
+    states = [pointer.model_dump(exclude={"jobs", "resumes"}) for pointer in pointer_module.pointer_history(store)]
     return (
         states,
         served(store),
@@ -541,19 +532,19 @@ def test_any_nights_with_crashes_rollbacks_and_other_checkpoints_serve_what_a_di
             assert np.isfinite([row["vector"] for row in served(store).values()]).all()
 
 
-def test_the_gate_compares_with_what_the_same_checkpoint_serves(rooms, store, lease):
+def test_the_gate_compares_with_what_the_same_checkpoint_serves(rooms, store, lease, monkeypatch):
     """A night of other texts is refused, and the pointer stays; another checkpoint has nothing to compare with."""
     jobs = {f"j{number}": f"a nurse cares for {number} patients on the ward" for number in range(30)}
     pointer = run_night(rooms, store, lease, jobs)
     snapshots = take_in(rooms, store, {f"j{number}": f"медсестра ухаживает за {number}" for number in range(30)})
-    strict = GateConfig(min_documents=20)
+    monkeypatch.setattr("data.vectors.gate.MIN_DOCUMENTS", 20)
 
     def gate(checkpoint):
         generation = new_generation(rooms, store, checkpoint)
         for snapshot in snapshots.values():
             rooms.encode(store, snapshot, checkpoint)
         versions = {kind: sync_table(store, generation, snapshot).version for kind, snapshot in snapshots.items()}
-        return verify_generation(store, generation, snapshots, versions, strict)
+        return verify_generation(store, generation, snapshots, versions)
 
     with pytest.raises(GenerationRefusedError, match=r"Table 'jobs': letter_shift is .*, the limit is 0\.1") as caught:
         gate(FIRST)
@@ -563,8 +554,8 @@ def test_the_gate_compares_with_what_the_same_checkpoint_serves(rooms, store, le
 
 
 def test_a_table_version_is_measured_once_and_damaged_figures_are_measured_again(rooms, store, lease, monkeypatch):
-    measured, real = [], module.profile_table
-    monkeypatch.setattr(module, "profile_table", lambda batches: measured.append(1) or real(batches))
+    measured, real = [], tables.profile_table
+    monkeypatch.setattr(tables, "profile_table", lambda batches: measured.append(1) or real(batches))
     jobs = {"a": "text a", "b": "text b"}
     run_night(rooms, store, lease, jobs)
     assert len(measured) == 2

@@ -8,7 +8,7 @@ from data.vectors.lance import LanceTable, create_table, open_table, table_schem
 from data.vectors.vector_index import settle_table
 
 DIM, ROWS = 16, 3000
-ALWAYS = VectorIndexConfig(max_exact_ms=0, sample=40)
+ALWAYS = VectorIndexConfig(max_exact_ms=0)
 
 
 def rows(numbers, seed=0):
@@ -26,6 +26,11 @@ def rows(numbers, seed=0):
         "vector": list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)),
     }
     return pa.table(columns, schema=table_schema(DIM))
+
+
+@pytest.fixture(autouse=True)
+def small_sample(monkeypatch):
+    monkeypatch.setattr("data.vectors.vector_index.SAMPLE_SIZE", 40)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from data.errors import InputError, StoreError
 from data.schema import KINDS, encoded_text
-from data.vectors.generations import Pointer
 from data.vectors.lance import create_table, table_schema
+from data.vectors.pointer import Pointer
 from llm2vec_core.model.checkpoint import write_checkpoint
 from llm2vec_core.ranking.lexical import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder, store_checkpoint

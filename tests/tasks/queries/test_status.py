@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data.vectors.generations import Pointer
+from data.vectors.pointer import Pointer
 from tasks.queries.status import alerts, status, status_rows
 from tasks.run.settings import FreshnessSettings, Settings
 

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from data.store.lease import hold_lease
-from data.vectors.generations import POINTER_KEY, Pointer
 from data.vectors.lance import create_table, table_schema
 from tasks.run.context import Run
 from tasks.run.settings import Settings

@@ -9,8 +9,8 @@ import pytest
 
 from data.outputs.matches import DIRECTIONS, MATCH_SCHEMA, latest_match_files, read_former_matches, write_matches
 from data.store.base import LocalStore
-from data.vectors.generations import Pointer
 from data.vectors.lance import create_table, table_schema
+from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import convex_combination, reciprocal_rank_fusion, top_k
 from llm2vec_core.ranking.hybrid import either_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, tokenize

@@ -17,9 +17,10 @@ from data.errors import InputError
 from data.schema import KINDS
 from data.snapshots.build import build_snapshot, open_snapshot
 from data.store.lease import hold_lease
-from data.vectors.generations import create_generation, sync_table
+from data.vectors.generations import create_generation
 from data.vectors.lance import open_table
 from data.vectors.shards import list_shards
+from data.vectors.tables import sync_table
 from tasks.encoders.checkpoints import build_untrained, encode_documents
 from tasks.run.context import Run
 from tasks.run.settings import EncodeSettings, Settings

@@ -1,0 +1,41 @@
+"""Opening a store by its path or URI."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from data.errors import InputError
+from data.store.base import LocalStore, Store
+
+
+def open_store(home: str, *, work_dir: str) -> Store:
+    """Open the store at a path or a URI.
+
+    Args:
+        home: A directory, ``file:///directory``, or ``s3://bucket/prefix``.
+        work_dir: Directory for this machine's own files when ``home`` is a bucket.
+
+    Raises:
+        InputError: The URI has another scheme.
+        StoreError: The store cannot be reached, or its directory cannot be created.
+    """
+    scheme, place, path, *_ = urlsplit(home)
+    if "://" not in home:
+        return LocalStore(Path(home))
+    if scheme == "file" and place in ("", "localhost") and path.strip("/"):
+        return LocalStore(Path(unquote(path)))
+    if scheme == "s3" and place:
+        return _bucket_store(place, path.strip("/"), Path(work_dir).expanduser().resolve())
+    raise InputError(
+        f"'{home}' is no place for a store.", hint="Expected a directory, file:///directory, or s3://bucket/prefix."
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _bucket_store(bucket: str, prefix: str, work_dir: Path) -> Store:
+    """Open a bucket once per process: connecting takes as long as many requests."""
+    from data.store.bucket import ObjectStore  # importing boto3 takes half a second, which a local home must not pay
+
+    return ObjectStore(bucket, prefix, machine=LocalStore(work_dir / bucket / prefix))

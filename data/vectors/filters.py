@@ -1,0 +1,51 @@
+"""Filters on tables, written in SQL: conditions that the code makes, and checks of those that a user writes.
+
+Does not belong here: running them (``lance``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from data.errors import InputError
+
+_NO_FILTER_COLUMNS = frozenset({"vector", "words", "row_sha256", "text"})
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
+_CLAUSE = re.compile(
+    r"\b(?:(?:order|group)\s+by|having|limit|offset|union)\b(?!\s*(?:[=<>!]|in\b|is\b|like\b|between\b))", re.IGNORECASE
+)
+"""SQL clauses that a filter may not contain."""
+
+
+def check_filter(where: str, columns: Iterable[str]) -> None:
+    """Refuse a filter whose end LanceDB would leave out without a word.
+
+    Raises:
+        InputError: The filter holds more than one statement, or a clause after its condition.
+    """
+    unquoted = _QUOTED.sub("", where)
+    if ";" in unquoted:
+        raise unusable_filter(where, columns, "it holds more than one statement")
+    if clause := _CLAUSE.search(unquoted):
+        raise unusable_filter(where, columns, f"it goes on behind the condition, with {clause.group().upper()}")
+
+
+def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputError:
+    """The error for a filter that cannot be used; it shows two examples and the columns."""
+    shown = ", ".join(name for name in columns if name not in _NO_FILTER_COLUMNS)
+    return InputError(
+        f"The filter {where!r} cannot be used: {reason}",
+        hint="Write it as SQL, for example \"location = 'Leeds' AND posted_at >= '2026-01-31'\" or "
+        f"\"json_get_string(metadata, 'grade') = 'G7'\". Columns: {shown}.",
+    )
+
+
+def sql_string(value: str) -> str:
+    """A string of SQL, as a condition on rows has it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def is_one_of(column: str, values: Iterable[str]) -> str:
+    """SQL for a column that has one of some values."""
+    return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"

@@ -1,0 +1,304 @@
+"""The tables of a generation: brought up to date with a snapshot, indexed, and verified before they are served.
+
+Does not belong here: LanceDB's calls (``lance``), the figures and limits of the gate (``gate``), moving the pointer
+(``pointer``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.config import GateConfig
+from data.documents.facets import FACET_SCHEMA, facet_columns, standard_json
+from data.errors import StoreError
+from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind, encoded_text
+from data.snapshots.build import Snapshot
+from data.store.base import Store
+from data.store.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
+from data.vectors.gate import PROFILE_COLUMNS, Check, GenerationRefusedError, TableProfile, judge_table, profile_table
+from data.vectors.generations import Generation
+from data.vectors.lance import LanceTable, create_table, generation_key, open_table
+from data.vectors.pointer import read_pointer
+from data.vectors.shards import ShardVectors
+
+logger = logging.getLogger(__name__)
+_ROWS_PER_MERGE = 5000
+# The text is in content_sha256, the metadata in metadata_sha256.
+_HASHED_COLUMNS = [name for name in DOCUMENT_SCHEMA.names if name not in ("text", "metadata")]
+_ROW_HASH = ("doc_id", "row_sha256")
+_IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """What bringing one table up to date did."""
+
+    version: int
+    upserted: int
+    removed: int
+
+
+def sync_table(
+    store: Store,
+    generation: Generation,
+    snapshot: Snapshot,
+    *,
+    tokenize: Callable[[str], Sequence[str]] = str.split,
+    rewritten: Digests | None = None,
+) -> TableChange:
+    """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
+
+    Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
+    it is dropped. An unchanged snapshot gives the version that is pinned already. Every content of the snapshot must
+    have its vector in a shard. Holds some 100 bytes a document, and the rows of one merge.
+
+    Args:
+        store: Where shards and tables are.
+        generation: What to bring up to date.
+        snapshot: What its table of the snapshot's kind shall hold.
+        tokenize: Words of a text, for full-text search; none may hold white space.
+        rewritten: Contents whose vectors were made anew: their rows are replaced although they look unchanged.
+
+    Raises:
+        StoreError: A vector is missing; or reading or writing failed.
+    """
+    kind = snapshot.manifest.kind
+    table = create_table(store, generation=generation.generation, kind=kind, embedding_dim=generation.embedding_dim)
+    base = _pinned_table(store, generation, kind) or table
+    difference = _difference(base, snapshot, rewritten)
+    if not len(difference.rows) and not difference.removed:
+        return TableChange(version=base.version, upserted=0, removed=0)
+    vectors = ShardVectors(store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind])
+    missing = np.unique(difference.contents[~vectors.contains(difference.contents)])
+    if len(missing):
+        raise StoreError(
+            f"{len(missing)} contents have no vector of checkpoint {generation.checkpoint[:12]}.",
+            hint="Run `l2v embed` again: it encodes what is missing.",
+        )
+    if table.version != base.version:
+        table.restore(base.version)
+    rows = _table_rows(generation, snapshot, difference.rows, vectors, tokenize)
+    upserted = table.upsert(rows, rewrite=rewritten is not None)
+    table.delete(difference.removed)
+    return TableChange(version=table.version, upserted=upserted, removed=len(difference.removed))
+
+
+def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
+    """Build the word index of a table of which it does not hold every row.
+
+    Args:
+        store: Where the table is.
+        generation: Of which generation.
+        kind: Which table.
+        version: What :func:`sync_table` gave; anything newer is what a killed night left, and is dropped.
+
+    Returns:
+        The version with the index: the given one if it has it.
+
+    Raises:
+        StoreError: It could not be built; the given version is as it was.
+    """
+    table = open_table(store, generation=generation.generation, kind=kind, version=version)
+    if table.has_all_words_indexed():
+        return version
+    newest = open_table(store, generation=generation.generation, kind=kind)
+    if newest.version != version:
+        newest.restore(version)
+    newest.build_word_index()
+    return newest.version
+
+
+def verify_generation(
+    store: Store,
+    generation: Generation,
+    snapshots: Mapping[DocumentKind, Snapshot],
+    versions: Mapping[DocumentKind, int],
+    config: GateConfig = GateConfig(),  # noqa: B008 - frozen
+) -> list[Check]:
+    """The generation gate: the tables hold exactly the snapshots, with sound vectors like those that are served.
+
+    Args:
+        store: Where the tables are.
+        generation: What shall be served.
+        snapshots: What its tables shall hold.
+        versions: Versions of the tables that shall be served.
+        config: Limits of the gates that compare.
+
+    Returns:
+        Every gate of every table; all of them passed.
+
+    Raises:
+        GenerationRefusedError: Names what failed, the figures found and the limits.
+    """
+    checks: list[Check] = []
+    for kind, snapshot in snapshots.items():
+        table = open_table(store, generation=generation.generation, kind=kind, version=versions[kind])
+        checks += _check_rows(table, generation, snapshot)
+        profile = _profile(store, generation, table)
+        served = _pinned_table(store, generation, kind)
+        reference = None if served is None else _profile(store, generation, served)
+        checks += judge_table(TABLE_OF_KIND[kind], profile, reference, config)
+    if not all(check.passed for check in checks):
+        raise GenerationRefusedError(checks)
+    return checks
+
+
+def profiles_key(generation: str) -> str:
+    """Where the figures of a generation's table versions lie."""
+    return f"{generation_key(generation)}/profiles"
+
+
+def _profile(store: Store, generation: Generation, table: LanceTable) -> TableProfile:
+    """Figures of a table version, which never change: measured once and kept, those of the last two versions."""
+    prefix = f"{profiles_key(generation.generation)}/{table.name}"
+    key = f"{prefix}/{table.version:08d}.json"
+    kept = store.read(key)
+    if kept is not None:
+        try:
+            return TableProfile.from_json(kept)
+        except ValueError:
+            store.delete(key)
+    profile = profile_table(table.batches(PROFILE_COLUMNS))
+    for former in sorted(store.list(prefix))[:-1]:
+        store.delete(former)
+    store.put_if_absent(key, profile.to_json().encode())
+    return profile
+
+
+def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -> list[Check]:
+    """Whether the rows of a table are the documents of a snapshot, and all made by the generation's checkpoint."""
+    name = TABLE_OF_KIND[snapshot.manifest.kind]
+    found, strangers = _identities(table.batches([*_IDENTITY, "checkpoint"]), generation.checkpoint)
+    expected, _ = _identities(snapshot.batches([*_IDENTITY]), generation.checkpoint)
+    num_missing = int((~DigestIndex(found).contains(expected)).sum())
+    num_excess = int((~DigestIndex(expected).contains(found)).sum())
+    num_wrong = max(num_missing + num_excess, abs(len(found) - len(expected)))
+    return [
+        Check(
+            gate="rows_unlike_snapshot",
+            table=name,
+            figure=num_wrong,
+            limit=0,
+            passed=not num_wrong,
+            note=""
+            if not num_wrong
+            else f"Table '{name}' has {len(found)} rows, snapshot {snapshot.manifest.id[:12]} has {len(expected)} "
+            f"documents: {num_missing} of these are missing, {num_excess} rows are none.",
+        ),
+        Check(
+            gate="rows_of_another_checkpoint",
+            table=name,
+            figure=sum(strangers.values()),
+            limit=0,
+            passed=not strangers,
+            note=""
+            if not strangers
+            else f"Table '{name}' holds vectors of checkpoint {min(strangers)[:12]} beside those of "
+            f"{generation.checkpoint[:12]}: remove lance/{generation.generation}.",
+        ),
+    ]
+
+
+def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Digests, Counter[str]]:
+    """A digest of id, content and metadata for each row, and how many rows other checkpoints made."""
+    parts: list[Digests] = [no_digests()]
+    strangers: Counter[str] = Counter()
+    for batch in batches:
+        parts.append(pack_digests(hash_rows([batch[name] for name in _IDENTITY])))
+        if "checkpoint" in batch.schema.names:
+            makers = batch["checkpoint"].value_counts().to_pylist()
+            strangers.update({each["values"]: each["counts"] for each in makers if each["values"] != checkpoint})
+    return np.concatenate(parts), strangers
+
+
+def _pinned_table(store: Store, generation: Generation, kind: DocumentKind) -> LanceTable | None:
+    """The table as it is served; None when the generation is not."""
+    pointer = read_pointer(store)
+    if pointer is None or pointer.generation != generation.generation:
+        return None
+    try:
+        return open_table(store, generation=generation.generation, kind=kind, version=pointer.version_of(kind))
+    except StoreError as error:  # somebody removed it: building it anew is what repairs it
+        logger.warning("%s It is built anew.", error)
+        return None
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """What has to change for a table to equal a snapshot.
+
+    Attributes:
+        rows: Row numbers of the documents to be written.
+        contents: Digests of their contents.
+        removed: Ids of the documents to be removed.
+    """
+
+    rows: NDArray[np.int64]
+    contents: Digests
+    removed: list[str]
+
+
+def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None) -> _Difference:
+    present = [(pack_digests(rows["doc_id"]), pack_digests(rows["row_sha256"])) for rows in base.batches(_ROW_HASH)]
+    ids = np.concatenate([no_digests(), *(each for each, _ in present)])
+    hashes = np.concatenate([no_digests(), *(each for _, each in present)])
+    index, anew = DigestIndex(ids), DigestIndex(no_digests() if rewritten is None else rewritten)
+    is_seen = np.zeros(len(ids), dtype=np.bool_)
+    rows, contents, start = [np.zeros(0, np.int64)], [no_digests()], 0
+    for batch in snapshot.batches(_HASHED_COLUMNS):
+        places = index.positions(pack_digests(batch["doc_id"]))
+        is_known = places >= 0
+        is_seen[places[is_known]] = True
+        content = pack_digests(batch["content_sha256"])
+        is_same = is_known & ~anew.contains(content)
+        is_same[is_same] = hashes[places[is_same]] == pack_digests(_row_hashes(batch))[is_same]
+        rows.append(start + np.flatnonzero(~is_same))
+        contents.append(content[~is_same])
+        start += len(batch)
+    return _Difference(np.concatenate(rows), np.concatenate(contents), unpack_digests(ids[~is_seen]))
+
+
+def _row_hashes(documents: pa.RecordBatch | pa.Table) -> pa.StringArray:
+    """Hashes of everything that the rows of documents show, so that any change of it is seen."""
+    columns = [documents[name] for name in _HASHED_COLUMNS]
+    return hash_rows([each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in columns])
+
+
+def _table_rows(
+    generation: Generation,
+    snapshot: Snapshot,
+    numbers: NDArray[np.int64],
+    vectors: ShardVectors,
+    tokenize: Callable[[str], Sequence[str]],
+) -> Iterator[pa.Table]:
+    """Rows of the table for the documents at some row numbers of a snapshot, in parts."""
+    for start in range(0, len(numbers), _ROWS_PER_MERGE):
+        window = numbers[start : start + _ROWS_PER_MERGE]
+        documents = pa.Table.from_batches(snapshot.rows(window), schema=DOCUMENT_SCHEMA)
+        chosen = vectors.of(pack_digests(documents["content_sha256"]))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(chosen.reshape(-1)), generation.embedding_dim)
+        yield (
+            _with_facets_and_words(documents, tokenize)
+            .append_column(pa.field("row_sha256", pa.string(), nullable=False), [_row_hashes(documents)])
+            .append_column("checkpoint", pa.array([generation.checkpoint] * len(documents), pa.string()))
+            .append_column("vector", column)
+        )
+
+
+def _with_facets_and_words(documents: pa.Table, tokenize: Callable[[str], Sequence[str]]) -> pa.Table:
+    """Documents with what filters and full-text search ask for."""
+    metadata = documents["metadata"].to_pylist()
+    at = documents.schema.get_field_index("metadata")
+    rows = documents.set_column(at, "metadata", pa.array([standard_json(text) for text in metadata], pa.json_()))
+    for field, values in zip(FACET_SCHEMA, facet_columns(metadata), strict=True):
+        rows = rows.append_column(field.name, values)
+    texts = zip(documents["title"].to_pylist(), documents["text"].to_pylist(), strict=True)
+    words = [" ".join(tokenize(encoded_text(title, text))) for title, text in texts]
+    return rows.append_column("words", pa.array(words, pa.string()))
