@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
+from data.vectors.pointer import POINTER_KEY, Pointer
 from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
