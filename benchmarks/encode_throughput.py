@@ -27,7 +27,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
-from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
+from benchmarks.common.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from llm2vec_core.encoding.batching import padded_length, plan_batches
 from llm2vec_core.encoding.encoder import DEFAULT_TOKEN_BUDGET, Encoder
 from llm2vec_core.model.checkpoint import write_checkpoint

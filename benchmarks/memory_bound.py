@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.nights import hashed_vectors, run_night, write_corpus
+from benchmarks.common.nights import hashed_vectors, run_night, write_corpus
 
 _EMBEDDING_DIM = 384
 

@@ -25,7 +25,7 @@ from peft import get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
+from benchmarks.common.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from benchmarks.plan_accuracy import AliveBytes
 from llm2vec_core.model.bidirectional import switch_attention
 from llm2vec_core.model.lora import LoraSettings, cast_frozen_linears, lora_config

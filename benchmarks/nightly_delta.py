@@ -16,7 +16,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks.nights import NightFigures, encoded_by, run_night, two_layer_encoder, write_corpus
+from benchmarks.common.nights import NightFigures, encoded_by, run_night, two_layer_encoder, write_corpus
 
 _HIDDEN_SIZE = 64
 _CHANGED = 0.01

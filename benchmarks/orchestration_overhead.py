@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import machine
+from benchmarks.common import machine
 from data.sample.read import read_sample_jobs, read_sample_resumes
 from tasks.run.settings import Settings
 

@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformerTrainer, SentenceTransforme
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
-from benchmarks.machine import BASE_MODEL, base_model_dir, describe, sample_texts
+from benchmarks.common.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from llm2vec_core.model.lora import lora_config
 from llm2vec_core.training.contrastive import contrastive_encoder
 from llm2vec_core.training.job import StageJob
