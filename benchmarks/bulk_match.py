@@ -29,8 +29,8 @@ from data.store.base import LocalStore
 from data.vectors.lance import LanceTable, create_table, table_schema
 from data.vectors.pointer import Pointer
 from llm2vec_core.planning.peak import measure_peak_flops
-from llm2vec_core.ranking.bulk import nearest_both_ways
-from llm2vec_core.ranking.lexical import tokenize
+from llm2vec_core.ranking.dense import nearest_both_ways
+from llm2vec_core.ranking.words import tokenize
 from tasks.run.settings import MatchSettings
 from tasks.stages.match_blocks import plan_parts, read_sides
 

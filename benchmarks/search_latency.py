@@ -24,8 +24,7 @@ from benchmarks.lexical_throughput import zipf_texts
 from data.config import VectorIndexConfig
 from data.store.base import LocalStore
 from data.vectors.vector_index import index_vectors
-from llm2vec_core.ranking.fusion import top_k
-from llm2vec_core.ranking.hybrid import fuse_legs
+from llm2vec_core.ranking.fusion import fuse, top_k
 
 CANDIDATES = 100
 COLUMNS = ["doc_id", "source", "source_id", "title", "words"]
@@ -52,7 +51,8 @@ def main() -> None:
             return _ranking(found["doc_id"].to_pylist(), found["score"].to_pylist())
 
         def hybrid(at: int) -> object:
-            return fuse_legs(dense=dense(at), lexical=lexical(at), limit=10)
+            legs = (np.array([[number for number, _ in leg]], np.int64) for leg in (dense(at), lexical(at)))
+            return fuse(*legs, limit=10)
 
         result: dict[str, object] = {}
         for name, search in {"dense": dense, "lexical": lexical, "hybrid": hybrid}.items():

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.embed import embed
 from flows.request import RunRequest, recorded, run_name
-from tasks.queries.search import served
+from tasks.queries.served import served
 from tasks.run.reports import EmbedReport
 from tasks.stages.backfill import BackfillRequest, begin_backfill, end_backfill
 from tasks.stages.embed import latest_snapshots

@@ -120,7 +120,7 @@ def embed(
     prepare_prefect(request)
     from flows.embed import embed as embed_flow
     from tasks.encoders.checkpoints import find_checkpoint
-    from tasks.queries.search import served
+    from tasks.queries.served import served
 
     store = request.settings().store()
     fingerprint = find_checkpoint(store, checkpoint).fingerprint if checkpoint else served(store).checkpoint

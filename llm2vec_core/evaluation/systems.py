@@ -55,17 +55,8 @@ class SystemTraits(BaseModel):
     standardised: bool = False
 
 
-@dataclass(frozen=True)
-class Legs:
-    """How the legs of a fusion meet.
-
-    Attributes:
-        candidates: Documents that each leg brings.
-        rrf_k: Constant of reciprocal rank fusion.
-    """
-
-    candidates: int = 100
-    rrf_k: int = RRF_K
+CANDIDATES = 100
+"""Default number of documents that each leg brings to a fusion."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class System:
         encoder: Of all but ``lexical``.
         reranking: The cross-encoder of ``reranked``, and how much it reads.
         traits: Place of the encoder in the paper's ablation, where it has one.
-        legs: How they meet, where there are two.
+        candidates: Documents that each leg brings to a fusion.
         instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
             ranked for them). It is read, not pooled, as in LLM2Vec.
     """
@@ -91,7 +82,7 @@ class System:
     traits: SystemTraits | None = None
     instructed: bool = False
     reranking: Reranking | None = None
-    legs: Legs = Legs()
+    candidates: int = CANDIDATES
 
     def __post_init__(self) -> None:
         """Refuse a mode without what it needs."""
@@ -116,8 +107,8 @@ class System:
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
-            if self.legs != Legs():  # by default, the keys of kept outcomes stay what they were
-                parts = [f"legs {self.legs.candidates} {self.legs.rrf_k}", *parts]
+            if self.candidates != CANDIDATES:  # stored outcomes have keys without the default
+                parts = [f"legs {self.candidates} {RRF_K}", *parts]
         if self.reranking is not None:
             parts = [self.reranking.reranker.fingerprint, str(self.reranking.num_read), *parts]
         if self.instructed:

@@ -1,1 +1,1 @@
-"""From words and vectors to ranked documents: BM25, dense products, fusion, re-ranking, explanations."""
+"""Ranking of documents by words and vectors: BM25, dense products, fusion, re-ranking, evidence for a match."""

@@ -1,207 +1,196 @@
-"""Rankings out of scores, and one ranking out of several.
+"""Rankings from scores: the only top-k, the only fusion of two legs, the only rule for ties.
 
-Belongs here: arithmetic over scores and positions, always with ties broken the same way. Does not belong here: where
-the scores come from (``lexical``, ``encoder``) and what the positions mean (the callers).
+Search, bulk matching, tuning and evaluation all rank with these functions. They take blocks of queries; a single query
+is a block of one. A leg is what one retriever brings for a query: document numbers, best first.
+
+Belongs here: arithmetic over scores and ranks. Does not belong here: where scores come from (``lexical``, ``dense``),
+how a weight is chosen (``tuning``), and what the document numbers mean (the callers).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 
 from llm2vec_core.errors import InputError
 
 RRF_K = 60
-"""The constant of reciprocal rank fusion; the paper found 60 near-optimal and the choice not critical."""
+"""Constant of reciprocal rank fusion. The paper found 60 near-optimal and the choice not critical."""
 
-MIN_JUDGED_QUERIES = 50
-"""Fewer judged queries tune no weight: it would follow their chance."""
-
-WEIGHTS = np.linspace(0.0, 1.0, 21)
-"""Weights of the dense leg that are tried; 0 and 1 leave a leg without any."""
-
-_JUDGED_RANKS = 10
-_RESAMPLES = 2000
+_SORTED_WIDTH = 512
+"""Rows of up to this length are sorted whole: faster than one partition for each row."""
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Iterable[int]], *, k: int = RRF_K) -> list[tuple[int, float]]:
-    """Fuse rankings of the same documents: each adds ``1 / (k + rank)``, the first rank being 1.
+@dataclass(frozen=True)
+class Weighted:
+    """Scores to fuse a block of queries by, instead of ranks.
 
-    Only positions count, so legs whose scores have different units (BM25 and cosine) fuse without tuning.
+    Attributes:
+        weight: Weight of the dense leg, 0 to 1. The lexical leg has the rest.
+        cosines: Cosines of the candidates: those of the dense leg, then those of the lexical leg.
+        bm25: BM25 of the same candidates.
+    """
+
+    weight: float
+    cosines: Float[np.ndarray, "queries candidates"]
+    bm25: Float[np.ndarray, "queries candidates"]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Rankings of a block of queries, best first. A row may hold fewer documents than there are columns.
+
+    Attributes:
+        documents: Document numbers, -1 where there is none.
+        scores: Fused scores, 0 where there is no document.
+        dense_ranks: Rank in the dense leg, the first being 1; 0 where that leg did not bring the document.
+        lexical_ranks: Rank in the lexical leg, likewise.
+    """
+
+    documents: Int64[np.ndarray, "queries limit"]
+    scores: Float[np.ndarray, "queries limit"]
+    dense_ranks: Int64[np.ndarray, "queries limit"]
+    lexical_ranks: Int64[np.ndarray, "queries limit"]
+
+    @property
+    def is_hit(self) -> Bool[np.ndarray, "queries limit"]:
+        """Where there is a document."""
+        found: Bool[np.ndarray, "queries limit"] = self.documents >= 0
+        return found
+
+
+def fuse(
+    dense: Int[np.ndarray, "queries dense"],
+    lexical: Int[np.ndarray, "queries lexical"],
+    *,
+    limit: int,
+    weighted: Weighted | None = None,
+) -> Fused:
+    """Fuse both legs of a block of queries: by their ranks, or by weighted scores.
+
+    By rank, each leg adds ``1 / (RRF_K + rank)`` to the score of a document, so scores of different units need no
+    tuning. Equal scores are in the order of the dense leg: a document that is first and third scores as much as one
+    that is third and first. By weight, the score is :func:`convex_combination`, and equal scores are in the order of
+    the document numbers.
 
     Args:
-        rankings: Best first; each a list or array of document numbers. A document missing from a ranking gets nothing
-            from it; one that stands in a ranking twice counts at its better rank. The first one settles ties: first and
-            third in two rankings score as much as third and first.
-        k: How much the first ranks are flattened; zero or more.
-
-    Returns:
-        (document number, fused score), best first; ties by rank in the first ranking, then by document number.
-
-    Raises:
-        InputError: If ``k`` is negative.
+        dense: Documents of the dense leg, each once, best first; -1 where there are no more.
+        lexical: Documents of the lexical leg, likewise.
+        limit: Maximum number of documents for each query.
+        weighted: Scores to fuse by. Default: fuse by rank.
 
     Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
     Methods", SIGIR 2009, section 2.
     """
-    if k < 0:
-        raise InputError(f"The constant of reciprocal rank fusion was {k}, zero or more was expected.", hint="Use 60.")
-    shares: dict[int, list[float]] = {}
-    distinct = [list(dict.fromkeys(int(document) for document in ranking)) for ranking in rankings]
-    for ranking in distinct:
-        for rank, document in enumerate(ranking, start=1):
-            shares.setdefault(document, []).append(1.0 / (k + rank))
-    fused = {document: math.fsum(parts) for document, parts in shares.items()}  # fsum: exact in any order
-    settling = {document: rank for rank, document in enumerate(distinct[0] if distinct else ())}
-    order = sorted(fused, key=lambda document: (-fused[document], settling.get(document, len(settling)), document))
-    return [(document, fused[document]) for document in order]
+    numbers = np.concatenate([dense, lexical], axis=1)
+    rank = np.concatenate([np.arange(1, leg.shape[1] + 1) for leg in (dense, lexical)])
+    is_dense = np.arange(len(rank)) < dense.shape[1]
+    dense_ranks, lexical_ranks = (np.tile(np.where(leg, rank, 0), (len(numbers), 1)) for leg in (is_dense, ~is_dense))
+
+    by_number = np.argsort(numbers, axis=1, kind="stable")  # where both legs bring a document, the dense leg is first
+    ordered = np.take_along_axis(numbers, by_number, axis=1)
+    row, at = np.nonzero((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
+    first, again = by_number[row, at], by_number[row, at + 1]
+    lexical_ranks[row, first] = rank[again]
+    is_candidate = numbers >= 0
+    is_candidate[row, again] = False
+
+    if weighted is None:
+        shares = np.concatenate([[0.0], 1.0 / (RRF_K + np.arange(1, len(rank) + 1))])
+        scores = np.where(is_candidate, shares[dense_ranks] + shares[lexical_ranks], -np.inf)
+        best = top_k(scores, limit)
+    else:
+        cosines = np.where(is_candidate, weighted.cosines, _LEAST_COSINE)
+        bm25 = np.where(is_candidate, weighted.bm25, _LEAST_BM25)
+        scores = np.where(is_candidate, convex_combination(cosines, bm25, weight=weighted.weight), -np.inf)
+        in_order = top_k(np.take_along_axis(scores, by_number, axis=1), limit)
+        best = np.take_along_axis(by_number, in_order, axis=1)
+    is_hit = np.take_along_axis(is_candidate, best, axis=1)
+    return Fused(
+        documents=np.where(is_hit, np.take_along_axis(numbers, best, axis=1), -1),
+        scores=np.where(is_hit, np.take_along_axis(scores, best, axis=1), 0.0),
+        dense_ranks=np.where(is_hit, np.take_along_axis(dense_ranks, best, axis=1), 0),
+        lexical_ranks=np.where(is_hit, np.take_along_axis(lexical_ranks, best, axis=1), 0),
+    )
 
 
-@dataclass(frozen=True)
-class JudgedQuery:
-    """The candidates of a query, and how relevant they are.
-
-    Attributes:
-        dense: Cosine of each candidate of either leg.
-        lexical: BM25 of each.
-        relevance: Judgment of each; zero where there is none.
-    """
-
-    dense: Float[np.ndarray, " candidates"]
-    lexical: Float[np.ndarray, " candidates"]
-    relevance: Float[np.ndarray, " candidates"]
-
-
-@dataclass(frozen=True)
-class TunedWeight:
-    """A weight of the dense leg, and how sure it is.
-
-    Attributes:
-        weight: 0 (words alone) to 1 (vectors alone).
-        low: Lower end of the 95 % interval over resampled queries.
-        high: Its upper end.
-    """
-
-    weight: float
-    low: float
-    high: float
+_LEAST_COSINE, _LEAST_BM25 = -1.0, 0.0
 
 
 def convex_combination(
-    dense: Float[np.ndarray, " candidates"], lexical: Float[np.ndarray, " candidates"], *, weight: float
-) -> Float[np.ndarray, " candidates"]:
-    """Fuse the scores of a query's candidates: ``weight`` of the dense leg, the rest of the lexical one.
+    cosines: Float[np.ndarray, "*queries candidates"], bm25: Float[np.ndarray, "*queries candidates"], *, weight: float
+) -> Float[np.ndarray, "*queries candidates"]:
+    """Fuse the scores of a query's candidates: ``weight`` of the cosines, the rest of BM25.
 
-    Both are scaled to 0 to 1 first, from the least score that the leg can give at all (-1 for a cosine, 0 for BM25)
-    to the greatest among the candidates, so that a leg without a good candidate does not look as if it had one.
+    Both are scaled first, so that 0 is the least possible score (-1 for a cosine, 0 for BM25) and 1 the greatest among
+    the candidates. A leg without a good candidate does not look as if it had one.
 
     Args:
-        dense: Cosine of every candidate of either leg.
-        lexical: BM25 of the same candidates.
+        cosines: Cosine of every candidate of either leg.
+        bm25: BM25 of the same candidates.
         weight: 0 to 1.
 
     Returns:
         Fused scores, 0 to 1.
 
     Raises:
-        InputError: The weight is outside.
+        InputError: The weight is outside 0 to 1.
 
     Source: Bruch, Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", ACM Transactions on
     Information Systems 2023: TM2C2, the convex combination of scores with theoretical minimum and maximum scaling.
     """
     if not 0 <= weight <= 1:
-        raise InputError(f"The weight of the dense leg was {weight}, 0 to 1 was expected.")
-    return weight * _scaled(dense, minimum=-1.0) + (1 - weight) * _scaled(lexical, minimum=0.0)
+        raise InputError(f"The weight of the dense leg was {weight}; expected 0 to 1.", hint="Use 0.5 for equal parts.")
+    return weight * _scaled(cosines, _LEAST_COSINE) + (1 - weight) * _scaled(bm25, _LEAST_BM25)
 
 
-def score_weights(queries: Sequence[JudgedQuery]) -> Float[np.ndarray, "queries weights"]:
-    """NDCG of the first ten that each of :data:`WEIGHTS` gives each query; equal scores count as their mean.
-
-    The ideal order is that of the candidates, as no weight can bring what is none of them. A query whose candidates
-    are all alike scores the same with every weight. Judgments below zero, as some collections mark junk, count as zero.
-    """
-    from sklearn.metrics import ndcg_score
-
-    scores = np.ones((len(queries), len(WEIGHTS)))
-    for row, query in enumerate(queries):
-        relevance = np.maximum(query.relevance, 0.0)
-        if len(set(relevance.tolist())) < 2:
-            continue
-        for column, weight in enumerate(WEIGHTS):
-            fused = convex_combination(query.dense, query.lexical, weight=float(weight))
-            scores[row, column] = ndcg_score(relevance[None], fused[None], k=_JUDGED_RANKS)
-    return scores
+def _scaled(
+    scores: Float[np.ndarray, "*queries candidates"], minimum: float
+) -> Float[np.ndarray, "*queries candidates"]:
+    span = scores.max(axis=-1, keepdims=True, initial=minimum) - minimum
+    scaled: Float[np.ndarray, "*queries candidates"] = np.zeros_like(scores)
+    np.divide(scores - minimum, span, out=scaled, where=span > 0)
+    return scaled
 
 
-def tune_weight(scores: Float[np.ndarray, "queries weights"], *, seed: int) -> TunedWeight:
-    """Choose the weight of the highest mean score; among equals the one that is nearest to one half.
-
-    Args:
-        scores: Of :func:`score_weights`.
-        seed: Of the resampled queries.
-
-    Raises:
-        InputError: Fewer than :data:`MIN_JUDGED_QUERIES` queries.
-    """
-    if len(scores) < MIN_JUDGED_QUERIES:
-        raise InputError(
-            f"{len(scores)} judged queries were given; {MIN_JUDGED_QUERIES} or more tune a weight.",
-            hint="Judge more queries, or fuse by rank.",
-        )
-    probabilities = np.full(len(scores), 1 / len(scores))
-    draws = np.random.default_rng(seed).multinomial(len(scores), probabilities, size=_RESAMPLES)
-    low, high = np.quantile(_best_weights(draws @ scores), [0.025, 0.975], method="nearest")
-    return TunedWeight(float(_best_weights(scores.sum(axis=0, keepdims=True))[0]), float(low), float(high))
+def lexical_leg(bm25: Float[np.ndarray, "*queries documents"], limit: int) -> Int64[np.ndarray, "*queries limit"]:
+    """Documents with the highest BM25, best first; -1 where no more documents share a word with the query."""
+    best = top_k(bm25, limit)
+    found: Int64[np.ndarray, "*queries limit"] = np.where(np.take_along_axis(bm25, best, axis=-1) > 0, best, -1)
+    return found
 
 
-def cross_fit_weights(scores: Float[np.ndarray, "queries weights"], *, seed: int) -> Float[np.ndarray, " queries"]:
-    """A weight for each query that it did not help to choose: that of the other of two random halves.
-
-    Raises:
-        InputError: A half has fewer than :data:`MIN_JUDGED_QUERIES` queries.
-    """
-    weights = np.empty(len(scores))
-    halves = np.array_split(np.random.default_rng(seed).permutation(len(scores)), 2)
-    for half, other in (halves, halves[::-1]):
-        weights[half] = tune_weight(scores[other], seed=seed).weight
-    return weights
-
-
-def _scaled(scores: Float[np.ndarray, " candidates"], *, minimum: float) -> Float[np.ndarray, " candidates"]:
-    span = float(scores.max(initial=minimum)) - minimum
-    return (scores - minimum) / span if span > 0 else np.zeros(len(scores))
-
-
-def _best_weights(scores: Float[np.ndarray, "rows weights"]) -> Float[np.ndarray, " rows"]:
-    order = np.argsort(np.abs(WEIGHTS - 0.5), kind="stable")
-    # Rounding: sums of the same numbers in another order are equal scores.
-    best: Float[np.ndarray, " rows"] = WEIGHTS[order][np.argmax(np.round(scores[:, order], 9), axis=1)]
-    return best
+def either_leg(
+    cosines: Float[np.ndarray, " documents"], bm25: Float[np.ndarray, " documents"], *, limit: int
+) -> Int64[np.ndarray, " candidates"]:
+    """Documents that the dense leg or the lexical leg brings, in the order of their numbers."""
+    found: Int64[np.ndarray, " candidates"] = np.union1d(top_k(cosines, limit), lexical_leg(bm25, limit))
+    return found[found >= 0]
 
 
 def top_k(scores: Float[np.ndarray, "*batch num_documents"], k: int) -> Int64[np.ndarray, "*batch k"]:
-    """Positions of the ``k`` largest scores, largest first, ties by position; NaN comes last.
-
-    Unlike a bare ``argpartition``, the answer does not depend on how the partition falls among equal scores.
+    """Positions of the ``k`` largest scores, largest first; ties by position, NaN last.
 
     Args:
-        scores: One row of scores, or a matrix with a row a query.
-        k: How many; fewer come back when there are fewer scores.
+        scores: One row of scores, or a row for each query.
+        k: Number of positions; fewer are returned when there are fewer scores.
 
     Returns:
         Positions along the last axis.
 
     Raises:
-        InputError: If ``k`` is negative.
+        InputError: ``k`` is negative.
     """
     if k < 0:
-        raise InputError(f"The number of results was {k}, zero or more was expected.", hint="Ask for one or more.")
+        raise InputError(f"The number of results was {k}; expected zero or more.", hint="Ask for one or more.")
     if scores.ndim == 1:
         return _top_k_row(scores, k)
+    if scores.shape[-1] <= _SORTED_WIDTH:
+        whole: Int64[np.ndarray, "*batch k"] = np.argsort(-_numbers(scores), axis=-1, kind="stable")[..., :k]
+        return whole
     rows = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
     kept = min(k, scores.shape[-1])
     found = np.empty((len(rows), kept), dtype=np.int64)
@@ -211,8 +200,8 @@ def top_k(scores: Float[np.ndarray, "*batch num_documents"], k: int) -> Int64[np
 
 
 def _top_k_row(scores: np.ndarray, k: int) -> np.ndarray:
-    """``top_k`` of one row: partition for the k-th largest score, then sort only what is kept."""
-    scores = np.where(np.isnan(scores), -np.inf, scores)
+    """``top_k`` of one row: find the k-th largest score by a partition, then sort only the best."""
+    scores = _numbers(scores)
     if k >= len(scores):
         return np.argsort(-scores, kind="stable")
     if k == 0:
@@ -221,3 +210,7 @@ def _top_k_row(scores: np.ndarray, k: int) -> np.ndarray:
     above = np.flatnonzero(scores > threshold)
     kept = np.concatenate([above, np.flatnonzero(scores == threshold)[: k - len(above)]])
     return kept[np.argsort(-scores[kept], kind="stable")]
+
+
+def _numbers(scores: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(scores), -np.inf, scores)

@@ -1,6 +1,6 @@
-"""Cross-encoders: query and document read together, for the few documents that a ranking begins with.
+"""Cross-encoders: they read query and document together, and order the first documents of a ranking.
 
-Nothing can be encoded beforehand, so that every pair costs a forward pass: for searches, not for whole tables.
+Every pair costs a forward pass, because nothing can be encoded beforehand: for searches, not for whole tables.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from jaxtyping import Float32
 
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.checkpoint import fingerprint
+from llm2vec_core.ranking.fusion import top_k
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
 class Reranker:
-    """A cross-encoder of sentence-transformers, loaded when the first pair comes.
+    """A cross-encoder of sentence-transformers, loaded for the first pair.
 
     Attributes:
         fingerprint: Identity of weights, tokenizer and configuration.
@@ -34,17 +35,17 @@ class Reranker:
         self._directory = directory
 
     def scores(self, query: str, texts: Sequence[str]) -> Float32[np.ndarray, " texts"]:
-        """How well each text fits the query; what is beyond the model's length is cut off.
+        """Score how well each text fits the query. Texts are cut at the model's length.
 
         Raises:
-            CheckpointError: The directory holds no cross-encoder with one score a pair.
+            CheckpointError: The directory holds no cross-encoder that gives one score for a pair.
         """
         if not texts:
             return np.empty(0, np.float32)
         from torch.nn import Identity
 
         pairs = [(query, text) for text in texts]
-        # A sigmoid, which such models often end with, makes equal scores of high ones.
+        # Not a sigmoid, which such models often end with: it rounds high scores to equal ones.
         return np.asarray(self._model.predict(pairs, activation_fn=Identity(), show_progress_bar=False), np.float32)
 
     @cached_property
@@ -60,7 +61,7 @@ class Reranker:
             ) from error
         if model.config.num_labels != 1:
             raise CheckpointError(
-                f"{self._directory} gives {model.config.num_labels} scores a pair; one was expected.",
+                f"{self._directory} gives {model.config.num_labels} scores for a pair; expected one.",
                 hint="Use a cross-encoder that was trained to rank.",
             )
         return model
@@ -68,11 +69,11 @@ class Reranker:
 
 @dataclass(frozen=True)
 class Reranking:
-    """A cross-encoder, and how much of a ranking it reads.
+    """A cross-encoder and how many documents it reads.
 
     Attributes:
         reranker: The cross-encoder.
-        num_read: First documents of a fused ranking that it reads.
+        num_read: Number of first documents of a ranking that it reads.
     """
 
     reranker: Reranker
@@ -80,15 +81,16 @@ class Reranking:
 
 
 def rerank(ranking: Sequence[tuple[int, float]], scores: Sequence[float]) -> list[tuple[int, float]]:
-    """Put the first documents of a ranking in the order of other scores; the rest follows as it was, below them.
+    """Order the first documents of a ranking by other scores; ties by number. The rest follows in its old order.
 
     Args:
         ranking: Document numbers with their scores, best first.
-        scores: Other scores of as many of its first documents as there are.
+        scores: Other scores, of the first documents only.
+
+    Returns:
+        Document numbers with falling scores: the other scores, then one less for each document of the rest.
     """
-    first = sorted(
-        ((number, score) for (number, _), score in zip(ranking, scores, strict=False)),
-        key=lambda pair: (-pair[1], pair[0]),
-    )
+    by_number = sorted((number, score) for (number, _), score in zip(ranking, scores, strict=False))
+    first = [by_number[at] for at in top_k(np.array([score for _, score in by_number]), len(by_number))]
     floor = first[-1][1] if first else 0.0
     return first + [(number, floor - rank) for rank, (number, _) in enumerate(ranking[len(first) :], start=1)]

@@ -19,7 +19,7 @@ from data.schema import sha256_json
 from data.store.base import Store
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_passes
-from llm2vec_core.evaluation.systems import Legs, System
+from llm2vec_core.evaluation.systems import System
 from llm2vec_core.model.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from llm2vec_core.ranking.reranking import Reranking
 from tasks.encoders.checkpoints import base_models_dir, load_reranker, load_views
@@ -59,13 +59,17 @@ def instructed_system(dense: NamedSystem) -> NamedSystem:
 
 def hybrid_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25, as matches and searches fuse them; the two share their vectors."""
-    system = replace(dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid", legs=_legs(settings))
+    system = replace(
+        dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid", candidates=settings.match.candidates
+    )
     return NamedSystem(system, f"BM25 and {dense.description}")
 
 
 def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
     """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
-    system = replace(dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned", legs=_legs(settings))
+    system = replace(
+        dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned", candidates=settings.match.candidates
+    )
     description = (
         f"BM25 and {dense.description}, weighted; the weight of each half of the queries is tuned on the other"
     )
@@ -88,10 +92,6 @@ def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, nam
     fused = hybrid_system(settings, dense, name=name or f"{dense.system.name}, re-ranked")
     system = replace(fused.system, mode="reranked", reranking=reranking)
     return NamedSystem(system, f"{fused.description}, re-ranked by {settings.match.reranker}")
-
-
-def _legs(settings: Settings) -> Legs:
-    return Legs(candidates=settings.match.candidates)
 
 
 def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> list[NamedSystem]:

@@ -19,7 +19,7 @@ from data.errors import InputError
 from data.sample.esco import read_calibration_texts
 from llm2vec_core.model.modes import INSTRUCTED, parse_encoder_name
 from tasks.encoders.names import resolve_encoder
-from tasks.queries.search import served
+from tasks.queries.served import served
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""Why a served job and a served resume match: words, sentences, legs, and the skills that are missing.
+"""Explain why a served job and a served resume match: words, sentences, legs, and missing skills.
 
-Reads what is served and encodes the sentences of two documents; writes nothing. Never imports prefect.
+Reads the served tables and encodes the sentences of both documents; writes nothing. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from jaxtyping import Float32
 from data.errors import InputError, StoreError
 from data.sample.esco import read_everyday_names, read_skill_names
 from data.schema import DocumentKind, encoded_text
-from data.store.base import Store
 from data.vectors.filters import sql_string
-from data.vectors.lance import LanceTable, open_table
-from data.vectors.pointer import Pointer
-from llm2vec_core.ranking.explain import SkillFinder, near_threshold, nearest_pairs, split_sentences
-from llm2vec_core.ranking.lexical import tokenize
+from data.vectors.lance import LanceTable
+from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
+from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder
-from tasks.encoders.fusing import served_weight
-from tasks.queries.search import by_words, fuse_by_id, ranking, require_same_space, served, weigh_by_id
+from tasks.encoders.tuned_fusion import served_weight
+from tasks.queries.search import by_words, fuse_legs, ranking
+from tasks.queries.served import require_same_space, served, served_table
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
     from llm2vec_core.evaluation.report.blocks import Table
 
 MAX_SENTENCES = 64
-"""Sentences of each side that are encoded; a document with more is explained by its first ones, and says so."""
+"""Maximum number of sentences to encode of each document. The explanation says when there are more."""
 
 MAX_PAIRS = 5
-"""Pairs of sentences that are told."""
+"""Maximum number of sentence pairs to show."""
 
 BACKGROUND_SKILLS, BACKGROUND_SHARE, BACKGROUND_SEED = 200, 0.99, 42
-"""Skills drawn at random that a resume is compared with, and the share of them that a skill must be nearer than."""
+"""Number of random skills that a resume is compared with, and the share of them that a near skill must beat."""
 
 Evidence = Literal["named", "near", "missing"]
 
@@ -50,15 +49,15 @@ _SHOWN = ("doc_id", "source", "source_id", "title")
 
 @dataclass(frozen=True)
 class SkillEvidence:
-    """A skill that the job names, and what the resume says about it.
+    """A skill that the job names, and where the resume has it.
 
     Attributes:
         skill: ESCO's label.
-        job_names_it: As the job does.
-        found: ``named``: the resume names it, too; ``near``: a sentence of it is nearer to the label than to nearly all
-            skills drawn at random; ``missing``: neither.
-        evidence: The name in the resume, or its nearest sentence.
-        cosine: Of the label and the nearest sentence; None where the skill is named.
+        job_names_it: Name of the skill in the job.
+        found: ``named``: the resume names the skill. ``near``: one of its sentences is nearer to the label than the
+            resume is to nearly all random skills. ``missing``: neither.
+        evidence: Name of the skill in the resume, or the resume's nearest sentence.
+        cosine: Cosine of the label and the nearest sentence; None where the skill is named.
     """
 
     skill: str
@@ -69,35 +68,36 @@ class SkillEvidence:
 
 
 def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None = None) -> dict[str, Any]:
-    """Explain a served pair: the resume as it is ranked for the job.
+    """Explain a served pair: why the resume ranks where it does for the job.
 
     Args:
         settings: Settings of the run.
         job: ``doc_id`` or ``source_id`` of a served job.
-        resume: The same of a served resume.
-        checkpoint: Insist on this checkpoint; the served one explains when not given.
+        resume: ``doc_id`` or ``source_id`` of a served resume.
+        checkpoint: Fail unless this checkpoint is served (default: explain with the served one).
 
     Returns:
-        ``job`` and ``resume``; ``match``: score and rank of the pair, fused and in each leg, a rank being None where
-        the leg does not bring the resume; ``weight_of_vectors``: how much the dense leg counts, None where the legs are
-        fused by rank; ``terms``: shared words, what each adds to the BM25 score, the most first;
-        ``sentences``: the nearest pairs; ``compared_sentences``: how many of how many; ``skills``, and
-        ``missing_skills``, their gaps; ``near_threshold``: the cosine from which on a sentence counts as near.
+        ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each leg; a rank is None where the
+        leg does not bring the resume. ``weight_of_vectors``: weight of the dense leg, None for fusion by rank.
+        ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the nearest pairs.
+        ``compared_sentences``: numbers of encoded sentences and of all. ``skills``: the skills that the job names;
+        ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
+        sentence counts as near.
 
     Raises:
         InputError: No such document is served, or several have this ``source_id``.
-        VectorSpaceError: ``checkpoint`` is not the one that made the served vectors.
+        VectorSpaceError: ``checkpoint`` did not write the served vectors.
         StoreError: The resumes have no word index.
     """
     store = settings.store()
     pointer = served(store)
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
-    jobs, resumes = (_table(store, pointer, kind) for kind in ("job", "resume"))
+    jobs, resumes = served_table(store, pointer, "job"), served_table(store, pointer, "resume")
     if not resumes.has_word_index:
         raise StoreError(
-            "The table of resumes has no word index, which BM25 of a pair is read from.",
-            hint="Run `l2v embed`: it builds the index.",
+            "The table of resumes has no word index, which an explanation reads BM25 from.",
+            hint="Run `l2v embed` to build the index.",
         )
     job_row, resume_row = _document(jobs, "job", job), _document(resumes, "resume", resume)
     texts = {"job": _text(job_row), "resume": _text(resume_row)}
@@ -216,10 +216,6 @@ class _Sentences:
         return cls(texts, encoder.encode(texts, normalize=True))
 
 
-def _table(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTable:
-    return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
-
-
 def _text(row: Mapping[str, Any]) -> str:
     return encoded_text(row["title"], row["text"])
 
@@ -232,7 +228,7 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
     if not rows:
         raise InputError(
             f"No served {kind} has the id '{identity}'.",
-            hint="`l2v search TEXT --in jobs` (or resumes) shows the ids of what it finds.",
+            hint="Look for the id with `l2v search TEXT --in jobs` (or resumes).",
         )
     known = ", ".join(f"{row['doc_id']} (source {row['source']})" for row in rows)
     raise InputError(
@@ -243,15 +239,12 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
 def _place(
     table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings, weight: float | None
 ) -> dict[str, Any]:
-    """Score and rank of a resume among the candidates of a job; its cosine also where it is none of them."""
+    """Score and rank of a resume among a job's candidates. Outside of them, only the cosine is given."""
     vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
     limit = settings.match.candidates
     dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
     lexical = ranking(by_words(table, words, limit=limit, where=None), {})
-    if weight is None:
-        hits = fuse_by_id(dense=dense, lexical=lexical, limit=2 * limit)
-    else:
-        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
+    hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
     ranks = {doc_id: rank for rank, doc_id in enumerate(hits, start=1)}
     hit = hits.get(resume["doc_id"])
     return {
@@ -264,14 +257,14 @@ def _place(
 
 
 def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:
-    """What each shared word adds to the BM25 score of a resume, the most first; BM25 is a sum over words."""
+    """Share of each common word in the BM25 score of a resume, largest first. BM25 is a sum over words."""
     counts, held = Counter(tokenize(job_text)), set(tokenize(resume_text))
     added = {word: count * _bm25(table, word, doc_id) for word, count in counts.items() if word in held}
     return dict(sorted(added.items(), key=lambda pair: -pair[1]))
 
 
 def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
-    """BM25 of a document for a word that it holds, with the statistics of the whole table."""
+    """BM25 of a document for one of its words, with the statistics of the whole table."""
     found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {sql_string(doc_id)}")
     return float(found["score"][0].as_py())
 
@@ -284,7 +277,7 @@ def _near_sentences(job: _Sentences, resume: _Sentences) -> list[dict[str, Any]]
 def _skill_evidence(
     named: Mapping[str, str], resume_text: str, resume: _Sentences, encoder: Encoder, threshold: float
 ) -> list[SkillEvidence]:
-    """What a resume says about each of some skills, in their order."""
+    """Evidence for each named skill in a resume, in the order of the skills."""
     in_resume = _finder().find(resume_text)
     unnamed = [skill for skill in named if skill not in in_resume]
     cosines = dict(zip(unnamed, encoder.encode(unnamed, normalize=True) @ resume.vectors.T, strict=True))
@@ -301,7 +294,7 @@ def _skill_evidence(
 
 
 def _background_threshold(encoder: Encoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
-    """How near skills that the job does not name come to the resume."""
+    """Cosine that few random skills, which the job does not name, reach with any sentence of the resume."""
     others = [label for label in read_skill_names() if label not in named]
     drawn = random.Random(BACKGROUND_SEED).sample(others, BACKGROUND_SKILLS)
     return near_threshold(encoder.encode(drawn, normalize=True) @ resume.vectors.T, BACKGROUND_SHARE)

@@ -1,28 +1,27 @@
-"""Interactive search over what is served. Never imports prefect."""
+"""Interactive search over the served documents. Never imports prefect."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from data.errors import InputError, VectorSpaceError
+from data.errors import InputError
 from data.schema import DocumentKind, encoded_text
-from data.store.base import Store
 from data.vectors.filters import is_one_of
-from data.vectors.lance import LanceTable, open_table
-from data.vectors.pointer import Pointer, read_pointer
-from llm2vec_core.ranking.fusion import top_k
-from llm2vec_core.ranking.hybrid import Hit, Ranking, fuse_legs, weigh_legs
-from llm2vec_core.ranking.lexical import LexicalIndex, number_words, tokenize
-from tasks.encoders.checkpoints import base_models_dir, checkpoint_dir, find_checkpoint, load_encoder, load_reranker
-from tasks.encoders.fusing import served_weight
+from data.vectors.lance import LanceTable
+from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
+from llm2vec_core.ranking.lexical import LexicalIndex, number_words
+from llm2vec_core.ranking.words import tokenize
+from tasks.encoders.checkpoints import base_models_dir, checkpoint_dir, load_encoder, load_reranker
+from tasks.encoders.tuned_fusion import served_weight
+from tasks.queries.served import require_same_space, served, served_table, words_of
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,15 +29,37 @@ if TYPE_CHECKING:
 
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
+Leg = Sequence[tuple[str, float]]
+"""Hits of one retriever: ``doc_id`` and score, best first."""
+
 MAX_QUERY_CHARS = 20_000
-"""A long posting has half as many; more is a whole collection, or a mistake."""
+"""Longest query. A long posting has half as many characters."""
 
 SCAN_ROWS = 5_000
-"""Documents that are looked at for words when a table has no word index: a few seconds of work."""
+"""Documents to scan for words when a table has no word index: a few seconds of work."""
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = ("doc_id", "source", "source_id", "title")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document of a ranking.
+
+    Attributes:
+        score: Score that it is ranked by: the fused score, or the score of the only leg.
+        dense_score: Cosine with the query; None where the dense leg did not bring the document.
+        dense_rank: Rank in the dense leg, the first being 1.
+        lexical_score: BM25; None where the lexical leg did not bring the document.
+        lexical_rank: Rank in the lexical leg.
+    """
+
+    score: float
+    dense_score: float | None = None
+    dense_rank: int | None = None
+    lexical_score: float | None = None
+    lexical_rank: int | None = None
 
 
 def search(
@@ -55,56 +76,56 @@ def search(
 
     Args:
         settings: Settings of the run.
-        query: What to look for: a few words, or a whole posting.
-        kind: Kind of the documents to find.
-        mode: Both legs fused, or one of them.
-        limit: Number of documents, at most.
+        query: A few words, or a whole posting.
+        kind: Kind of documents to find.
+        mode: Fuse both legs, or use one of them.
+        limit: Maximum number of documents.
         where: SQL filter over columns of the table, applied before ranking.
-        checkpoint: Encode the query with this checkpoint instead of the served one.
+        checkpoint: Encode the query with this checkpoint (default: the served one).
 
     Returns:
-        Best first: ids, title, score, what each leg said, and the words of the query that the document holds, those
-        that fewest of the hits hold first.
+        Documents, best first: ids, title, score, score and rank in each leg, and the query words that the document
+        holds. Words that fewer of the hits hold come first.
 
     Raises:
-        InputError: An empty or too long query, a filter that cannot be used, or nothing served yet.
-        VectorSpaceError: ``checkpoint`` is not the one that made the served vectors.
+        InputError: The query is empty or too long, the filter cannot be used, or nothing is served.
+        VectorSpaceError: ``checkpoint`` did not write the served vectors.
     """
     _require_query(query)
     store = settings.store()
     pointer = served(store)
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
-    table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+    table = served_table(store, pointer, kind)
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
-    dense = lexical = None
     words = tokenize(query)
-    vector = None
-    if mode != "lexical":
+    if mode == "lexical":
+        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+        hits = {
+            doc_id: Hit(score, lexical_score=score, lexical_rank=rank)
+            for rank, (doc_id, score) in enumerate(lexical[:limit], start=1)
+        }
+    else:
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
         vector = encoder.reader_of(settings.encode.long_texts)([query], normalize=True).vectors[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
-    if mode != "dense":
-        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
-    fused = max(limit, settings.match.reranked) if mode == "hybrid" and settings.match.reranker is not None else limit
-    weight = served_weight(settings, store, pointer) if mode == "hybrid" else None
-    if weight is not None and vector is not None and dense is not None and lexical is not None:
-        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=fused)
-    else:
-        hits = fuse_by_id(dense=dense, lexical=lexical, limit=fused)
-    if mode == "hybrid" and settings.match.reranker is not None:
-        hits = rerank_by_id(
-            load_reranker(settings.match.reranker, base_models_dir(store)), table, query, hits, limit=limit
-        )
+        if mode == "dense":
+            hits = {
+                doc_id: Hit(score, dense_score=score, dense_rank=rank)
+                for rank, (doc_id, score) in enumerate(dense[:limit], start=1)
+            }
+        else:
+            lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+            weight = served_weight(settings, store, pointer)
+            reranker = settings.match.reranker
+            num_fused = limit if reranker is None else max(limit, settings.match.reranked)
+            hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
+            if reranker is not None:
+                hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
     rows = [found[doc_id] for doc_id in hits]
     return [
-        {
-            "rank": rank,
-            **{name: row[name] for name in _SHOWN},
-            **{name: value for name, value in asdict(hit).items() if name != "index"},
-            "matched_terms": terms,
-        }
+        {"rank": rank, **{name: row[name] for name in _SHOWN}, **asdict(hit), "matched_terms": terms}
         for rank, (hit, row, terms) in enumerate(
             zip(hits.values(), rows, _matched_terms(words, rows), strict=True), start=1
         )
@@ -116,38 +137,8 @@ def _require_query(query: str) -> None:
         raise InputError("The query is empty; expected some words.", hint='For example: l2v search "cloud engineer".')
     if len(query) > MAX_QUERY_CHARS:
         raise InputError(
-            f"The query has {len(query):,} characters; {MAX_QUERY_CHARS:,} at most were expected.",
+            f"The query has {len(query):,} characters; expected {MAX_QUERY_CHARS:,} or fewer.",
             hint="Search for a part of it, or ingest the documents and run `l2v match`.",
-        )
-
-
-def served(store: Store) -> Pointer:
-    """What is served.
-
-    Raises:
-        InputError: Nothing is.
-    """
-    pointer = read_pointer(store)
-    if pointer is None:
-        raise InputError(
-            "Nothing is served yet.", hint="Run `l2v nightly`, or `l2v ingest` and `l2v embed --checkpoint ID`, first."
-        )
-    return pointer
-
-
-def require_same_space(store: Store, pointer: Pointer, checkpoint: str) -> None:
-    """Refuse to compare vectors of two checkpoints.
-
-    Raises:
-        VectorSpaceError: Names both.
-    """
-    wanted = find_checkpoint(store, checkpoint).fingerprint
-    if wanted != pointer.checkpoint:
-        raise VectorSpaceError(
-            f"The served generation {pointer.generation} was written by checkpoint {pointer.checkpoint[:12]}, "
-            f"this query would be encoded by {wanted[:12]}.",
-            hint=f"Promote a generation of {wanted[:12]} (`l2v generations list`), "
-            f"or leave --checkpoint {pointer.checkpoint[:12]}.",
         )
 
 
@@ -156,61 +147,88 @@ def _columns(table: LanceTable) -> list[str]:
 
 
 def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str | None) -> pa.Table:
-    """Documents that hold a word, by BM25: from the word index, or from a scan of bounded length without one."""
+    """Find documents by BM25, in the word index or, without one, in the first :data:`SCAN_ROWS` rows."""
     if words and table.has_word_index:
         return table.best_words(words, limit=limit, columns=_columns(table), where=where)
     rows = pa.Table.from_batches(
-        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 1),  # reads the filter, at least
+        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 1),  # one row to check the filter
         schema=table.schema_of(_columns(table)),
     )
     if words and len(rows):
         logger.warning(
-            "The table has no word index: BM25 is taken over %s of its %s documents. `l2v embed` builds the index.",
+            "The table has no word index, so BM25 reads only %s of its %s documents. `l2v embed` builds the index.",
             f"{len(rows):,}",
             f"{table.count():,}",
         )
     vocabulary: dict[str, int] = {}
     index = LexicalIndex([number_words(words_of(row), vocabulary) for row in rows.to_pylist()], vocabulary)
     scores = index.scores(number_words([word for word in words if word in vocabulary], vocabulary))
-    best = [at for at in top_k(scores, limit) if scores[at] > 0]
+    best = lexical_leg(scores, limit)
+    best = best[best >= 0]
     return rows.take(pa.array(best, pa.int64())).append_column("score", pa.array(scores[best], pa.float32()))
 
 
 def ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
-    """Ids and scores, best first, ties by id; what the rows hold is added to ``found``."""
+    """Ids and scores, best first, ties by id. The rows are added to ``found``."""
     hits = rows.to_pylist()
     found.update((row["doc_id"], row) for row in hits)
     return sorted(((row["doc_id"], row["score"]) for row in hits), key=lambda pair: (-pair[1], pair[0]))
 
 
-def fuse_by_id(
-    *, dense: list[tuple[str, float]] | None, lexical: list[tuple[str, float]] | None, limit: int
-) -> dict[str, Hit]:
-    """Fuse the legs that there are: ``doc_id`` to hit, best first, ties by id."""
-    ids = sorted({doc_id for leg in (dense, lexical) for doc_id, _ in leg or ()})
-    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
-    hits = fuse_legs(
-        dense=_numbered(dense, number_of),
-        lexical=_numbered(lexical, number_of),
-        limit=limit,
-    )
-    return {ids[hit.index]: hit for hit in hits}
-
-
-def weigh_by_id(
+def fuse_legs(
     table: LanceTable,
     words: Sequence[str],
     vector: Float32[np.ndarray, " dim"],
     *,
-    dense: list[tuple[str, float]],
-    lexical: list[tuple[str, float]],
-    weight: float,
+    dense: Leg,
+    lexical: Leg,
+    weight: float | None,
     limit: int,
 ) -> dict[str, Hit]:
-    """Fuse both legs by their scores: ``doc_id`` to hit, best first, ties by id.
+    """Fuse both legs of a query, as matching does. Document numbers follow the order of the ids.
 
-    What one leg brings, the other may not: the scores that are missing are read from the table.
+    Args:
+        table: Table of the documents; missing scores are read from it.
+        words: Words of the query.
+        vector: Vector of the query, of length one.
+        dense: Hits by cosine.
+        lexical: Hits by BM25.
+        weight: Weight of the dense leg; None to fuse by rank.
+        limit: Maximum number of hits.
+
+    Returns:
+        ``doc_id`` to hit, best first.
     """
+    mentioned = [doc_id for leg in (dense, lexical) for doc_id, _ in leg]
+    ids = sorted(set(mentioned))
+    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
+    weighted = None
+    if weight is not None:
+        cosines, bm25 = _all_scores(table, words, vector, dense=dense, lexical=lexical)
+        both = (np.array([[scores.get(doc_id, 0.0) for doc_id in mentioned]]) for scores in (cosines, bm25))
+        weighted = Weighted(weight, *both)
+    numbers = (np.array([[number_of[doc_id] for doc_id, _ in leg]], np.int64) for leg in (dense, lexical))
+    fused = fuse(*numbers, limit=limit, weighted=weighted)
+    found = (each[fused.is_hit].tolist() for each in (fused.documents, fused.scores))
+    ranks = (
+        [rank or None for rank in each[fused.is_hit].tolist()] for each in (fused.dense_ranks, fused.lexical_ranks)
+    )
+    return {
+        ids[number]: Hit(
+            score,
+            dense_score=dense[dense_rank - 1][1] if dense_rank else None,
+            dense_rank=dense_rank,
+            lexical_score=lexical[lexical_rank - 1][1] if lexical_rank else None,
+            lexical_rank=lexical_rank,
+        )
+        for number, score, dense_rank, lexical_rank in zip(*found, *ranks, strict=True)
+    }
+
+
+def _all_scores(
+    table: LanceTable, words: Sequence[str], vector: Float32[np.ndarray, " dim"], *, dense: Leg, lexical: Leg
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Cosine and BM25 of every document of either leg; scores that a leg lacks are read from the table."""
     cosines, bm25 = dict(dense), dict(lexical)
     if unmeasured := [doc_id for doc_id in bm25 if doc_id not in cosines]:
         rows = table.read(["doc_id", "vector"], where=is_one_of("doc_id", unmeasured))
@@ -220,23 +238,13 @@ def weigh_by_id(
     if words and unscored and table.has_word_index:
         rows = table.best_words(words, limit=len(unscored), columns=["doc_id"], where=is_one_of("doc_id", unscored))
         bm25 |= dict(zip(rows["doc_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
-    ids = sorted(cosines)
-    number_of = {doc_id: number for number, doc_id in enumerate(ids)}
-    hits = weigh_legs(
-        dense=[(number_of[doc_id], score) for doc_id, score in dense],
-        lexical=[(number_of[doc_id], score) for doc_id, score in lexical],
-        cosines={number_of[doc_id]: score for doc_id, score in cosines.items()},
-        bm25={number_of[doc_id]: score for doc_id, score in bm25.items()},
-        weight=weight,
-        limit=limit,
-    )
-    return {ids[hit.index]: hit for hit in hits}
+    return cosines, bm25
 
 
-def rerank_by_id(
+def rerank_hits(
     reranker: Reranker, table: LanceTable, query: str, hits: dict[str, Hit], *, limit: int
 ) -> dict[str, Hit]:
-    """The hits in the order of a cross-encoder, whose score takes the place of the fused one; ties by id."""
+    """Order hits by a cross-encoder, whose score replaces the fused one; ties by id."""
     if not hits:
         return hits
     rows = table.read(["doc_id", "title", "text"], where=is_one_of("doc_id", hits)).sort_by("doc_id").to_pylist()
@@ -246,18 +254,9 @@ def rerank_by_id(
     }
 
 
-def _numbered(leg: list[tuple[str, float]] | None, number_of: dict[str, int]) -> Ranking | None:
-    return None if leg is None else [(number_of[doc_id], score) for doc_id, score in leg]
-
-
 def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """For each row, the words that it holds; those in the fewest of the rows first, then as the query has them."""
+    """For each row, the query words that it holds; words of fewer rows first, then in the order of the query."""
     asked = list(dict.fromkeys(words))
     held = [set(words_of(row)).intersection(asked) for row in rows]
     frequency = Counter(word for each in held for word in each)
     return [sorted((word for word in asked if word in each), key=frequency.__getitem__) for each in held]
-
-
-def words_of(row: dict[str, Any]) -> list[str]:
-    """Words of a row; tables of the first layout hold the text only."""
-    return row["words"].split() if "words" in row else tokenize(encoded_text(row["title"], row["text"]))

@@ -1,4 +1,4 @@
-"""Trace: from a served document back to everything that it came from. Never imports prefect."""
+"""Trace a served document back to its source. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from data.snapshots.build import Snapshot, open_snapshot
 from data.store.base import Store
 from data.store.records import LATEST_REPORT
 from data.vectors.generations import list_generations
-from data.vectors.lance import open_table
 from data.vectors.pointer import Pointer
 from data.vectors.shards import find_shard
 from llm2vec_core.model.checkpoint import CheckpointRecord, read_record
 from tasks.encoders.checkpoints import checkpoint_dir
 from tasks.encoders.evaluation_reports import report_location
 from tasks.ledger.runs import read_summary
-from tasks.queries.search import served
+from tasks.queries.served import served, served_table
 from tasks.run.settings import Settings
 
 _DOC_ID = re.compile(r"[0-9a-f]{32}")
@@ -30,7 +29,7 @@ _COLUMNS = ["doc_id", "source", "source_id", "title", "content_sha256"]
 
 
 def trace(settings: Settings, doc_id: str) -> dict[str, object]:
-    """Where a served document and its vector came from, step by step.
+    """Find every step from a source to a served document and its vector.
 
     Raises:
         InputError: No served document has this id.
@@ -72,14 +71,14 @@ def trace(settings: Settings, doc_id: str) -> dict[str, object]:
 
 
 def trace_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """A trace as the rows of a table, from the document back to its source."""
+    """Rows of a table that shows a trace, from the document back to its source."""
     document, checkpoint, served_as = found["document"], found["checkpoint"], found["served"]
     snapshots = checkpoint["training_snapshots"] or {}
     return [
         ("document", f"{document['kind']} {document['doc_id']}: {document['title'] or 'without title'}"),
         ("served as", f"{served_as['generation']}, version {served_as['table_version']} of its table"),
         ("by run", f"{served_as['run']} at {served_as['promoted_at']}"),
-        ("vector", found["vector"]["shard"] or "in no shard any more"),
+        ("vector", found["vector"]["shard"] or "no longer in a shard"),
         ("checkpoint", f"{checkpoint['fingerprint'][:12]} ({checkpoint['label']})"),
         ("recipe", checkpoint["recipe_key"] or "none: untrained base"),
         ("trained on", ", ".join(f"{kind} {name}" for kind, name in snapshots.items()) or "nothing"),
@@ -94,22 +93,21 @@ def trace_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _find(store: Store, pointer: Pointer, doc_id: str) -> tuple[DocumentKind, dict[str, str]]:
     if _DOC_ID.fullmatch(doc_id):
         for kind in KINDS:
-            table = open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
-            rows = table.read(_COLUMNS, where=f"doc_id = '{doc_id}'").to_pylist()
+            rows = served_table(store, pointer, kind).read(_COLUMNS, where=f"doc_id = '{doc_id}'").to_pylist()
             if rows:
                 return kind, rows[0]
     raise InputError(
         f"No served document has the id '{doc_id}'.",
-        hint="A doc_id has 32 hex digits; `l2v search TEXT --json` shows those of what it finds.",
+        hint="A doc_id has 32 hex digits. `l2v search TEXT --json` shows the ids of its hits.",
     )
 
 
 def _first_with(store: Store, snapshot: Snapshot, doc_id: str, content_sha256: str) -> Snapshot:
-    """The snapshot that a document's text came with: the oldest of an unbroken row that holds it."""
+    """Oldest snapshot in the unbroken chain of snapshots that hold this text of the document."""
     while snapshot.manifest.parent is not None:
         try:
             former = open_snapshot(store, snapshot.manifest.kind, snapshot.manifest.parent)
-        except InputError:  # removed since
+        except InputError:  # the parent was removed
             return snapshot
         if not _holds(former, doc_id, content_sha256):
             return snapshot

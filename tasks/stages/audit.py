@@ -1,8 +1,8 @@
-"""The fairness audit of what is served: sampled resumes with other names, pronouns, schools and years.
+"""Fairness audit of the served encoder: sampled resumes with other names, pronouns, schools and years.
 
-The stored texts name nobody any more, so the versions are written on top of them; they go through the same redaction
-and the same encoder as the night's documents ("as stored"), and once more without redaction, which shows what the
-redaction is good for. Kept under the hash of what decides it: an unchanged served state is not audited again.
+The stored texts are redacted, so the audit adds names and the rest to them. The versions go through the same redaction
+and the same encoder as the night's documents ("as stored"). They are also encoded without redaction, which shows the
+effect of the redaction. The result is stored under a hash of its inputs, so an unchanged state is not audited again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from jaxtyping import Float32
 
 from data.redaction.redact import Redactor
 from data.redaction.swaps import swap_lists
-from data.schema import DocumentKind, canonical_json, encoded_text, sha256_json
+from data.schema import canonical_json, encoded_text, sha256_json
 from data.store.base import Store
 from data.store.records import LATEST_AUDIT
 from data.vectors.filters import is_one_of
-from data.vectors.lance import LanceTable, open_table
+from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
 from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
-from tasks.queries.search import served
+from tasks.queries.served import served, served_table
 from tasks.run.context import Run
 from tasks.run.reports import AuditReport
 from tasks.run.settings import Settings
@@ -47,7 +47,7 @@ _VERSION = 2
 
 @stage_task("fairness audit")
 def audit_served(run: Run) -> AuditReport:
-    """Audit the served encoder on a seeded sample of bounded size."""
+    """Audit the served encoder on a seeded sample of resumes and jobs."""
     started = time.monotonic()
     store, settings = run.store, run.settings
     pointer = served(store)
@@ -74,7 +74,7 @@ def audit_served(run: Run) -> AuditReport:
 
 
 def latest_audit(store: Store) -> str:
-    """The latest audit as Markdown; empty before the first."""
+    """Latest audit as Markdown; empty before the first."""
     audit = LATEST_AUDIT.name(store)
     kept = None if audit is None else store.read(f"audits/{audit}/audit.md")
     return (kept or b"").decode()
@@ -92,8 +92,8 @@ def _sizes(settings: Settings) -> dict[str, int]:
 def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, FairnessAudit]:
     chosen = settings.audit
     draw = np.random.default_rng(SEED)
-    jobs = _open(store, pointer, "job")
-    resumes = _open(store, pointer, "resume")
+    jobs = served_table(store, pointer, "job")
+    resumes = served_table(store, pointer, "resume")
     job_ids = _sample(jobs, JOBS, draw)
     resume_ids = _sample(resumes, chosen.resumes + POOL, draw)
     audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
@@ -114,10 +114,6 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
         )
         for way, prepare in ways.items()
     }
-
-
-def _open(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTable:
-    return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
 
 
 def _sample(table: LanceTable, count: int, draw: np.random.Generator) -> list[str]:

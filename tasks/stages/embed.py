@@ -19,9 +19,9 @@ from data.vectors.shards import drop_shards, encoded_contents
 from data.vectors.tables import index_table, sync_table, verify_generation
 from data.vectors.vector_index import settle_table
 from llm2vec_core.model.checkpoint import read_record
-from llm2vec_core.ranking.lexical import tokenize
+from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir
-from tasks.encoders.fusing import tune_fusion
+from tasks.encoders.tuned_fusion import tune_fusion
 from tasks.run.context import Run
 from tasks.run.stage_task import stage_task
 from tasks.stages.backfill import backfilled_contents

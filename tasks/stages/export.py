@@ -23,7 +23,7 @@ from data.store.records import LATEST_REPORT
 from data.vectors.generations import list_generations
 from data.vectors.pointer import Pointer
 from data.vectors.shards import ShardVectors
-from tasks.queries.search import served
+from tasks.queries.served import served
 from tasks.run.context import Run
 from tasks.run.reports import ExportReport
 from tasks.run.settings import Settings

@@ -8,8 +8,8 @@ from typing import Any
 from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import sha256_json
 from llm2vec_core.ranking.fusion import RRF_K
-from tasks.encoders.fusing import tune_fusion
-from tasks.queries.search import served
+from tasks.encoders.tuned_fusion import tune_fusion
+from tasks.queries.served import served
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
 from tasks.run.stage_task import stage_task
@@ -17,22 +17,22 @@ from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
 
 _VERSION = 2
-"""Of how pairs are ranked; raised when matches of before would be ranked otherwise, so that none is carried over."""
+"""Record version; bump when pairs are ranked differently, so that no older match is copied."""
 
 
 @stage_task("match jobs and resumes")
 def match_all(run: Run) -> MatchReport:
-    """Rank resumes for every job and jobs for every resume; a served state that was matched before costs nothing.
+    """Rank resumes for every job and jobs for every resume. A served state is matched only once.
 
-    What the latest matches say about documents to which nothing happened is carried over (``bulk``).
+    Rows of the latest matches are copied where they still hold (``match_blocks``).
     """
     started = time.monotonic()
     store, settings, fence = run.store, run.settings, run.lease.check
     pointer = served(store)
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
-    chosen = {**settings.match.model_dump(include={"top_k", "candidates"}), "rrf_k": RRF_K}
-    decisive = {**chosen, "weight": weight, "version": _VERSION}
+    chosen = settings.match.model_dump(include={"top_k", "candidates"})
+    decisive = {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION}
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:

@@ -1,12 +1,12 @@
-"""Bulk matching over two tables: blocks in, parts of matches out. Never imports prefect.
+"""Match two tables, one block of queries at a time. Never imports prefect.
 
-The matches of a document depend on itself and on every document of the kind that is ranked for it, as each of them
-moves the idf of BM25. Where neither changed since the latest matches, its rows are carried over; so a night with new
-resumes ranks jobs for those only, and resumes for all jobs. The result is that of matching everything.
+The matches of a document depend on the document and on all documents that are ranked for it, because each of those
+changes the idf of BM25. If none of them changed since the latest matches, the rows of the document are copied. So a
+night with new resumes ranks jobs for the new resumes only, and resumes for all jobs. The result equals matching
+everything.
 
-What is in memory: ids, the candidates of every document (8 bytes each, half as much again while they are found), and
-the BM25 weights of the side that is searched. Vectors and words of both sides are spilled to scratch files, which the
-system pages.
+Memory holds ids, the candidates of every document (8 bytes each, 12 while they are found), and the BM25 weights of the
+side that is searched. Vectors and words of both sides are in scratch files, which the system pages.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from data.outputs.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, 
 from data.schema import KINDS, DocumentKind
 from data.store.base import Store
 from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
-from data.vectors.lance import LanceTable, open_table
+from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
-from llm2vec_core.ranking.bulk import Neighbours, fuse_block, nearest_both_ways, nearest_of, weigh_block
-from llm2vec_core.ranking.fusion import RRF_K, top_k
+from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
+from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
-from tasks.queries.search import words_of
+from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
 
 BLOCK_ROWS = 2048
-"""Documents whose matches are made and written at once; bounds the memory."""
+"""Number of documents whose matches are made and written together. Bounds the memory; part of the parts' identity."""
 
 MATCHED_TERMS = 20
-"""Words that a match shows; a long posting and a long resume share hundreds."""
+"""Maximum number of shared words to show. A long posting and a long resume share hundreds."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Side:
     """One kind of documents, in the order of their ids.
 
     Attributes:
-        ids: ``doc_id`` of each.
-        vectors: Mapped from a file.
-        words: Mapped from a file.
-        vocabulary: Word to number, shared by both sides and in the order of the words: sums over words then come out
-            the same whatever other documents there are.
-        digests: Of the id, words and vector of each.
+        ids: ``doc_id`` of each document.
+        vectors: Vectors, mapped from a file.
+        words: Word numbers, mapped from a file.
+        vocabulary: Word to number, shared by both sides. Numbers follow the order of the words, so that other documents
+            do not change the order of sums over words.
+        digests: Hash of the id, words and vector of each document.
     """
 
     ids: list[str]
@@ -66,20 +66,15 @@ class Side:
 
     @cached_property
     def word_list(self) -> pa.Array:
-        """The vocabulary by number."""
+        """Words in the order of their numbers."""
         return pa.array(list(self.vocabulary), pa.string())
 
 
 def read_sides(store: Store, pointer: Pointer, scratch: Path) -> dict[DocumentKind, Side]:
-    """Read both served tables once, spilling vectors and words to ``scratch``."""
+    """Read both served tables once, and write vectors and words to files in ``scratch``."""
     vocabulary: dict[str, int] = {}
     sides: dict[DocumentKind, Side] = {
-        kind: _spill(
-            open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind)),
-            scratch / kind,
-            vocabulary,
-        )
-        for kind in KINDS
+        kind: _spill(served_table(store, pointer, kind), scratch / kind, vocabulary) for kind in KINDS
     }
     in_order = sorted(vocabulary)
     numbers = np.empty(len(vocabulary), np.int32)
@@ -100,19 +95,20 @@ def plan_parts(
     run_id: str,
     advance: Callable[[int], object],
 ) -> Iterator[MatchPart]:
-    """The matches of both directions, a part for each block of queries.
+    """Match both directions, one part for each block of queries.
 
-    Cosines of both directions come from one pass of products where all documents are ranked for; they are not kept
-    when a run is killed, parts are.
+    If all documents need a ranking, one pass of products gives the cosines of both directions. A killed run keeps its
+    parts and computes these cosines again.
 
     Args:
-        sides: Of :func:`read_sides`.
-        settings: How to match.
-        weight: Of the dense leg, for a fusion by scores; None: by rank.
-        former: Matches of the same recipe whose rows may still hold.
+        sides: Result of :func:`read_sides`.
+        settings: Numbers of matches and of candidates.
+        weight: Weight of the dense leg; None to fuse by rank.
+        former: Matches of the same recipe, to copy rows from.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
-        advance: Told how many documents are done with: once for each job's products, once for each document's ranking.
+        advance: Called with the number of documents that were just finished: each job once for its products, and each
+            document once for its ranking.
     """
     ranked_for = {direction: _changed_queries(direction, sides, former) for direction in DIRECTIONS}
     neighbours = _neighbours(sides, ranked_for, settings, advance)
@@ -128,15 +124,15 @@ def plan_parts(
             weight=weight,
         )
         for number, start in enumerate(range(0, len(matching.queries), BLOCK_ROWS)):
-            build = partial(matching.part, start, checkpoint=checkpoint, run_id=run_id)
-            yield MatchPart(direction, number, build)
-            advance(min(BLOCK_ROWS, len(matching.queries) - start))
+            block = slice(start, min(start + BLOCK_ROWS, len(matching.queries)))
+            yield MatchPart(direction, number, partial(matching.part, block, checkpoint=checkpoint, run_id=run_id))
+            advance(block.stop - block.start)
 
 
 def _changed_queries(
     direction: Direction, sides: Mapping[DocumentKind, Side], former: FormerMatches | None
 ) -> Int64[np.ndarray, " rows"]:
-    """The documents whose matches may differ from the former ones."""
+    """Documents whose matches may differ from the former ones."""
     query_kind, found_kind = KINDS_OF[direction]
     queries = sides[query_kind].digests
     if former is None or not np.array_equal(sides[found_kind].digests, former.documents[found_kind]):
@@ -150,7 +146,7 @@ def _neighbours(
     settings: MatchSettings,
     advance: Callable[[int], object],
 ) -> dict[Direction, Neighbours]:
-    """The nearest documents of those that are ranked for, a row each."""
+    """Nearest documents of the queries that need a ranking, one row each."""
     job, resume = sides["job"].vectors, sides["resume"].vectors
     if (len(ranked_for["resumes_for_job"]), len(ranked_for["jobs_for_resume"])) == (len(job), len(resume)):
         of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, on_rows=advance)
@@ -163,7 +159,7 @@ def _neighbours(
 
 @dataclass(frozen=True)
 class _Direction:
-    """Everything that one direction of matching needs; ``rows`` are the queries that are ranked for."""
+    """Everything that one direction of matching needs; ``rows`` are the queries that need a ranking."""
 
     direction: Direction
     queries: Side
@@ -176,18 +172,17 @@ class _Direction:
 
     @cached_property
     def index(self) -> LexicalIndex:
-        """BM25 over what is ranked."""
+        """BM25 over the documents to rank."""
         return LexicalIndex(self.found.words, self.found.vocabulary)
 
-    def part(self, start: int, *, checkpoint: str, run_id: str) -> pa.Table:
-        """Matches of a block of queries, ranked or carried over."""
-        stop = min(start + BLOCK_ROWS, len(self.queries))
-        first, last = (int(place) for place in np.searchsorted(self.rows, [start, stop]))
+    def part(self, block: slice, *, checkpoint: str, run_id: str) -> pa.Table:
+        """Matches of a block of queries: new rankings and copied rows."""
+        first, last = (int(place) for place in np.searchsorted(self.rows, [block.start, block.stop]))
         ranked = self._rank(first, last, checkpoint=checkpoint, run_id=run_id)
-        if self.former is None or last - first == stop - start:
+        if self.former is None or last - first == block.stop - block.start:
             return ranked
         changed = {self.queries.ids[row] for row in self.rows[first:last]}
-        unchanged = [doc_id for doc_id in self.queries.ids[start:stop] if doc_id not in changed]
+        unchanged = [doc_id for doc_id in self.queries.ids[block] if doc_id not in changed]
         carried = self.former.rows(self.direction, unchanged)
         place = carried.schema.get_field_index("run_id")
         carried = carried.set_column(place, MATCH_SCHEMA.field("run_id"), pa.repeat(run_id, len(carried)))
@@ -195,23 +190,17 @@ class _Direction:
         return pa.concat_tables([ranked, carried]).sort_by([(query_column, "ascending"), ("rank", "ascending")])
 
     def _rank(self, first: int, last: int, *, checkpoint: str, run_id: str) -> pa.Table:
-        """Matches of some of the queries that are ranked for."""
+        """Rank documents for some of the queries that need a ranking."""
         if first == last or not len(self.found):
             return MATCH_SCHEMA.empty_table()
         rows = self.rows[first:last]
         dense, cosines = self.neighbours.best(slice(first, last))
-        lexical, bm25, bm25_of_dense = self._by_words(rows, dense)
-        if self.weight is None:
-            fused = fuse_block(dense, lexical, limit=self.settings.top_k, rrf_k=RRF_K)
-        else:
-            fused = weigh_block(
-                dense,
-                lexical,
-                cosines=np.concatenate([cosines, self._cosines(rows, lexical)], axis=1),
-                bm25=np.concatenate([bm25_of_dense, bm25], axis=1),
-                weight=self.weight,
-                limit=self.settings.top_k,
-            )
+        lexical, bm25 = self._by_words(rows, dense)
+        weighted = None
+        if self.weight is not None:  # in double precision, as a search computes it
+            of_both = np.concatenate([cosines, self._cosines(rows, lexical)], axis=1)
+            weighted = Weighted(self.weight, cosines=of_both.astype(float), bm25=bm25.astype(float))
+        fused = fuse(dense, lexical, limit=self.settings.top_k, weighted=weighted)
         at, rank = np.nonzero(fused.is_hit)
         documents = fused.documents[at, rank]
         terms = [
@@ -227,9 +216,9 @@ class _Direction:
             f"{query_kind}_id": pa.array(self.queries.ids, pa.string()).take(pa.array(rows[at])),
             f"{found_kind}_id": pa.array(self.found.ids, pa.string()).take(pa.array(documents)),
             "rank": pa.array(rank + 1, pa.int32()),
-            "score": pa.array(fused.scores[at, rank]),
+            "score": pa.array(fused.scores[at, rank].astype(np.float32)),
             **_leg("dense", fused.dense_ranks[at, rank], cosines[at]),
-            **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at]),
+            **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at, dense.shape[1] :]),
             "matched_terms": self._terms(terms),
             "checkpoint": pa.repeat(checkpoint, len(at)),
             "run_id": pa.repeat(run_id, len(at)),
@@ -237,32 +226,22 @@ class _Direction:
         return pa.table({name: columns[name] for name in MATCH_SCHEMA.names}).cast(MATCH_SCHEMA)
 
     def _by_words(
-        self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries candidates"]
-    ) -> tuple[
-        Int64[np.ndarray, "queries candidates"],
-        Float32[np.ndarray, "queries candidates"],
-        Float32[np.ndarray, "queries candidates"],
-    ]:
-        """Candidates by BM25 of a block of queries, best first, and their scores; -1 where there are no more.
-
-        The third is BM25 of the candidates of the dense leg.
-        """
-        numbers = np.full((len(rows), self.settings.candidates), -1, np.int64)
-        kept, of_dense = np.zeros(numbers.shape, np.float32), np.zeros(dense.shape, np.float32)
+        self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries dense"]
+    ) -> tuple[Int64[np.ndarray, "queries lexical"], Float32[np.ndarray, "queries candidates"]]:
+        """Lexical leg of a block of queries, and BM25 of the documents of the dense leg and then of this one."""
+        legs, scores = [], []
         at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
         for start in range(0, len(rows), at_once):
-            block = self.index.scores_of([self.queries.words[query] for query in rows[start : start + at_once]])
-            of_dense[start : start + len(block)] = np.take_along_axis(block, dense[start : start + len(block)], axis=1)
-            for offset, scores in enumerate(block, start=start):
-                best = top_k(scores, self.settings.candidates)
-                best = best[scores[best] > 0]
-                numbers[offset, : len(best)], kept[offset, : len(best)] = best, scores[best]
-        return numbers, kept, of_dense
+            part = slice(start, start + at_once)
+            bm25 = self.index.scores_of([self.queries.words[query] for query in rows[part]])
+            legs.append(lexical_leg(bm25, self.settings.candidates))
+            scores.append(np.take_along_axis(bm25, np.concatenate([dense[part], legs[-1]], axis=1), axis=1))
+        return np.concatenate(legs), np.concatenate(scores)
 
     def _cosines(
         self, rows: Int64[np.ndarray, " rows"], documents: Int64[np.ndarray, "queries candidates"]
     ) -> Float32[np.ndarray, "queries candidates"]:
-        """Cosines of queries and some documents of each."""
+        """Cosines of queries with some documents each."""
         cosines = np.empty(documents.shape, np.float32)
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             part = slice(start, start + _QUERIES_AT_ONCE)
@@ -271,7 +250,7 @@ class _Direction:
         return cosines
 
     def _terms(self, terms: list[list[int]]) -> pa.Array:
-        """Word numbers as lists of words."""
+        """Turn word numbers into lists of words."""
         offsets = np.cumsum([0, *(len(words) for words in terms)]).astype(np.int32)
         flat = pa.array([word for words in terms for word in words], pa.int64())
         element = MATCH_SCHEMA.field("matched_terms").type
@@ -279,7 +258,7 @@ class _Direction:
 
 
 def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array]:
-    """Score and rank of each hit in a leg, null where the leg did not bring it."""
+    """Score and rank of each hit in a leg; null where the leg did not bring it."""
     missing = ranks == 0
     of_hit = scores[np.arange(len(ranks)), ranks - 1]
     return {
@@ -289,7 +268,7 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
 
 
 def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
-    """One pass over a table: vectors and words go to files, ids and places stay."""
+    """Read a table once: vectors and words go to files, ids and offsets stay in memory."""
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
     ids: list[str] = []
     digests: list[bytes] = []
@@ -321,13 +300,13 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
 
 
 def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"]) -> bytes:
-    """Of everything about a document that its matches depend on."""
+    """Hash of everything in a document that its matches depend on."""
     said = " ".join((doc_id, *words)).encode()
     return hashlib.blake2b(said + vector.tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
 def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:
-    """Numbers of words, each distinct one being looked up once."""
+    """Numbers of words. Each distinct word is looked up once."""
     distinct = words.dictionary_encode()
     of_distinct = np.array(number_words(distinct.dictionary.to_pylist(), vocabulary), np.int32)
     numbers: Int32[np.ndarray, " words"] = of_distinct[distinct.indices.to_numpy()]
@@ -335,7 +314,7 @@ def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.nda
 
 
 def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray, "documents dim"]:
-    """The rows of a file in another order, in a file of their own."""
+    """Copy the rows of a file in another order to a new file."""
     unsorted = _mapped(path, np.float32).reshape(len(order), dim)
     if not len(order):
         return unsorted
@@ -346,7 +325,7 @@ def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray,
 
 
 def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
-    """A file as an array that can be written to; an empty file cannot be mapped."""
+    """Map a file as a writable array. An empty file, which cannot be mapped, gives an empty array."""
     return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)
 
 

@@ -9,6 +9,7 @@ INTERACTIVE = (
     "flows.cli",
     "tasks.queries.search",
     "tasks.queries.explain",
+    "tasks.queries.served",
     "tasks.queries.status",
     "tasks.queries.promotion",
     "tasks.queries.erase",

@@ -1,8 +1,8 @@
 """Our systems as mteb models.
 
-Importing this module imports mteb and torch, which is slow: it is imported where a system is scored, not before.
+Import this module only where a system is scored: it imports mteb and torch, which is slow.
 Belongs here: mteb's protocols over an encoder, BM25 and their fusion. Does not belong here: metrics (mteb's),
-tokenizing and BM25 (``lexical``), fusion (``fusion``).
+BM25 (``ranking.lexical``), fusion (``ranking.fusion``).
 """
 
 from __future__ import annotations
@@ -21,20 +21,13 @@ from mteb.types import PromptType
 
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.ranking.fusion import (
-    JudgedQuery,
-    convex_combination,
-    cross_fit_weights,
-    reciprocal_rank_fusion,
-    score_weights,
-    top_k,
-)
-from llm2vec_core.ranking.hybrid import either_leg
+from llm2vec_core.ranking.fusion import Weighted, either_leg, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex
 from llm2vec_core.ranking.reranking import Reranking, rerank
+from llm2vec_core.ranking.tuning import JudgedQuery, cross_fit_weights, score_weights
 
 _SEED = 42
-"""Of the halves of the queries that a weight is tuned on."""
+"""Seed for splitting the queries into the halves that tune each other's weight."""
 
 _NO_DOCUMENT = "(no document matched)"
 
@@ -77,20 +70,20 @@ class RankingModel:
     """
 
     def __init__(self, system: System) -> None:
-        """Rank by words, and by vectors too where there is an encoder."""
+        """Rank by BM25, and by vectors too if the system has an encoder."""
         self.mteb_model_meta = _model_meta(system)
         self._encoder = system.encoder
         self._is_instructed = system.instructed
-        self._legs = system.legs
+        self._candidates = system.candidates
         self._ids: list[str] = []
         self._documents: list[str] = []
         self._lexical = LexicalIndex.of_texts([])
         self._vectors: np.ndarray | None = None
 
     def index(self, corpus: Any, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
-        """Count the words of a corpus, and encode it where there is an encoder."""
+        """Index the words of a corpus, and encode it if the system has an encoder."""
         self._ids = list(corpus["id"])
-        # title and text as mteb joins them for encoders (_corpus_to_dict), so that all systems read the same
+        # mteb joins title and text like this for encoders (_corpus_to_dict); all systems read the same
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
         self._documents = texts
         self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
@@ -105,16 +98,17 @@ class RankingModel:
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> dict[str, dict[str, float]]:
-        """Score documents for queries: all, or the given candidates of each."""
+        """Score all documents for each query, or only its given candidates."""
         positions = {identity: position for position, identity in enumerate(self._ids)}
         texts = list(queries["text"])
         prompt = _instruction(task_metadata, PromptType.query) if self._is_instructed else None
         vectors = _normalise(self._encoder.encode(texts, prompt=prompt)) if self._encoder else None
         results = {}
         for number, (query_id, text) in enumerate(zip(queries["id"], texts, strict=True)):
-            among = None if top_ranked is None else np.array([positions[identity] for identity in top_ranked[query_id]])
+            candidates = None if top_ranked is None else dict.fromkeys(top_ranked[query_id])  # each counts once
+            among = None if candidates is None else np.array([positions[identity] for identity in candidates])
             ranked = self._rank(text, None if vectors is None else vectors[number], among=among, limit=top_k)
-            # trec_eval leaves out a query without results instead of counting it as zero: name a document that is none
+            # trec_eval skips a query without results; this document that is none makes it count as zero
             results[query_id] = {self._ids[position]: score for position, score in ranked} or {_NO_DOCUMENT: 0.0}
         return results
 
@@ -122,19 +116,19 @@ class RankingModel:
         self, query: str, vector: np.ndarray | None, *, among: np.ndarray | None, limit: int
     ) -> list[tuple[int, float]]:
         """Positions in the corpus with their scores, best first."""
-        scores = self._lexical.scores(query)
+        pool = np.arange(len(self._ids)) if among is None else among
+        bm25 = self._lexical.scores(query)[pool]
         if vector is None or self._vectors is None:
-            lexical = _best(scores, among=among, limit=limit, threshold=0.0 if among is None else None)
-            return [(position, float(scores[position])) for position in lexical]
-        dense = _best(self._vectors @ vector, among=among, limit=self._legs.candidates)
-        lexical = _best(scores, among=among, limit=self._legs.candidates, threshold=0.0)
-        fused = reciprocal_rank_fusion([dense, lexical], k=self._legs.rrf_k)[:limit]
-        # trec_eval orders equal scores by identity: places keep the order that a search shows
-        return [(document, -float(place)) for place, (document, _) in enumerate(fused)]
+            best = (lexical_leg if among is None else top_k)(bm25, limit)
+            return [(int(pool[at]), float(bm25[at])) for at in best[best >= 0]]
+        dense = top_k((self._vectors @ vector)[pool], self._candidates)
+        fused = fuse(dense[None], lexical_leg(bm25, self._candidates)[None], limit=limit)
+        # trec_eval orders equal scores by identity; negative places keep the order that search shows
+        return [(int(pool[at]), -float(place)) for place, at in enumerate(fused.documents[fused.is_hit])]
 
 
 class RerankedModel(RankingModel):
-    """BM25 and an encoder fused by rank, the first documents then in the order of a cross-encoder."""
+    """BM25 and an encoder fused by rank; a cross-encoder then orders the first documents."""
 
     def __init__(self, system: System, reranking: Reranking) -> None:
         """Rank by both legs, then by the cross-encoder."""
@@ -153,7 +147,7 @@ class TunedModel(RankingModel):
     """BM25 and an encoder, fused by a weight that other judged queries of the same task chose."""
 
     def __init__(self, system: System, task: AbsTask) -> None:
-        """Rank by both legs; the task's judgments tune how much each counts."""
+        """Rank by both legs; the task's judgments tune their weights."""
         super().__init__(system)
         self._task = task
 
@@ -166,7 +160,7 @@ class TunedModel(RankingModel):
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,  # noqa: ANN401 (split and subset among them)
     ) -> dict[str, dict[str, float]]:
-        """Score the candidates of both legs for queries, each with the weight that the other half of them chose."""
+        """Score the candidates of both legs for each query, by the weight of the half that the query is not in."""
         assert self._encoder is not None and self._vectors is not None, "a tuned system has an encoder"
         assert self._task.dataset is not None and top_ranked is None, "mteb loads a retrieval task before it is ranked"
         texts = list(queries["text"])
@@ -181,17 +175,19 @@ class TunedModel(RankingModel):
         weights = cross_fit_weights(score_weights(judged), seed=_SEED)
         results = {}
         for query_id, query, found, weight in zip(queries["id"], judged, candidates, weights, strict=True):
-            fused = convex_combination(query.dense, query.lexical, weight=float(weight))
-            best = _best(fused, among=None, limit=top_k)
-            results[query_id] = {self._ids[found[at]]: float(fused[at]) for at in best}
+            weighted = Weighted(float(weight), cosines=query.dense[None], bm25=query.lexical[None])
+            # by weight, only the scores of the candidates count, not which leg brought them
+            fused = fuse(found[None], np.empty((1, 0), np.int64), limit=top_k, weighted=weighted)
+            scored = zip(fused.documents[0].tolist(), fused.scores[0].tolist(), strict=True)
+            results[query_id] = {self._ids[position]: score for position, score in scored}
         return results
 
     def _judge(
         self, text: str, cosines: np.ndarray, relevant: Mapping[str, int]
     ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
-        """The candidates of either leg with both scores and their relevance, and their positions in the corpus."""
+        """Candidates of either leg with their scores and relevance, and their positions in the corpus."""
         bm25 = self._lexical.scores(text)
-        found = either_leg(cosines, bm25, limit=self._legs.candidates)
+        found = either_leg(cosines, bm25, limit=self._candidates)
         relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
         return JudgedQuery(cosines[found], bm25[found], relevance), found
 
@@ -208,7 +204,7 @@ def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel
 
 
 def _instruction(task: TaskMetadata, prompt_type: PromptType | None) -> str | None:
-    """What stands before a text of a task: its instruction and a space; nothing before the documents of a ranking."""
+    """The task's instruction and a space, which go before a text; None for documents of a ranking."""
     side = (prompt_type or PromptType.query).value
     of_side = task.prompt if isinstance(task.prompt, dict) else {PromptType.query.value: task.prompt}
     instruction = of_side.get(side)
@@ -216,20 +212,13 @@ def _instruction(task: TaskMetadata, prompt_type: PromptType | None) -> str | No
 
 
 def _model_meta(system: System) -> ModelMeta:
-    """The description of a model for mteb. Name and revision are the fingerprint: mteb keys results by them."""
+    """Metadata of a model for mteb, which keys results by name and revision: both hold the fingerprint."""
     identity = system.fingerprint
     return ModelMeta.create_empty(overwrites={"name": f"llm2vec-pipelines/{identity}", "revision": identity})
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length one; a zero vector stays zero."""
+    """Scale vectors to length one; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     normalised: np.ndarray = vectors / np.where(lengths > 0, lengths, 1.0).astype(vectors.dtype)
     return normalised
-
-
-def _best(scores: np.ndarray, *, among: np.ndarray | None, limit: int, threshold: float | None = None) -> list[int]:
-    """Positions of the best scores, all or among some, above a threshold if there is one."""
-    pool = np.arange(len(scores)) if among is None else among
-    best = pool[top_k(scores[pool], limit)]
-    return [int(position) for position in best if threshold is None or scores[position] > threshold]

@@ -22,7 +22,7 @@ from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
 from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
 from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE, EvalTask, EvalTaskType
 from llm2vec_core.evaluation.tasks.queries import QueryScores
-from llm2vec_core.ranking.fusion import MIN_JUDGED_QUERIES
+from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask

@@ -9,7 +9,6 @@ import pytest
 from data.errors import InputError
 from llm2vec_core.encoding.encoder import Encoder, encode_together
 from llm2vec_core.encoding.result import Encoding
-from llm2vec_core.evaluation.systems import Legs
 from llm2vec_core.model.checkpoint import write_checkpoint
 from llm2vec_core.model.modes import EncoderView, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
@@ -88,7 +87,7 @@ def test_a_fusion_is_that_of_the_settings(settings: Settings, tiny_base: Path) -
     match = settings.match.model_copy(update={"candidates": 7})
     asked = [f"{tiny_base}{modes}" for modes in ("", "+hybrid", "+tuned")]
     dense, *fused = resolve_systems(settings.store(), settings.model_copy(update={"match": match}), asked)
-    assert [found.system.legs for found in (dense, *fused)] == [Legs(), Legs(7), Legs(7)]
+    assert [found.system.candidates for found in (dense, *fused)] == [100, 7, 7]
 
 
 def test_a_system_that_is_named_several_times_comes_once(settings: Settings, tiny_base: Path) -> None:

@@ -12,7 +12,7 @@ from data.schema import KINDS, encoded_text
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import Pointer
 from llm2vec_core.model.checkpoint import write_checkpoint
-from llm2vec_core.ranking.lexical import tokenize
+from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder, store_checkpoint
 from tasks.queries.explain import MAX_SENTENCES, explain, explanation_page, explanation_tables
 from tasks.queries.search import search

@@ -9,10 +9,9 @@ import pytest
 from data.errors import InputError
 from data.store.base import LocalStore
 from data.vectors.lance import LanceTable, create_table, table_schema
-from llm2vec_core.ranking.fusion import convex_combination, top_k
-from llm2vec_core.ranking.hybrid import Hit, either_leg
+from llm2vec_core.ranking.fusion import convex_combination, either_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex
-from tasks.queries.search import MAX_QUERY_CHARS, by_words, ranking, rerank_by_id, search, weigh_by_id
+from tasks.queries.search import MAX_QUERY_CHARS, Hit, by_words, fuse_legs, ranking, rerank_hits, search
 from tasks.run.settings import Settings
 
 COUNT = 400
@@ -95,7 +94,7 @@ def test_a_weight_counts_both_scores_of_every_candidate(tmp_path, texts, weight)
         words = query.split()
         dense = ranking(table.nearest(vector, limit=20, columns=["doc_id"]), {})
         lexical = ranking(by_words(table, words, limit=20, where=None), {})
-        hits = weigh_by_id(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=15)
+        hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=15)
         cosines, bm25 = vectors @ vector, index.scores(query)
         candidates = either_leg(cosines, bm25, limit=20)
         expected = convex_combination(cosines[candidates], bm25[candidates], weight=weight)
@@ -104,17 +103,17 @@ def test_a_weight_counts_both_scores_of_every_candidate(tmp_path, texts, weight)
 
 
 def test_a_cross_encoder_orders_the_hits_by_what_they_say(table):
-    hits = {f"{number:032x}": Hit(number, 1.0, dense_rank=number + 1) for number in range(5)}
+    hits = {f"{number:032x}": Hit(1.0, dense_rank=number + 1) for number in range(5)}
 
     class ByLength:
         def scores(self, query, texts):
             assert (query, texts) == ("w1", ["x\nx"] * 5)
             return np.float32([1, 3, 2, 3, 0])
 
-    found = rerank_by_id(ByLength(), table, "w1", hits, limit=4)
+    found = rerank_hits(ByLength(), table, "w1", hits, limit=4)
     assert [int(doc_id, 16) for doc_id in found] == [1, 3, 2, 0], "ties by id"
     assert [(hit.score, hit.dense_rank) for hit in found.values()] == [(3, 2), (3, 4), (2, 3), (1, 1)]
-    assert rerank_by_id(ByLength(), table, "w1", {}, limit=4) == {}
+    assert rerank_hits(ByLength(), table, "w1", {}, limit=4) == {}
 
 
 @pytest.mark.parametrize("query", ["", " \n", "x" * (MAX_QUERY_CHARS + 1)])

@@ -11,12 +11,13 @@ from data.outputs.matches import DIRECTIONS, MATCH_SCHEMA, latest_match_files, r
 from data.store.base import LocalStore
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import Pointer
-from llm2vec_core.ranking.fusion import convex_combination, reciprocal_rank_fusion, top_k
-from llm2vec_core.ranking.hybrid import either_leg
-from llm2vec_core.ranking.lexical import LexicalIndex, tokenize
+from llm2vec_core.ranking.fusion import convex_combination, either_leg, top_k
+from llm2vec_core.ranking.lexical import LexicalIndex
+from llm2vec_core.ranking.words import tokenize
 from tasks.run.settings import MatchSettings
 from tasks.stages import match_blocks
 from tasks.stages.match_blocks import plan_parts, read_sides
+from tests.llm2vec_core.ranking import plain_reference
 
 DIM = 4
 WORDS = ["nurse", "c++", "python", "ward", "cloud", "it", "driver", "the"]
@@ -106,7 +107,7 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
             dense = top_k(cosines, settings.candidates).tolist()
             lexical = [at for at in top_k(bm25, settings.candidates).tolist() if bm25[at] > 0]
             if weight is None:
-                fused = reciprocal_rank_fusion([dense, lexical])
+                fused = plain_reference.by_rank([dense, lexical])
             else:
                 either = either_leg(cosines, bm25, limit=settings.candidates)
                 scores = convex_combination(cosines[either], bm25[either], weight=weight)

@@ -21,10 +21,10 @@ from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError, EvalTaskError, InputError
 from llm2vec_core.evaluation.protocols.mteb_models import build_mteb_model
 from llm2vec_core.evaluation.protocols.scoring import can_score, evaluate_task
-from llm2vec_core.evaluation.systems import Legs, System, SystemTraits
+from llm2vec_core.evaluation.systems import System, SystemTraits
 from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, load_eval_task
-from llm2vec_core.ranking.fusion import MIN_JUDGED_QUERIES
 from llm2vec_core.ranking.reranking import Reranking
+from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
 
 MakeTask = Callable[..., Path]
 MakeSystem = Callable[..., System]
@@ -290,7 +290,7 @@ def test_a_cross_encoder_orders_what_fusion_begins_with(make_system: MakeSystem,
 
 def test_a_fusion_is_scored_with_the_candidates_that_its_legs_bring(make_system: MakeSystem, tmp_path: Path) -> None:
     hybrid = make_system("hybrid", write_blind_retrieval(tmp_path, 20))
-    narrow = replace(hybrid, legs=Legs(candidates=1))
+    narrow = replace(hybrid, candidates=1)
     few, many = (evaluate_task(system, load_eval_task(tmp_path)).score for system in (narrow, hybrid))
     assert few.metrics["recall_at_3"] == pytest.approx(100) != many.metrics["recall_at_3"]
     assert few.system_fingerprint != many.system_fingerprint

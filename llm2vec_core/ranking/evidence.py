@@ -1,7 +1,7 @@
-"""Why two documents match: sentences that are near each other, and skills that one names and the other may lack.
+"""Evidence for a match of two documents: their nearest sentences, and the skills that they name.
 
-Belongs here: arithmetic and matching over texts and vectors that the caller brings. Does not belong here: reading
-documents and tables (``tasks.queries.explain``), BM25 (``lexical``), where the names of skills come from (``data``).
+Belongs here: arithmetic over given texts and vectors. Does not belong here: reading documents and tables
+(``tasks.queries.explain``), BM25 (``lexical``), the list of skill names (``data``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.ranking.lexical import tokenize
+from llm2vec_core.ranking.words import tokenize
 
 _BORDER = re.compile(r"(?<=[.!?;])\s+|[\r\n\u2022\u25cf]+|\s[-*]\s")  # a full stop, a line, or a bullet
 _WORD = re.compile(r"\w")
@@ -22,12 +22,12 @@ _WORD = re.compile(r"\w")
 
 @dataclass(frozen=True)
 class NearPair:
-    """A sentence of each side.
+    """One sentence of each document.
 
     Attributes:
-        left: Position of the one.
-        right: Position of the other.
-        cosine: How near they are, -1 to 1.
+        left: Position of the left document's sentence.
+        right: Position of the right document's sentence.
+        cosine: Cosine of both, -1 to 1.
     """
 
     left: int
@@ -36,20 +36,20 @@ class NearPair:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences, lines and bullets of a text, in order; what holds no letter or digit is left out."""
+    """Split a text into sentences, lines and bullets. Parts without a letter or digit are left out."""
     parts = (part.strip() for part in _BORDER.split(text))
     return [part for part in parts if _WORD.search(part)]
 
 
 def nearest_pairs(cosines: Float[np.ndarray, "left right"], limit: int) -> list[NearPair]:
-    """The nearest pairs, best first, each side of a pair used once: one catch-all sentence cannot fill the list.
+    """Find the nearest pairs, best first. Each sentence is used once, so one vague sentence cannot fill the list.
 
     Args:
-        cosines: Of every left sentence with every right one.
-        limit: Number of pairs, at most.
+        cosines: Cosine of every left sentence with every right one.
+        limit: Maximum number of pairs.
 
     Returns:
-        Pairs; equal cosines in the order of the positions.
+        Pairs. Equal cosines are in the order of the positions.
     """
     used_left, used_right = set[int](), set[int]()
     found: list[NearPair] = []
@@ -65,20 +65,22 @@ def nearest_pairs(cosines: Float[np.ndarray, "left right"], limit: int) -> list[
 
 
 def near_threshold(background: Float[np.ndarray, "skills sentences"], share: float) -> float:
-    """The cosine from which on a sentence counts as near: few skills that nobody asked for come so near to any.
+    """The cosine above which a sentence counts as near: few random skills come so near to any sentence.
 
-    What a cosine means differs from encoder to encoder, so that no fixed one would do: an untrained decoder gives 0.9
-    to most pairs of texts.
+    A fixed cosine would not do, because encoders differ: an untrained decoder gives 0.9 to most pairs of texts.
 
     Args:
-        background: Cosines of skills drawn at random with every sentence.
-        share: So many of these skills stay below, 0 to 1.
+        background: Cosines of random skills with every sentence.
+        share: Share of the random skills that stay at or below the threshold, 0 to 1.
 
     Raises:
-        InputError: There is nothing to compare with.
+        InputError: There are no cosines.
     """
     if not background.size:
-        raise InputError("A threshold needs cosines of some skills with some sentences; there were none.")
+        raise InputError(
+            "Found none of the cosines that a threshold needs; expected some skills and some sentences.",
+            hint="Pass at least one skill and one sentence.",
+        )
     return float(np.quantile(background.max(axis=1), share, method="higher"))
 
 
@@ -89,10 +91,10 @@ class SkillFinder:
         """Prepare the names.
 
         Args:
-            names: Label of a skill to all its names. A name of several skills stands for the one whose label it is,
-                else for the first.
-            everyday: Words in lower case that mean something else, too ("access", "less", "rest"): a name that is one
-                counts only where it is written as here.
+            names: Label of a skill to all its names. A name of several skills means the skill whose label it is, or
+                the first of them.
+            everyday: Names in lower case that are also everyday words ("access", "less", "rest"). Such a name counts
+                only in the spelling of ``names``.
         """
         phrases: dict[tuple[str, ...], tuple[str, str]] = {}
         own_labels = [(label, label) for label in names]
@@ -106,7 +108,7 @@ class SkillFinder:
         self._everyday = frozenset(everyday)
 
     def find(self, text: str) -> dict[str, str]:
-        """Labels of the skills that a text names, in its order, and the name that each was first found by."""
+        """Labels of the skills that a text names, in its order, with the name that each was first found by."""
         words = tokenize(text)
         found: dict[str, str] = {}
         start = 0

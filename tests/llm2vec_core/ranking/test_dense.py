@@ -1,4 +1,4 @@
-"""Bulk arithmetic gives what the plain definitions give, ties included."""
+"""Products of whole tables find the exact nearest neighbours, ties included."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from llm2vec_core.ranking.bulk import Neighbours, RunningTopK, fuse_block, nearest_both_ways, nearest_of, weigh_block
-from llm2vec_core.ranking.fusion import reciprocal_rank_fusion, top_k
-from llm2vec_core.ranking.hybrid import either_leg, weigh_legs
+from llm2vec_core.ranking.dense import Neighbours, RunningTopK, nearest_both_ways, nearest_of
+from llm2vec_core.ranking.fusion import top_k
 
 
 def small_integers(seed, rows, dim):
@@ -94,61 +93,3 @@ def test_progress_adds_up_to_the_left_side():
     told = []
     nearest_both_ways(small_integers(0, 25, 3), small_integers(1, 7, 3), k=2, tile_rows=10, on_rows=told.append)
     assert told == [10, 10, 5]
-
-
-RANKING = st.lists(st.integers(0, 9), unique=True, max_size=6)
-
-
-@given(
-    legs=st.lists(st.tuples(RANKING, RANKING), min_size=1, max_size=5),
-    limit=st.integers(1, 8),
-    rrf_k=st.sampled_from([1, 60]),
-)
-def test_a_block_is_fused_as_each_of_its_queries(legs, limit, rrf_k):
-    dense, lexical = (np.array([leg + [-1] * (6 - len(leg)) for leg in side]) for side in zip(*legs, strict=True))
-    fused = fuse_block(dense, lexical, limit=limit, rrf_k=rrf_k)
-    for row, (of_dense, of_lexical) in enumerate(legs):
-        expected = reciprocal_rank_fusion([of_dense, of_lexical], k=rrf_k)[:limit]
-        hits = fused.is_hit[row]
-        assert fused.documents[row][hits].tolist() == [document for document, _ in expected]
-        assert fused.scores[row][hits] == pytest.approx([score for _, score in expected])
-        for ranks, leg in ((fused.dense_ranks, of_dense), (fused.lexical_ranks, of_lexical)):
-            at = [leg.index(document) + 1 if document in leg else 0 for document, _ in expected]
-            assert ranks[row][hits].tolist() == at
-
-
-@given(seed=st.integers(0, 999), weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]), limit=st.integers(1, 9))
-def test_a_block_is_weighed_as_each_of_its_queries(seed, weight, limit):
-    rng = np.random.default_rng(seed)
-    cosines = (rng.integers(-4, 5, size=(4, 8)) / 4).astype(np.float32)
-    bm25 = rng.integers(0, 4, size=(4, 8)).astype(np.float32)
-    dense, lexical = top_k(cosines, 5), top_k(bm25, 5)
-    lexical[np.take_along_axis(bm25, lexical, axis=1) == 0] = -1
-    both = np.concatenate([dense, lexical], axis=1)
-    fused = weigh_block(
-        dense,
-        lexical,
-        cosines=np.take_along_axis(cosines, both, axis=1),
-        bm25=np.take_along_axis(bm25, both, axis=1),
-        weight=weight,
-        limit=limit,
-    )
-    for row in range(4):
-        found = either_leg(cosines[row], bm25[row], limit=5)
-        legs = [
-            [(int(at), float(of[row, at])) for at in leg[row] if at >= 0]
-            for leg, of in ((dense, cosines), (lexical, bm25))
-        ]
-        hits = weigh_legs(
-            dense=legs[0],
-            lexical=legs[1],
-            cosines={int(at): float(cosines[row, at]) for at in found},
-            bm25={int(at): float(bm25[row, at]) for at in found},
-            weight=weight,
-            limit=limit,
-        )
-        kept = fused.is_hit[row]
-        assert fused.documents[row][kept].tolist() == [hit.index for hit in hits]
-        assert fused.scores[row][kept] == pytest.approx([hit.score for hit in hits])
-        for ranks, name in ((fused.dense_ranks, "dense_rank"), (fused.lexical_ranks, "lexical_rank")):
-            assert ranks[row][kept].tolist() == [getattr(hit, name) or 0 for hit in hits]

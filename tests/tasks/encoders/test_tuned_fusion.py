@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import FencedError, InputError
 from llm2vec_core.errors import EvalTaskError
-from tasks.encoders.fusing import served_weight, tune_fusion
+from tasks.encoders.tuned_fusion import served_weight, tune_fusion
 from tasks.run.settings import MatchSettings, Settings
 
 
@@ -35,8 +35,8 @@ def encoded(monkeypatch):
         noise = np.random.default_rng(len(calls)).standard_normal((len(texts), 8)).astype(np.float32)
         return SimpleNamespace(vectors=noise / np.linalg.norm(noise, axis=1, keepdims=True))
 
-    monkeypatch.setattr("tasks.encoders.fusing.encode_documents", encode)
-    monkeypatch.setattr("tasks.encoders.fusing.load_encoder", lambda directory, budget: None)
+    monkeypatch.setattr("tasks.encoders.tuned_fusion.encode_documents", encode)
+    monkeypatch.setattr("tasks.encoders.tuned_fusion.load_encoder", lambda directory, budget: None)
     return calls
 
 
@@ -77,7 +77,7 @@ def test_few_judgments_leave_fusion_by_rank_and_say_so(tmp_path, encoded, tune, 
     settings = settings_of(tmp_path, str(write_task(tmp_path / "task", 49)))
     assert tune(settings).weight is None
     assert encoded == []
-    with caplog.at_level(logging.WARNING, "tasks.encoders.fusing"):
+    with caplog.at_level(logging.WARNING, "tasks.encoders.tuned_fusion"):
         assert served_weight(settings, settings.store(), make_pointer()) is None
     assert "49 judged queries" in caplog.text
 

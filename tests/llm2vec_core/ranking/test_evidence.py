@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.ranking.explain import SkillFinder, near_threshold, nearest_pairs, split_sentences
+from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 
 cosines = npst.arrays(
     np.float64, st.tuples(st.integers(0, 6), st.integers(0, 6)), elements=st.sampled_from([-1.0, 0.0, 0.5, 0.75, 1.0])

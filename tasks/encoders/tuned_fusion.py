@@ -1,49 +1,51 @@
-"""How the legs of what is served are fused: by rank, or by a weight that judged pairs chose. Never imports prefect.
+"""The fusion weight of a generation, tuned on judged pairs. Never imports prefect.
 
-The weight belongs to the vectors that it was tuned with: it lies beside the tables of the generation, and search,
-matching and explanations take it from there. It is tuned anew when the judgments or the number of candidates change.
+A weight holds for the vectors that it was tuned with, so it is stored beside the tables of their generation. Search,
+matching and explanations read it there. It is tuned again when the judgments or the number of candidates change.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError
-from data.sample.eval_tasks import write_sample_tasks
 from data.schema import encoded_text, sha256_json
 from data.store.base import Store
 from data.vectors.lance import generation_key
 from data.vectors.pointer import Pointer
-from llm2vec_core.evaluation.tasks.folders import EvalTask, load_eval_task
-from llm2vec_core.ranking.fusion import MIN_JUDGED_QUERIES, JudgedQuery, score_weights, tune_weight
-from llm2vec_core.ranking.hybrid import either_leg
+from llm2vec_core.ranking.fusion import either_leg
 from llm2vec_core.ranking.lexical import LexicalIndex
+from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES, JudgedQuery, score_weights, tune_weight
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.run.context import Run
 from tasks.run.settings import Settings
+
+if TYPE_CHECKING:
+    from llm2vec_core.evaluation.tasks.folders import EvalTask
 
 logger = logging.getLogger(__name__)
 
 _SEED = 42
 _VERSION = 1
-"""Of how a weight is tuned."""
+"""Record version; bump to tune stored weights again."""
 
 
 class TunedFusion(BaseModel):
-    """What judged pairs say about the legs of a generation; stored beside its tables.
+    """The tuned weight of a generation; stored beside its tables.
 
     Attributes:
-        identity: Hash of what decides the weight besides the generation.
+        identity: Hash of everything besides the generation that decides the weight.
         task: Name of the judged task.
-        num_queries: Its judged queries.
-        weight: Of the dense leg, 0 (words alone) to 1 (vectors alone); None: too few queries.
-            The legs are then fused by rank.
+        num_queries: Number of judged queries.
+        weight: Weight of the dense leg, 0 (words alone) to 1 (vectors alone). None if there are too few queries: the
+            legs are then fused by rank.
         low: Lower end of the weight's 95 % interval over resampled queries.
-        high: Its upper end.
+        high: Upper end of the interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,11 +58,11 @@ class TunedFusion(BaseModel):
     high: float | None = None
 
     def sentence(self) -> str:
-        """How the legs are fused, and why."""
+        """One sentence that says how the legs are fused, and why."""
         if self.weight is None:
             return (
-                f"Fused by rank: {self.task} has {self.num_queries} judged queries, "
-                f"{MIN_JUDGED_QUERIES} or more tune a weight."
+                f"Fused by rank: {self.task} has {self.num_queries} judged queries; "
+                f"tuning a weight needs {MIN_JUDGED_QUERIES} or more."
             )
         return (
             f"Weight of the vectors {self.weight:.2f} (95 % interval {self.low:.2f} to {self.high:.2f}), "
@@ -69,19 +71,19 @@ class TunedFusion(BaseModel):
 
 
 def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | None:
-    """Tune the weight of a generation where the settings ask for one, or find it tuned.
+    """Tune the weight of a generation if the settings ask for one; a stored weight is reused.
 
     Args:
         run: The run.
         generation: Name of the generation.
-        checkpoint: Fingerprint of its encoder.
+        checkpoint: Fingerprint of the generation's encoder.
 
     Returns:
-        What was found; None when the settings fuse by rank.
+        The tuned weight; None when the settings fuse by rank.
 
     Raises:
-        InputError: No judged task is named, or it is none of retrieval.
-        EvalTaskError: Its folder cannot be used.
+        InputError: The settings name no judged task, or the task is not a retrieval task.
+        EvalTaskError: The folder of the task cannot be used.
     """
     settings, store = run.settings, run.store
     if settings.match.fusion != "tuned":
@@ -89,9 +91,7 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
     task = _judged_task(store, settings)
     decisive = [_VERSION, task.content_sha256, settings.match.candidates]
     identity = sha256_json(decisive)
-    key = _key(generation)
-    raw = store.read(key)
-    known = None if raw is None else TunedFusion.model_validate_json(raw)
+    key, raw, known = _read(store, generation)
     if known is not None and known.identity == identity:
         return known
     judged = {row["query"] for row in task.tables["qrels"]}
@@ -107,29 +107,34 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
 
 
 def served_weight(settings: Settings, store: Store, pointer: Pointer) -> float | None:
-    """Weight of the dense leg of what is served; None: the legs are fused by rank, and a warning says why if asked."""
+    """Weight of the served dense leg; None to fuse by rank, with a warning if the settings ask for a weight."""
     if settings.match.fusion != "tuned":
         return None
-    raw = store.read(_key(pointer.generation))
-    found = None if raw is None else TunedFusion.model_validate_json(raw)
+    found = _read(store, pointer.generation)[2]
     if found is None:
-        logger.warning("No weight was tuned for what is served: fused by rank. `l2v match` tunes it.")
+        logger.warning("The served generation has no tuned weight: it is searched by rank. `l2v match` tunes one.")
     elif found.weight is None:
         logger.warning(found.sentence())
     return None if found is None else found.weight
 
 
-def _key(generation: str) -> str:
-    return f"{generation_key(generation)}/fusion.json"
+def _read(store: Store, generation: str) -> tuple[str, bytes | None, TunedFusion | None]:
+    """Key, content and record of a generation's weight."""
+    key = f"{generation_key(generation)}/fusion.json"
+    raw = store.read(key)
+    return key, raw, None if raw is None else TunedFusion.model_validate_json(raw)
 
 
 def _judged_task(store: Store, settings: Settings) -> EvalTask:
+    from data.sample.eval_tasks import write_sample_tasks
+    from llm2vec_core.evaluation.tasks.folders import load_eval_task
+
     judged = settings.match.judged
     if judged is None:
         raise InputError(
             "match.fusion is 'tuned', but match.judged names no judgments.",
-            hint="Set match.judged to the folder of a retrieval task whose queries are like your jobs and whose corpus "
-            "is like your resumes, or match.fusion to 'rrf'.",
+            hint="Set match.judged to the folder of a retrieval task with queries like your jobs and a corpus like "
+            "your resumes, or set match.fusion to 'rrf'.",
         )
     folder = Path(judged).expanduser()
     with store.scratch() as scratch:
@@ -137,13 +142,13 @@ def _judged_task(store: Store, settings: Settings) -> EvalTask:
     if task.type != "Retrieval":
         raise InputError(
             f"The task {task.name} is of type {task.type}; match.judged expects Retrieval.",
-            hint="Its judgments say which documents of a corpus are relevant for a query.",
+            hint="Set match.judged to a task whose judgments say which documents are relevant for a query.",
         )
     return task
 
 
 def _judge(store: Store, settings: Settings, checkpoint: str, task: EvalTask) -> list[JudgedQuery]:
-    """Both scores and the relevance of the candidates of each judged query, as search would find them."""
+    """Scores and relevance of each judged query's candidates, as search would find them."""
     relevance: dict[str, dict[str, float]] = {}
     for row in task.tables["qrels"]:
         relevance.setdefault(row["query"], {})[row["document"]] = float(row["score"])

@@ -1,0 +1,98 @@
+"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole.
+
+Belongs here: what counts as a word. Does not belong here: scores by words (``lexical``), the tokens that a model reads
+(``encoding``).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+_ABBREVIATED = 2  # letters of a part of an abbreviation: "b.sc", "ph.d"
+_HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
+_POSSESSIVE = re.compile(r"['\u2019]s\b")
+
+
+def _compounds(letters: str) -> re.Pattern[str]:
+    word = rf"{letters}+(?:\+\+)?(?:(?<![^\W_][^\W_])\#(?![^\W_]))?"  # a word, "c++", or one letter with a sharp: "c#"
+    return re.compile(rf"(?:(?<![\w.])\.(?=net\b))?{word}(?:[-./&]{word})*")
+
+
+_COMPOUND = _compounds(r"[^\W_]")
+_INNER = re.compile(r"[-&]|(?<!\d)\.|\.(?!\d)")  # separators inside a compound; the point of "3.11" is none
+
+
+class _Marks(NamedTuple):
+    """Patterns for texts with combining marks, which are slower and seldom needed.
+
+    Attributes:
+        any_of: Matches a mark.
+        compound: As ``_COMPOUND``, where letters carry marks.
+        unwritten: Removes the point that lowering leaves of the Turkish capital I, and Hebrew and Arabic vowels.
+    """
+
+    any_of: re.Pattern[str]
+    compound: re.Pattern[str]
+    unwritten: dict[int, None]
+
+
+@cache
+def _marks() -> _Marks:
+    marks = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in {"Mn", "Mc"})
+    vowels = (0x307, *range(0x591, 0x5C8), *range(0x610, 0x61B), *range(0x64B, 0x660), 0x670)
+    return _Marks(
+        any_of=re.compile(f"[{marks}]"),
+        compound=_compounds(rf"(?:[^\W_][{marks}]*)"),
+        unwritten={code: None for code in vowels if chr(code) in marks},
+    )
+
+
+def tokenize(text: str) -> list[str]:
+    """Split a text into lower-cased words, keeping the names of this domain whole.
+
+    "C", "C++", "C#", "F#", ".NET", "Node.js", "R", "Go" and "IT" are words. A compound is kept whole and followed by
+    its parts, so that a query finds it in either spelling: "CI/CD" gives "ci/cd", "ci", "cd"; "front-end" gives
+    "front-end", "front", "end" and "frontend"; "B.Sc." also gives "bsc". A part of one character counts only beside a
+    slash: "R/Python" is about R, but "R&D" and "C-level" name no language. Vowel signs belong to their word; the ones
+    that Arabic and Hebrew usually omit are removed. There are no stop words ("IT" and "Go" would be two), and no
+    stemming. Case is lost: "IT" and "it" are the same word.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Words in the order of the text; an empty list without words.
+    """
+    lowered = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text).translate(_HYPHENS).lower())
+    compound = _COMPOUND
+    if not lowered.isascii() and _marks().any_of.search(lowered):
+        lowered, compound = lowered.translate(_marks().unwritten), _marks().compound
+    return [token for match in compound.finditer(lowered) for token in _with_parts(match.group())]
+
+
+def _with_parts(compound: str) -> Iterator[str]:
+    """A compound, its alternatives between slashes, and their parts of at least two characters."""
+    yield compound
+    alternatives = compound.split("/")
+    for alternative in alternatives:
+        if len(alternatives) > 1:
+            yield alternative
+        if alternative == ".net":
+            continue
+        parts = _INNER.split(alternative)
+        if len(parts) > 1:
+            # "ASP.NET" is a kind of .NET
+            named = (".net" if part == "net" and f".{part}" in alternative else part for part in parts)
+            yield from (part for part in named if len(part) > 1)
+            if _is_also_one_word(alternative, parts):
+                yield "".join(parts)
+
+
+def _is_also_one_word(compound: str, parts: Sequence[str]) -> bool:
+    """Whether people also write a compound as one word: two words, or an abbreviation with points or hyphens."""
+    is_short = len(parts) == 2 or all(len(part) <= _ABBREVIATED for part in parts)
+    return is_short and "&" not in compound and all(part.isalpha() for part in parts)

@@ -1,0 +1,60 @@
+"""The served documents: which generation is served, its tables, and the words of their rows. Never imports prefect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from data.errors import InputError, VectorSpaceError
+from data.schema import DocumentKind, encoded_text
+from data.store.base import Store
+from data.vectors.pointer import Pointer, read_pointer
+
+if TYPE_CHECKING:
+    from data.vectors.lance import LanceTable
+
+
+def served(store: Store) -> Pointer:
+    """The pointer to what is served.
+
+    Raises:
+        InputError: Nothing is served.
+    """
+    pointer = read_pointer(store)
+    if pointer is None:
+        raise InputError(
+            "Nothing is served yet.",
+            hint="Run `l2v nightly` first; or `l2v ingest`, then `l2v embed --checkpoint ID`.",
+        )
+    return pointer
+
+
+def served_table(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTable:
+    """The served table of a kind of documents, at the served version."""
+    from data.vectors.lance import open_table
+
+    return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+
+
+def require_same_space(store: Store, pointer: Pointer, checkpoint: str) -> None:
+    """Refuse to compare vectors of two checkpoints.
+
+    Raises:
+        VectorSpaceError: ``checkpoint`` did not write the served vectors.
+    """
+    from tasks.encoders.checkpoints import find_checkpoint
+
+    wanted = find_checkpoint(store, checkpoint).fingerprint
+    if wanted != pointer.checkpoint:
+        raise VectorSpaceError(
+            f"Checkpoint {pointer.checkpoint[:12]} wrote the served generation {pointer.generation}; "
+            f"the query would be encoded by {wanted[:12]}.",
+            hint=f"Promote a generation of {wanted[:12]} (`l2v generations list`), or pass "
+            f"--checkpoint {pointer.checkpoint[:12]}.",
+        )
+
+
+def words_of(row: dict[str, Any]) -> list[str]:
+    """Words of a row. Tables of the first layout store only the text."""
+    from llm2vec_core.ranking.words import tokenize
+
+    return row["words"].split() if "words" in row else tokenize(encoded_text(row["title"], row["text"]))

@@ -1,0 +1,92 @@
+"""Words of this domain stay whole, whatever stands around them."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm2vec_core.ranking.words import tokenize
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("C", "c"),
+        ("C++", "c++"),
+        ("C#", "c#"),
+        ("F#", "f#"),
+        (".NET", ".net"),
+        ("Node.js", "node.js"),
+        ("R", "r"),
+        ("Go", "go"),
+        ("IT", "it"),
+        ("CI/CD", "ci/cd"),
+        ("T-SQL", "t-sql"),
+        ("PL/SQL", "pl/sql"),
+        ("front-end", "front-end"),
+    ],
+)
+def test_names_of_the_domain_survive_a_sentence(text: str, expected: str) -> None:
+    for sentence in (f"We use {text}.", f"({text})", f"{text}, and more", f"Skills: {text};", f"'{text}'?", text):
+        assert expected in tokenize(sentence), sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("C/C++/C#", ["c/c++/c#", "c", "c++", "c#"]),
+        ("R/Python", ["r/python", "r", "python"]),
+        ("R&D", ["r&d"]),
+        ("C-level", ["c-level", "level", "clevel"]),
+        ("front-end", ["front-end", "front", "end", "frontend"]),
+        ("front\u2011end", ["front-end", "front", "end", "frontend"]),
+        ("B.Sc.", ["b.sc", "sc", "bsc"]),
+        ("M.B.A.", ["m.b.a", "mba"]),
+        ("state-of-the-art", ["state-of-the-art", "state", "of", "the", "art"]),
+        ("COVID-19", ["covid-19", "covid", "19"]),
+        ("ASP.NET", ["asp.net", "asp", ".net", "aspnet"]),
+        ("C-C++", ["c-c++", "c++"]),
+        ("version 3.11.", ["version", "3.11"]),
+        ("17+ years", ["17", "years"]),
+        ("issue #5", ["issue", "5"]),
+        ("the driver's licence", ["the", "driver", "licence"]),
+        ("Wait...and see", ["wait", "and", "see"]),
+        ("cafe\u0301", ["café"]),
+        ("x\u0304y", ["x\u0304y"]),
+        ("\u0130stanbul", ["istanbul"]),
+        ("\u092a\u094d\u0930\u092c\u0902\u0927\u0915", ["\u092a\u094d\u0930\u092c\u0902\u0927\u0915"]),
+        ("\u0645\u064f\u0647\u064e\u0646\u0652\u062f\u0650\u0633", ["\u0645\u0647\u0646\u062f\u0633"]),
+        ("  \n-- / ..", []),
+    ],
+)
+def test_tokens(text: str, expected: list[str]) -> None:
+    assert tokenize(text) == expected
+
+
+@given(st.text())
+def test_any_text_has_clean_tokens(text: str) -> None:
+    for token in tokenize(text):
+        assert token
+        assert token.split() == [token], "a column of words apart by white space must hold it"
+
+
+def test_importing_the_ranking_changes_neither_environment_nor_logging() -> None:
+    """Nor does it load a library of BM25 or build the table of marks before something is indexed."""
+    code = (
+        "import logging, os, sys; before = dict(os.environ)\n"
+        "import llm2vec_core.ranking.lexical, llm2vec_core.ranking.fusion, llm2vec_core.ranking.dense\n"
+        "import llm2vec_core.ranking.tuning, llm2vec_core.ranking.evidence, llm2vec_core.ranking.reranking\n"
+        "from llm2vec_core.ranking import words\n"
+        "assert dict(os.environ) == before\n"
+        "levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}\n"
+        "assert not any(levels.values()) and logging.root.level == logging.WARNING, levels\n"
+        "assert words.tokenize('plain text') and not words._marks.cache_info().currsize\n"
+        "assert words.tokenize('caf\u00e9') and words._marks.cache_info().currsize == 1\n"
+        "assert not {'bm25s', 'rank_bm25', 'scipy', 'torch', 'sklearn'} & set(sys.modules)\n"
+        "llm2vec_core.ranking.lexical.LexicalIndex.of_texts(['a b'])\n"
+        "assert logging.getLogger('bm25s').level == logging.WARNING\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
