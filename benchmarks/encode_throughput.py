@@ -29,8 +29,9 @@ from transformers import AutoConfig
 
 from benchmarks.common.machine import BASE_MODEL, base_model_dir, describe, sample_texts
 from llm2vec_core.encoding.batching import padded_length, plan_batches
-from llm2vec_core.encoding.encoder import DEFAULT_TOKEN_BUDGET, Encoder
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS, Encoder
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.planning.peak import measure_peak_flops
 from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token
 
@@ -49,10 +50,9 @@ def main() -> None:
         write_checkpoint(
             Path(folder),
             backbone=base,
-            base_model=BASE_MODEL,
-            attention="bidirectional",
-            pooling_mode="mean",
-            max_tokens=MAX_TOKENS,
+            spec=EncoderSpec(
+                base_model=BASE_MODEL, attention="bidirectional", pooling_mode="mean", max_tokens=MAX_TOKENS
+            ),
         )
         ours = Encoder.load(Path(folder), device="cpu")
         ours_bf16 = Encoder.load(Path(folder), device="cpu", precision="bf16")
@@ -62,7 +62,7 @@ def main() -> None:
         sides[f"sentence-transformers, batch {batch_size}"] = partial(theirs.encode, batch_size=batch_size)
     for encode in sides.values():
         encode(texts[:2])  # warm, on all sides
-    counted = ours.encode_counted(texts)
+    counted = ours.encode_with_counts(texts)
     peak = measure_peak_flops()
     vectors: dict[str, np.ndarray] = {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -106,7 +106,7 @@ def lowest_cosine(left: np.ndarray, right: np.ndarray) -> float:
 def padding_waste(encoder: Encoder, texts: list[str]) -> float:
     """Share of padding in the batches in which these texts would be encoded."""
     lengths = [min(MAX_TOKENS, len(token_ids)) for token_ids in encoder.model.tokenizer(texts)["input_ids"]]
-    batches = plan_batches(lengths, token_budget=DEFAULT_TOKEN_BUDGET)
+    batches = plan_batches(lengths, batch_tokens=DEFAULT_BATCH_TOKENS)
     num_padded = sum(len(batch) * padded_length(lengths[batch[0]]) for batch in batches)
     return 1 - sum(lengths) / num_padded
 

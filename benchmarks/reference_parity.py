@@ -26,8 +26,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden" / "llm2vec_reference"
 REFERENCE = "llm2vec==0.2.3"
@@ -158,10 +159,9 @@ def encode_by_ours(base: Path, checkpoint: Path) -> dict[str, np.ndarray]:
     write_checkpoint(
         checkpoint,
         backbone=base,
-        base_model="tiny-llama",
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=MAX_TOKENS,
+        spec=EncoderSpec(
+            base_model="tiny-llama", attention="bidirectional", pooling_mode="mean", max_tokens=MAX_TOKENS
+        ),
     )
     encoder = Encoder.load(checkpoint, device="cpu")
     return {

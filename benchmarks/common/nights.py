@@ -186,6 +186,6 @@ def encoded_by(encoder: Encoder) -> Encode:
     """The encoder as a function that keeps no state between calls."""
 
     def encode(texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
-        return encoder.encode_counted(texts, normalize=True).vectors
+        return encoder.encode_with_counts(texts, normalize=True).vectors
 
     return encode

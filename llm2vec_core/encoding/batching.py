@@ -17,26 +17,26 @@ def padded_length(length: int) -> int:
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
-def plan_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
-    """Group texts of similar length so that no batch holds more than ``token_budget`` padded tokens.
+def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
+    """Group texts of similar length so that no batch holds more than ``batch_tokens`` padded tokens.
 
     Args:
         lengths: Tokens of each text.
-        token_budget: Rows times padded length of a batch, at most; a longer text gets a batch of its own.
+        batch_tokens: Rows times padded length of a batch, at most; a longer text gets a batch of its own.
 
     Returns:
         Batches of indices into ``lengths``, longest texts first, so that a lack of memory shows at once.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        if batches and _takes(len(batches[-1]), padded_length(lengths[batches[-1][0]]), lengths[index], token_budget):
+        if batches and _takes(len(batches[-1]), padded_length(lengths[batches[-1][0]]), lengths[index], batch_tokens):
             batches[-1].append(index)
         else:
             batches.append([index])
     return batches
 
 
-def _takes(num_rows: int, padded: int, length: int, token_budget: int) -> bool:
+def _takes(num_rows: int, padded: int, length: int, batch_tokens: int) -> bool:
     """Whether a batch of some rows of one padded length, that of its first text, takes a text that is no longer."""
     needs_more = num_rows * padded < ENOUGH_TOKENS or padded_length(length) == padded
-    return needs_more and (num_rows + 1) * padded <= token_budget
+    return needs_more and (num_rows + 1) * padded <= batch_tokens

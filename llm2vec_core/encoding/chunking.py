@@ -1,52 +1,61 @@
-"""Long texts in parts: where a text is cut so that every part fits an encoder, or is about one thing.
+"""Long texts in pieces: where a text is cut, and its vector from those of its pieces.
 
-Does not belong here: tokens as a model reads them (``tokenizing``), and the mean over the parts (``encoder``).
+A piece either fits an encoder (a part) or is about one thing (a section). Does not belong here: tokens as a model reads
+them (``tokenizing``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
-SectionKind = Literal["summary", "skills", "experience", "education"]
+import numpy as np
+from jaxtyping import Float32
 
-_HEADINGS: dict[SectionKind, str] = {
-    "summary": r"(?:(?:professional|career|executive) )?(?:summary|profile|overview)|(?:career )?objective"
-    r"|about (?:me|you)|(?:job|role) (?:summary|purpose|overview)|about the (?:job|role)",
-    "skills": r"(?:(?:core|key|technical|professional|other) )?(?:skills|competenc(?:ies|es))|skills (?:and|&) \w+"
-    r"|highlights|(?:person|essential) (?:specification|criteria)|requirements|what you(?: will|'ll) need",
-    "experience": r"(?:(?:work|professional|relevant|employment) )?(?:experience|history)|employment|career history"
-    r"|(?:main |key )?(?:duties|responsibilities|tasks)(?: and responsibilities)?|what you(?: will|'ll) do",
-    "education": r"education(?: (?:and|&) \w+)?|academic (?:background|qualifications)|(?:essential )?qualifications"
-    r"|certifications?",
-}
-# A heading has a line of its own, or a colon behind it at the beginning of a line or sentence.
-_HEADING = re.compile(
-    rf"(?:^[ \t]*|(?<=[.!?;])[ \t]+)(?:{'|'.join(f'(?P<{kind}>{names})' for kind, names in _HEADINGS.items())})"
-    r"[ \t]*(?::|$)",
-    re.IGNORECASE | re.MULTILINE,
+from llm2vec_core.encoding.result import Encoding
+
+_ANY_HEADING = re.compile(
+    r"^[ \t]*#{1,6}[ \t]+\S.*$"  # Markdown
+    r"|^[ \t]*[A-ZÀ-ÖØ-Þ][A-ZÀ-ÖØ-Þ &,/'-]{3,59}:?[ \t]*$",  # a line in upper case
+    re.MULTILINE,
 )
 
 
-def split_sections(text: str) -> list[str]:
-    """Split a resume or a posting at the headings that such documents have.
+def heading_pattern(headings: Mapping[str, str] | None) -> re.Pattern[str]:
+    """One pattern for all headings of a kind of document.
+
+    Args:
+        headings: By kind of section, a regular expression for the names of its heading, such as
+            ``{"skills": "(?:key )?skills"}``. A heading has a line of its own, or a colon behind it at the beginning of
+            a line or sentence; case does not count. Default: Markdown headings and lines in upper case.
+    """
+    if headings is None:
+        return _ANY_HEADING
+    names = "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in headings.items())
+    return re.compile(rf"(?:^[ \t]*|(?<=[.!?;])[ \t]+)(?:{names})[ \t]*(?::|$)", re.IGNORECASE | re.MULTILINE)
+
+
+def split_sections(text: str, headings: re.Pattern[str] = _ANY_HEADING) -> list[str]:
+    """Split a text at its headings.
 
     Args:
         text: Any text.
+        headings: Pattern from :func:`heading_pattern`.
 
     Returns:
-        What stands before the first heading, then a section for each kind of heading (:data:`SectionKind`) in the order
-        of their first mention, without the heading; sections of one kind are one. The text itself when it has none.
+        What stands before the first heading, then a section for each kind of heading in the order of their first
+        mention, without the heading. Sections of one kind are joined; without kinds, sections of one heading are. The
+        text itself when it has no heading.
     """
-    headings = list(_HEADING.finditer(text))
-    if not headings:
+    found = list(headings.finditer(text))
+    if not found:
         return [text]
-    sections: dict[str, list[str]] = {"": [text[: headings[0].start()]]}
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    for heading, end in zip(headings, ends, strict=True):
-        sections.setdefault(heading.lastgroup or "", []).append(text[heading.end() : end])
+    sections: dict[str, list[str]] = {"": [text[: found[0].start()]]}
+    ends = [heading.start() for heading in found[1:]] + [len(text)]
+    for heading, end in zip(found, ends, strict=True):
+        sections.setdefault(heading.lastgroup or heading[0].strip(" \t#:"), []).append(text[heading.end() : end])
     joined = ("\n".join(part.strip() for part in parts).strip() for parts in sections.values())
     return [section for section in joined if section] or [text]
 
@@ -74,3 +83,39 @@ def part_borders(text: str, token_spans: Sequence[tuple[int, int]], *, max_token
         first = next(spaced, cut)
         starts.append(token_spans[first][0])
     yield from pairwise([*starts, len(text)])
+
+
+def encode_pieces(
+    texts: Sequence[str],
+    *,
+    split: Callable[[str], list[str]],
+    weigh: Callable[[str], int],
+    encode: Callable[[list[str]], Encoding],
+) -> Encoding:
+    """Encode texts piece by piece: the vector of a text is the weighted mean of those of its pieces.
+
+    Args:
+        texts: Any number of texts, in any order; equal texts are encoded once.
+        split: Pieces of a text, at least one.
+        weigh: Weight of a piece, more than zero.
+        encode: Encodes all pieces.
+
+    Returns:
+        Vectors of the texts, with the counts of their pieces.
+    """
+    pieces = {text: split(text) for text in dict.fromkeys(texts)}
+    encoding = encode([piece for listed in pieces.values() for piece in listed])
+    weights = {text: [weigh(piece) for piece in listed] for text, listed in pieces.items()}
+    return replace(encoding, vectors=_means(encoding.vectors, texts, weights=weights))
+
+
+def _means(
+    pieces: Float32[np.ndarray, "num_pieces dim"], texts: Sequence[str], *, weights: Mapping[str, Sequence[int]]
+) -> Float32[np.ndarray, "num_texts dim"]:
+    """Vector of each text; ``pieces`` holds the pieces of all distinct texts, one text after the other."""
+    borders = pairwise(np.cumsum([0, *map(len, weights.values())]))
+    means = {
+        text: np.average(pieces[start:end], axis=0, weights=of_text)
+        for (text, of_text), (start, end) in zip(weights.items(), borders, strict=True)
+    }
+    return np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), pieces.shape[1])

@@ -1,6 +1,6 @@
-"""What an encoder hands back: vectors and what they cost.
+"""The result of encoding: vectors and token counts.
 
-Free of torch, so that whoever only passes vectors on never loads a model library.
+This module does not load torch: code that only passes vectors on stays light.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 @dataclass(frozen=True)
 class Encoding:
-    """What one call of ``Encoder.encode_counted`` made and what it cost.
+    """Vectors of texts, and what encoding them took.
 
     Attributes:
         vectors: One row per text, in the order of the texts.

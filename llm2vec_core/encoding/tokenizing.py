@@ -4,7 +4,13 @@ Where a prompt ends and where a word begins is decided by the characters that a 
 of a text alone: a tokenizer may merge characters across the border. A token that covers a border belongs to what it
 ends in.
 
-Does not belong here: tensors and padding (``encoder``) and what pooling does with the tokens (``pooling``).
+An echo puts a text twice into a prompt, and only the second copy is pooled: under causal attention, every token of the
+second copy has seen the whole text. No training, twice the tokens.
+
+Does not belong here: tensors and padding (``forward``) and what pooling does with the tokens (``pooling``).
+
+Source for echo: Springer et al. 2024, Repetition improves language model embeddings, arXiv 2402.15449, section 3. The
+paper pools the mean of the second copy; here the pooling is that of the encoder.
 """
 
 from __future__ import annotations
@@ -15,9 +21,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm2vec_core.encoding.chunking import part_borders
-from llm2vec_core.encoding.echo import echo_text
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.modes import PoolingMode
+
+FIRST_COPY = "Rewrite the sentence: "
+"""Stands before the first copy of an echoed text."""
+
+SECOND_COPY = "\nRewritten sentence: "
+"""Stands between the two copies."""
 
 _SPARE_TOKENS = 4
 
@@ -233,6 +244,11 @@ class TextTokenizer:
         )
         covered: list[_Offsets] = encoded["offset_mapping"] if offsets else [[]] * len(texts)
         return list(zip(encoded["input_ids"], covered, strict=True))
+
+
+def echo_text(text: str, *, prompt: str = "") -> str:
+    """The prompt, then the text twice in the template of the paper."""
+    return f"{prompt}{FIRST_COPY}{text}{SECOND_COPY}{text}"
 
 
 def _locate_words(words: Sequence[str], ids: list[int], covered: _Offsets, *, label_shift: bool) -> TokenizedWords:

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -39,6 +40,21 @@ class _Bundled:
     distribution: str
     path: str
     fetch: Callable[[Path, Path], Path]
+
+
+def user_cache_dir() -> Path:
+    """Where converted weights are kept by default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``."""
+    chosen = os.environ.get("LLM2VEC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "llm2vec"
+
+
+def holds_base_model(directory: Path) -> bool:
+    """Whether a directory holds a transformer or an adapter, and not an encoder with its pooling."""
+    if (directory / "modules.json").is_file():
+        return False
+    return any((directory / name).is_file() for name in (_MODEL_CONFIG, _ADAPTER_CONFIG))
 
 
 def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
@@ -74,7 +90,7 @@ def base_content(name: str) -> str | None:
     if adapter is not None:
         return _hash_adapter(adapter)
     directory = Path(name).expanduser()
-    return _hash_directory(directory) if directory.is_dir() else None
+    return content_hash(directory) if directory.is_dir() else None
 
 
 def trained_from(name: str) -> str:
@@ -176,8 +192,11 @@ def _hash_adapter(adapter: Path) -> str:
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()
 
 
-def _hash_directory(directory: Path) -> str:
-    """Of names, sizes, beginnings and ends of the files: training changes all weights, and they take long to read."""
+def content_hash(directory: Path) -> str:
+    """Hash of a model directory: names, sizes, beginnings and ends of its files.
+
+    Training changes all weights, so their beginnings and ends tell; reading everything would take long.
+    """
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         if path.suffix not in _MODEL_SUFFIXES or not path.is_file():

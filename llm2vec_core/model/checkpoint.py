@@ -1,16 +1,17 @@
-"""Checkpoints: an encoder as one directory that sentence-transformers loads anywhere, and its fingerprint.
+"""Checkpoints: an encoder as a directory that sentence-transformers loads anywhere, and its fingerprint.
 
-A checkpoint states its attention in ``config.json`` and its pooling in the pooling module. ``checkpoint.json`` beside
-them is ours: where the encoder came from and which files belong to it.
+A checkpoint states its attention in ``config.json`` and its pooling in the pooling module. We add ``checkpoint.json``,
+which records where the encoder came from and which files belong to it.
 
-Does not belong here: training (``training``) and where checkpoints are kept (``tasks``).
+Does not belong here: making the encoder (``encoding.build``), training (``training``), and where checkpoints are kept
+(``tasks``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +29,45 @@ _FINGERPRINTED_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _VERSION_KEYS = frozenset({"transformers_version", "__version__", "_name_or_path"})
 
 
-class CheckpointRecord(BaseModel):
-    """What is known about a checkpoint; stored in its directory as ``checkpoint.json``.
+class EncoderSpec(BaseModel):
+    """What an encoder is made of.
 
     Attributes:
-        fingerprint: Identity of the encoder, 64 hex digits (see :func:`fingerprint`).
         base_model: Name of the base model it was made from.
-        stages: Training stages it went through, in order; empty for an untrained base.
+        attention: Attention of its transformer.
+        pooling_mode: How hidden states become one vector.
         max_tokens: Longer texts are cut here.
-        standardised: Whether means and deviations of the dimensions are taken out after pooling.
+        stages: Training stages it went through, in order; empty for an untrained base.
         recipe_key: Key of the recipe that trained it; None for an untrained base.
-        recipe: Settings of that recipe, those of stages that did not run left out; None where it is not known.
-        training_snapshots: Ids of the snapshots it was trained on, by kind; None where they are not known.
-        files: Size in bytes of every file of the encoder.
+        recipe: Settings of that recipe as JSON values, without stages that did not run; None if it is not known.
+        training_snapshots: Ids of the snapshots it was trained on, by kind; None if they are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fingerprint: str
     base_model: str
     attention: Attention
     pooling_mode: PoolingMode
-    embedding_dim: int
     max_tokens: int
     stages: tuple[str, ...] = ()
-    standardised: bool = False
     recipe_key: str | None = None
     recipe: dict[str, Any] | None = None
     training_snapshots: dict[str, str] | None = None
+
+
+class CheckpointRecord(EncoderSpec):
+    """What is known about a checkpoint; stored in its directory as ``checkpoint.json``.
+
+    Attributes:
+        fingerprint: Identity of the encoder, 64 hex digits (see :func:`fingerprint`).
+        embedding_dim: Length of a vector.
+        standardised: Whether the mean and deviation of each dimension are taken out after pooling.
+        files: Size in bytes of every file of the encoder.
+    """
+
+    fingerprint: str
+    embedding_dim: int
+    standardised: bool = False
     files: dict[str, int]
 
     @property
@@ -77,77 +89,30 @@ class CheckpointRecord(BaseModel):
         return {stage: recipe[stage]["seed"] for stage in self.stages if stage in recipe}
 
 
-def write_checkpoint(
+def write_encoder(
+    model: Any,  # noqa: ANN401 - SentenceTransformer, which ships no types
     directory: Path,
+    spec: EncoderSpec,
     *,
-    backbone: Path,
-    base_model: str,
-    attention: Attention,
-    pooling_mode: PoolingMode,
-    max_tokens: int,
-    stages: tuple[str, ...] = (),
-    recipe_key: str | None = None,
-    recipe: dict[str, Any] | None = None,
-    training_snapshots: dict[str, str] | None = None,
-    calibration: Sequence[str] = (),
+    standardised: bool = False,
 ) -> CheckpointRecord:
-    """Write the encoder made of ``backbone`` and a pooling mode as a sentence-transformers directory.
+    """Save a model as a sentence-transformers directory with our record beside it.
 
     Args:
-        directory: Target; must not hold another checkpoint.
-        backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
-        base_model: Name to record.
-        attention: What the encoder shall do, whatever the backbone's configuration says; of an encoder-only backbone
-            (BERT) only bidirectional.
-        pooling_mode: How hidden states become one vector.
-        max_tokens: Longer texts are cut here.
-        stages: Training stages behind the backbone.
-        recipe_key: Key of the recipe that trained it.
-        recipe: Settings of that recipe, as JSON values.
-        training_snapshots: Ids of the snapshots it was trained on, by kind.
-        calibration: Training texts that a standardisation is measured on; none: the vectors stay as they are pooled.
-
-    Raises:
-        BaseModelError: The architecture ignores the attention asked for, or its positions end before ``max_tokens``.
-        InputError: Too few calibration texts.
+        model: The ``SentenceTransformer`` to save.
+        directory: Target; must not hold another encoder.
+        spec: What the model is made of.
+        standardised: Whether its last module is a standardisation.
     """
-    from sentence_transformers import SentenceTransformer
-
-    from llm2vec_core.encoding.encoder import Encoder
-    from llm2vec_core.model.architectures import (
-        apply_attention,
-        prepare_padding,
-        require_positions,
-        seeded_missing_weights,
-        state_width,
-        text_transformer,
-    )
-    from llm2vec_core.model.pooling import pooling_module
-    from llm2vec_core.model.standardisation import standardisation_module
-
-    with seeded_missing_weights():
-        transformer = text_transformer(backbone, max_tokens=max_tokens)
-    require_positions(transformer.model.config, max_tokens, name=base_model)
-    prepare_padding(transformer.tokenizer)
-    apply_attention(transformer.model, attention, name=base_model)
-    hidden_size = state_width(transformer.model.config)
-    model = SentenceTransformer(modules=[transformer, pooling_module(pooling_mode, hidden_size=hidden_size)])
-    if calibration:
-        plain = Encoder(model, fingerprint=base_model, attention=attention, pooling_mode=pooling_mode)
-        model.append(standardisation_module(plain.encode(list(dict.fromkeys(calibration)))))
+    known = getattr(model.tokenizer, "init_kwargs", {})
+    if known.get("local_files_only"):  # how it was loaded; saved with it, the same encoder has another fingerprint
+        known["local_files_only"] = False
     model.save_pretrained(str(directory), create_model_card=False)
     record = CheckpointRecord(
+        **dict(spec),
         fingerprint=fingerprint(directory),
-        base_model=base_model,
-        attention=attention,
-        pooling_mode=pooling_mode,
-        embedding_dim=hidden_size,
-        max_tokens=max_tokens,
-        stages=stages,
-        standardised=bool(calibration),
-        recipe_key=recipe_key,
-        recipe=recipe,
-        training_snapshots=training_snapshots,
+        embedding_dim=model.get_embedding_dimension(),
+        standardised=standardised,
         files={name: path.stat().st_size for name, path in _encoder_files(directory)},
     )
     (directory / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
@@ -155,7 +120,7 @@ def write_checkpoint(
 
 
 def read_record(directory: Path) -> CheckpointRecord:
-    """Record of one of our checkpoints, after a look that its files are all there.
+    """Read the record of one of our checkpoints and check that all its files are there.
 
     Raises:
         CheckpointError: No record, or a file that is missing or has another size.
@@ -180,10 +145,10 @@ def read_record(directory: Path) -> CheckpointRecord:
 
 
 def parse_record(content: bytes, *, path: str) -> CheckpointRecord:
-    """A record as it lies at ``path``.
+    """Parse a record that was read from ``path``.
 
     Raises:
-        CheckpointError: It is damaged.
+        CheckpointError: The record is damaged.
     """
     try:
         return CheckpointRecord.model_validate_json(content)
@@ -192,10 +157,10 @@ def parse_record(content: bytes, *, path: str) -> CheckpointRecord:
 
 
 def require_encoder_directory(directory: Path) -> None:
-    """Refuse a directory that is no complete sentence-transformers directory.
+    """Refuse a directory that is not a complete sentence-transformers directory.
 
     Raises:
-        CheckpointError: Names the file that is missing.
+        CheckpointError: A file is missing; the message names it.
     """
     modules_path = directory / "modules.json"
     if not modules_path.is_file():

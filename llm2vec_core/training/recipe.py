@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import transformer_directory
 from llm2vec_core.model.base_models import fetch_base_model
-from llm2vec_core.model.checkpoint import CURVES_NAME, CheckpointRecord, write_checkpoint
+from llm2vec_core.model.checkpoint import CURVES_NAME, CheckpointRecord, EncoderSpec
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.settings import OnStep, Recipe, StageCurve, StepLog, TrainingTriple, read_curves
@@ -98,14 +99,16 @@ def train_encoder(
     record = write_checkpoint(
         target,
         backbone=backbone,
-        base_model=recipe.base_model,
-        attention=recipe.attention,
-        pooling_mode=recipe.pooling_mode,
-        max_tokens=recipe.max_tokens,
-        stages=recipe.stages,
-        recipe_key=recipe_key,
-        recipe=recipe.decisive_settings(),
-        training_snapshots=training_snapshots,
+        spec=EncoderSpec(
+            base_model=recipe.base_model,
+            attention=recipe.attention,
+            pooling_mode=recipe.pooling_mode,
+            max_tokens=recipe.max_tokens,
+            stages=recipe.stages,
+            recipe_key=recipe_key,
+            recipe=recipe.decisive_settings(),
+            training_snapshots=training_snapshots,
+        ),
         calibration=_calibration(recipe, texts, triples) if recipe.standardised else (),
     )
     (target / CURVES_NAME).write_text(json.dumps([curve.model_dump(mode="json") for curve in curves], indent=2))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.documents.headings import SECTION_HEADINGS
 from data.errors import InputError
 from data.sample.esco import read_calibration_texts
 from data.schema import DocumentKind, sha256_json
@@ -19,9 +20,9 @@ from llm2vec_core.model.base_models import base_content
 from llm2vec_core.model.checkpoint import (
     RECORD_NAME,
     CheckpointRecord,
+    EncoderSpec,
     parse_record,
     read_record,
-    write_checkpoint,
 )
 from llm2vec_core.model.modes import Attention, EncoderView, Precision
 from tasks.run.reports import CheckpointRef
@@ -88,6 +89,7 @@ def build_untrained(store: Store, settings: Settings, base_model: str) -> Checkp
     known = store.read(key)
     if known is not None:
         return CheckpointRef.model_validate_json(known)
+    from llm2vec_core.encoding.build import write_checkpoint
     from llm2vec_core.model.architectures import base_attention
     from llm2vec_core.model.base_models import fetch_base_model
 
@@ -97,10 +99,12 @@ def build_untrained(store: Store, settings: Settings, base_model: str) -> Checkp
         write_checkpoint(
             scratch / "checkpoint",
             backbone=backbone,
-            base_model=base_model,
-            attention=attention,
-            pooling_mode="mean" if attention == "bidirectional" else settings.evaluate.base_pooling,
-            max_tokens=settings.train.max_tokens,
+            spec=EncoderSpec(
+                base_model=base_model,
+                attention=attention,
+                pooling_mode="mean" if attention == "bidirectional" else settings.evaluate.base_pooling,
+                max_tokens=settings.train.max_tokens,
+            ),
         )
         ref = store_checkpoint(store, scratch / "checkpoint")
     store.put_if_absent(key, ref.model_dump_json().encode())
@@ -148,14 +152,18 @@ def load_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView
 
 @functools.lru_cache(maxsize=2)
 def _load_views(
-    directory: Path, token_budget: int, precision: Precision, views: tuple[EncoderView, ...]
+    directory: Path, batch_tokens: int, precision: Precision, views: tuple[EncoderView, ...]
 ) -> tuple[Encoder, ...]:
-    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core.encoding import views as encoder_views
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    calibration = read_calibration_texts() if any(view.standardised for view in views) else ()
-    encoders = Encoder.load_views(
-        directory, views, token_budget=token_budget, precision=precision, calibration=calibration
+    encoders = encoder_views.load_views(
+        directory,
+        views,
+        batch_tokens=batch_tokens,
+        precision=precision,
+        calibration=read_calibration_texts() if any(view.standardised for view in views) else (),
+        headings=SECTION_HEADINGS,
     )
     return tuple(encoders)
 
@@ -191,8 +199,13 @@ def encode_documents(
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
     """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
-    encode = encoder.reader_of(settings.long_texts)
-    return encode(texts, prompt=settings.prompts.get(kind), normalize=True, on_progress=on_progress)
+    return encoder.encode_with_counts(
+        texts,
+        prompt=settings.prompts.get(kind),
+        long_texts=settings.long_texts,
+        normalize=True,
+        on_progress=on_progress,
+    )
 
 
 def _ref(record: CheckpointRecord) -> CheckpointRef:

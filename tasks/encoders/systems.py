@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Float32
-
 from data.errors import InputError
 from data.schema import sha256_json
 from data.store.base import Store
@@ -128,30 +125,10 @@ def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: 
     """A system that reads long texts as ``encode.long_texts`` serves them."""
     load = partial(_load_one, encoder.directory, settings.encode, (encoder.view,), 0)
     fingerprint = sha256_json([encoder.fingerprint, long_texts])
-    remembering = EncodeOnce(fingerprint, lambda: _LongTextEncoder(load(), long_texts))
+    remembering = EncodeOnce(fingerprint, lambda: load().with_long_texts(long_texts))
     how = _HOW_LONG_TEXTS_ARE_READ[long_texts]
     system = System(f"{encoder.title}, {how}", "dense", remembering, encoder.traits)
     return NamedSystem(system, f"{encoder.label}, long texts {how}")
-
-
-@dataclass(frozen=True)
-class _LongTextEncoder:
-    """An encoder that does not cut long texts."""
-
-    encoder: Encoder
-    long_texts: LongTexts
-
-    @property
-    def embedding_dim(self) -> int:
-        return self.encoder.embedding_dim
-
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
-        return self.encoder.reader_of(self.long_texts)(texts, prompt=prompt, pool_prompt=pool_prompt)
-
-    def encode_words(
-        self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
-    ) -> Float32[np.ndarray, "num_words dim"]:
-        return self.encoder.encode_words(sentences, label_shift=label_shift)
 
 
 def _ranked(store: Store, settings: Settings, dense: NamedSystem, ranking: RankingMode | None) -> NamedSystem:
@@ -192,7 +169,7 @@ def _load_one(directory: Path, encode: EncodeSettings, views: tuple[EncoderView,
 def _encode_together(
     encoders: Sequence[Encoder], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
 ) -> Sequence[Encoding]:
-    from llm2vec_core.encoding.encoder import encode_together
+    from llm2vec_core.encoding.views import encode_together
 
     return encode_together(encoders, texts, prompt=prompt, pool_prompt=pool_prompt)
 

@@ -108,7 +108,7 @@ def search(
         }
     else:
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
-        vector = encoder.reader_of(settings.encode.long_texts)([query], normalize=True).vectors[0]
+        vector = encoder.encode(query, long_texts=settings.encode.long_texts, normalize=True)[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
         if mode == "dense":
             hits = {

@@ -30,7 +30,9 @@ class TextEncoder(Protocol):
     def embedding_dim(self) -> int:
         """Length of a vector."""
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(
+        self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Encoding:
         """One vector a text, in the order of the texts, and what it took."""
 
     def encode_words(
@@ -145,7 +147,7 @@ class EncodeOnce:
 
 
 class EncodeTogether(Protocol):
-    """Text to vectors by several encoders at once. ``llm2vec_core.encoding.encoder.encode_together`` is one."""
+    """Text to vectors by several encoders at once. ``llm2vec_core.encoding.views.encode_together`` is one."""
 
     def __call__(
         self, encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
@@ -169,4 +171,4 @@ def share_passes(encoders: Sequence[EncodeOnce], encode_together: EncodeTogether
 def _encode_alone(
     encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
 ) -> Sequence[Encoding]:
-    return [encoder.encode_counted(texts, prompt=prompt, pool_prompt=pool_prompt) for encoder in encoders]
+    return [encoder.encode_with_counts(texts, prompt=prompt, pool_prompt=pool_prompt) for encoder in encoders]

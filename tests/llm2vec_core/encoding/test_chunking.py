@@ -5,12 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2vec_core.encoding.chunking import part_borders, split_sections
+from data.documents.headings import SECTION_HEADINGS
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.encoding.chunking import heading_pattern, part_borders, split_sections
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 
 MAX_TOKENS = 24
+HEADINGS = heading_pattern(SECTION_HEADINGS)
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +22,9 @@ def encoder(tiny_base, tmp_path_factory):
     write_checkpoint(
         directory,
         backbone=tiny_base,
-        base_model="tiny",
-        attention="causal",
-        pooling_mode="mean",
-        max_tokens=MAX_TOKENS,
+        spec=EncoderSpec(base_model="tiny", attention="causal", pooling_mode="mean", max_tokens=MAX_TOKENS),
     )
-    return Encoder.load(directory)
+    return Encoder.load(directory, headings=SECTION_HEADINGS)
 
 
 @given(st.text(alphabet="ab \n", min_size=1, max_size=60), st.integers(1, 9))
@@ -44,10 +44,10 @@ def test_a_text_is_cut_between_words():
 
 def test_the_end_of_a_long_text_counts(encoder):
     long, other = "nurse on a ward " * 6, "nurse on a ward " * 5 + "cook in a canteen "
-    cut = encoder.encode_counted([long, other])
+    cut = encoder.encode_with_counts([long, other])
     assert cut.num_truncated == 2
     np.testing.assert_array_equal(cut.vectors[0], cut.vectors[1])
-    whole = encoder.encode_in_parts([long, other])
+    whole = encoder.encode_with_counts([long, other], long_texts="parts")
     assert whole.num_truncated == 0
     assert np.abs(whole.vectors[0] - whole.vectors[1]).max() > 1e-3
 
@@ -55,19 +55,19 @@ def test_the_end_of_a_long_text_counts(encoder):
 def test_parts_are_averaged_by_their_length(encoder):
     first, second = "a" * 18, "b" * 10
     vectors = encoder.encode([first, second])
-    found = encoder.encode_in_parts([f"{first} {second}"]).vectors[0]
+    found = encoder.encode(f"{first} {second}", long_texts="parts")[0]
     np.testing.assert_allclose(found, (18 * vectors[0] + 10 * vectors[1]) / 28, atol=1e-5)
 
 
 def test_texts_that_fit_and_no_texts_stay_as_they_are(encoder):
     texts = ["nurse", "", "cook", "nurse"]
-    np.testing.assert_array_equal(encoder.encode_in_parts(texts).vectors, encoder.encode(texts))
-    assert encoder.encode_in_parts([]).vectors.shape == (0, 32)
+    np.testing.assert_array_equal(encoder.encode(texts, long_texts="parts"), encoder.encode(texts))
+    assert encoder.encode([], long_texts="parts").shape == (0, 32)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(encoder):
     with pytest.raises(InputError, match="no part of a text fits"):
-        encoder.encode_in_parts(["x" * 50], prompt="y" * MAX_TOKENS)
+        encoder.encode(["x" * 50], prompt="y" * MAX_TOKENS, long_texts="parts")
 
 
 RESUME = """Cook
@@ -82,7 +82,7 @@ Waiter."""
 
 
 def test_a_resume_is_split_at_its_headings():
-    assert split_sections(RESUME) == [
+    assert split_sections(RESUME, HEADINGS) == [
         "Cook",
         "Ten years in kitchens.",
         "Chef at a hotel.\nWaiter.",
@@ -95,7 +95,7 @@ def test_a_resume_is_split_at_its_headings():
     "text", ["", "No heading at all.", "My experience with education: good", "Skills matter", "Skills:\n", "summary"]
 )
 def test_a_text_without_sections_is_one(text):
-    assert split_sections(text) == [text]
+    assert split_sections(text, HEADINGS) == [text]
 
 
 @given(st.lists(st.sampled_from(["a", " ", "\n", ".", "Skills:", "Education", "b"]), max_size=12).map("".join))
@@ -103,16 +103,43 @@ def test_sections_lose_nothing_but_headings_and_space(text):
     def letters(said):
         return sorted(said.replace("Skills:", "").replace("Education", "").split())
 
-    found = split_sections(text)
+    found = split_sections(text, HEADINGS)
     assert all(section.strip() or section == text for section in found)
     assert len("".join(letters("\n".join(found)))) == len("".join(letters(text)))
 
 
 def test_each_section_counts_the_same(encoder):
     sections = ["Cook", "Ten years in kitchens.", "Chef at a hotel.\nWaiter.", "I read a lot there.", "Knives."]
-    vectors = encoder.encode_in_parts(sections, normalize=True).vectors
-    found = encoder.encode_in_sections([RESUME, "plain", RESUME], normalize=True).vectors
+    vectors = encoder.encode(sections, long_texts="parts", normalize=True)
+    found = encoder.encode([RESUME, "plain", RESUME], long_texts="sections", normalize=True)
     mean = vectors.mean(axis=0)
     np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_allclose(found[1], encoder.encode("plain", normalize=True)[0], atol=1e-5)
+
+
+NOTES = """# Setup
+
+Install it.
+
+USAGE
+Call it.
+## Setup ##
+As root."""
+
+
+def test_any_text_is_split_at_markdown_and_upper_case_headings():
+    assert split_sections(NOTES) == ["Install it.\nAs root.", "Call it."]
+
+
+@pytest.mark.parametrize("text", ["#hashtag first", "AWS", "AWS and GCP", "Skills:\nC", "4 GB RAM", "A\nB"])
+def test_what_only_looks_like_a_heading_splits_nothing(text):
+    assert split_sections(text) == [text]
+
+
+def test_an_encoder_without_headings_of_its_own_reads_by_general_ones(tiny_base):
+    encoder = Encoder.from_base(tiny_base, max_tokens=MAX_TOKENS)
+    parts = encoder.encode(["Install it.\nAs root.", "Call it."], long_texts="parts", normalize=True)
+    np.testing.assert_allclose(encoder.encode(NOTES, long_texts="sections")[0], parts.mean(axis=0), atol=1e-6)
+    cut = encoder.encode(NOTES, long_texts="sections", dim=8, normalize=True)[0]
+    np.testing.assert_allclose(cut, (mean := parts.mean(axis=0)[:8]) / np.linalg.norm(mean), atol=1e-6)

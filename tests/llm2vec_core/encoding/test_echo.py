@@ -5,10 +5,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from llm2vec_core.encoding.echo import FIRST_COPY, SECOND_COPY, echo_text
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
+from llm2vec_core.encoding.tokenizing import FIRST_COPY, SECOND_COPY, echo_text
 from llm2vec_core.errors import InputError
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
 
 NUM_TEMPLATE_TOKENS = len(FIRST_COPY) + len(SECOND_COPY)
@@ -21,10 +22,7 @@ def build(tiny_base, tmp_path_factory):
         write_checkpoint(
             directory,
             backbone=tiny_base,
-            base_model="tiny",
-            attention="causal",
-            pooling_mode=pooling_mode,
-            max_tokens=max_tokens,
+            spec=EncoderSpec(base_model="tiny", attention="causal", pooling_mode=pooling_mode, max_tokens=max_tokens),
         )
         return directory
 
@@ -87,7 +85,7 @@ def test_braces_in_a_text_are_text():
 
 def test_both_copies_of_a_long_text_are_cut_alike(build):
     encoder = Encoder.load(build(NUM_TEMPLATE_TOKENS + 21), view=EncoderView(echo=True))
-    encoding = encoder.encode_counted(["abcdefghij", "abcdefghijk", "abcdefghij" * 9, "✓✓✓✓✓✓✓✓✓"])
+    encoding = encoder.encode_with_counts(["abcdefghij", "abcdefghijk", "abcdefghij" * 9, "✓✓✓✓✓✓✓✓✓"])
     assert encoding.num_truncated == 3
     assert encoding.num_tokens <= 4 * encoder.max_tokens
     np.testing.assert_allclose(encoding.vectors[1:3], encoding.vectors[[0, 0]], atol=1e-5)
@@ -96,7 +94,7 @@ def test_both_copies_of_a_long_text_are_cut_alike(build):
 
 def test_a_cut_echo_has_room_for_its_eos_token(build, tiny_base):
     directory = build(NUM_TEMPLATE_TOKENS + 11)
-    encoding = Encoder.load(directory, view=EncoderView(pooling_mode="eos", echo=True)).encode_counted(["abcdefgh"])
+    encoding = Encoder.load(directory, view=EncoderView(pooling_mode="eos", echo=True)).encode_with_counts(["abcdefgh"])
     assert (encoding.num_truncated, encoding.num_tokens) == (1, NUM_TEMPLATE_TOKENS + 11)
     np.testing.assert_allclose(encoding.vectors[0], second_copy_states(tiny_base, "abcde", eos=True)[-1], atol=1e-5)
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from llm2vec_core.encoding.batching import ENOUGH_TOKENS, padded_length, plan_batches
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError, InputError
-from llm2vec_core.model.checkpoint import RECORD_NAME, fingerprint, read_record, write_checkpoint
+from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, fingerprint, read_record
 from llm2vec_core.model.modes import ATTENTIONS, POOLING_MODES, EncoderView, view_fingerprint
 from llm2vec_core.model.pooling import pooling_module
 
@@ -39,10 +40,7 @@ def build(base: Path, directory: Path, *, attention="bidirectional", pooling_mod
     write_checkpoint(
         directory,
         backbone=base,
-        base_model="tiny",
-        attention=attention,
-        pooling_mode=pooling_mode,
-        max_tokens=max_tokens,
+        spec=EncoderSpec(base_model="tiny", attention=attention, pooling_mode=pooling_mode, max_tokens=max_tokens),
     )
     return directory
 
@@ -108,9 +106,9 @@ def test_attention_survives_a_fresh_process(checkpoint):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=12), st.integers(8, 400), st.randoms())
-def test_a_text_has_one_vector_whatever_its_company(checkpoint, texts, token_budget, random):
+def test_a_text_has_one_vector_whatever_its_company(checkpoint, texts, batch_tokens, random):
     """Alone or in a batch, in any order and under any token budget."""
-    encoder = Encoder.load(checkpoint, token_budget=token_budget)
+    encoder = Encoder.load(checkpoint, batch_tokens=batch_tokens)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     order = list(range(len(texts)))
     random.shuffle(order)
@@ -134,7 +132,7 @@ def test_bf16_gives_nearly_the_same_vectors_in_fp32(checkpoint, view):
 def test_left_and_right_padding_agree(checkpoint):
     encoder = Encoder.load(checkpoint)
     right = encoder.encode(TEXTS)
-    encoder._tokenizer.padding_side = "left"
+    encoder.model.tokenizer.padding_side = "left"
     np.testing.assert_allclose(encoder.encode(TEXTS), right, atol=1e-5)
 
 
@@ -152,7 +150,7 @@ def test_the_separator_of_the_reference_cuts_nothing(checkpoint):
 
 def test_truncation_and_padding_are_counted(tiny_base, tmp_path):
     encoder = Encoder.load(build(tiny_base, tmp_path / "c", max_tokens=16))
-    encoding = encoder.encode_counted(["x" * 17, "x" * 16, "y" * 400, "y" * 400])
+    encoding = encoder.encode_with_counts(["x" * 17, "x" * 16, "y" * 400, "y" * 400])
     assert encoding.num_truncated == 2
     assert encoding.num_tokens == 3 * 16
     np.testing.assert_allclose(encoding.vectors[0], encoder.encode("x" * 16)[0], atol=1e-5)
@@ -169,12 +167,12 @@ def test_prompt_changes_the_vector_and_is_part_of_the_text(checkpoint):
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(8, 1000))
-def test_batches_hold_every_text_once_within_the_budget(lengths, token_budget):
-    batches = plan_batches(lengths, token_budget=token_budget)
+def test_batches_hold_every_text_once_within_the_budget(lengths, batch_tokens):
+    batches = plan_batches(lengths, batch_tokens=batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[index] for index in batch)
-        assert len(batch) == 1 or len(batch) * padded_length(longest) <= token_budget
+        assert len(batch) == 1 or len(batch) * padded_length(longest) <= batch_tokens
         is_padded_further = padded_length(lengths[batch[-1]]) < padded_length(longest)
         assert not is_padded_further or (len(batch) - 1) * padded_length(longest) < ENOUGH_TOKENS
 
@@ -281,7 +279,7 @@ def test_eos_pooling_cannot_be_saved(tiny_base, tmp_path):
 
 def test_the_eos_token_has_room_where_a_text_is_cut(tiny_base, tmp_path):
     directory = build(tiny_base, tmp_path / "c", attention="causal", max_tokens=8)
-    encoding = Encoder.load(directory, view=EncoderView(pooling_mode="eos")).encode_counted(["abcdefg", "abcdefgh"])
+    encoding = Encoder.load(directory, view=EncoderView(pooling_mode="eos")).encode_with_counts(["abcdefg", "abcdefgh"])
     assert (encoding.num_truncated, encoding.num_tokens) == (1, 16)
     np.testing.assert_allclose(encoding.vectors[0], encoding.vectors[1], atol=1e-5)
     by_hand = states_of(tiny_base, [*byte_ids(tiny_base, "abcdefg"), EOS], "causal")[-1]
@@ -294,9 +292,9 @@ def test_a_view_gives_a_text_one_vector_whatever_its_company_and_padding(viewed,
     texts = [text * 2 for text in TEXTS if "Nurse" not in text]
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
-    encoder._tokenizer.padding_side = "left"
+    encoder.model.tokenizer.padding_side = "left"
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
-    encoder._tokenizer.padding_side = "right"
+    encoder.model.tokenizer.padding_side = "right"
 
 
 @pytest.mark.parametrize("view", [(None, "eos", False), (None, None, True)])

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 
 GOLDEN_DIR = Path(__file__).parents[2] / "golden" / "llm2vec_reference"
 GOLDEN = json.loads((GOLDEN_DIR / "vectors.json").read_text(encoding="utf-8"))
@@ -19,10 +20,9 @@ def encoder(tmp_path_factory):
     write_checkpoint(
         directory,
         backbone=GOLDEN_DIR,
-        base_model="tiny-llama",
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=GOLDEN["max_tokens"],
+        spec=EncoderSpec(
+            base_model="tiny-llama", attention="bidirectional", pooling_mode="mean", max_tokens=GOLDEN["max_tokens"]
+        ),
     )
     return Encoder.load(directory, device="cpu")
 

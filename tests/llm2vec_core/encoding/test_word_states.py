@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
 
 SENTENCES = [
@@ -24,7 +25,9 @@ SENTENCES = [
 def checkpoint(tiny_base, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("words") / "c"
     write_checkpoint(
-        directory, backbone=tiny_base, base_model="tiny", attention="causal", pooling_mode="last", max_tokens=64
+        directory,
+        backbone=tiny_base,
+        spec=EncoderSpec(base_model="tiny", attention="causal", pooling_mode="last", max_tokens=64),
     )
     return directory
 
@@ -57,8 +60,8 @@ def test_label_shift_reads_one_token_earlier(encoder, tiny_base):
 @pytest.mark.parametrize("label_shift", [False, True])
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_a_word_has_one_state_whatever_its_company(checkpoint, encoder, label_shift, padding_side):
-    together = Encoder.load(checkpoint, token_budget=96)
-    together._tokenizer.padding_side = padding_side
+    together = Encoder.load(checkpoint, batch_tokens=96)
+    together.model.tokenizer.padding_side = padding_side
     alone = np.concatenate([encoder.encode_words([words], label_shift=label_shift) for words in SENTENCES])
     found = together.encode_words(SENTENCES, label_shift=label_shift)
     assert found.dtype == np.float32

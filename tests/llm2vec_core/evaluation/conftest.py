@@ -39,9 +39,11 @@ class HashEncoder:
         self.encoded: list[str] = []
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> np.ndarray:
-        return self.encode_counted(texts, prompt=prompt).vectors
+        return self.encode_with_counts(texts, prompt=prompt).vectors
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(
+        self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Encoding:
         self.encoded += [f"{prompt or ''}{text}" for text in texts]
         vectors = np.stack([self._vector(text) for text in texts]).astype(np.float32)
         num_tokens = sum(len(text.split()) for text in texts)

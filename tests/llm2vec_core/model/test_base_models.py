@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError
 from llm2vec_core.model.architectures import base_attention
 from llm2vec_core.model.base_models import _BUNDLED, _BUNDLED_ADAPTERS, base_content, fetch_base_model
 from llm2vec_core.model.bidirectional import attention_overrides, measured_attention
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.lora import LoraSettings, lora_config
 from llm2vec_core.training.contrastive import contrastive_encoder
 
@@ -45,10 +46,7 @@ def test_a_checkpoint_of_a_chat_model_loads_anywhere_with_equal_vectors(chat_bas
     write_checkpoint(
         directory,
         backbone=chat_base,
-        base_model="chat",
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=64,
+        spec=EncoderSpec(base_model="chat", attention="bidirectional", pooling_mode="mean", max_tokens=64),
     )
     texts = ["nurse", "a longer text about a cook"]
     anywhere = SentenceTransformer(str(directory), local_files_only=True).encode(texts)

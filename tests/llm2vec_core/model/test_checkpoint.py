@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import InputError
-from llm2vec_core.model.checkpoint import RECORD_NAME, CheckpointRecord, fingerprint, read_record, write_checkpoint
+from llm2vec_core.model.checkpoint import RECORD_NAME, CheckpointRecord, EncoderSpec, fingerprint, read_record
 
 OLD_RECORD = {
     "fingerprint": "ab" * 32,
@@ -22,8 +23,9 @@ def build(base, directory, **settings):
     return write_checkpoint(
         directory,
         backbone=base,
-        base_model="hub/tiny",
-        **{"attention": "causal", "pooling_mode": "mean", "max_tokens": 64} | settings,
+        spec=EncoderSpec(
+            base_model="hub/tiny", **{"attention": "causal", "pooling_mode": "mean", "max_tokens": 64} | settings
+        ),
     )
 
 

@@ -18,10 +18,11 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
 from transformers.pytorch_utils import Conv1D
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import measured_attention, one_sided_blocks, require_attention, switch_attention
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.lora import LoraSettings, lora_config, merge_adapter
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.mntp import IGNORED, MntpModel, train_mntp
@@ -194,7 +195,11 @@ def train(model_type, directory, *, tokenizer_of):
             name for name, weight in after.named_parameters() if not torch.equal(weight, before.get_parameter(name))
         }
         assert moved == {f"{name}.weight" for name in linear}, f"{model_type}: what an update moves and merging keeps"
-    write_checkpoint(directory / "checkpoint", backbone=backbone, base_model=model_type, **modes, max_tokens=POSITIONS)
+    write_checkpoint(
+        directory / "checkpoint",
+        backbone=backbone,
+        spec=EncoderSpec(base_model=model_type, **modes, max_tokens=POSITIONS),
+    )
     return Encoder.load(directory / "checkpoint")
 
 

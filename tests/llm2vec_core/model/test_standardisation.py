@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sentence_transformers import SentenceTransformer
 
-from llm2vec_core.encoding.encoder import Encoder, encode_together
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.encoding.encoder import Encoder
+from llm2vec_core.encoding.views import encode_together, load_views, shares_pass
 from llm2vec_core.errors import InputError
-from llm2vec_core.model.checkpoint import fingerprint, write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec, fingerprint
 from llm2vec_core.model.modes import EncoderView
 from llm2vec_core.model.standardisation import MIN_TEXTS, is_standardisation, standardisation_module
 
@@ -19,11 +21,14 @@ CALIBRATION = [f"{first}{second} skill {first * 3}" for first in string.ascii_lo
 STANDARDISED = EncoderView(standardised=True)
 
 
-def write(base, directory, **settings):
+def write(base, directory, calibration=(), **settings):
     write_checkpoint(
         directory,
-        **{"backbone": base, "base_model": "tiny", "attention": "causal", "pooling_mode": "mean", "max_tokens": 64}
-        | settings,
+        backbone=base,
+        spec=EncoderSpec(
+            **{"base_model": "tiny", "attention": "causal", "pooling_mode": "mean", "max_tokens": 64} | settings
+        ),
+        calibration=calibration,
     )
     return directory
 
@@ -67,23 +72,23 @@ def test_another_pooling_takes_a_saved_standardisation_out(plain, saved):
 def test_one_pass_gives_what_passes_of_their_own_give(plain):
     views = [EncoderView(pooling_mode=mode, standardised=on) for mode in ("mean", "last") for on in (False, True)]
     texts = ["one", "another, longer text", "one"]
-    together = Encoder.load_views(plain, views, calibration=CALIBRATION)
+    together = load_views(plain, views, calibration=CALIBRATION)
     assert len({encoder.fingerprint for encoder in together}) == len(views)
     for encoding, view in zip(encode_together(together, texts), views, strict=True):
-        alone = Encoder.load(plain, view=view, calibration=CALIBRATION).encode_counted(texts)
+        alone = Encoder.load(plain, view=view, calibration=CALIBRATION).encode_with_counts(texts)
         np.testing.assert_allclose(encoding.vectors, alone.vectors, atol=1e-5)
         assert (encoding.num_tokens, encoding.num_truncated) == (alone.num_tokens, alone.num_truncated)
 
 
 def test_an_eos_token_needs_a_pass_of_its_own(plain):
-    mean, last, eos = Encoder.load_views(plain, [EncoderView(pooling_mode=mode) for mode in ("mean", "last", "eos")])
-    assert mean.shares_pass_with(last)
-    assert not mean.shares_pass_with(eos)
+    mean, last, eos = load_views(plain, [EncoderView(pooling_mode=mode) for mode in ("mean", "last", "eos")])
+    assert shares_pass(mean, last)
+    assert not shares_pass(mean, eos)
 
 
 def test_two_attentions_cannot_share_weights(plain):
     with pytest.raises(InputError, match="causally and bidirectionally"):
-        Encoder.load_views(plain, [EncoderView(), EncoderView("bidirectional")])
+        load_views(plain, [EncoderView(), EncoderView("bidirectional")])
 
 
 @given(arrays(np.float32, (MIN_TEXTS, 4), elements=st.floats(-100, 100, width=32), fill=st.nothing()))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError, ParityError
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
 from llm2vec_core.serving import conversion as converting
 from llm2vec_core.serving.conversion import convert
@@ -33,10 +34,7 @@ def build(base: Path, directory: Path, *, attention="bidirectional", pooling_mod
     write_checkpoint(
         directory,
         backbone=base,
-        base_model="tiny",
-        attention=attention,
-        pooling_mode=pooling_mode,
-        max_tokens=MAX_TOKENS,
+        spec=EncoderSpec(base_model="tiny", attention=attention, pooling_mode=pooling_mode, max_tokens=MAX_TOKENS),
         calibration=calibration,
     )
     return directory

@@ -8,9 +8,10 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.results import TaskScore
-from llm2vec_core.model.checkpoint import CheckpointRecord, write_checkpoint
+from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec
 from llm2vec_core.serving.model_card import TrainingSource, render_model_card
 from llm2vec_core.training.settings import StageCurve
 
@@ -220,10 +221,7 @@ def test_the_example_runs_on_a_checkpoint_with_its_card(
     written = write_checkpoint(
         directory,
         backbone=tiny_base,
-        base_model=str(tiny_base),
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=64,
+        spec=EncoderSpec(base_model=str(tiny_base), attention="bidirectional", pooling_mode="mean", max_tokens=64),
     )
     path = directory / "README.md"
     path.write_text(render(written, curves=(), training_data=()), encoding="utf-8")

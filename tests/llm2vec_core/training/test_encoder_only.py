@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import measured_attention
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import Recipe, SimcseSettings
@@ -113,10 +114,9 @@ def test_an_untrained_encoder_is_the_same_checkpoint_every_time(tiny_bert, tmp_p
         record = write_checkpoint(
             tmp_path / str(seed),
             backbone=tiny_bert,
-            base_model="bert-base-uncased",
-            attention="bidirectional",
-            pooling_mode="mean",
-            max_tokens=64,
+            spec=EncoderSpec(
+                base_model="bert-base-uncased", attention="bidirectional", pooling_mode="mean", max_tokens=64
+            ),
         )
         fingerprints.add(record.fingerprint)
     assert len(fingerprints) == 1

@@ -10,9 +10,10 @@ from huggingface_hub import ModelCard
 from data.config import CleanConfig, SourceConfig
 from data.snapshots.build import build_snapshot
 from data.store.base import LocalStore
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.evaluation.results import TaskScore
-from llm2vec_core.model.checkpoint import fingerprint, read_record, write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec, fingerprint, read_record
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import checkpoint_dir, store_checkpoint
 
@@ -45,12 +46,14 @@ def trained(store: LocalStore, tiny_base: Path, snapshot: str, tmp_path: Path) -
     write_checkpoint(
         tmp_path / "made",
         backbone=tiny_base,
-        base_model=str(tiny_base),
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=64,
-        stages=("mntp", "simcse"),
-        training_snapshots={"job": snapshot},
+        spec=EncoderSpec(
+            base_model=str(tiny_base),
+            attention="bidirectional",
+            pooling_mode="mean",
+            max_tokens=64,
+            stages=("mntp", "simcse"),
+            training_snapshots={"job": snapshot},
+        ),
     )
     return store_checkpoint(store, tmp_path / "made").fingerprint
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.model.bidirectional import attention_overrides
-from llm2vec_core.model.checkpoint import RECORD_NAME, read_record, write_checkpoint
+from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, read_record
 from llm2vec_core.model.checkpoint import fingerprint as directory_fingerprint
 from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
@@ -41,11 +42,13 @@ def train(settings: Settings, tiny_base: Path, tmp_path: Path) -> Train:
         write_checkpoint(
             directory,
             backbone=tiny_base,
-            base_model=str(tiny_base),
-            attention=attention,
-            pooling_mode=pooling,
-            max_tokens=max_tokens,
-            stages=stages,
+            spec=EncoderSpec(
+                base_model=str(tiny_base),
+                attention=attention,
+                pooling_mode=pooling,
+                max_tokens=max_tokens,
+                stages=stages,
+            ),
         )
         return store_checkpoint(settings.store(), directory)
 
@@ -262,10 +265,7 @@ def test_a_standardised_encoder_of_others_has_the_identity_that_it_loads_with(
     write_checkpoint(
         directory,
         backbone=tiny_base,
-        base_model="tiny",
-        attention="causal",
-        pooling_mode="mean",
-        max_tokens=64,
+        spec=EncoderSpec(base_model="tiny", attention="causal", pooling_mode="mean", max_tokens=64),
         calibration=[f"text {number}" for number in range(60)],
     )
     (directory / RECORD_NAME).unlink()

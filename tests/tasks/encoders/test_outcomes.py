@@ -30,7 +30,9 @@ class WordVectors:
 
     embedding_dim = 16
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(
+        self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Encoding:
         vectors = np.stack([sum(map(_vector, text.split())) for text in texts]).astype(np.float32)
         return Encoding(vectors, num_tokens=len(texts), num_padded_tokens=len(texts), num_truncated=0)
 

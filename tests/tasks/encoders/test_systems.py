@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from llm2vec_core.encoding.encoder import Encoder, encode_together
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.encoding.result import Encoding
-from llm2vec_core.model.checkpoint import write_checkpoint
-from llm2vec_core.model.modes import EncoderView, parse_encoder_name
+from llm2vec_core.encoding.views import encode_together
+from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.model.modes import EncoderView, LongTexts, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
 from tasks.encoders.checkpoints import load_views, store_checkpoint
 from tasks.encoders.names import resolve_encoder
@@ -66,11 +68,10 @@ def test_long_texts_are_read_as_they_would_be_served(
     assert len({each.fingerprint for each in encoders if each}) == 3
     directory = resolve_encoder(settings.store(), settings, parse_encoder_name(str(tiny_base))).directory
     (encoder,) = load_views(directory, settings.encode, (EncoderView(),))
-    for found, encode in zip(
-        encoders, (encoder.encode_counted, encoder.encode_in_parts, encoder.encode_in_sections), strict=False
-    ):
+    ways: tuple[LongTexts, ...] = ("cut", "parts", "sections")
+    for found, long_texts in zip(encoders, ways, strict=False):
         assert found is not None
-        np.testing.assert_allclose(found.encode([text]), encode([text]).vectors, atol=1e-5)
+        np.testing.assert_allclose(found.encode([text]), encoder.encode([text], long_texts=long_texts), atol=1e-5)
 
 
 def test_an_instructed_system_is_another_one_of_the_same_encoder(settings: Settings, tiny_base: Path) -> None:
@@ -111,11 +112,13 @@ def test_systems_of_one_title_are_told_apart_by_their_fingerprints(
         write_checkpoint(
             directory,
             backbone=tiny_base,
-            base_model=str(tiny_base),
-            attention="bidirectional",
-            pooling_mode="mean",
-            max_tokens=max_tokens,
-            stages=("mntp",),
+            spec=EncoderSpec(
+                base_model=str(tiny_base),
+                attention="bidirectional",
+                pooling_mode="mean",
+                max_tokens=max_tokens,
+                stages=("mntp",),
+            ),
         )
         refs.append(store_checkpoint(settings.store(), directory))
     asked = [f"{ref.fingerprint}{mode}" for ref in refs for mode in ("", "+hybrid")]
@@ -145,7 +148,7 @@ def test_encoders_that_differ_in_pooling_alone_encode_in_one_pass(
         passes.append((texts, len(encoders)))
         return encode_together(encoders, texts, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("llm2vec_core.encoding.encoder.encode_together", counted)
+    monkeypatch.setattr("llm2vec_core.encoding.views.encode_together", counted)
     modes = ("mean", "last", "mean+standardised", "bidirectional+mean", "eos")
     names = [f"{tiny_base}+{mode}" for mode in modes]
     for named in resolve_systems(settings.store(), settings, names):

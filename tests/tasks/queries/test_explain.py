@@ -11,7 +11,8 @@ from data.errors import InputError, StoreError
 from data.schema import KINDS, encoded_text
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import Pointer
-from llm2vec_core.model.checkpoint import write_checkpoint
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder, store_checkpoint
 from tasks.queries.explain import MAX_SENTENCES, explain, explanation_page, explanation_tables
@@ -37,10 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Setti
     write_checkpoint(
         folder / "made",
         backbone=tiny_base,
-        base_model="tiny",
-        attention="bidirectional",
-        pooling_mode="mean",
-        max_tokens=64,
+        spec=EncoderSpec(base_model="tiny", attention="bidirectional", pooling_mode="mean", max_tokens=64),
     )
     checkpoint = store_checkpoint(store, folder / "made").fingerprint
     encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode)

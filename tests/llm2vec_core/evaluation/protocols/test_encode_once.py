@@ -24,7 +24,7 @@ class Prompted:
     def __init__(self) -> None:
         self.calls: list[tuple[str | None, list[str]]] = []
 
-    def encode_counted(self, texts: list[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(self, texts: list[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
         assert pool_prompt == (not prompt), "a prompt is read, and the text alone pooled"
         self.calls.append((prompt, list(texts)))
         vectors = np.array([[len(prompt or ""), len(text)] for text in texts], dtype=np.float32)
@@ -141,7 +141,9 @@ def test_vectors_that_are_not_finite_are_refused_every_time(wrong: float) -> Non
     class Diverged(Prompted):
         fingerprint = "diverged-7"
 
-        def encode_counted(self, texts: list[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+        def encode_with_counts(
+            self, texts: list[str], *, prompt: str | None = None, pool_prompt: bool = True
+        ) -> Encoding:
             return Encoding(np.full((len(texts), 2), wrong, dtype=np.float32), 0, 0, 0)
 
         def encode_words(self, sentences: list[list[str]], *, label_shift: bool = False) -> np.ndarray:

@@ -38,7 +38,9 @@ class NoisyEncoder:
         self.fingerprint, self.embedding_dim = "noisy", words.embedding_dim
         self._words, self._noise = words, noise
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(
+        self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Encoding:
         clear, noise = self._words.encode(texts), self._words.encode([text.replace(" ", "_") for text in texts])
         lengths = np.array([[1 + len(text) % 3] for text in texts], dtype=np.float32)
         return Encoding(lengths * (clear + self._noise * np.sqrt(6) * noise), 0, 0, 0)

@@ -47,7 +47,9 @@ class Fixed:
         self.fingerprint = fingerprint
         self.embedding_dim = len(next(iter(self.vectors.values())))
 
-    def encode_counted(self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True) -> Encoding:
+    def encode_with_counts(
+        self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
+    ) -> Encoding:
         return Encoding(np.stack([self.vectors[text] for text in texts]), 0, 0, 0)
 
 
@@ -336,8 +338,8 @@ def test_what_a_library_warns_of_is_logged_once(
         warnings.warn("one label is not predicted", UndefinedMetricWarning, stacklevel=1)
         return original(*args, **kwargs)
 
-    original = encoder.encode_counted
-    monkeypatch.setattr(encoder, "encode_counted", encode)
+    original = encoder.encode_with_counts
+    monkeypatch.setattr(encoder, "encode_with_counts", encode)
     warnings.simplefilter("always")
     with caplog.at_level(logging.INFO):
         evaluate_task(make_system("dense", encoder), load_eval_task(make_task("Classification")))

@@ -1,0 +1,32 @@
+"""Building a checkpoint: from a transformer and a specification to an encoder's directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llm2vec_core.encoding.encoder import read_views
+from llm2vec_core.encoding.loading import assemble_model
+from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec
+from llm2vec_core.model.modes import EncoderView
+
+
+def write_checkpoint(
+    directory: Path, *, backbone: Path, spec: EncoderSpec, calibration: Sequence[str] = ()
+) -> CheckpointRecord:
+    """Make an encoder of a transformer and save it as a sentence-transformers directory.
+
+    Args:
+        directory: Target; must not hold another checkpoint.
+        backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
+        spec: What the encoder is made of. Its attention holds, whatever the backbone's configuration says.
+        calibration: Texts that a standardisation is measured on. Default: the vectors are not standardised.
+
+    Raises:
+        BaseModelError: The architecture ignores the attention asked for, or has fewer positions than ``max_tokens``.
+        InputError: EOS pooling, which cannot be saved, or too few calibration texts.
+    """
+    loaded = assemble_model(backbone, spec)
+    view = EncoderView(standardised=bool(calibration))
+    (encoder,) = read_views(loaded, [view], calibration=calibration)
+    return encoder.save(directory)

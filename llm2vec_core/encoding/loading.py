@@ -1,0 +1,157 @@
+"""Models in memory: loaded from an encoder's directory, or assembled from a base model.
+
+Belongs here: reading weights, the attention switch, precision. Does not belong here: encoding (``encoder``), and
+several ways of reading one directory (``views``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm2vec_core.errors import CheckpointError
+from llm2vec_core.model.architectures import (
+    apply_attention,
+    prepare_padding,
+    require_positions,
+    seeded_missing_weights,
+    state_width,
+    text_transformer,
+)
+from llm2vec_core.model.base_models import content_hash
+from llm2vec_core.model.bidirectional import saved_attention
+from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, fingerprint, read_record, require_encoder_directory
+from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, Precision
+from llm2vec_core.model.pooling import pooling_module, saved_pooling_mode, with_pooling
+from llm2vec_core.model.standardisation import is_standardisation
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory and what is known about it.
+
+    Attributes:
+        model: The ``SentenceTransformer``: a transformer, a pooling module, and whatever follows.
+        name: Name for messages.
+        fingerprint: Identity of its weights, tokenizer and modules.
+        attention: Attention of the transformer.
+        pooling_mode: What the pooling module does; None for a pooling that has no name here, such as CLS.
+        standardised: Whether its last module is a standardisation.
+        spec: What it is made of; None where its pooling has no name here.
+    """
+
+    model: Any
+    name: str
+    fingerprint: str
+    attention: Attention
+    pooling_mode: PoolingMode | None
+    standardised: bool
+    spec: EncoderSpec | None
+
+    def changes(self, view: EncoderView) -> EncoderView:
+        """The part of a view that differs from what the model does already."""
+        return view.changes(attention=self.attention, pooling_mode=self.pooling_mode, standardised=self.standardised)
+
+    def modules(self, change: EncoderView) -> list[Any]:
+        """The modules with another pooling, and without the saved standardisation wherever a view changes anything."""
+        modules = list(self.model)
+        if change and self.standardised:
+            modules.pop()
+        return modules if change.pooling_mode is None else with_pooling(modules, change.pooling_mode, name=self.name)
+
+
+def load_model(directory: Path, *, precision: Precision = "fp32", device: str | None = None) -> LoadedModel:
+    """Load a checkpoint or any other sentence-transformers directory.
+
+    Args:
+        directory: The encoder as it was saved.
+        precision: Precision of the transformer; everything after it computes in fp32.
+        device: Where the model runs. Default: the best device there is.
+
+    Raises:
+        CheckpointError: The directory is incomplete, or wraps its texts in a chat template.
+        BaseModelError: The configuration states an attention that the loaded model does not show.
+    """
+    require_encoder_directory(directory)
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(str(directory), local_files_only=True, device=device)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{directory} could not be loaded as an encoder: {str(error).splitlines()[0]}",
+            hint="Restore the directory, or build the checkpoint again.",
+        ) from error
+    if "message" in getattr(model[0], "modality_config", {}):
+        raise CheckpointError(
+            f"{directory.name} was saved to read every text within the chat template of its tokenizer; an encoder "
+            "that reads texts as they are was expected.",
+            hint="Train it again, or remove `message` from modality_config in its sentence_bert_config.json.",
+        )
+    record = read_record(directory) if (directory / RECORD_NAME).is_file() else None
+    attention = saved_attention(model[0].model, name=directory.name)
+    pooling_mode = saved_pooling_mode(model)
+    spec = None
+    if record is not None:
+        spec = EncoderSpec(**record.model_dump(include=set(EncoderSpec.model_fields)))
+    elif pooling_mode is not None:
+        spec = EncoderSpec(
+            base_model=directory.name,
+            attention=attention,
+            pooling_mode=pooling_mode,
+            max_tokens=model.max_seq_length or 512,
+        )
+    if precision == "bf16":
+        model[0].to(torch.bfloat16)
+    return LoadedModel(
+        model=model,
+        name=directory.name,
+        fingerprint=record.fingerprint if record is not None else fingerprint(directory),
+        attention=attention,
+        pooling_mode=pooling_mode,
+        standardised=is_standardisation(list(model)[-1]),
+        spec=spec,
+    )
+
+
+def assemble_model(
+    backbone: Path, spec: EncoderSpec, *, precision: Precision = "fp32", device: str | None = None
+) -> LoadedModel:
+    """Make an encoder of a transformer: set its attention and add a pooling module.
+
+    Args:
+        backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
+        spec: Attention, pooling and ``max_tokens`` of the encoder. An encoder-only backbone (BERT) can only be
+            bidirectional.
+        precision: Precision of the transformer; everything after it computes in fp32.
+        device: Where the model runs. Default: the best device there is.
+
+    Raises:
+        BaseModelError: The architecture ignores the attention asked for, or has fewer positions than ``max_tokens``.
+        InputError: EOS pooling, which cannot be saved.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    with seeded_missing_weights():
+        transformer = text_transformer(backbone, max_tokens=spec.max_tokens)
+    require_positions(transformer.model.config, spec.max_tokens, name=spec.base_model)
+    prepare_padding(transformer.tokenizer)
+    apply_attention(transformer.model, spec.attention, name=spec.base_model)
+    pooling = pooling_module(spec.pooling_mode, hidden_size=state_width(transformer.model.config))
+    model = SentenceTransformer(modules=[transformer, pooling], device=device)
+    if precision == "bf16":
+        model[0].to(torch.bfloat16)
+    identity = f"{content_hash(backbone)}\n{spec.attention}+{spec.pooling_mode}\n{spec.max_tokens}"
+    return LoadedModel(
+        model=model,
+        name=spec.base_model,
+        fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
+        attention=spec.attention,
+        pooling_mode=spec.pooling_mode,
+        standardised=False,
+        spec=spec,
+    )
