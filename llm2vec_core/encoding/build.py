@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llm2vec_core.encoding.encoder import read_views
 from llm2vec_core.encoding.loading import assemble_model
-from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec
+from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec, write_encoder
 from llm2vec_core.model.modes import EncoderView
 
 
@@ -26,7 +26,7 @@ def write_checkpoint(
         BaseModelError: The architecture ignores the attention asked for, or has fewer positions than ``max_tokens``.
         InputError: EOS pooling, which cannot be saved, or too few calibration texts.
     """
-    loaded = assemble_model(backbone, spec)
-    view = EncoderView(standardised=bool(calibration))
-    (encoder,) = read_views(loaded, [view], calibration=calibration)
-    return encoder.save(directory)
+    standardised = bool(calibration)
+    view = EncoderView(standardised=standardised)
+    (encoder,) = read_views(assemble_model(backbone, spec), [view], calibration=calibration)
+    return write_encoder(encoder.model, directory, spec, standardised=standardised)

@@ -15,7 +15,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -229,6 +229,7 @@ class Encoder:
                 f"An encoder with {mode} cannot be saved: a sentence-transformers directory cannot state it.",
                 hint="Save the encoder without it, and load the directory as NAME+eos or NAME+echo.",
             )
+        _forget_use(self.model.tokenizer)
         return write_encoder(self.model, target, self._spec, standardised=self.standardised)
 
     def encode(
@@ -488,6 +489,14 @@ def _require_stages(name: EncoderName, loaded: LoadedModel) -> None:
             f"{name.source} was trained by {', '.join(trained) or 'no stage'}, not by {', '.join(name.stages)}.",
             hint="Leave the stages out, or give the directory of an encoder that was trained so.",
         )
+
+
+def _forget_use(tokenizer: Any) -> None:  # noqa: ANN401 - ships no types
+    """Reset what a tokenizer saves of how it was loaded and last called: it would change the fingerprint."""
+    if tokenizer.init_kwargs.get("local_files_only"):
+        tokenizer.init_kwargs["local_files_only"] = False
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
 
 
 def _scaled(encoding: Encoding) -> Encoding:

@@ -104,9 +104,6 @@ def write_encoder(
         spec: What the model is made of.
         standardised: Whether its last module is a standardisation.
     """
-    known = getattr(model.tokenizer, "init_kwargs", {})
-    if known.get("local_files_only"):  # how it was loaded; saved with it, the same encoder has another fingerprint
-        known["local_files_only"] = False
     model.save_pretrained(str(directory), create_model_card=False)
     record = CheckpointRecord(
         **dict(spec),
