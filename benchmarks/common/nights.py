@@ -16,7 +16,8 @@ from jaxtyping import Float32
 
 from data.config import CleanConfig, SourceConfig
 from data.schema import KINDS, DocumentKind, encoded_text
-from data.snapshots.build import build_snapshot, contents_of
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import contents_of
 from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each
 from data.store.lease import hold_lease

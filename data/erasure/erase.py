@@ -38,7 +38,8 @@ from data.errors import InputError, StoreError
 from data.outputs.matches import forget_documents
 from data.redaction.redact import forget_keys
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, canonical_json, encoded_text, sha256_json
-from data.snapshots.build import PartInfo, Snapshot, SnapshotManifest, SourceCounts, TotalCounts, open_snapshot
+from data.snapshots.manifest import PartInfo, SnapshotManifest, SourceCounts, TotalCounts
+from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.snapshots.tombstones import ERASURES, bury, keep_successor, read_tombstones, snapshot_successor
 from data.store.base import Store, storage_errors
 from data.store.digests import pack_digests

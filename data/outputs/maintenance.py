@@ -19,7 +19,7 @@ import numpy as np
 from data.config import RetentionConfig, VectorIndexConfig
 from data.outputs.matches import LATEST_MATCHES
 from data.schema import KINDS, DocumentKind
-from data.snapshots.build import Snapshot, contents_of, latest_snapshot, open_snapshot
+from data.snapshots.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, no_digests
 from data.store.lease import Lease

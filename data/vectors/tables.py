@@ -19,7 +19,7 @@ from data.config import GateConfig
 from data.documents.facets import FACET_SCHEMA, facet_columns, standard_json
 from data.errors import StoreError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind, encoded_text
-from data.snapshots.build import Snapshot
+from data.snapshots.snapshot import Snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
 from data.vectors.gate import PROFILE_COLUMNS, Check, GenerationRefusedError, TableProfile, judge_table, profile_table

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from data.schema import KINDS
-from data.snapshots.build import open_snapshot
+from data.snapshots.snapshot import open_snapshot
 from data.store.base import Store
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.model.checkpoint import CheckpointRecord, read_record

@@ -21,7 +21,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from data.errors import DataError
 from data.schema import KINDS, TABLE_OF_KIND
-from data.snapshots.build import open_snapshot
+from data.snapshots.snapshot import open_snapshot
 from data.store.base import Store
 from data.vectors.pointer import read_pointer
 from tasks.encoders.checkpoints import checkpoint_dir

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from data.errors import InputError
 from data.outputs.export import latest_export
 from data.schema import KINDS, DocumentKind
-from data.snapshots.build import Snapshot, open_snapshot
+from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.store.base import Store
 from data.store.records import LATEST_REPORT
 from data.vectors.generations import list_generations

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.errors import InputError, StoreError
 from data.schema import KINDS, DocumentKind, canonical_json
-from data.snapshots.build import Snapshot, contents_of, open_snapshot, snapshot_ids
+from data.snapshots.snapshot import Snapshot, contents_of, open_snapshot, snapshot_ids
 from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
 from data.vectors.shards import forget_contents

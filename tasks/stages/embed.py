@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError, StoreError
 from data.schema import KINDS, DocumentKind
-from data.snapshots.build import contents_of, latest_snapshot, open_snapshot
+from data.snapshots.snapshot import contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, first_of_each
 from data.vectors.gate import Check, GenerationRefusedError

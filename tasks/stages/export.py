@@ -16,7 +16,7 @@ from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.matches import LATEST_MATCHES, MATCH_SCHEMA, latest_match_files
 from data.redaction.redact import Redactor
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
-from data.snapshots.build import Snapshot, open_snapshot
+from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import pack_digests
 from data.store.records import LATEST_REPORT

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from data.config import SourceConfig
 from data.errors import InputError
 from data.schema import DocumentKind
-from data.snapshots.build import Snapshot, build_snapshot
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import Snapshot
 from tasks.run.context import Run
 from tasks.run.reports import IngestReport
 from tasks.run.stage_task import stage_task

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
 from data.schema import KINDS, encoded_text, sha256_json
-from data.snapshots.build import latest_snapshot, open_snapshot
+from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import Store
 from llm2vec_core.model.base_models import base_content
 from llm2vec_core.training.settings import UNSUPERVISED_STAGES, Recipe, StepLog, TrainingTriple, read_curves

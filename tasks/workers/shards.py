@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from data.schema import DocumentKind, encoded_text
-from data.snapshots.build import Snapshot, open_snapshot
+from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.vectors.shards import shard_key, write_shard
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.run.settings import Settings

@@ -20,7 +20,8 @@ from data.config import CleanConfig, ShrinkConfig, SourceConfig
 from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.schema import KINDS, TABLE_OF_KIND
-from data.snapshots.build import build_snapshot, contents_of
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import contents_of
 from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each, pack_digests
 from data.store.lease import hold_lease

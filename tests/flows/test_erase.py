@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.erasure.scan import Needles, scan_tree
-from data.snapshots.build import latest_snapshot
+from data.snapshots.snapshot import latest_snapshot
 from data.store.base import LocalStore
 from data.vectors.pointer import read_pointer
 from flows.cli import run

@@ -21,7 +21,8 @@ from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
 from data.schema import document_id
-from data.snapshots.build import build_snapshot, latest_snapshot, open_snapshot
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
 from data.store.open import open_store

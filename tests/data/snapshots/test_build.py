@@ -16,7 +16,9 @@ from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.errors import ConflictError, FencedError, InputError, SourceShrankError, StoreError
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from data.snapshots import build as module
-from data.snapshots.build import build_snapshot, latest_snapshot, open_snapshot
+from data.snapshots import carried, parts
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import LocalStore
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -109,11 +111,11 @@ def test_columns_come_in_the_order_asked_for(store, tmp_path):
 
 def test_parts_are_bounded_in_rows_and_characters(store, tmp_path, monkeypatch):
     path = write(tmp_path / "a.jsonl", [posting(number) for number in range(10)])
-    monkeypatch.setattr(module, "PART_ROWS", 4)
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
     snapshot = build(store, board=path)
     assert [part.num_rows for part in snapshot.manifest.documents] == [4, 4, 2]
     assert ids(snapshot) == [str(number) for number in range(10)]
-    monkeypatch.setattr(module, "PART_CHARS", 1)
+    monkeypatch.setattr(parts, "PART_CHARS", 1)
     assert len(build(store, board=path, other=path).manifest.documents) == 20
 
 
@@ -314,7 +316,7 @@ def test_a_crash_at_any_put_leaves_the_former_snapshot_and_a_repeat_completes(
 ):
     path = write(tmp_path / "a.jsonl", [posting(1)])
     first = build(store, board=path)
-    monkeypatch.setattr(module, "PART_ROWS", 1)
+    monkeypatch.setattr(parts, "PART_ROWS", 1)
     write(path, [posting(2), posting(3), b"no"])
     with killed_at(store, step):
         build(store, board=path)
@@ -516,7 +518,7 @@ def test_small_sources_and_small_losses_pass(store, tmp_path, monkeypatch, befor
 
 
 def test_rows_by_number_are_the_rows_of_all_parts(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PART_ROWS", 7)
+    monkeypatch.setattr(parts, "PART_ROWS", 7)
     snapshot = build(store, board=write(tmp_path / "board.jsonl", [posting(number) for number in range(30)]))
     names = ids(snapshot)
     for numbers in ([], [0], [6, 7], [3, 13, 14, 29], list(range(30))):
@@ -630,8 +632,8 @@ def test_rows_are_cleaned_again_when_anything_decides_otherwise(store, tmp_path,
 def test_rows_that_lie_far_from_their_neighbours_are_cleaned_rather_than_looked_up(
     store, tmp_path, monkeypatch, cleaned
 ):
-    for name, value in {"PART_ROWS": 10, "_CHUNK_ROWS": 10, "_MIN_SHARE": 0.3}.items():
-        monkeypatch.setattr(module, name, value)
+    for owner, name, value in ((parts, "PART_ROWS", 10), (carried, "_CHUNK_ROWS", 10), (carried, "_MIN_SHARE", 0.3)):
+        monkeypatch.setattr(owner, name, value)
     path = tmp_path / "a.jsonl"
     build(store, board=write(path, [posting(number) for number in range(40)]))
     cleaned.clear()
@@ -650,8 +652,8 @@ def test_a_night_after_others_makes_the_snapshot_of_a_night_alone(tmp_path_facto
     folder = tmp_path_factory.mktemp("nights")
     store, path = LocalStore(folder / "var"), folder / "a.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PART_ROWS", part_rows)
-        patch.setattr(module, "_CHUNK_ROWS", chunk_rows)
+        patch.setattr(parts, "PART_ROWS", part_rows)
+        patch.setattr(carried, "_CHUNK_ROWS", chunk_rows)
         for number, rows in enumerate(nights):
             write(path, [posting("always"), *(posting(key, text=text) for key, text in rows)])
             followed = build(store, board=path)

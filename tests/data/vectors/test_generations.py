@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lancedb.merge import LanceMergeInsertBuilder
 
 from data.errors import ConflictError, FencedError, InputError, RefusedError, StoreError
-from data.snapshots.build import contents_of, latest_snapshot
+from data.snapshots.snapshot import contents_of, latest_snapshot
 from data.store.base import LocalStore
 from data.store.digests import unpack_digests
 from data.store.lease import hold_lease

@@ -15,7 +15,8 @@ import pytest
 from data.config import CleanConfig, SourceConfig
 from data.errors import InputError
 from data.schema import KINDS
-from data.snapshots.build import build_snapshot, open_snapshot
+from data.snapshots.build import build_snapshot
+from data.snapshots.snapshot import open_snapshot
 from data.store.lease import hold_lease
 from data.vectors.generations import create_generation
 from data.vectors.lance import open_table

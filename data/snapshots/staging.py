@@ -1,0 +1,175 @@
+"""Documents and rejected rows on their way into a snapshot: counted, hashed, and marked as duplicates.
+
+Does not belong here: where the rows come from (``build``, ``carried``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.config import CleanConfig, RedactConfig
+from data.documents.sources import RejectedRow
+from data.errors import StoreError
+from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, DocumentKind, canonical_json, encoded_text, sha256_json
+from data.snapshots.manifest import SCHEMA_VERSION
+from data.snapshots.parts import PartWriter, replaced_column, table_of
+from data.snapshots.snapshot import ORIGIN_SCHEMA
+from data.store.digests import Digests, FirstRows, pack_digests, unpack_digests
+
+_IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
+_SKETCH = ORIGIN_SCHEMA.field("sketch")
+
+
+@dataclass
+class Counts:
+    """Running counts of one source; see :class:`data.snapshots.manifest.SourceCounts`."""
+
+    path: str
+    raw_sha256: str | None
+    rows_in: int = 0
+    rows_kept: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+    rows_near_duplicate: int = 0
+
+
+@dataclass
+class Staged:
+    """Documents and rejected rows on their way into a snapshot; uses about 100 bytes of memory a document."""
+
+    documents: PartWriter
+    rejected: PartWriter
+    clean: CleanConfig
+    counts: dict[str, Counts] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    # Two digests: rows that are carried over arrive without their rejected neighbours in between.
+    document_digest: Any = field(default_factory=hashlib.sha256)
+    rejected_digest: Any = field(default_factory=hashlib.sha256)
+    _contents: FirstRows = field(default_factory=FirstRows)
+    _ids: list[Digests] = field(default_factory=list)
+    _is_judged: list[NDArray[np.bool_]] = field(default_factory=list)
+    _bands: list[NDArray[np.uint32]] = field(default_factory=list)
+
+    def add_documents(self, rows: pa.Table, *, source: str) -> None:
+        """Add documents of a source with their origins; mark those with the content of an earlier document.
+
+        Args:
+            rows: Columns of :data:`data.schema.DOCUMENT_SCHEMA` and :data:`ORIGIN_SCHEMA`. Marks from another
+                snapshot are dropped.
+            source: Source of all rows.
+        """
+        if not len(rows):
+            return
+        counts = self.counts[source]
+        counts.rows_kept += len(rows)
+        lines = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in _IDENTITY), " ").to_pylist()
+        self.document_digest.update("".join(f"{line}\n" for line in lines).encode())
+        self._ids.append(pack_digests(rows["doc_id"]))
+        firsts = self._contents.add(pack_digests(rows["content_sha256"]))
+        is_duplicate = firsts != np.arange(len(self._contents) - len(rows), len(self._contents))
+        counts.rows_duplicate += int(is_duplicate.sum())
+        originals = iter(self._ids_at(firsts[is_duplicate]))
+        marks = [next(originals) if is_marked else None for is_marked in is_duplicate.tolist()]
+        rows = replaced_column(rows, DOCUMENT_SCHEMA.field("duplicate_of"), pa.array(marks, pa.string()))
+        rows = replaced_column(rows, DOCUMENT_SCHEMA.field("near_duplicate_of"), pa.nulls(len(rows), pa.string()))
+        if self.clean.near_duplicates:
+            rows = self._sketched(rows, is_duplicate)
+        num_chars = rows["num_chars"].to_numpy() + pc.utf8_length(rows["metadata"]).to_numpy()
+        self.documents.add(rows, source=source, num_chars=num_chars)
+
+    def _ids_at(self, numbers: NDArray[np.int64]) -> list[str]:
+        """Ids of documents by row number in the snapshot."""
+        if not len(numbers):
+            return []
+        self._ids = [np.concatenate(self._ids)]
+        return unpack_digests(self._ids[0][numbers])
+
+    def _sketched(self, rows: pa.Table, is_duplicate: NDArray[np.bool_]) -> pa.Table:
+        """Add the missing sketches; an exact duplicate points to its original and needs none."""
+        from data.documents import near_duplicates
+
+        missing = np.flatnonzero(pc.is_null(rows["sketch"]).to_numpy() & ~is_duplicate)
+        if len(missing):
+            sketches = rows["sketch"].to_pylist()
+            for number, row in zip(missing, rows.select(["title", "text"]).take(missing).to_pylist(), strict=True):
+                sketches[number] = near_duplicates.sketch(encoded_text(row["title"], row["text"])).tobytes()
+            rows = replaced_column(rows, _SKETCH, pa.array(sketches, _SKETCH.type))
+        judged = rows["sketch"].filter(pa.array(~is_duplicate)).to_pylist()
+        signatures = np.frombuffer(b"".join(judged), np.uint16).reshape(len(judged), near_duplicates.NUM_PERM)
+        bands = near_duplicates.bands_of(signatures, self.clean.near_duplicate_threshold)
+        self._bands.append(bands)
+        self._is_judged.append(~is_duplicate)
+        return rows
+
+    def add_rejected(self, rejected: Sequence[RejectedRow], *, source: str) -> None:
+        """Add rejected rows of a source."""
+        self.counts[source].rows_quarantined += len(rejected)
+        self.reasons.update(str(row.reason) for row in rejected)
+        stored = []
+        for row in rejected:
+            values = (source, row.file, row.row, str(row.reason), row.detail, row.excerpt)
+            # File names may hold bytes that are not UTF-8.
+            stored.append(tuple(_storable(value) if isinstance(value, str) else value for value in values))
+            self.rejected_digest.update(canonical_json(stored[-1]).encode() + b"\n")
+        num_chars = np.array([len(row.excerpt) for row in rejected], np.int64)
+        self.rejected.add(table_of(stored, QUARANTINE_SCHEMA), source=source, num_chars=num_chars)
+
+    def close_source(self, source: str) -> None:
+        """Finish the parts of a source, and check that no row was lost."""
+        self.documents.close(source)
+        self.rejected.close(source)
+        counts = self.counts[source]
+        if counts.rows_in != counts.rows_kept + counts.rows_quarantined:
+            raise StoreError(
+                f"Source '{source}' has {counts.rows_in} rows, but {counts.rows_kept} were kept and "
+                f"{counts.rows_quarantined} quarantined: rows were lost or doubled.",
+                hint="Nothing was written. Please report this as a defect.",
+            )
+
+    def snapshot_id(self, kind: DocumentKind, redact: RedactConfig) -> str:
+        """Hash of everything that determines the content; the marks follow from documents and settings."""
+        clean = self.clean
+        marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
+        digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
+        return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests])[:16]
+
+    def mark_near_duplicates(self) -> None:
+        """Mark near duplicates over all sources together; parts without any are not rewritten."""
+        if not self.clean.near_duplicates:
+            return
+        from data.documents.near_duplicates import NearDuplicateIndex, shares_a_band
+
+        is_candidate = np.concatenate(self._is_judged)
+        is_candidate[is_candidate] = shares_a_band(np.concatenate(self._bands))
+        index, start = NearDuplicateIndex(self.clean.near_duplicate_threshold), 0
+        for part in self.documents.parts:
+            candidates = np.flatnonzero(is_candidate[start : start + part.num_rows])
+            start += part.num_rows
+            if not len(candidates):
+                continue
+            ids = pq.read_table(self.documents.path("documents", part), columns=["doc_id"])["doc_id"]
+            sketches = pq.read_table(self.documents.path("origins", part), columns=["sketch"])["sketch"]
+            marks: list[str | None] = [None] * part.num_rows
+            found = zip(candidates, ids.take(candidates), sketches.take(candidates), strict=True)
+            for number, doc_id, sketch in found:
+                marks[number] = index.add(doc_id.as_py(), np.frombuffer(sketch.as_buffer(), np.uint16))
+            column = pa.array(marks, pa.string())
+            num_marked = len(column) - column.null_count
+            if num_marked:
+                self.counts[part.source].rows_near_duplicate += num_marked
+                mark = DOCUMENT_SCHEMA.field("near_duplicate_of")
+                self.documents.replace_column("documents", part, mark, column)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
