@@ -1,0 +1,124 @@
+"""Removing documents from tables: new versions that share no file with the former ones, and pointers that name them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.erasure.from_outputs import findings
+from data.erasure.journal import MARKS, Journal, all_tables
+from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.snapshots.tombstones import snapshot_successor
+from data.store.base import Store
+from data.vectors.filters import is_one_of
+from data.vectors.lance import LanceTable, generation_key
+from data.vectors.pointer import stored_pointers
+from data.vectors.tables import profiles_key
+
+_MAX_DELTA_IDS = 500
+
+
+def erase_from_tables(store: Store, journal: Journal) -> int:
+    """Rewrite every version that is served or that a rollback may need; remove all others.
+
+    Returns:
+        Number of tables that were changed.
+    """
+    doc_ids = journal.doc_ids
+    renamed: dict[tuple[str, DocumentKind], dict[int, int]] = {}
+    dirty: dict[tuple[str, DocumentKind], LanceTable] = {}
+    for name, table in all_tables(store):
+        store.delete(profiles_key(name[0]))  # the mean vector of a small table says something about each row
+        versions = table.versions()
+        holding = [version for version in versions if _holds(table.at(version), doc_ids)]
+        if not holding and not findings(store, f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance", journal):
+            continue
+        dirty[name] = table
+        pinned = sorted(_pinned(store, *name) & set(versions)) or [versions[-1]]
+        if any(version >= pinned[0] for version in holding):
+            renamed[name] = _rewrite_versions(table, pinned, doc_ids)
+    _rename_in_pointers(store, renamed)
+    for (generation, kind), table in dirty.items():
+        keep = _pinned(store, generation, kind) or {table.versions()[-1]}
+        table.drop_history(min(keep), keep=sorted(keep))
+    return len(dirty)
+
+
+def _holds(table: LanceTable, doc_ids: set[str]) -> bool:
+    where = " OR ".join(is_one_of(column, doc_ids) for column in ("doc_id", *MARKS))
+    return len(table.read(["doc_id"], where=where)) > 0
+
+
+def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str]) -> dict[int, int]:
+    """Rewrite versions without the documents: the oldest as a whole, each later one by its changes.
+
+    Marks that named the documents become empty; the next night takes them from the next snapshot.
+
+    Returns:
+        Former version to new version.
+    """
+    renamed: dict[int, int] = {}
+    present: dict[str, str] = {}
+    for version in versions:
+        former = table.at(version)
+        hashes = former.read(["doc_id", "row_sha256"])
+        wanted = dict(zip(hashes["doc_id"].to_pylist(), hashes["row_sha256"].to_pylist(), strict=True))
+        wanted = {doc_id: row_hash for doc_id, row_hash in wanted.items() if doc_id not in doc_ids}
+        if not renamed:
+            where = f"NOT ({is_one_of('doc_id', doc_ids)})"
+            batches = (_without_marks(batch, doc_ids) for batch in former.batches(where=where))
+            renamed[version] = table.overwrite(batches)
+        else:
+            changed = sorted(doc_id for doc_id, row_hash in wanted.items() if present.get(doc_id) != row_hash)
+            chunks = (changed[start : start + _MAX_DELTA_IDS] for start in range(0, len(changed), _MAX_DELTA_IDS))
+            rows = (
+                pa.Table.from_batches([_without_marks(batch, doc_ids)])
+                for chunk in chunks
+                for batch in former.batches(where=is_one_of("doc_id", chunk))
+            )
+            table.upsert(rows, rewrite=True)
+            table.delete(sorted(present.keys() - wanted.keys()))
+            renamed[version] = table.version
+        present = wanted
+    return renamed
+
+
+def _without_marks(batch: pa.RecordBatch, doc_ids: set[str]) -> pa.RecordBatch:
+    for mark in MARKS:
+        column = batch.column(batch.schema.get_field_index(mark))
+        is_erased = pc.is_in(column, pa.array(sorted(doc_ids)))
+        cleared = pc.if_else(is_erased, pa.scalar(None, column.type), column)
+        batch = batch.set_column(batch.schema.get_field_index(mark), batch.schema.field(mark), cleared)
+    return batch
+
+
+def _pinned(store: Store, generation: str, kind: DocumentKind) -> set[int]:
+    """Versions of a table that the pointer, or a former one, names."""
+    pointers = [record.read(store) for record in stored_pointers(store)]
+    return {
+        pointer.version_of(kind) for pointer in pointers if pointer is not None and pointer.generation == generation
+    }
+
+
+def _rename_in_pointers(store: Store, renamed: dict[tuple[str, DocumentKind], dict[int, int]]) -> None:
+    """Make the pointer and its history name the new versions of tables and the successors of snapshots."""
+    for record in list(stored_pointers(store)):
+        raw = store.read(record.key)
+        pointer = record.parse(raw)
+        if pointer is None:
+            continue
+        versions = {
+            TABLE_OF_KIND[kind]: renamed.get((pointer.generation, kind), {}).get(version, version)
+            for kind in KINDS
+            for version in [pointer.version_of(kind)]
+        }
+        snapshots = {kind: _newest(store, kind, pointer.snapshots[kind]) for kind in KINDS if kind in pointer.snapshots}
+        changed = pointer.model_copy(update={**versions, "snapshots": snapshots})
+        if changed != pointer:
+            record.swap(store, changed, expected=raw)
+
+
+def _newest(store: Store, kind: DocumentKind, snapshot_id: str) -> str:
+    while (successor := snapshot_successor(store, kind, snapshot_id)) is not None:
+        snapshot_id = successor
+    return snapshot_id
