@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import ftfy
 
 from data.config import CleanConfig, SourceConfig
-from data.documents.sources import RawRow, RejectedRow, RejectReason, has_surrogates, make_excerpt
+from data.documents.rows import RawRow, RejectedRow, RejectReason, has_surrogates, make_excerpt
 from data.redaction.redact import Redactor
 from data.schema import DocumentKind, document_id, encoded_text, metadata_json, sha256_text
 

@@ -19,11 +19,10 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from data.documents.sources import BUNDLED_SAMPLE
 from data.errors import InputError
 from data.sample.esco import Occupation, read_occupations
 from data.sample.eval_tasks import is_held_out
-from data.sample.read import read_train_triples
+from data.sample.read import BUNDLED_SAMPLE, read_train_triples
 
 BUNDLED_ESCO_TITLES = "bundled:esco-titles"
 

@@ -42,6 +42,9 @@ __all__ = [
     "write_samples",
 ]
 
+BUNDLED_SAMPLE = "bundled:sample"
+"""Path of the source that reads the sample."""
+
 _MIN_JOB_WORDS, _MAX_JOB_WORDS = 40, 70
 _MAX_NAMED_SKILLS = 6
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.documents.clean import Document, clean_row
-from data.documents.sources import RejectedRow, RejectReason, source_sha256
+from data.documents.rows import RejectedRow, RejectReason
+from data.documents.sources import source_sha256
 from data.errors import InputError, SourceShrankError, StoreError
 from data.redaction.redact import Redactor, open_key_file
 from data.schema import (

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.clean import Document, redact_document
-from data.documents.sources import RawRow, RejectedRow, RejectReason, read_rows
+from data.documents.rows import RawRow, RejectedRow, RejectReason
+from data.documents.sources import read_rows
 from data.redaction.redact import Redactor
 from data.schema import (
     DOCUMENT_SCHEMA,

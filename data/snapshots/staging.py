@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig
-from data.documents.sources import RejectedRow
+from data.documents.rows import RejectedRow
 from data.errors import StoreError
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, DocumentKind, canonical_json, encoded_text, sha256_json
 from data.snapshots.manifest import SCHEMA_VERSION

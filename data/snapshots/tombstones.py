@@ -15,7 +15,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from data.documents.sources import has_surrogates
+from data.documents.rows import has_surrogates
 from data.schema import DocumentKind, canonical_json, document_id
 from data.store.base import Store
 

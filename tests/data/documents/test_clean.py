@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.clean import Document, clean_row, clean_text
 from data.documents.near_duplicates import NearDuplicateIndex, minhash, sketch
-from data.documents.sources import RawRow, RejectedRow
+from data.documents.rows import RawRow, RejectedRow
 from data.redaction.redact import Redactor
 from data.schema import DOCUMENT_SCHEMA, document_id, sha256_text
 

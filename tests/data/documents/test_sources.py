@@ -11,8 +11,11 @@ from pydantic import ValidationError
 from pypdf import PdfWriter
 
 from data.config import SourceConfig
-from data.documents import sources
-from data.documents.sources import RawRow, RejectedRow, make_excerpt, read_rows
+from data.documents.readers import csv as csv_reader
+from data.documents.readers import docx as docx_reader
+from data.documents.readers import jsonl, parquet, pdf
+from data.documents.rows import RawRow, RejectedRow, make_excerpt
+from data.documents.sources import read_rows
 from data.errors import InputError
 
 
@@ -90,7 +93,7 @@ def test_a_line_cut_in_half_at_the_end_of_the_file_is_quarantined(tmp_path):
 
 
 def test_too_long_a_line_is_skipped_without_reading_it_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(jsonl, "MAX_ROW_BYTES", 100)
     long = row(2, description="x" * 1000)
     rows = read(write_lines(tmp_path / "a.jsonl", row(1), long, row(3), long[:-1]))
     assert reasons(rows) == ["", "row_too_large", "", "row_too_large"]
@@ -98,7 +101,7 @@ def test_too_long_a_line_is_skipped_without_reading_it_at_once(tmp_path, monkeyp
 
 
 def test_a_line_of_exactly_the_limit_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_ROW_BYTES", len(row(1)))
+    monkeypatch.setattr(jsonl, "MAX_ROW_BYTES", len(row(1)))
     path = tmp_path / "a.jsonl"
     path.write_bytes(row(1) + b"\n" + row(2))
     assert reasons(read(path)) == ["", ""]
@@ -231,7 +234,7 @@ def test_csv_rows_are_strings_by_the_header(tmp_path):
     ],
 )
 def test_a_bad_csv_row_costs_itself_only(tmp_path, line, reason, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(csv_reader, "MAX_ROW_BYTES", 100)
     rows = read(write_lines(tmp_path / "a.csv", b"id,text", b"1,a", line, b"3,c"))
     assert reasons(rows) == ["", reason, ""]
     assert [r.row for r in rows] == [1, 2, 3]
@@ -268,7 +271,7 @@ def write_table(path, **columns):
 
 
 def test_parquet_rows_come_in_batches_with_their_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_BATCH_ROWS", 2)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 2)
     text = pa.array(["a", "b", "a", None, "c"]).dictionary_encode()
     rows = read(write_table(tmp_path / "a.parquet", id=[1, 2, 3, 4, 5], text=text, tags=[["x"]] * 5))
     assert [(r.row, r.values["id"], r.values["text"]) for r in rows] == [
@@ -357,7 +360,7 @@ def test_an_encrypted_pdf_is_quarantined(tmp_path):
 
 def test_a_docx_that_unpacks_to_too_much_is_quarantined(tmp_path, monkeypatch):
     docx.Document().save(str(tmp_path / "a.docx"))
-    monkeypatch.setattr(sources, "MAX_UNPACKED_BYTES", 100)
+    monkeypatch.setattr(docx_reader, "MAX_UNPACKED_BYTES", 100)
     (row,) = read(tmp_path / "a.docx", text_field="body")
     assert (row.reason, "unpacks to" in row.detail) == ("unreadable_file", True)
 
@@ -414,7 +417,7 @@ def test_a_docx_bomb_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
     assert path.stat().st_size < 100_000
     (rejected,) = read(path)
     assert (rejected.reason, "bytes of XML" in rejected.detail) == ("unreadable_file", True)
-    monkeypatch.setattr(sources, "MAX_PARAGRAPHS", 1000)
+    monkeypatch.setattr(docx_reader, "MAX_PARAGRAPHS", 1000)
     (rejected,) = read(rewritten(path, in_body(b"<w:p/>" * 1100)))
     assert "more than 1000 paragraphs" in rejected.detail
 
@@ -451,7 +454,7 @@ def test_a_pdf_that_is_too_large_is_quarantined(tmp_path, monkeypatch):
     write_pdf(tmp_path / "a.pdf", "Staff nurse in Leeds")
     for limit, detail in (("MAX_UNPACKED_BYTES", "bytes"), ("MAX_PAGES", "pages"), ("MAX_ROW_BYTES", "characters")):
         with monkeypatch.context() as patched:
-            patched.setattr(sources, limit, 0)
+            patched.setattr(pdf, limit, 0)
             (rejected,) = read(tmp_path / "a.pdf")
         assert (rejected.reason, detail in rejected.detail) == ("unreadable_file", True)
 
@@ -461,14 +464,14 @@ def test_a_parquet_dictionary_bomb_is_unpacked_in_bounded_parts(tmp_path, monkey
     columns = {"id": [str(n) for n in range(1000)], "text": text}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", dictionary_pagesize_limit=2**30)
     assert (tmp_path / "a.parquet").stat().st_size < 20_000, "half a gigabyte of text in a few kilobytes"
-    parse, unpacked = sources._parse_batch, []
+    parse, unpacked = parquet._parse_batch, []
 
     def spy(batch, **place):
         unpacked.append(batch.nbytes)
         return parse(batch, **place)
 
-    monkeypatch.setattr(sources, "_parse_batch", spy)
-    monkeypatch.setattr(sources, "_BATCH_BYTES", 2**22)
+    monkeypatch.setattr(parquet, "_parse_batch", spy)
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 2**22)
     rows = read(tmp_path / "a.parquet")
     assert [len(row.values["text"] or "") for row in rows] == [2**20, 2**20, 5, 0] * 250
     assert [row.row for row in rows] == list(range(1, 1001))
@@ -493,7 +496,7 @@ def test_a_parquet_file_that_declares_too_much_is_refused(tmp_path, columns, dec
 
 
 def test_a_parquet_page_that_unpacks_to_gigabytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_MAX_CHUNK_BYTES", 10**6)
+    monkeypatch.setattr(parquet, "_MAX_CHUNK_BYTES", 10**6)
     columns = {"id": ["1", "2"], "text": ["x" * 10**7, "y"]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(InputError, match="of 'text' that unpack to 100"):

@@ -1,0 +1,86 @@
+"""Checks that several readers share: the file has content, can be read, and has the columns for id and text."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
+from data.documents.rows import EXCERPT_CHARS, RawRow, RejectedRow, RejectReason
+from data.errors import InputError
+
+MAX_UNPACKED_BYTES = 256 * 2**20
+"""Largest PDF, and largest DOCX after unpacking, in bytes: a small archive may hold a huge document."""
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system and of Arrow into an input error with a hint."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).splitlines()[0]
+        raise InputError(
+            f"'{path}' could not be read: {reason}.", hint="Check that the file is complete and its permissions."
+        ) from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # UnicodeDecodeError: damaged column names
+        raise InputError(
+            f"'{path}' is no readable Parquet file: {str(error).splitlines()[0]}",
+            hint="The file is damaged or cut off; copy or write it again.",
+        ) from error
+
+
+def require_content(path: Path) -> None:
+    """Raise an input error unless the path is a regular file with content."""
+    with readable(path):
+        if not path.is_file():
+            raise InputError(f"'{path}' is no regular file.", hint="Name a file, a folder or a glob.")
+        if path.stat().st_size == 0:
+            raise empty_file(path)
+
+
+def empty_file(path: Path) -> InputError:
+    """The error for a file without rows."""
+    return InputError(f"'{path}' is empty; expected at least one row.", hint="Write the file again, or leave it out.")
+
+
+def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> None:
+    """Raise an input error unless ``columns`` hold id and text, each once; the message names all faults."""
+    counted = Counter(columns)
+    wanted = [config.text_field] if config.text_field else list(DEFAULT_TEXT_FIELDS)
+    faults = []
+    if config.id_field not in counted:
+        faults.append(f"no id column '{config.id_field}' (set id_field)")
+    if config.text_name(counted) is None:
+        faults.append(f"no text column {' or '.join(repr(name) for name in wanted)} (set text_field, --text-field)")
+    faults += [
+        f"{counted[name]} columns named '{name}'"
+        for name in (config.id_field, config.title_field, *wanted)
+        if counted[name] > 1
+    ]
+    if faults:
+        shown = ", ".join(islice(sorted(counted), 30)) or "none"
+        raise InputError(
+            f"'{path}' has {' and '.join(faults)}; columns found: {shown}.",
+            hint="Name the columns that hold the id and the text with id_field and text_field of the source.",
+        )
+
+
+def read_whole_file(
+    path: Path, file: str, config: SourceConfig, extract: Callable[[Path], str]
+) -> Iterator[RawRow | RejectedRow]:
+    """Read a file as one row. A damaged file is rejected, not refused: hundreds of good ones may lie beside it."""
+    try:
+        text = extract(path)
+    except Exception as error:  # the parsers raise nearly any type of error on damaged files
+        reason = " ".join(str(error).split())[:EXCERPT_CHARS] or "no further reason"
+        detail = f"{type(error).__name__}: {reason}; expected a readable {path.suffix.lower()} file"
+        yield RejectedRow(file, 1, RejectReason.UNREADABLE_FILE, detail, "")
+        return
+    text_field = config.text_field or DEFAULT_TEXT_FIELDS[0]
+    yield RawRow(file, 1, {config.title_field: path.stem, text_field: text, config.id_field: file})

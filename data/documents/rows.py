@@ -1,0 +1,94 @@
+"""Rows of a source, as a reader yields them: raw, or rejected with a reason.
+
+A row that cannot be read becomes a :class:`RejectedRow`. A file that cannot be read at all is the caller's mistake, and
+raises :class:`~data.errors.InputError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+MAX_ROW_BYTES = 64 * 2**20
+"""Longest line or cell to read, in bytes: a file without line breaks must not fill the memory."""
+EXCERPT_CHARS = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RejectReason(StrEnum):
+    """Why a row was rejected; reports count rows by reason."""
+
+    BAD_JSON = "bad_json"
+    NOT_AN_OBJECT = "not_an_object"
+    INVALID_UTF8 = "invalid_utf8"
+    NUL_BYTES = "nul_bytes"
+    ROW_TOO_LARGE = "row_too_large"
+    WRONG_SHAPE = "wrong_shape"
+    UNREADABLE_FILE = "unreadable_file"
+    MISSING_ID = "missing_id"
+    MISSING_TEXT = "missing_text"
+    WRONG_TYPE = "wrong_type"
+    ID_TOO_LONG = "id_too_long"
+    EMPTY_TEXT = "empty_text"
+    TEXT_TOO_LONG = "text_too_long"
+    METADATA_TOO_LONG = "metadata_too_long"
+    DUPLICATE_ID = "duplicate_id"
+    REPEATED_ROW = "repeated_row"
+    ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row of a file, not yet checked.
+
+    Attributes:
+        file: File it came from, relative to the source's path.
+        row: 1-based number in that file: the line of JSONL, or the row without the header.
+        values: Field name to value.
+    """
+
+    file: str
+    row: int
+    values: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """One row that does not become a document, and the reason.
+
+    Attributes:
+        file: File it came from, relative to the source's path.
+        row: 1-based number in that file, as in :class:`RawRow`.
+        reason: Why it was rejected.
+        detail: What was found and what was expected.
+        excerpt: Beginning of the raw row in printable characters.
+    """
+
+    file: str
+    row: int
+    reason: RejectReason
+    detail: str
+    excerpt: str
+
+
+def make_excerpt(raw: bytes | str | Mapping[str, object]) -> str:
+    """The beginning of a raw row in printable characters."""
+    if isinstance(raw, bytes):
+        text = raw[: 4 * EXCERPT_CHARS].decode("utf-8", "backslashreplace")
+    elif isinstance(raw, str):
+        text = raw
+    else:
+        pairs = islice(raw.items(), 20)
+        text = ", ".join(
+            f"{name}: {value[:EXCERPT_CHARS] if isinstance(value, str) else value}" for name, value in pairs
+        )
+    shown = text[:EXCERPT_CHARS]
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether ``text`` holds lone surrogates, which UTF-8 cannot store; Python makes them of bytes that are not UTF-8."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
