@@ -90,5 +90,5 @@ def make_excerpt(raw: bytes | str | Mapping[str, object]) -> str:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether ``text`` holds lone surrogates, which UTF-8 cannot store; Python makes them of bytes that are not UTF-8."""
+    """Whether ``text`` holds lone surrogates (bytes that were not UTF-8), which UTF-8 cannot store."""
     return not text.isascii() and _SURROGATE.search(text) is not None
