@@ -1,4 +1,4 @@
-"""What the fairness audit puts on resumes: the repository's lists, as attribute, group and lines.
+"""Attributes that the fairness audit writes into resumes: lines on top of a text, and pronouns in it.
 
 Does not belong here: writing and judging the versions (``llm2vec_core.evaluation.fairness``).
 """
@@ -6,12 +6,36 @@ Does not belong here: writing and judging the versions (``llm2vec_core.evaluatio
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from data.redaction.names import name_groups
 
 _SWAPS_FILE = Path(__file__).parent / "swaps.toml"
+
+_PRONOUNS: dict[str, tuple[str, str, str, str]] = {
+    "he": ("he", "him", "his", "himself"),
+    "she": ("she", "her", "her", "herself"),
+    "they": ("they", "them", "their", "themselves"),
+}
+_ANY_PRONOUN = re.compile(r"\b(he|she|him|his|hers?|himself|herself)\b", re.IGNORECASE)
+_CASE_OF = {"he": 0, "she": 0, "him": 1, "his": 2, "her": 2, "hers": 2, "himself": 3, "herself": 3}
+
+
+def pronoun_swaps() -> dict[str, dict[str, Callable[[str], str]]]:
+    """Attribute ``pronouns`` to groups to functions that write a resume with these pronouns, and state them on top."""
+    return {"pronouns": {label: functools.partial(_with_pronouns, forms=forms) for label, forms in _PRONOUNS.items()}}
+
+
+def _with_pronouns(text: str, *, forms: tuple[str, str, str, str]) -> str:
+    def swap(match: re.Match[str]) -> str:
+        found = match.group()
+        form = forms[_CASE_OF[found.casefold()]]
+        return form.capitalize() if found[0].isupper() else form
+
+    return f"Pronouns: {forms[0]}/{forms[1]}\n{_ANY_PRONOUN.sub(swap, text)}"
 
 
 @functools.cache

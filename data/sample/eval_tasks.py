@@ -33,6 +33,7 @@ from data.sample.read import read_sample_resumes, read_test_jobs
 
 __all__ = [
     "ESCO_TITLE_TASK",
+    "SAMPLE_HEADLINES",
     "SAMPLE_TASKS",
     "SKILL_PAIR_TASK",
     "TEST_JOB_TASK",
@@ -204,6 +205,18 @@ _TASKS: Mapping[str, Callable[[], tuple[_Header, dict[str, str]]]] = MappingProx
 )
 SAMPLE_TASKS: tuple[str, ...] = tuple(_TASKS)
 """Names of the tasks that ship with the project."""
+
+SAMPLE_HEADLINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        TEST_JOB_TASK: {
+            "title": "{count} job descriptions",
+            "caption": "Resumes ranked for each of {count} job descriptions",
+            "note": "The 100 job descriptions are written for this project and the resumes are composed from ESCO: the "
+            "table compares systems on the same ground, it does not say how good matching is on your own data.",
+        }
+    }
+)
+"""Tasks that a report shows first: title and caption of the section with the number of queries, and a note."""
 
 
 def _occupation_texts() -> dict[str, tuple[str, str]]:

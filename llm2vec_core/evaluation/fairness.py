@@ -1,14 +1,14 @@
-"""The fairness audit: does what a person is called move a resume in the ranking, although the work is the same?
+"""The fairness audit: does a personal attribute move a resume in the ranking, although the work is the same?
 
-Each sampled resume is written several times, equal but for one attribute: a name, pronouns, a school, a year of
-graduation. Each version is encoded and ranked for each sampled job among the same other resumes. Two figures tell what
-the attribute did: by how many ranks it moved a resume (beside a yardstick, edits that say nothing about anybody, since
-encoders move with any edit), and how often each group reached the top (the impact ratio of the four-fifths rule).
-Intervals come from a bootstrap over the resumes. An impact ratio counts only if chance seldom gives one as low, which a
-permutation of the groups within each resume tells: the least and the greatest of twelve rates are always apart.
+Each sampled resume is written several times, equal but for one attribute, such as the name. Each version is encoded and
+ranked for each sampled job among the same other resumes. Two figures measure the attribute: by how many ranks it moved
+a resume (compared with neutral edits, since encoders move with any edit), and how often each group reached the top (the
+impact ratio of the four-fifths rule). Intervals come from a bootstrap over the resumes. A permutation of the groups
+within each resume tests the impact ratio: even by chance, the lowest of twelve rates is below the highest.
 
 Belongs here: writing the versions, the figures, what they mean in words; over texts and arrays.
-Does not belong here: the lists of names and schools, and which resumes and jobs are sampled (``tasks.stages.audit``).
+Does not belong here: which attributes there are and what they put into a resume (``data.redaction.swaps``), which
+resumes and jobs are sampled (``tasks.stages.audit``).
 
 Source: the four-fifths rule is in 29 CFR 1607.4 D; counterfactual resumes after Bertrand and Mullainathan 2004, "Are
 Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a control after arXiv 2501.04316.
@@ -16,7 +16,6 @@ Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a cont
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -29,23 +28,15 @@ _NUM_RESAMPLES = 2000
 _LEVEL = 0.05
 _ROUNDING = 1e-9
 
-_PRONOUNS: dict[str, tuple[str, str, str, str]] = {
-    "he": ("he", "him", "his", "himself"),
-    "she": ("she", "her", "her", "herself"),
-    "they": ("they", "them", "their", "themselves"),
-}
-_ANY_PRONOUN = re.compile(r"\b(he|she|him|his|hers?|himself|herself)\b", re.IGNORECASE)
-_CASE_OF = {"he": 0, "she": 0, "him": 1, "his": 2, "her": 2, "hers": 2, "himself": 3, "herself": 3}
-
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "texts dim"]]
 """Vectors of length one."""
 
 
 class AttributeAudit(BaseModel):
-    """What one attribute did to the ranking.
+    """Effect of one attribute on the ranking.
 
     Attributes:
-        attribute: What was varied.
+        attribute: Name of the attribute.
         displacement: Mean distance in ranks between two versions of a resume.
         displacement_low: Lower end of its 95 % interval.
         displacement_high: Upper end.
@@ -81,7 +72,7 @@ class AttributeAudit(BaseModel):
         return self.beyond_neutral or (is_below and self.impact_p is not None and self.impact_p < _LEVEL)
 
     def sentence(self) -> str:
-        """What was found, in plain words."""
+        """The finding in plain words."""
         if self.displacement == 0:
             return f"{self.attribute}: no effect at all; every version of a resume has the same place."
         moved = f"{self.attribute}: moves a resume by {self.displacement:.1f} ranks on average"
@@ -106,7 +97,7 @@ class FairnessAudit(BaseModel):
         pool: Other resumes that they were ranked among.
         top_k: Places that count as the top.
         encoded: Texts encoded for it.
-        attributes: What each attribute did, neutral edits last.
+        attributes: Effect of each attribute, neutral edits last.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,22 +122,23 @@ def audit_fairness(
     jobs: Float32[np.ndarray, "jobs dim"],
     pool: Float32[np.ndarray, "pool dim"],
     lists: Mapping[str, Mapping[str, Sequence[str]]],
+    rewrites: Mapping[str, Mapping[str, Callable[[str], str]]] | None = None,
     top_k: int = 10,
     seed: int = 0,
     prepare: Callable[[str], str] = lambda text: text,
 ) -> FairnessAudit:
-    """Measure what names, pronouns, schools and years do to the ranking of resumes.
+    """Measure how each attribute changes the ranking of resumes.
 
     Args:
         encode: Encoder of resumes.
         resumes: Sampled resumes.
         jobs: Vectors of the sampled jobs, of length one.
         pool: Vectors of other resumes, of length one.
-        lists: Attribute to groups to lines that are put on top of a resume; :data:`NEUTRAL` among them. Pronouns are
-            swapped besides, in the text.
+        lists: Attribute to groups to lines that are put on top of a resume; :data:`NEUTRAL` among them.
+        rewrites: Attribute to groups to functions that rewrite the text of a resume, such as its pronouns.
         top_k: Places that count as the top.
         seed: Decides which line of a group a resume gets.
-        prepare: What is done with a text before it is encoded: redaction.
+        prepare: Applied to a text before it is encoded, such as redaction.
 
     Raises:
         ValueError: No resume, no job, or no neutral edits to compare with.
@@ -155,7 +147,8 @@ def audit_fairness(
         raise ValueError("An audit needs resumes, jobs, and neutral edits to compare with.")
     draw = np.random.default_rng(seed)
     versions = {name: _with_lines(resumes, groups, draw) for name, groups in lists.items() if name != NEUTRAL}
-    versions["pronouns"] = {label: [_with_pronouns(text, label) for text in resumes] for label in _PRONOUNS}
+    for name, groups in (rewrites or {}).items():
+        versions[name] = {label: [rewrite(text) for text in resumes] for label, rewrite in groups.items()}
     versions[NEUTRAL] = _with_lines(resumes, lists[NEUTRAL], draw)
     prepared = {name: {label: [prepare(text) for text in texts] for label, texts in groups.items()}
                 for name, groups in versions.items()}  # fmt: skip
@@ -230,18 +223,6 @@ def _with_lines(
         label: [f"{lines[place % len(lines)]}\n{text}" for place, text in zip(places, resumes, strict=True)]
         for label, lines in groups.items()
     }
-
-
-def _with_pronouns(text: str, label: str) -> str:
-    """A resume with other pronouns, and a line that states them."""
-    forms = _PRONOUNS[label]
-
-    def swap(match: re.Match[str]) -> str:
-        found = match.group()
-        form = forms[_CASE_OF[found.casefold()]]
-        return form.capitalize() if found[0].isupper() else form
-
-    return f"Pronouns: {forms[0]}/{forms[1]}\n{_ANY_PRONOUN.sub(swap, text)}"
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

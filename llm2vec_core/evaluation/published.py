@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llm2vec_core.errors import CoreError
 from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EvalTaskType
 
 MTEB_56: dict[EvalTaskType, tuple[str, ...]] = {
     "Retrieval": (

@@ -9,28 +9,13 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm2vec_core.evaluation.systems import SystemMode, SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EvalTaskType
 
 ALL_SCOPE = "all"
 """Scope of every sentence-level task; the other scopes are categories and names of tasks."""
 
 WORD_SCOPE = "word"
 """Scope of every word-level task."""
-
-
-JOB_TASK = "JobResumeRetrieval"
-"""The task of the poster's Table 1: which resumes fit a job description."""
-
-JOB_METRICS = {
-    "nDCG@10": "ndcg_at_10",
-    "MAP": "map_at_1000",
-    "MRR@10": "mrr_at_10",
-    "P@1": "precision_at_1",
-    "P@5": "precision_at_5",
-    "P@10": "precision_at_10",
-    "Recall@50": "recall_at_50",
-}
-"""Columns of the table of job descriptions, and the mteb metrics behind them."""
 
 
 def metric_scope(task: str, metric: str) -> str:
@@ -238,6 +223,45 @@ class WorstQuery(Record):
     first: str
     first_relevance: int
     relevant: tuple[str, ...]
+
+
+class Decision(Record):
+    """Which system is served from now on, and why.
+
+    Attributes:
+        served: Name of the system that is served.
+        reason: The reason, as one plain sentence.
+        candidate: Name of the new system that was judged, if there was one.
+        incumbent: Name of the system served before, if there was one.
+        findings: Findings of the gate, one plain sentence a category.
+    """
+
+    served: str
+    reason: str
+    candidate: str | None = None
+    incumbent: str | None = None
+    findings: tuple[str, ...] = ()
+
+
+class Headline(Record):
+    """A retrieval task that a report shows first, in a section of its own with many metrics.
+
+    Attributes:
+        task: Name of the task.
+        title: Title of the section, such as ``{count} job descriptions``.
+        caption: Caption of its table; ``{count}`` is the number of queries here, too.
+        note: What a reader must know about the task, as a sentence among the notes of the report.
+    """
+
+    task: str
+    title: str
+    caption: str
+    note: str = ""
+
+    @staticmethod
+    def with_count(text: str, count: int) -> str:
+        """A title or caption with the number of queries in it."""
+        return text.replace("{count}", str(count))
 
 
 class PublishedScore(Record):

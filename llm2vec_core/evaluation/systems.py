@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
-from llm2vec_core.evaluation.tasks.folders import EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EvalTaskType
 from llm2vec_core.model.modes import Attention, PoolingMode
 from llm2vec_core.ranking.fusion import RRF_K
 

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.errors import StoreError
+from data.sample.eval_tasks import SAMPLE_HEADLINES
 from data.schema import sha256_json
 from data.store.base import Store
 from data.store.records import LATEST_REPORT
-from llm2vec_core.evaluation.protocols.scoring import ScorableTask
-from llm2vec_core.evaluation.report import Decision, EvaluationReport
+from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.report import EvaluationReport
+from llm2vec_core.evaluation.results import Decision, Headline
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
 from llm2vec_core.training.settings import StageCurve
 from tasks.run.context import Run
@@ -33,7 +35,9 @@ def build_report(
     not_run: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """What a report says about systems that were scored on the same tasks."""
-    side_by_side = compare_systems(systems, eval_tasks)
+    shown_first = headlines(eval_tasks)
+    names = [headline.task for headline in shown_first]
+    side_by_side = compare_systems(systems, eval_tasks, headlines=names)
     return EvaluationReport(
         title=title,
         created_at=run.clock(),
@@ -48,13 +52,20 @@ def build_report(
         training=tuple(training),
         notes=tuple(notes),
         not_run=dict(not_run or {}),
+        headlines=shown_first,
         machine=_machine(),
     )
 
 
+def headlines(eval_tasks: Sequence[ScorableTask]) -> tuple[Headline, ...]:
+    """The tasks of the bundled sample that get a section of their own in the report."""
+    names = [eval_task.name for eval_task in eval_tasks]
+    return tuple(Headline(task=name, **SAMPLE_HEADLINES[name]) for name in names if name in SAMPLE_HEADLINES)
+
+
 def keep_report(store: Store, report: EvaluationReport) -> str:
     """Keep a report and name it the latest; what it says decides its id, not when it was written."""
-    name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine"}))[:16]
+    name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine", "headlines"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
         for file, content in report.files().items():
             store.put_if_absent(f"reports/{name}/{file}", content)

@@ -15,12 +15,13 @@ import numpy as np
 
 from data.schema import sha256_json
 from data.store.base import Store
-from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, evaluate_task
+from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.stats import Estimate
 from llm2vec_core.evaluation.systems import System
-from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE
 from llm2vec_core.evaluation.tasks.queries import QueryScores
+from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE
 
 _VERSION = 4
 """Of what is kept; raised when an outcome of before no longer says what it should."""

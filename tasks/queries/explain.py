@@ -31,7 +31,7 @@ from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoding.encoder import Encoder
-    from llm2vec_core.evaluation.report.blocks import Table
+    from llm2vec_core.pages import Table
 
 MAX_SENTENCES = 64
 """Maximum number of sentences to encode of each document. The explanation says when there are more."""
@@ -156,39 +156,30 @@ def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list
 
 
 def explanation_page(explanations: Sequence[dict[str, Any]]) -> str:
-    """Explanations of one job's resumes as an HTML page that needs nothing else; a section for each resume."""
-    from llm2vec_core.evaluation.report.blocks import Paragraph, Section
-    from llm2vec_core.evaluation.report.pages import render_sections
+    """Explanations of one job's resumes as a self-contained HTML page; a section for each resume."""
+    from llm2vec_core.pages import render_page
 
-    first = explanations[0]
-    return render_sections(
-        _name(first["job"]),
-        [
-            Section(
-                _name(found["resume"]),
-                (
-                    *(_page_table(*table) for table in explanation_tables(found)),
-                    Paragraph(f"Skills that nothing in the resume comes near: {', '.join(found['missing_skills'])}.")
-                    if found["missing_skills"]
-                    else Paragraph("No skill that the job names is missing."),
-                ),
-            )
+    return render_page(
+        "tasks.queries",
+        "explanation.j2",
+        "html",
+        job=_name(explanations[0]["job"]),
+        checkpoint=explanations[0]["checkpoint"],
+        resumes=[
+            (_name(found["resume"]), [_page_table(*table) for table in explanation_tables(found)], found)
             for found in explanations
         ],
-        eyebrow=f"checkpoint {first['checkpoint'][:12]}",
-        lead="Why these resumes are ranked for the job: what each leg says, the words they share, their nearest "
-        "sentences, and the skills that the job names.",
     )
 
 
 def _page_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    from llm2vec_core.evaluation.report.blocks import Cell, Column, Group, Row, Table
+    from llm2vec_core.pages import Cell, Column, Group, Table, TableRow
 
     return Table(
         caption=title,
         corner=columns[0],
         columns=tuple(Column(name, is_text=name in ("found", "in the resume", "resume")) for name in columns[1:]),
-        groups=(Group("", tuple(Row(head, tuple(map(Cell, values))) for head, *values in rows)),),
+        groups=(Group("", tuple(TableRow(head, tuple(map(Cell, values))) for head, *values in rows)),),
     )
 
 

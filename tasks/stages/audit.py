@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.redaction.redact import Redactor
-from data.redaction.swaps import swap_lists
+from data.redaction.swaps import pronoun_swaps, swap_lists
 from data.schema import canonical_json, encoded_text, sha256_json
 from data.store.base import Store
 from data.store.records import LATEST_AUDIT
@@ -108,6 +108,7 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
             jobs=_vectors(jobs, job_ids),
             pool=_vectors(resumes, others or audited),
             lists=swap_lists(),
+            rewrites=pronoun_swaps(),
             top_k=TOP_K,
             seed=SEED,
             prepare=prepare,

@@ -17,9 +17,9 @@ from data.store.base import Store
 from data.vectors.pointer import read_pointer
 from llm2vec_core.errors import BaseModelError, EvalTaskError
 from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
-from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, can_score
-from llm2vec_core.evaluation.report import Decision
-from llm2vec_core.evaluation.results import SystemReport
+from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
+from llm2vec_core.evaluation.protocols.scoring import Outcome
+from llm2vec_core.evaluation.results import Decision, SystemReport
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem
 from llm2vec_core.evaluation.statistics.gate import choose_encoder, defend
 from llm2vec_core.evaluation.tasks.benchmarks import load_benchmark, require_data
@@ -27,7 +27,14 @@ from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import checkpoint_dir
-from tasks.encoders.evaluation_reports import build_report, keep_report, report_markdown, report_plots, report_url
+from tasks.encoders.evaluation_reports import (
+    build_report,
+    headlines,
+    keep_report,
+    report_markdown,
+    report_plots,
+    report_url,
+)
 from tasks.encoders.names import resolve_ours
 from tasks.encoders.outcomes import OutcomeStore
 from tasks.encoders.systems import (
@@ -118,7 +125,7 @@ def evaluate_recipe(
         eval_tasks=eval_tasks,
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
-        notes=_notes(store, trained, decision),
+        notes=_notes(store, eval_tasks, trained, decision),
         not_run=_not_run(entries) | no_reranker,
     )
     for entry in dense:
@@ -337,7 +344,7 @@ _COMPARED = {
     SUPERVISED_NAME: "The recipe has no supervised stage, or was not trained.",
     "all-minilm-l6-v2": "evaluate.references does not name it.",
 }
-"""Rows that the table of job descriptions should have, and why one of them may be missing."""
+"""Rows that the table of a headline task should have, and the reason if one of them is missing."""
 
 
 def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
@@ -418,12 +425,11 @@ def _write_mteb_results(folder: Path, entries: Sequence[_Entry]) -> None:
             )
 
 
-def _notes(store: Store, trained: CheckpointRef | None, decision: Decision | None) -> tuple[str, ...]:
-    """What a reader must know beside the figures."""
-    notes = [
-        "The 100 job descriptions are written for this project and the resumes are composed from ESCO: the table "
-        "compares systems on the same ground, it does not say how good matching is on your own data."
-    ]
+def _notes(
+    store: Store, eval_tasks: Sequence[ScorableTask], trained: CheckpointRef | None, decision: Decision | None
+) -> tuple[str, ...]:
+    """Notes that help to read the figures."""
+    notes = [headline.note for headline in headlines(eval_tasks) if headline.note]
     if trained is not None:
         tokens = sum(curve.tokens for curve in read_curves(checkpoint_dir(store, trained.fingerprint)))
         if tokens < _SMALL_TRAINING:

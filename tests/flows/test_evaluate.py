@@ -18,8 +18,9 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.train import train
-from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask, evaluate_task
-from llm2vec_core.evaluation.report import Decision
+from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
+from llm2vec_core.evaluation.results import Decision
 from llm2vec_core.evaluation.statistics.stats import NUM_RESAMPLES, Estimate
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.model.checkpoint import fingerprint, read_record
@@ -70,6 +71,7 @@ def test_a_killed_evaluation_goes_on_and_cards_get_their_scores(small_night, mon
     assert (finished.computed, finished.reused) == (2, 2)
     report = json.loads((small_night.home / "reports" / finished.report / "report.json").read_text())
     assert set(report["not_run"]) == {"LLM2Vec, supervised", "all-minilm-l6-v2", "hybrid + re-ranking"}
+    assert not any("job descriptions" in note for note in report["notes"]), "a note on a task that was not scored"
     assert has_scores(directory)
     assert fingerprint(directory) == trained.fingerprint == read_record(directory).fingerprint
     cards = [path.read_bytes() for path in sorted((small_night.home / "checkpoints").glob("*/README.md"))]

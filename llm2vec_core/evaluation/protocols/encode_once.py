@@ -42,7 +42,7 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class EncodingCost:
     """What encoding has taken so far.
 
     Attributes:
@@ -55,13 +55,15 @@ class Cost:
     num_tokens: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        """Both."""
-        return Cost(self.num_texts + other.num_texts, self.num_tokens + other.num_tokens, self.seconds + other.seconds)
+    def __add__(self, other: EncodingCost) -> EncodingCost:
+        """Both together."""
+        tokens, seconds = self.num_tokens + other.num_tokens, self.seconds + other.seconds
+        return EncodingCost(self.num_texts + other.num_texts, tokens, seconds)
 
-    def __sub__(self, other: Cost) -> Cost:
-        """What came since."""
-        return Cost(self.num_texts - other.num_texts, self.num_tokens - other.num_tokens, self.seconds - other.seconds)
+    def __sub__(self, other: EncodingCost) -> EncodingCost:
+        """The cost since an earlier one."""
+        tokens, seconds = self.num_tokens - other.num_tokens, self.seconds - other.seconds
+        return EncodingCost(self.num_texts - other.num_texts, tokens, seconds)
 
 
 class EncodeOnce:
@@ -82,7 +84,7 @@ class EncodeOnce:
     ) -> None:
         """Load nothing yet."""
         self.fingerprint = fingerprint
-        self.cost = Cost()
+        self.cost = EncodingCost()
         self._load = load
         self._group: tuple[EncodeOnce, ...] = (self,)
         self._encode_together: EncodeTogether = _encode_alone
@@ -115,7 +117,7 @@ class EncodeOnce:
                 vectors = dict(zip(new, each._require_finite(encoding.vectors), strict=True))
                 each._remember(prompt, vectors)
                 if each is self:
-                    self.cost += Cost(len(new), encoding.num_tokens, time.perf_counter() - start)
+                    self.cost += EncodingCost(len(new), encoding.num_tokens, time.perf_counter() - start)
                     fresh, whole = vectors, encoding.vectors
             if len(new) == len(texts):
                 return whole  # a new corpus is not copied
@@ -127,7 +129,7 @@ class EncodeOnce:
         """One vector a word, sentence after sentence; not remembered, since no two tasks share sentences of words."""
         encoder, start = self._load(), time.perf_counter()
         vectors = encoder.encode_words(sentences, label_shift=label_shift)
-        self.cost += Cost(len(sentences), len(vectors), time.perf_counter() - start)
+        self.cost += EncodingCost(len(sentences), len(vectors), time.perf_counter() - start)
         return self._require_finite(vectors)
 
     def _require_finite(self, vectors: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:

@@ -27,7 +27,7 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 
-from llm2vec_core.evaluation.results import JOB_METRICS
+from llm2vec_core.evaluation.metrics import RANKING_METRICS
 from llm2vec_core.evaluation.statistics.observations import (
     AveragePrecision,
     Clustering,
@@ -255,7 +255,7 @@ def _queries(
     """
     names = sorted(results)
     metrics = {}
-    for metric in dict.fromkeys((main_score, *JOB_METRICS.values())):
+    for metric in dict.fromkeys((main_score, *RANKING_METRICS.values())):
         by_query = _by_query(metric, scores, qrels, results)
         if by_query is not None:
             metrics[metric] = np.array([100.0 * by_query[query] for query in names])

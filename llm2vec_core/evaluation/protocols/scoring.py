@@ -1,69 +1,37 @@
-"""One system on one task: the score, its interval, and what it took.
+"""Scoring one system on one task: the score, its interval, and the time and tokens that it took.
 
-Belongs here: which protocol a task gets, and the record of the result. Does not belong here: the protocols themselves
-(``sentence`` for what mteb scores, ``lexical_pairs``, ``word``), keeping results (``tasks``), comparing (``compare``).
+Belongs here: the record of the result. Does not belong here: which protocol a task gets (``registry``), storing results
+(``tasks``), comparing them (``statistics.compare``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from llm2vec_core.errors import InputError
-from llm2vec_core.evaluation.protocols.encode_once import Cost
+from llm2vec_core.evaluation.protocols.encode_once import EncodingCost
+from llm2vec_core.evaluation.protocols.registry import ScorableTask, protocol_of
 from llm2vec_core.evaluation.results import TaskScore
-from llm2vec_core.evaluation.statistics.observations import Observations, RatioOfSums, score_all
+from llm2vec_core.evaluation.statistics.observations import Observations
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
-from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
-from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE, EvalTask, EvalTaskType
+from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.queries import QueryScores
-from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
-
-if TYPE_CHECKING:
-    from mteb.abstasks.abstask import AbsTask
-
-
-class ScorableTask(Protocol):
-    """What is needed of a task: a folder's (``EvalTask``) or a benchmark's (``BenchmarkTask``)."""
-
-    @property
-    def name(self) -> str:
-        """Name of the task."""
-
-    @property
-    def type(self) -> EvalTaskType:
-        """Its category."""
-
-    @property
-    def main_score(self) -> str:
-        """The metric that stands for the task."""
-
-    @property
-    def content_sha256(self) -> str:
-        """Identity of what is scored."""
-
-    @property
-    def is_official(self) -> bool:
-        """Whether published figures compare."""
-
-    def mteb_task(self) -> AbsTask:
-        """The task of mteb, its data loaded."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What scoring a task gave.
+    """Result of scoring a system on a task.
 
     Attributes:
         score: The record.
         estimate: The main score and how it would vary over other items.
-        queries: What each query of a retrieval or reranking task scored.
-        task_result: mteb's own result as JSON, where mteb scored the task.
+        queries: Scores of each query of a retrieval or reranking task.
+        task_result: mteb's own result as JSON, if mteb scored the task.
     """
 
     score: TaskScore
@@ -75,31 +43,6 @@ class Outcome:
     def by_item(self) -> Float[np.ndarray, " num_queries"] | None:
         """Main score of each query of a retrieval or reranking task, in the order of the queries' identities."""
         return None if self.queries is None else self.queries.metrics[self.score.main_score_name]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What a protocol found."""
-
-    metrics: Mapping[str, float]
-    observations: Sequence[Observations]
-    task_result: str | None = None
-    queries: QueryScores | None = None
-
-
-def can_score(system: System, eval_task: ScorableTask) -> bool:
-    """Whether a system can do a task.
-
-    BM25 does pair tasks only where their texts are at hand, and a weight is tuned only where each half of the queries
-    has enough judgments.
-    """
-    if system.mode == "tuned":
-        if not isinstance(eval_task, EvalTask) or not system.supports(eval_task.type):
-            return False
-        return _num_judged_queries(eval_task) >= 2 * MIN_JUDGED_QUERIES
-    if system.mode == "lexical" and eval_task.type in PAIR_TYPES:
-        return isinstance(eval_task, EvalTask)
-    return system.supports(eval_task.type)
 
 
 def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
@@ -114,19 +57,15 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         them) is 0 if it is the main score and left out otherwise.
 
     Raises:
-        InputError: The system cannot do the task; ask :func:`can_score` first.
+        InputError: The system cannot do the task; ask ``registry.can_score`` first.
         EvalTaskError: The task asks for a main score that is not computed for its type, or its data is missing.
         CoreError: The encoder returned vectors that are not finite.
     """
-    if not can_score(system, eval_task):
-        raise InputError(
-            f"The {system.mode} system {system.name!r} cannot do {eval_task.name}: {eval_task.type} asks for vectors.",
-            hint=f"It can do: {', '.join(sorted(RANKING_TYPES))}.",
-        )
-    before = system.encoder.cost if system.encoder else Cost()
+    protocol = protocol_of(system, eval_task)
+    before = system.encoder.cost if system.encoder else EncodingCost()
     start = time.perf_counter()
-    measured = _measure(system, eval_task)
-    cost = (system.encoder.cost if system.encoder else Cost()) - before
+    measured = protocol.measure(system, eval_task)
+    cost = (system.encoder.cost if system.encoder else EncodingCost()) - before
     main_score = measured.metrics.get(eval_task.main_score, 0.0)
     found = estimate(main_score, measured.observations, content_sha256=eval_task.content_sha256)
     interval = found.interval()
@@ -151,41 +90,6 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         is_official=eval_task.is_official,
     )
     return Outcome(score, found, measured.queries, measured.task_result)
-
-
-def _num_judged_queries(eval_task: EvalTask) -> int:
-    judged = {row["query"] for row in eval_task.tables["qrels"]}
-    return sum(row["_id"] in judged for row in eval_task.tables["queries"])
-
-
-def _measure(system: System, eval_task: ScorableTask) -> _Measured:
-    """Run the protocol of the task's type."""
-    if isinstance(eval_task, EvalTask) and eval_task.type == WORD_TASK_TYPE:
-        return _measure_words(system, eval_task)
-    if isinstance(eval_task, EvalTask) and system.mode == "lexical" and eval_task.type in PAIR_TYPES:
-        from llm2vec_core.evaluation.protocols.lexical_pairs import observe_lexical_pairs
-
-        observed = observe_lexical_pairs(eval_task)
-        return _Measured({eval_task.main_score: score_all(observed)}, [observed])
-    from llm2vec_core.evaluation.protocols.sentence import run_mteb
-
-    run = run_mteb(system, eval_task.mteb_task())
-    return _Measured(run.metrics, run.observations, run.task_result, run.queries)
-
-
-def _measure_words(system: System, eval_task: EvalTask) -> _Measured:
-    """A linear probe on the words' states; sentences are what is drawn, since their words belong together."""
-    from llm2vec_core.evaluation.protocols.word import probe_words
-
-    assert system.encoder is not None, "can_score admits no system without vectors"
-    result = probe_words(system.encoder, eval_task, label_shift=system.label_shift)
-    if eval_task.main_score == "accuracy":
-        return _Measured(result.metrics, [RatioOfSums(result.correct, result.num_words)])
-    entities = result.true_positives, result.num_predicted, result.num_gold
-    if eval_task.main_score == "f1" and all(count is not None for count in entities):
-        found, predicted, gold = (np.asarray(count) for count in entities)
-        return _Measured(result.metrics, [RatioOfSums(2 * found, predicted + gold)])
-    return _Measured(result.metrics, [])
 
 
 def _num_items(eval_task: ScorableTask, observations: Sequence[Observations]) -> int:

@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from llm2vec_core.errors import CoreError, EvalTaskError
-from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE, EvalTask
+from llm2vec_core.evaluation.tasks.folders import EvalTask
+from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE
 
 logger = logging.getLogger(__name__)
 

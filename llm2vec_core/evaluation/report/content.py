@@ -12,31 +12,15 @@ from pydantic import Field
 from llm2vec_core.evaluation.results import (
     Average,
     Comparison,
+    Decision,
     Distribution,
+    Headline,
     Record,
     SliceScore,
     SystemReport,
     WorstQuery,
 )
 from llm2vec_core.training.settings import StageCurve
-
-
-class Decision(Record):
-    """What is served from now on, and why.
-
-    Attributes:
-        served: Name of the system that is served.
-        reason: Why, as one plain sentence.
-        candidate: Name of the new system that was judged, if there was one.
-        incumbent: Name of the system served before, if there was one.
-        findings: How the gate saw it, one plain sentence a category.
-    """
-
-    served: str
-    reason: str
-    candidate: str | None = None
-    incumbent: str | None = None
-    findings: tuple[str, ...] = ()
 
 
 class ReportContent(Record):
@@ -55,7 +39,8 @@ class ReportContent(Record):
         decision: What is served, if the report decided something.
         training: Curves of the stages behind the candidate.
         notes: Paragraphs of plain text, such as what so little training can do.
-        not_run: Systems that belong into the table of job descriptions and could not be scored, and why.
+        not_run: Systems that belong into the tables of headline tasks and could not be scored, and why.
+        headlines: Tasks that the page shows first, each in a section of its own.
         machine: Hardware and versions, name to value.
     """
 
@@ -72,4 +57,5 @@ class ReportContent(Record):
     training: tuple[StageCurve, ...] = ()
     notes: tuple[str, ...] = ()
     not_run: dict[str, str] = Field(default_factory=dict)
+    headlines: tuple[Headline, ...] = ()
     machine: dict[str, str] = Field(default_factory=dict)

@@ -1,31 +1,29 @@
-"""The report as pages: HTML and Markdown, from the same sections.
+"""The report as HTML and Markdown, both from ``report.j2``.
 
-Belongs here: turning blocks into text safely. Does not belong here: what is said (``sections``). The pages themselves
-are ``report.html.j2`` with ``style.css``, and ``report.md.j2``.
+Belongs here: what the template gets, and plots inside the page. Does not belong here: words (``report.j2``), values
+(``tables``), looks (``llm2vec_core.pages``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from llm2vec_core.evaluation.published import published_scores
-from llm2vec_core.evaluation.report.blocks import Section
-from llm2vec_core.evaluation.report.content import Decision, ReportContent
+from llm2vec_core.evaluation.report import standings, tables
+from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.report.plots import FILE_INK, Plot, plots
-from llm2vec_core.evaluation.report.sections import lead, sections
 from llm2vec_core.evaluation.results import PublishedScore
+from llm2vec_core.pages.rendering import PageForm, render_page
 
 _PHONE_POINTS = 330.0
 """A plot of this width in points can be read on a phone."""
 
 
 def render_markdown(report: ReportContent, published: Sequence[PublishedScore] | None = None) -> str:
-    """The report as Markdown (for the Prefect UI): the tables and words of the page, without the plots.
+    """The report as Markdown (for the Prefect UI): the tables and sentences of the HTML page, without the plots.
 
     Args:
         report: What to say.
@@ -34,112 +32,43 @@ def render_markdown(report: ReportContent, published: Sequence[PublishedScore] |
     Returns:
         CommonMark with tables. Text from data is escaped.
     """
-    environment = _environment(autoescape=False)
-    environment.filters["plain"] = _escape_markdown
-    view = _view(report, published, drawn={})
-    text = environment.get_template("report.md.j2").render(view)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return _render("markdown", report, published, drawn={})
 
 
 def render_html(
     report: ReportContent,
     published: Sequence[PublishedScore] | None = None,
     *,
-    drawn: dict[str, Plot] | None = None,
+    drawn: Mapping[str, Plot] | None = None,
 ) -> str:
-    """The report as one self-contained page: inline style, inline plots, nothing fetched, no script.
+    """The report as one self-contained page: inline style, inline plots, no script, nothing loaded from elsewhere.
 
     Args:
         report: What to say.
         published: Figures that others published. Default: all that are known.
-        drawn: Plots of the report, when they are at hand: drawing takes seconds.
+        drawn: Plots of the report, if they exist already: drawing takes seconds.
 
     Returns:
         A whole HTML document for phone, desktop and print, light and dark.
     """
-    view = _view(report, published, drawn=plots(report) if drawn is None else drawn)
-    return _page(
-        report.title,
-        view["sections"],
-        eyebrow=f"{view['created']} · run {report.run_id}",
-        lead=view["lead"],
-        decision=report.decision,
-        drawn=view["plots"],
-    )
+    return _render("html", report, published, drawn=plots(report) if drawn is None else drawn)
 
 
-def render_sections(title: str, shown: Sequence[Section], *, eyebrow: str, lead: str) -> str:
-    """Sections of anything else, without plots, as a page that looks like the report.
-
-    Args:
-        title: Of the page.
-        shown: Its sections; text from data is escaped.
-        eyebrow: Small line above the title.
-        lead: Sentence below it.
-    """
-    return _page(title, shown, eyebrow=eyebrow, lead=lead)
-
-
-def _page(
-    title: str,
-    shown: Sequence[Section],
-    *,
-    eyebrow: str,
-    lead: str,
-    decision: Decision | None = None,
-    drawn: Mapping[str, Plot] | None = None,
+def _render(
+    form: PageForm, report: ReportContent, published: Sequence[PublishedScore] | None, *, drawn: Mapping[str, Plot]
 ) -> str:
-    environment = _environment(autoescape=True)
-    environment.filters["breakable"] = _breakable
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        eyebrow=eyebrow,
-        lead=lead,
-        decision=decision,
-        sections=shown,
-        plots=drawn or {},
-        drawings={name: _inline_svg(plot) for name, plot in (drawn or {}).items()},
+    return render_page(
+        "llm2vec_core.evaluation.report",
+        "report.j2",
+        form,
+        report=report,
+        created=report.created_at.strftime("%d %B %Y, %H:%M %Z").strip(),
+        published=published_scores() if published is None else published,
+        standings=standings,
+        tables=tables,
+        plots=drawn,
+        drawings={name: _inline_svg(plot) for name, plot in drawn.items()},
     )
-
-
-def _environment(*, autoescape: bool) -> jinja2.Environment:
-    """Templates beside this module; an unknown name in a template is an error, not an empty place."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("llm2vec_core.evaluation.report", package_path=""),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _view(
-    report: ReportContent, published: Sequence[PublishedScore] | None, *, drawn: dict[str, Plot]
-) -> dict[str, Any]:
-    """What both templates print."""
-    figures = published_scores() if published is None else published
-    return {
-        "report": report,
-        "created": report.created_at.strftime("%d %B %Y, %H:%M %Z").strip(),
-        "lead": lead(report),
-        "sections": sections(report, plots=drawn, published=figures),
-        "plots": drawn,
-    }
-
-
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~]|^[-+#>=]|(?<=^\d)[.)])")
-
-
-def _escape_markdown(text: object) -> str:
-    """Text that CommonMark prints as it is: on one line, with nothing that starts markup or HTML."""
-    line = " ".join(str(text).split())
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may break where a part of it begins, for narrow columns."""
-    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_+:/,])(?=[^\s\d])", "\0", name).split("\0")
-    return Markup("<wbr>").join(parts)  # join escapes the parts
 
 
 def _inline_svg(plot: Plot) -> Markup:

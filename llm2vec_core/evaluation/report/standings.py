@@ -1,7 +1,7 @@
-"""What the tables and plots read out of a report: its tasks in order, who stands where, what was tested.
+"""What tables, plots and sentences read from a report: tasks in order, averages, who is best, what was tested.
 
 Belongs here: selection and order. Does not belong here: how a value is printed (``tables``) or drawn (``plots``).
-Nothing is averaged here: means over tasks come with the report.
+Nothing is averaged here: means over tasks are part of the report.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from llm2vec_core.evaluation.metrics import METRIC_MEANINGS, RANKING_METRICS, WORD_METRIC_MEANINGS
 from llm2vec_core.evaluation.published import canonical_model
 from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Average, Comparison, SystemReport, TaskScore
 from llm2vec_core.evaluation.systems import SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 
 SHORT_NAMES: dict[str, str] = {
     "Retrieval": "Retr.",
@@ -34,6 +35,16 @@ appends a token of its own."""
 
 _ENCODER_ONLY = frozenset({"BERT", "all-MiniLM-L6-v2"})
 """Models that were made as encoders: they share the paper's first group."""
+
+
+_SENTENCES_SHOWN = 15
+"""Comparisons over all tasks up to which every one is a sentence on the open page."""
+
+MAX_PAIRS_LISTED = 45
+"""Pairs of systems (of ten systems) up to which every pair is listed for every task."""
+
+_UNKNOWN = "As mteb defines it."
+"""Meaning of a metric that ``evaluation.metrics`` does not explain."""
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------
@@ -69,6 +80,11 @@ def sentence_tasks(report: ReportContent) -> dict[EvalTaskType, dict[str, TaskSc
 def scores_by_task(systems: Sequence[SystemReport]) -> list[dict[str, TaskScore]]:
     """For each system its scores by task key."""
     return [{task_key(score): score for score in system.scores} for system in systems]
+
+
+def word_tasks(report: ReportContent) -> dict[EvalTaskType, dict[str, TaskScore]]:
+    """The word-level tasks."""
+    return {category: tasks for category, tasks in tasks_by_category(report).items() if category == WORD_TASK_TYPE}
 
 
 # --- averages and comparisons --------------------------------------------------------------------------------------
@@ -108,10 +124,55 @@ def ties(report: ReportContent) -> frozenset[tuple[str, str, str]]:
     )
 
 
+def tied_with(report: ReportContent, system: str | None, scope: str) -> list[str]:
+    """Systems with an average of a scope that were tested against one and could not be told apart from it."""
+    undecided = ties(report)
+    return [name for name in averages_of(report, scope) if (scope, name, system) in undecided]
+
+
 def best_system(report: ReportContent, scope: str) -> str | None:
     """Who has the highest average of a scope; None where fewer than two systems have one."""
     averages = averages_of(report, scope)
     return max(averages, key=lambda name: averages[name].score) if len(averages) > 1 else None
+
+
+def overall_sentences(report: ReportContent) -> tuple[list[str], list[str]]:
+    """Findings over all tasks, in words: those to show, and those to fold away.
+
+    Up to :data:`_SENTENCES_SHOWN` all are shown, otherwise only those with the best system.
+    """
+    found = comparisons_by_scope(report).get(ALL_SCOPE, [])
+    best = best_system(report, ALL_SCOPE)
+    is_shown = [len(found) <= _SENTENCES_SHOWN or best in (one.better, one.worse) for one in found]
+    pairs = list(zip(found, is_shown, strict=True))
+    return [one.sentence() for one, shown in pairs if shown], [one.sentence() for one, shown in pairs if not shown]
+
+
+def has_many_pairs(report: ReportContent) -> bool:
+    """Whether some scope compares more pairs than a table lists."""
+    return any(len(found) > MAX_PAIRS_LISTED for found in comparisons_by_scope(report).values())
+
+
+# --- queries and metrics -------------------------------------------------------------------------------------------
+
+
+def other_query_tasks(report: ReportContent) -> list[str]:
+    """Tasks with scores of single queries that have no section of their own."""
+    headlines = [headline.task for headline in report.headlines]
+    tasks = dict.fromkeys([one.task for one in report.slices] + [one.task for one in report.worst])
+    return [task for task in tasks if task not in headlines]
+
+
+def metric_meanings(report: ReportContent) -> list[tuple[str, str]]:
+    """Name and meaning of every metric that the report shows."""
+    used = [task.main_score_name for tasks in sentence_tasks(report).values() for task in tasks.values()]
+    scored = {score.task for system in report.systems for score in system.scores}
+    if any(headline.task in scored for headline in report.headlines):
+        used += RANKING_METRICS.values()
+    titles = {metric: title for title, metric in RANKING_METRICS.items()}
+    meanings = [(titles.get(metric, metric), METRIC_MEANINGS.get(metric, _UNKNOWN)) for metric in dict.fromkeys(used)]
+    words = dict.fromkeys(task.main_score_name for tasks in word_tasks(report).values() for task in tasks.values())
+    return meanings + [(f"{metric}, word-level", WORD_METRIC_MEANINGS.get(metric, _UNKNOWN)) for metric in words]
 
 
 # --- groups of systems ---------------------------------------------------------------------------------------------

@@ -6,16 +6,15 @@ is served (``gate``), pages (``report``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask
+from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import (
     ALL_SCOPE,
-    JOB_METRICS,
-    JOB_TASK,
     WORD_SCOPE,
     Average,
     Comparison,
@@ -26,8 +25,9 @@ from llm2vec_core.evaluation.results import (
     metric_scope,
 )
 from llm2vec_core.evaluation.statistics.stats import Estimate, compare_all, mean_estimate
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTask
+from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.queries import QueryScores, slice_scores, worst_queries
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE
 
 _QUANTILES = np.arange(0, 101, 5)
 
@@ -59,12 +59,15 @@ class SideBySide:
     worst: tuple[WorstQuery, ...] = ()
 
 
-def compare_systems(systems: Sequence[ScoredSystem], eval_tasks: Sequence[ScorableTask] = ()) -> SideBySide:
+def compare_systems(
+    systems: Sequence[ScoredSystem], eval_tasks: Sequence[ScorableTask] = (), *, headlines: Collection[str] = ()
+) -> SideBySide:
     """Set systems side by side.
 
     Args:
         systems: What was scored.
-        eval_tasks: The tasks; what their queries say is told of the retrieval tasks among them that are task folders.
+        eval_tasks: The tasks. Retrieval tasks among them that are task folders get slices and worst queries.
+        headlines: Names of tasks that are compared by every metric, not by their main score alone.
     """
     averages: list[Average] = []
     comparisons: list[Comparison] = []
@@ -79,8 +82,8 @@ def compare_systems(systems: Sequence[ScoredSystem], eval_tasks: Sequence[Scorab
     for task, name in _task_names(systems).items():
         done = {system.report.name: by_task[task] for system in systems if task in (by_task := _by_task(system))}
         comparisons += compare_all(name, done)
-        if name == JOB_TASK:
-            comparisons += _compare_metrics(systems, task, JOB_METRICS["nDCG@10"])
+        if name in headlines:
+            comparisons += _compare_metrics(systems, task, name)
     distributions = [_distribution(system.report.name, outcome) for system in systems for outcome in system.outcomes]
     slices: list[SliceScore] = []
     worst: list[WorstQuery] = []
@@ -144,8 +147,10 @@ def _scopes(systems: Sequence[ScoredSystem]) -> dict[str, list[str]]:
     return {scope: tasks for scope, tasks in scopes.items() if tasks}
 
 
-def _compare_metrics(systems: Sequence[ScoredSystem], task: str, main_score: str) -> list[Comparison]:
-    """Every pair of systems by each metric of the table of job descriptions that is not the main score."""
+def _compare_metrics(systems: Sequence[ScoredSystem], task: str, task_name: str) -> list[Comparison]:
+    """Every pair of systems by each metric of a headline task that is not its main score."""
+    scores = [outcome.score for system in systems for outcome in system.outcomes]
+    main_scores = {score.main_score_name for score in scores if score.content_sha256 == task}
     by_metric: dict[str, dict[str, Estimate]] = {}
     for name, queries in _queries(systems, task).items():
         for metric, found in queries.estimates(content_sha256=task).items():
@@ -153,8 +158,8 @@ def _compare_metrics(systems: Sequence[ScoredSystem], task: str, main_score: str
     return [
         one
         for metric, found in by_metric.items()
-        if metric != main_score
-        for one in compare_all(metric_scope(JOB_TASK, metric), found)
+        if metric not in main_scores
+        for one in compare_all(metric_scope(task_name, metric), found)
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.scoring import Outcome
-from llm2vec_core.evaluation.report import Decision
+from llm2vec_core.evaluation.results import Decision
 from llm2vec_core.evaluation.statistics.compare import category_estimates
 from llm2vec_core.evaluation.statistics.stats import LEVEL, Estimate, holm, mean_estimate, probability_not_worse
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from llm2vec_core.errors import EvalTaskError, InputError
 from llm2vec_core.evaluation.protocols.sentence import parts_of
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, EvalTaskType
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask

@@ -32,31 +32,19 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
 
 from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.tasks.layouts import (
     LAYOUT_HINT,
     LAYOUTS,
-    Kind,
     Layout,
+    TaskRow,
+    ValueKind,
     read_text,
     require_keys,
     require_variety,
 )
-from llm2vec_core.evaluation.tasks.layouts import Row as Row
-
-if TYPE_CHECKING:
-    from mteb.abstasks.abstask import AbsTask
-
-_TextTaskType = Literal[
-    "Retrieval", "Reranking", "Clustering", "PairClassification", "Classification", "STS", "Summarization"
-]
-EvalTaskType = _TextTaskType | Literal["TokenClassification"]
-EVAL_TASK_TYPES: tuple[EvalTaskType, ...] = get_args(_TextTaskType)
-"""The seven categories of tasks about whole texts, in the order of Table 1 of the LLM2Vec paper."""
-WORD_TASK_TYPE: EvalTaskType = "TokenClassification"
-"""The type of tasks about words (chunking, parts of speech, entities); it counts into none of the seven categories."""
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 
 TASK_FILE = "task.json"
 OFFICIAL_NOTE = "official MTEB task"
@@ -88,18 +76,8 @@ class EvalTask:
     content_sha256: str
     num_items: int
     is_official: bool
-    tables: Mapping[str, Sequence[Row]] = field(repr=False)
+    tables: Mapping[str, Sequence[TaskRow]] = field(repr=False)
     instruction: str | None = None
-
-    def mteb_task(self) -> AbsTask:
-        """A fresh mteb task over these rows; in memory, with mteb's own protocol for the type.
-
-        Fresh each time, because mteb's tasks carry the state of their random numbers from one run to the next. Only
-        for the seven categories: mteb has no word-level tasks; see ``word.probe_words``.
-        """
-        from llm2vec_core.evaluation.tasks.mteb_tasks import build_mteb_task
-
-        return build_mteb_task(self)
 
 
 def discover_eval_tasks(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
@@ -156,7 +134,7 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
         raise EvalTaskError(f"max_items was {max_items}, one or more was expected.", hint="Leave it out to score all.")
     header = _read_header(folder)
     layout = LAYOUTS[header["type"]]
-    tables: dict[str, list[Row]] = {stem: read(folder) for stem, read in layout.files.items()}
+    tables: dict[str, list[TaskRow]] = {stem: read(folder) for stem, read in layout.files.items()}
     layout.check(folder, tables)
     if not tables[layout.items]:
         raise EvalTaskError(f"{folder / layout.items_file} holds nothing to score.", hint=LAYOUT_HINT)
@@ -175,7 +153,7 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
     )
 
 
-def _cut(tables: dict[str, list[Row]], layout: Layout, *, max_items: int, seed: int) -> bool:
+def _cut(tables: dict[str, list[TaskRow]], layout: Layout, *, max_items: int, seed: int) -> bool:
     """Keep a random choice of the rows of the tables that a subset cuts, in their order; whether any was left out."""
     is_subset = False
     for stem, factor in {layout.items: 1, **layout.also_cut}.items():
@@ -186,23 +164,23 @@ def _cut(tables: dict[str, list[Row]], layout: Layout, *, max_items: int, seed: 
     return is_subset
 
 
-def _read_header(folder: Path) -> Row:
+def _read_header(folder: Path) -> TaskRow:
     """``task.json``, with the keys that scoring needs."""
     path = folder / TASK_FILE
     try:
         header = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise EvalTaskError(f"{path} is not JSON: {error}.", hint=LAYOUT_HINT) from None
-    require_keys(header, dict.fromkeys(("name", "type", "main_score"), Kind.TEXT), where=str(path))
+    require_keys(header, dict.fromkeys(("name", "type", "main_score"), ValueKind.TEXT), where=str(path))
     if "instruction" in header:
-        require_keys(header, {"instruction": Kind.TEXT}, where=str(path))
+        require_keys(header, {"instruction": ValueKind.TEXT}, where=str(path))
     known_types = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
     if header["type"] not in known_types:
         raise EvalTaskError(f"{path} is of type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}.")
     return dict(header)
 
 
-def _content_sha256(folder: Path, header: Row, layout: Layout, *, subset: str) -> str:
+def _content_sha256(folder: Path, header: TaskRow, layout: Layout, *, subset: str) -> str:
     """Hash what decides the scores: name, type and metric, every data file, and the subset."""
     digest = hashlib.sha256()
     decided_by = ("name", "type", "main_score", "instruction")

@@ -18,7 +18,7 @@ from llm2vec_core.errors import EvalTaskError
 
 LAYOUT_HINT = "The layout of a task folder is described in llm2vec_core/evaluation/tasks/folders.py."
 
-Row = dict[str, Any]
+TaskRow = dict[str, Any]
 
 
 def read_text(path: Path) -> str:
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
         raise EvalTaskError(f"{path} is not UTF-8: {error}.", hint="Save the file as UTF-8.") from None
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """What a value must be; the value of the member is how a message says it."""
 
     TEXT = "text"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
     WORDS = "a list of one or more texts, none of them blank,"
 
 
-def require_keys(row: object, kinds: Mapping[str, Kind], *, where: str) -> None:
+def require_keys(row: object, kinds: Mapping[str, ValueKind], *, where: str) -> None:
     """Refuse a row that lacks a key, or holds a value of the wrong kind, saying where and which."""
     if not isinstance(row, dict):
         raise EvalTaskError(f"{where} is not a JSON object.", hint=LAYOUT_HINT)
@@ -53,18 +53,18 @@ def require_keys(row: object, kinds: Mapping[str, Kind], *, where: str) -> None:
             raise EvalTaskError(f"{where}: {key} is {_shown(row[key])}, {kind} was expected.", hint=LAYOUT_HINT)
 
 
-def _is_kind(value: object, kind: Kind) -> bool:
+def _is_kind(value: object, kind: ValueKind) -> bool:
     """Whether a JSON value is of a kind; true and false are neither numbers nor labels."""
-    if kind is Kind.WORDS:
+    if kind is ValueKind.WORDS:
         return isinstance(value, list) and value != [] and all(isinstance(word, str) and word.strip() for word in value)
-    if kind in (Kind.TEXTS, Kind.NUMBERS):
-        element_kind = Kind.TEXT if kind is Kind.TEXTS else Kind.NUMBER
+    if kind in (ValueKind.TEXTS, ValueKind.NUMBERS):
+        element_kind = ValueKind.TEXT if kind is ValueKind.TEXTS else ValueKind.NUMBER
         return isinstance(value, list) and all(_is_kind(element, element_kind) for element in value)
     if isinstance(value, bool):
         return False
-    if kind is Kind.NUMBER:
+    if kind is ValueKind.NUMBER:
         return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return isinstance(value, str) or (kind is Kind.LABEL and isinstance(value, int))
+    return isinstance(value, str) or (kind is ValueKind.LABEL and isinstance(value, int))
 
 
 def _shown(value: object) -> str:
@@ -74,11 +74,11 @@ def _shown(value: object) -> str:
 
 
 def _jsonl(
-    name: str, check_row: Callable[[Row, str], None] | None = None, **kinds: Kind
-) -> Callable[[Path], list[Row]]:
+    name: str, check_row: Callable[[TaskRow, str], None] | None = None, **kinds: ValueKind
+) -> Callable[[Path], list[TaskRow]]:
     """A reader of a JSONL file with these keys; ``check_row`` gets each row and where it stands."""
 
-    def read(folder: Path) -> list[Row]:
+    def read(folder: Path) -> list[TaskRow]:
         rows = []
         # not splitlines(): a JSON string may hold U+2028 and its like
         for number, line in enumerate(read_text(folder / name).split("\n"), start=1):
@@ -98,7 +98,7 @@ def _jsonl(
     return read
 
 
-def _qrels(folder: Path) -> list[Row]:
+def _qrels(folder: Path) -> list[TaskRow]:
     """``qrels.tsv``: query, document and a whole-number judgment a line, after a header."""
     path = folder / "qrels.tsv"
     rows = []
@@ -115,7 +115,7 @@ def _qrels(folder: Path) -> list[Row]:
     return rows
 
 
-def _check_one_tag_a_word(row: Row, where: str) -> None:
+def _check_one_tag_a_word(row: TaskRow, where: str) -> None:
     """A sentence has as many tags as words."""
     if len(row["tokens"]) != len(row["tags"]):
         raise EvalTaskError(
@@ -123,7 +123,7 @@ def _check_one_tag_a_word(row: Row, where: str) -> None:
         )
 
 
-def _check_slices(row: Row, where: str) -> None:
+def _check_slices(row: TaskRow, where: str) -> None:
     """What a query says of its kind is text by name."""
     slices = row.get("slices", {})
     if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
@@ -133,11 +133,11 @@ def _check_slices(row: Row, where: str) -> None:
         )
 
 
-def _check_nothing(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_nothing(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """Types whose rows stand on their own."""
 
 
-def _check_pairs(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_pairs(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """Labels of pairs are 0 or 1."""
     for position, row in enumerate(tables["pairs"], start=1):
         if row["label"] not in (0, 1):
@@ -147,7 +147,7 @@ def _check_pairs(folder: Path, tables: dict[str, list[Row]]) -> None:
             )
 
 
-def _check_classes(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_classes(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """Labels are of one kind, and every one of the test split can be learned from the training split."""
     if len({type(row["label"]) for rows in tables.values() for row in rows}) > 1:
         raise EvalTaskError(
@@ -162,7 +162,7 @@ def _check_classes(folder: Path, tables: dict[str, list[Row]]) -> None:
         )
 
 
-def _check_retrieval(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_retrieval(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """Identities are distinct and judgments name them; queries without a relevant document are not scored."""
     identities = {}
     for stem in ("corpus", "queries"):
@@ -184,12 +184,12 @@ def _check_retrieval(folder: Path, tables: dict[str, list[Row]]) -> None:
     tables["queries"] = [row for row in tables["queries"] if row["_id"] in relevant]
 
 
-def _check_reranking(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_reranking(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """Samples without a positive or without a negative cannot be ranked well or badly; mteb drops them, so do we."""
     tables["samples"] = [row for row in tables["samples"] if row["positive"] and row["negative"]]
 
 
-def _check_summaries(folder: Path, tables: dict[str, list[Row]]) -> None:
+def _check_summaries(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
     """One judgment a machine summary, and a human summary to compare with."""
     for position, row in enumerate(tables["samples"], start=1):
         where = f"{folder / 'samples.jsonl'}, sample {position}"
@@ -202,7 +202,7 @@ def _check_summaries(folder: Path, tables: dict[str, list[Row]]) -> None:
             )
 
 
-def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[Row]]) -> None:
+def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[TaskRow]]) -> None:
     """Refuse a set on which every system would score the same, or none could be scored."""
     stem, key = {
         "STS": ("pairs", "score"),
@@ -235,9 +235,9 @@ class Layout:
         also_cut: Other tables that ``max_items`` cuts, each to that many times as many rows.
     """
 
-    files: Mapping[str, Callable[[Path], list[Row]]]
+    files: Mapping[str, Callable[[Path], list[TaskRow]]]
     items: str
-    check: Callable[[Path, dict[str, list[Row]]], None] = _check_nothing
+    check: Callable[[Path, dict[str, list[TaskRow]]], None] = _check_nothing
     also_cut: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -251,36 +251,38 @@ class Layout:
         return [f"{stem}.tsv" if stem == "qrels" else f"{stem}.jsonl" for stem in self.files]
 
 
+_TEXT, _LABEL, _TEXTS = ValueKind.TEXT, ValueKind.LABEL, ValueKind.TEXTS
+
 LAYOUTS: dict[str, Layout] = {
     "STS": Layout(
-        files={"pairs": _jsonl("pairs.jsonl", sentence1=Kind.TEXT, sentence2=Kind.TEXT, score=Kind.NUMBER)},
+        files={"pairs": _jsonl("pairs.jsonl", sentence1=_TEXT, sentence2=_TEXT, score=ValueKind.NUMBER)},
         items="pairs",
     ),
     "PairClassification": Layout(
-        files={"pairs": _jsonl("pairs.jsonl", sentence1=Kind.TEXT, sentence2=Kind.TEXT, label=Kind.LABEL)},
+        files={"pairs": _jsonl("pairs.jsonl", sentence1=_TEXT, sentence2=_TEXT, label=_LABEL)},
         items="pairs",
         check=_check_pairs,
     ),
     "Classification": Layout(
         files={
-            "train": _jsonl("train.jsonl", text=Kind.TEXT, label=Kind.LABEL),
-            "test": _jsonl("test.jsonl", text=Kind.TEXT, label=Kind.LABEL),
+            "train": _jsonl("train.jsonl", text=_TEXT, label=_LABEL),
+            "test": _jsonl("test.jsonl", text=_TEXT, label=_LABEL),
         },
         items="test",
         check=_check_classes,
     ),
-    "Clustering": Layout(files={"items": _jsonl("items.jsonl", text=Kind.TEXT, label=Kind.LABEL)}, items="items"),
+    "Clustering": Layout(files={"items": _jsonl("items.jsonl", text=_TEXT, label=_LABEL)}, items="items"),
     "Retrieval": Layout(
         files={
-            "corpus": _jsonl("corpus.jsonl", _id=Kind.TEXT, text=Kind.TEXT),
-            "queries": _jsonl("queries.jsonl", _check_slices, _id=Kind.TEXT, text=Kind.TEXT),
+            "corpus": _jsonl("corpus.jsonl", _id=_TEXT, text=_TEXT),
+            "queries": _jsonl("queries.jsonl", _check_slices, _id=_TEXT, text=_TEXT),
             "qrels": _qrels,
         },
         items="queries",
         check=_check_retrieval,
     ),
     "Reranking": Layout(
-        files={"samples": _jsonl("samples.jsonl", query=Kind.TEXT, positive=Kind.TEXTS, negative=Kind.TEXTS)},
+        files={"samples": _jsonl("samples.jsonl", query=_TEXT, positive=_TEXTS, negative=_TEXTS)},
         items="samples",
         check=_check_reranking,
     ),
@@ -288,10 +290,10 @@ LAYOUTS: dict[str, Layout] = {
         files={
             "samples": _jsonl(
                 "samples.jsonl",
-                text=Kind.TEXT,
-                human_summaries=Kind.TEXTS,
-                machine_summaries=Kind.TEXTS,
-                relevance=Kind.NUMBERS,
+                text=_TEXT,
+                human_summaries=_TEXTS,
+                machine_summaries=_TEXTS,
+                relevance=ValueKind.NUMBERS,
             )
         },
         items="samples",
@@ -299,7 +301,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "TokenClassification": Layout(
         files={
-            stem: _jsonl(f"{stem}.jsonl", _check_one_tag_a_word, tokens=Kind.WORDS, tags=Kind.WORDS)
+            stem: _jsonl(f"{stem}.jsonl", _check_one_tag_a_word, tokens=ValueKind.WORDS, tags=ValueKind.WORDS)
             for stem in ("train", "test")
         },
         items="test",

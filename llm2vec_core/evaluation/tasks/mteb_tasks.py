@@ -19,7 +19,9 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 
 from llm2vec_core.errors import EvalTaskError
-from llm2vec_core.evaluation.tasks.folders import EvalTask, EvalTaskType, Row
+from llm2vec_core.evaluation.tasks.folders import EvalTask
+from llm2vec_core.evaluation.tasks.layouts import TaskRow
+from llm2vec_core.evaluation.tasks.types import EvalTaskType
 
 SPLIT = "test"
 
@@ -186,7 +188,7 @@ def _metadata(eval_task: EvalTask) -> TaskMetadata:
     )
 
 
-def _columns(rows: Sequence[Row], *names: str) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[TaskRow], *names: str) -> dict[str, list[Any]]:
     """Rows as columns."""
     return {name: [row[name] for row in rows] for name in names}
 
@@ -197,8 +199,8 @@ def _one_split(columns: dict[str, list[Any]]) -> DatasetDict:
 
 
 def _retrieval_split(
-    corpus: list[Row],
-    queries: list[Row],
+    corpus: list[TaskRow],
+    queries: list[TaskRow],
     relevant: dict[str, dict[str, int]],
     candidates: dict[str, list[str]] | None = None,
 ) -> dict[str, dict[str, RetrievalSplitData]]:

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from llm2vec_core.evaluation.results import SliceScore, WorstQuery
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
-from llm2vec_core.evaluation.tasks.folders import EvalTask, Row
+from llm2vec_core.evaluation.tasks.folders import EvalTask
+from llm2vec_core.evaluation.tasks.layouts import TaskRow
 
 LENGTH = "length"
 """Name of the slices that every retrieval task has: thirds of its queries by their words."""
@@ -116,12 +117,12 @@ def worst_queries(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> 
     return found
 
 
-def _in_order(eval_task: EvalTask) -> list[Row]:
+def _in_order(eval_task: EvalTask) -> list[TaskRow]:
     """Queries in the order of :class:`QueryScores`."""
     return sorted(eval_task.tables["queries"], key=lambda row: str(row["_id"]))
 
 
-def _slices(queries: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
+def _slices(queries: Sequence[TaskRow]) -> dict[tuple[str, str], list[int]]:
     """Name and value of each kind of queries to their places."""
     found: dict[tuple[str, str], list[int]] = {}
     names = sorted({name for row in queries for name in row.get("slices", {})})
@@ -139,7 +140,7 @@ def _slices(queries: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
     return found
 
 
-def _document(row: Row) -> str:
+def _document(row: TaskRow) -> str:
     return _shortened(f"{row.get('title') or ''}: {row['text']}".removeprefix(": "), _DOCUMENT_CHARS)
 
 

@@ -6,9 +6,11 @@ import zlib
 import numpy as np
 import pytest
 
+from data.redaction.swaps import pronoun_swaps
 from llm2vec_core.evaluation.fairness import NEUTRAL, FairnessAudit, audit_fairness, render_fairness
 
 DIM = 64
+PRONOUNS = pronoun_swaps()
 LISTS = {
     "name": {"one": ["Emily Walsh", "Greg Baker"], "other": ["Lakisha Booker", "Jamal Banks"]},
     "school": {"public": ["Education: Leeds"], "selective": ["Education: Oxford"]},
@@ -42,7 +44,7 @@ JOBS, POOL, RESUMES = encode(texts(30, 1)), encode(texts(200, 2)), texts(24, 3)
 
 
 def audit(encoder=encode, **options) -> FairnessAudit:
-    return audit_fairness(encoder, RESUMES, jobs=JOBS, pool=POOL, lists=LISTS, **options)
+    return audit_fairness(encoder, RESUMES, jobs=JOBS, pool=POOL, lists=LISTS, rewrites=PRONOUNS, **options)
 
 
 def found(result, name):
@@ -80,7 +82,9 @@ def test_many_groups_are_no_reason_to_fire():
             vectors = encode(batch) + 0.15 * noise.normal(size=(len(batch), DIM)) / np.sqrt(DIM)
             return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
-        firing += audit_fairness(encode_with_noise, RESUMES, jobs=JOBS, pool=POOL, lists=many, seed=seed).firing
+        firing += audit_fairness(
+            encode_with_noise, RESUMES, jobs=JOBS, pool=POOL, lists=many, rewrites=PRONOUNS, seed=seed
+        ).firing
     assert len(firing) <= 9  # 30 audits of three attributes, each at 5 %
 
 
@@ -101,14 +105,21 @@ def test_pronouns_are_swapped_in_their_case():
         seen.extend(batch)
         return encode(batch)
 
-    audit_fairness(spy, ["He lost his keys; Himself he blamed."], jobs=JOBS, pool=POOL, lists=LISTS)
+    audit_fairness(spy, ["He lost his keys; Himself he blamed."], jobs=JOBS, pool=POOL, lists=LISTS, rewrites=PRONOUNS)
     assert "Pronouns: she/her\nShe lost her keys; Herself she blamed." in seen
     assert "Pronouns: they/them\nThey lost their keys; Themselves they blamed." in seen
 
 
+def test_attributes_are_those_that_the_caller_hands_in():
+    rewrites = {"city": {"near": lambda text: f"Lives in Leeds. {text}", "far": lambda text: f"Lives in Oslo. {text}"}}
+    result = audit_fairness(encode, RESUMES, jobs=JOBS, pool=POOL, lists=LISTS, rewrites=rewrites)
+    assert [each.attribute for each in result.attributes] == ["name", "school", "city", NEUTRAL]
+    assert set(found(result, "city").selection_rates) == {"near", "far"}
+
+
 def test_intervals_narrow_with_more_resumes():
     def width(count):
-        result = audit_fairness(encode, texts(count, 5), jobs=JOBS, pool=POOL, lists=LISTS)
+        result = audit_fairness(encode, texts(count, 5), jobs=JOBS, pool=POOL, lists=LISTS, rewrites=PRONOUNS)
         each = found(result, NEUTRAL)
         return each.displacement_high - each.displacement_low
 
@@ -124,4 +135,4 @@ def test_the_page_says_what_it_means_and_what_it_does_not():
 
 def test_nothing_to_audit_is_an_error():
     with pytest.raises(ValueError, match="resumes, jobs"):
-        audit_fairness(encode, [], jobs=JOBS, pool=POOL, lists=LISTS)
+        audit_fairness(encode, [], jobs=JOBS, pool=POOL, lists=LISTS, rewrites=PRONOUNS)

@@ -14,7 +14,7 @@ from llm2vec_core.evaluation.published import (
 )
 from llm2vec_core.evaluation.results import ALL_SCOPE, PublishedScore
 from llm2vec_core.evaluation.systems import SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES
 
 TABLE_1 = {
     "BERT": ("BERT", "BERT + SimCSE"),

@@ -13,11 +13,13 @@ import pytest
 from data.store.base import LocalStore
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
-from llm2vec_core.evaluation.protocols.scoring import Outcome, ScorableTask
+from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.stats import Estimate
 from llm2vec_core.evaluation.systems import System, SystemTraits
-from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE, EvalTask, EvalTaskType, load_eval_task
+from llm2vec_core.evaluation.tasks.folders import EvalTask, load_eval_task
+from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE, EvalTaskType
 from tasks.encoders.outcomes import OutcomeStore, outcome_key
 
 UNTRAINED = SystemTraits(base_model="tiny", attention="causal", pooling_mode="mean")

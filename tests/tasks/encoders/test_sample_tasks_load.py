@@ -7,6 +7,7 @@ import pytest
 from data.sample.eval_tasks import SAMPLE_TASKS, write_sample_tasks
 from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
+from tasks.encoders.evaluation_reports import headlines
 from tasks.run.settings import EvaluateSettings, Settings
 from tasks.stages.evaluate import load_tasks
 
@@ -49,3 +50,12 @@ def test_content_has_the_same_identity_each_time(tmp_path: Path) -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == len(SAMPLE_TASKS)
+
+
+def test_a_headline_and_its_note_come_with_the_task_that_they_are_about(tmp_path: Path) -> None:
+    jobs, others = map(load_eval_task, write_sample_tasks(tmp_path, ["JobResumeRetrieval", "EscoTitleRetrieval"]))
+    (headline,) = headlines([others, jobs])
+    assert headline.task == "JobResumeRetrieval"
+    assert headline.with_count(headline.title, jobs.num_items) == "100 job descriptions"
+    assert headline.note.startswith("The 100 job descriptions are written for this project")
+    assert headlines([others]) == ()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError
-from llm2vec_core.evaluation.protocols.encode_once import Cost, EncodeOnce
+from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, EncodingCost
 
 VECTOR_BYTES = 32 * 4
 """Size of a vector of the tests' encoder."""
@@ -82,7 +82,7 @@ def test_no_texts_are_an_empty_matrix(encoder: Any) -> None:
     once = _once(encoder)
     empty = once.encode([])
     assert (empty.shape, empty.dtype) == ((0, 32), np.float32)
-    assert (encoder.encoded, once.cost) == ([], Cost())
+    assert (encoder.encoded, once.cost) == ([], EncodingCost())
 
 
 def test_beyond_the_budget_texts_are_encoded_again_and_nothing_is_lost(encoder: Any, make_encoder: Any) -> None:
@@ -122,7 +122,7 @@ def test_costs_add_up() -> None:
     assert (once.cost.num_texts, once.cost.num_tokens) == (3, 9)
     since = once.cost - first
     assert (since.num_texts, since.num_tokens) == (1, 3) and since.seconds > 0
-    assert first + since == Cost(3, 9, pytest.approx(once.cost.seconds))
+    assert first + since == EncodingCost(3, 9, pytest.approx(once.cost.seconds))
     before = once.cost
     once.encode(["a", "b", "c"])
     assert once.cost == before

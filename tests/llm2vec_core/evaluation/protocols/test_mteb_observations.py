@@ -23,6 +23,7 @@ from llm2vec_core.evaluation.statistics.observations import MeanOfItems, VMeasur
 from llm2vec_core.evaluation.statistics.stats import estimate
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.evaluation.tasks.folders import load_eval_task
+from llm2vec_core.evaluation.tasks.mteb_tasks import build_mteb_task
 
 MakeTask = Callable[..., Path]
 MakeSystem = Callable[..., System]
@@ -102,7 +103,7 @@ SUPPORTED: dict[str, Sequence[str]] = {
 )
 def test_items_score_what_mteb_says(make_task: MakeTask, system: System, task_type: str, main_score: str) -> None:
     eval_task = load_eval_task(make_task(task_type, main_score=main_score))
-    task = eval_task.mteb_task()
+    task = build_mteb_task(eval_task)
     run = run_mteb(system, task)
     _agreeing(run, task, within=ROUNDED if task_type in ("Retrieval", "Reranking") else EXACT)
     assert [observed.num_items for observed in run.observations] == [eval_task.num_items]
@@ -122,7 +123,7 @@ def test_items_score_what_mteb_says(make_task: MakeTask, system: System, task_ty
 def test_a_metric_that_is_not_computed_by_item_has_none(
     make_task: MakeTask, system: System, task_type: str, main_score: str
 ) -> None:
-    task = load_eval_task(make_task(task_type, main_score=main_score)).mteb_task()
+    task = build_mteb_task(load_eval_task(make_task(task_type, main_score=main_score)))
     assert run_mteb(system, task).observations == []
 
 
@@ -265,7 +266,7 @@ def test_pairs_in_a_single_row_are_pairs(system: System) -> None:
 @pytest.mark.filterwarnings("ignore:The used Evaluator is deprecated:DeprecationWarning")
 def test_the_summarization_score_of_the_first_version_has_no_items(make_task: MakeTask, system: System) -> None:
     """It is a mean of correlations and p-values, which no text has."""
-    task: Any = load_eval_task(make_task("Summarization")).mteb_task()
+    task: Any = build_mteb_task(load_eval_task(make_task("Summarization")))
     task.evaluator = DeprecatedSummarizationEvaluator
     run = run_mteb(system, task)
     assert 0 < run.metrics["cosine_spearman"] < 100
@@ -273,7 +274,7 @@ def test_the_summarization_score_of_the_first_version_has_no_items(make_task: Ma
 
 
 def test_scores_of_a_ranking_task_of_its_own_are_kept(make_task: MakeTask, system: System) -> None:
-    task: Any = load_eval_task(make_task("Retrieval")).mteb_task()
+    task: Any = build_mteb_task(load_eval_task(make_task("Retrieval")))
     task.task_specific_scores = lambda scores, qrels, results, hf_split, hf_subset: {"own_score": len(results) / 100}
     run = run_mteb(system, task)
     _agreeing(run, task, within=ROUNDED)

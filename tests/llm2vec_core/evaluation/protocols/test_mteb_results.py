@@ -13,6 +13,7 @@ from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.mteb_results import mteb_model_name, write_mteb_results
 from llm2vec_core.evaluation.tasks.folders import load_eval_task
+from llm2vec_core.evaluation.tasks.mteb_tasks import build_mteb_task
 
 LABEL = "smollm2-135m+bidirectional+mntp+simcse+mean"
 NAME = f"llm2vec-pipelines/{LABEL}"
@@ -64,7 +65,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     for fingerprint, blind in (("a" * 64, False), ("b" * 64, True)):
         evaluated = mteb.evaluate(
             Words(blind=blind),
-            load_eval_task(folder).mteb_task(),
+            build_mteb_task(load_eval_task(folder)),
             cache=None,
             co2_tracker=False,
             show_progress_bar=False,

@@ -20,9 +20,12 @@ from sklearn.exceptions import UndefinedMetricWarning
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError, EvalTaskError, InputError
 from llm2vec_core.evaluation.protocols.mteb_models import build_mteb_model
-from llm2vec_core.evaluation.protocols.scoring import can_score, evaluate_task
+from llm2vec_core.evaluation.protocols.registry import can_score
+from llm2vec_core.evaluation.protocols.scoring import evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES, WORD_TASK_TYPE, load_eval_task
+from llm2vec_core.evaluation.tasks.folders import load_eval_task
+from llm2vec_core.evaluation.tasks.mteb_tasks import build_mteb_task
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE
 from llm2vec_core.ranking.reranking import Reranking
 from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
 
@@ -206,10 +209,10 @@ def test_name_and_revision_for_mteb_are_the_fingerprint(
         make_system("lexical"),
     )
     eval_task = load_eval_task(make_task("STS"))
-    metas = {build_mteb_model(system, eval_task.mteb_task()).mteb_model_meta for system in systems}
+    metas = {build_mteb_model(system, build_mteb_task(eval_task)).mteb_model_meta for system in systems}
     assert {meta.revision for meta in metas} == {system.fingerprint for system in systems}
     assert len({(meta.name, meta.revision) for meta in metas}) == 5
-    assert eval_task.mteb_task().metadata.dataset["revision"] == eval_task.content_sha256
+    assert build_mteb_task(eval_task).metadata.dataset["revision"] == eval_task.content_sha256
 
 
 def test_a_word_that_no_document_has_counts_as_not_found(make_system: MakeSystem, tmp_path: Path) -> None:

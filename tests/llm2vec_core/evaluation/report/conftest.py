@@ -8,20 +8,28 @@ from typing import Any
 
 import pytest
 
-from llm2vec_core.evaluation.report import Decision, EvaluationReport
+from llm2vec_core.evaluation.metrics import RANKING_METRICS
+from llm2vec_core.evaluation.report import EvaluationReport
 from llm2vec_core.evaluation.results import (
-    JOB_METRICS,
     Average,
     Comparison,
+    Decision,
     Distribution,
+    Headline,
     SliceScore,
     SystemReport,
     TaskScore,
     WorstQuery,
 )
 from llm2vec_core.evaluation.systems import SystemTraits
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES
 from llm2vec_core.training.settings import StageCurve
+
+JOBS = Headline(
+    task="JobResumeRetrieval",
+    title="{count} job descriptions",
+    caption="Resumes ranked for each of {count} job descriptions",
+)
 
 METRICS = {
     "Retrieval": "ndcg_at_10",
@@ -54,7 +62,7 @@ TASKS = {
 def make_score(task: str, task_type: str, value: float, **more: Any) -> TaskScore:
     fields: dict[str, Any] = {
         "main_score_name": METRICS[task_type],
-        "metrics": dict.fromkeys(JOB_METRICS.values(), value / 2)
+        "metrics": dict.fromkeys(RANKING_METRICS.values(), value / 2)
         | {"ndcg_at_10": value, "map_at_1000": value - 1, "mrr_at_10": value + 1},
         "seconds": 1.25,
         "num_items": 100,
@@ -152,6 +160,7 @@ def report() -> EvaluationReport:
             make_curve("simcse", [2.0, 1.5], tokens=6_000, seconds=12.0),
         ),
         notes=("So little training shows that the chain works.",),
+        headlines=(JOBS,),
         machine={"CPU": "2 cores"},
     )
 
@@ -305,6 +314,7 @@ def make_rich_report(systems: dict[str, Any], tasks: dict[str, str]) -> Evaluati
         notes=(
             "The 100 job descriptions are written for this project: the table compares systems on the same ground.",
         ),
+        headlines=(JOBS,),
         machine={"processor": "x86_64", "python": "3.12.3", "torch": "2.15.0", "mteb": "2.26.0"},
     )
 

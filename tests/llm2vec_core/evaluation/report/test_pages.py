@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from llm2vec_core.evaluation.report import Decision, EvaluationReport, plot_files, render_html, render_markdown
-from llm2vec_core.evaluation.results import JOB_METRICS
+from llm2vec_core.evaluation.metrics import RANKING_METRICS
+from llm2vec_core.evaluation.report import EvaluationReport, plot_files, render_html, render_markdown
+from llm2vec_core.evaluation.results import Decision, Headline
 
 EVIL = "<script>alert('x')</script> | **bold** $x$ & [link](http://evil.example) `code`"
 
@@ -165,7 +166,7 @@ def test_tables_of_the_markdown_are_tables(report: EvaluationReport) -> None:
     assert ["OtherRetrieval (ndcg_at_10)", "30.00", "35.50"] in page.rows
     assert ["BM25", "41.00", "40.00", "42.00", *["20.50"] * 4] in page.rows
     assert "|" not in page.text
-    assert page.rows.count(["System", *JOB_METRICS]) == 1
+    assert page.rows.count(["System", *RANKING_METRICS]) == 1
 
 
 def test_marks_of_the_markdown(report: EvaluationReport) -> None:
@@ -239,3 +240,14 @@ def test_a_report_saves_its_pages_its_record_and_its_plots(report: EvaluationRep
     assert "100 job descriptions" in page.read_text(encoding="utf-8")
     assert page.with_suffix(".md").read_text(encoding="utf-8") == render_markdown(report)
     assert EvaluationReport.model_validate_json(page.with_suffix(".json").read_bytes()) == report
+
+
+def test_a_headline_task_is_whatever_the_caller_names(report: EvaluationReport) -> None:
+    """The core knows no task of the job board: title, caption and note come from the caller."""
+    wards = Headline(task="OtherRetrieval", title="{count} wards", caption="Nurses ranked for each of {count} wards")
+    assert headings(report)[0] == "100 job descriptions"
+    assert headings(report.model_copy(update={"headlines": ()}))[0] == "By category"
+    given = report.model_copy(update={"headlines": (wards,)})
+    assert headings(given)[0] == "100 wards"
+    assert "Nurses ranked for each of 100 wards:" in render_markdown(given)
+    assert "job" not in render_markdown(given).replace("JobResumeRetrieval", "").lower()

@@ -3,14 +3,13 @@ from collections.abc import Callable
 import pytest
 
 from llm2vec_core.evaluation.report import EvaluationReport
-from llm2vec_core.evaluation.report.blocks import Cell, Row, Table
 from llm2vec_core.evaluation.report.standings import ablations, sentence_tasks, system_groups, tasks_by_category
 from llm2vec_core.evaluation.report.tables import (
     ablation_table,
     category_table,
     comparison_table,
     difference_table,
-    job_table,
+    headline_table,
     published_ablation_tables,
     published_category_tables,
     slice_tables,
@@ -19,6 +18,7 @@ from llm2vec_core.evaluation.report.tables import (
     worst_table,
 )
 from llm2vec_core.evaluation.results import Average, PublishedScore
+from llm2vec_core.pages import Cell, Table, TableRow
 
 FIGURES = (
     PublishedScore(model="LLaMA-2-7B", system="Echo", scope="all", score=45.36, source="Table 1"),
@@ -40,7 +40,7 @@ FIGURES = (
 )
 
 
-def rows_of(*tables: Table | None) -> dict[str, Row]:
+def rows_of(*tables: Table | None) -> dict[str, TableRow]:
     return {row.name: row for table in tables if table for group in table.groups for row in group.rows}
 
 
@@ -111,7 +111,7 @@ def test_who_ties_with_the_best_follows_the_comparisons(rich_report: EvaluationR
 
 def test_the_job_table_names_what_was_not_run(rich_report: EvaluationReport) -> None:
     report = rich_report.model_copy(update={"not_run": {"hybrid + re-ranking": "No cross-encoder is named."}})
-    table = job_table(report)
+    table = headline_table(report, report.headlines[0])
     assert table is not None
     row = table.groups[0].rows[-1]
     assert (row.name, [cell.text for cell in row.cells]) == ("hybrid + re-ranking", ["not run", *"–" * 6])
@@ -141,7 +141,7 @@ def test_the_worst_queries_say_what_was_asked_found_and_wanted(rich_report: Eval
 
 
 def test_the_job_table_gives_the_interval_to_the_metric_it_belongs_to(rich_report: EvaluationReport) -> None:
-    table = job_table(rich_report)
+    table = headline_table(rich_report, rich_report.headlines[0])
     assert table is not None
     assert all(cell.notes for cell in column(table, "nDCG@10").values())
     assert not any(cell.notes for cell in column(table, "MAP").values())

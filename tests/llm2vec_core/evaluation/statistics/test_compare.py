@@ -13,8 +13,8 @@ from llm2vec_core.evaluation.statistics import stats
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, SideBySide, category_estimates, compare_systems
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
-from llm2vec_core.evaluation.tasks.folders import WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.evaluation.tasks.queries import QueryScores
+from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE, EvalTaskType
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.gate import choose_encoder, defend, judge_categories
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
-from llm2vec_core.evaluation.tasks.folders import EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EvalTaskType
 
 DIFFICULTY = np.random.default_rng(0).uniform(20, 80, size=200)
 

@@ -18,7 +18,8 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from llm2vec_core.errors import EvalTaskError, InputError
-from llm2vec_core.evaluation.protocols.scoring import can_score, evaluate_task
+from llm2vec_core.evaluation.protocols.registry import can_score
+from llm2vec_core.evaluation.protocols.scoring import evaluate_task
 from llm2vec_core.evaluation.protocols.sentence import parts_of
 from llm2vec_core.evaluation.published import MTEB_15, MTEB_56
 from llm2vec_core.evaluation.systems import System
@@ -30,7 +31,7 @@ from llm2vec_core.evaluation.tasks.benchmarks import (
     load_benchmark,
     require_data,
 )
-from llm2vec_core.evaluation.tasks.folders import EVAL_TASK_TYPES
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES
 
 MakeSystem = Callable[..., System]
 LoadData = Callable[[AbsTask], None]

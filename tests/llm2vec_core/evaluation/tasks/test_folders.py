@@ -5,13 +5,8 @@ from pathlib import Path
 import pytest
 
 from llm2vec_core.errors import EvalTaskError
-from llm2vec_core.evaluation.tasks.folders import (
-    EVAL_TASK_TYPES,
-    OFFICIAL_NOTE,
-    WORD_TASK_TYPE,
-    discover_eval_tasks,
-    load_eval_task,
-)
+from llm2vec_core.evaluation.tasks.folders import OFFICIAL_NOTE, discover_eval_tasks, load_eval_task
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE
 
 MakeTask = Callable[..., Path]
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from llm2vec_core.errors import EvalTaskError
+from llm2vec_core.evaluation.metrics import RANKING_METRICS
 from llm2vec_core.evaluation.protocols.scoring import evaluate_task
-from llm2vec_core.evaluation.results import JOB_METRICS, SystemReport
+from llm2vec_core.evaluation.results import SystemReport
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.evaluation.tasks.folders import load_eval_task
@@ -69,15 +70,15 @@ def test_what_scoring_catches_query_by_query_is_what_mteb_reports(folder):
     eval_task = load_eval_task(folder)
     outcome = evaluate_task(System("BM25", "lexical"), eval_task)
     assert outcome.queries is not None
-    assert set(outcome.queries.metrics) == set(JOB_METRICS.values())
+    assert set(outcome.queries.metrics) == set(RANKING_METRICS.values())
     for name, values in outcome.queries.metrics.items():
         assert values.mean() == pytest.approx(outcome.score.metrics[name], abs=2e-3), name
     assert outcome.queries.first == [f"d{n}" for n in range(40)]
-    assert set(outcome.score.intervals) == set(JOB_METRICS.values())
+    assert set(outcome.score.intervals) == set(RANKING_METRICS.values())
     report = SystemReport(name="BM25", fingerprint="f", mode="lexical", scores=(outcome.score,))
     other = SystemReport(name="Again", fingerprint="g", mode="lexical", scores=(outcome.score,))
     systems = [ScoredSystem(each, (outcome,)) for each in (report, other)]
-    found = compare_systems(systems, [eval_task])
+    found = compare_systems(systems, [eval_task], headlines=["JobResumeRetrieval"])
     assert len(found.worst) == 10 and len(found.slices) == 2 * 6
     assert "JobResumeRetrieval recall_at_50" in {one.scope for one in found.comparisons}
 

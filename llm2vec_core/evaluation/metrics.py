@@ -1,0 +1,55 @@
+"""Metrics that reports explain, and those that are kept for every query of a ranking task.
+
+mteb computes the metrics of the seven categories, ``protocols.word`` those of word-level tasks. A task names its main
+score in ``task.json``. To add a metric:
+
+1. If mteb computes it: add what it means to :data:`METRIC_MEANINGS`. Nothing else is needed for a main score.
+2. If it should have a column in the table of a headline task, and be kept query by query: add it to
+   :data:`RANKING_METRICS`. ``protocols/mteb_observations.py`` reads it from mteb's results.
+3. If its interval cannot be computed from what exists: add a class to ``statistics/observations.py``.
+4. A word-level metric: compute it in ``protocols/word.py`` and explain it in :data:`WORD_METRIC_MEANINGS`.
+"""
+
+from __future__ import annotations
+
+RANKING_METRICS = {
+    "nDCG@10": "ndcg_at_10",
+    "MAP": "map_at_1000",
+    "MRR@10": "mrr_at_10",
+    "P@1": "precision_at_1",
+    "P@5": "precision_at_5",
+    "P@10": "precision_at_10",
+    "Recall@50": "recall_at_50",
+}
+"""Column titles of the table of a headline task, and the mteb metrics behind them."""
+
+METRIC_MEANINGS = {
+    "ndcg_at_10": "How many relevant documents are among the first ten and how high they stand, against the best "
+    "possible order.",
+    "map_at_1000": "Mean average precision: precision at the rank of each relevant document, averaged; rewards "
+    "finding all of them early.",
+    "mrr_at_10": "One over the rank of the first relevant document among the first ten, averaged.",
+    "precision_at_1": "Share of the queries whose first document is relevant.",
+    "precision_at_10": "Share of the first ten documents that are relevant; with fewer than ten relevant documents "
+    "it cannot reach 100.",
+    "recall_at_50": "Share of the relevant documents that are among the first fifty.",
+    "precision_at_5": "Share of the first five documents that are relevant; with fewer than five relevant documents "
+    "it cannot reach 100.",
+    "accuracy": "Share of texts that a logistic regression on the vectors labels rightly, learned from 8 texts a "
+    "label, mean of ten draws.",
+    "v_measure": "Agreement of clusters of the vectors with the true groups; 0: they say "
+    "nothing about the groups, 100: they are the groups.",
+    "cosine_spearman": "Rank correlation of the cosine of two vectors with human judgment; 0 is unrelated, below zero "
+    "is the wrong way round.",
+    "cosine_ap": "Average precision of the cosine as a sign that two texts mean the same.",
+    "max_ap": "Average precision of closeness as a sign that two texts mean the same, with the best of mteb's "
+    "distances.",
+}
+"""What the metrics of the seven categories mean, as the report prints it."""
+
+WORD_METRIC_MEANINGS = {
+    "accuracy": "Share of words that a linear classifier on their hidden states labels rightly.",
+    "f1": "Harmonic mean of the share of found spans that are right and the share of true spans that are found; a span "
+    "counts only if its bounds and its label are right.",
+}
+"""What the metrics of word-level tasks mean."""

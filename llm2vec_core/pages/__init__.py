@@ -1,0 +1,21 @@
+"""Pages: what every HTML or Markdown page of this project is made with.
+
+Belongs here: escaping, the table macro, the page frame and its style. Does not belong here: what a page says.
+The evaluation report (``evaluation.report``) and the explanation of a match (``tasks.queries.explain``) use it.
+
+=================  =================================================================================
+``tables``         records of a table: columns, groups of rows, cells
+``rendering``      renders a template as HTML or Markdown
+``html.j2``        macros for HTML: document, section, table, plot, folded part, ...
+``markdown.j2``    the same macros for Markdown
+``style.css``      style of HTML pages
+=================  =================================================================================
+
+To make a page, write a template that imports the macros (``{% import macros as page %}``) and call
+:func:`render_page`. See ``evaluation/report/report.j2``.
+"""
+
+from llm2vec_core.pages.rendering import render_page
+from llm2vec_core.pages.tables import NOTHING, Cell, Column, Emphasis, Group, Mark, Table, TableRow
+
+__all__ = ["NOTHING", "Cell", "Column", "Emphasis", "Group", "Mark", "Table", "TableRow", "render_page"]
