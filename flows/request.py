@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from flows.profiles import PROFILES_DIR, Profile
 from tasks.run.context import Run, join_run, utc_now
+from tasks.run.resolved import hand_over, take_over
 from tasks.run.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -30,13 +31,21 @@ class RunRequest(BaseModel):
     config: str | None = Field(None, description="path of an l2v.toml on the worker")
     overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
     parent_run: str | None = Field(None, description="run that this is a stage of; left empty otherwise")
+    resolved: dict[str, Any] | None = Field(
+        None, description="settings that a night hands to its stages on other workers; left empty otherwise"
+    )
 
     _settings: Settings | None = PrivateAttr(None)
     _parent: Run | None = PrivateAttr(None)
 
     def settings(self) -> Settings:
-        """The settings: at the first call from the files and the environment of this process, then the same."""
-        if self._settings is None:
+        """The settings: those handed over by a night, or else those of the files and the environment here.
+
+        Files and environment are read at the first call only.
+        """
+        if self._settings is None and self.resolved is not None:
+            self._settings = take_over(self.resolved, os.environ)
+        elif self._settings is None:
             self._settings = load_settings(
                 PROFILES_DIR / f"{self.profile}.toml",
                 config=Path(self.config) if self.config else None,
@@ -50,6 +59,10 @@ class RunRequest(BaseModel):
         request = self.model_copy(update={"parent_run": run.id})
         request._settings, request._parent = run.settings, run
         return request
+
+    def for_worker(self) -> dict[str, Any]:
+        """The request of a stage as JSON, for a flow run on another worker: it reads no settings there."""
+        return {**self.model_dump(mode="json"), "resolved": hand_over(self.settings())}
 
     def parent(self) -> Run:
         """The run that this is a stage of.
@@ -75,7 +88,7 @@ def recorded(flow: str, request: RunRequest | None) -> Iterator[RunRecord]:
         with recorded_stage(request.parent(), flow=flow) as record:
             yield record
     else:
-        parameters = request.model_dump(mode="json", exclude={"parent_run"})
+        parameters = request.model_dump(mode="json", exclude={"parent_run", "resolved"})
         with recorded_run(request.settings(), flow=flow, parameters=parameters) as record:
             yield record
 

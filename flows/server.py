@@ -18,18 +18,14 @@ from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState,
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from data.errors import DataError
 from flows.request import RunRequest
+from tasks.errors import StaleError
 from tasks.queries.status import alerts
 from tasks.ui.artifacts import GATE_REFUSED
 
 _WEBHOOK_BLOCK = "llm2vec-alerts"
 _FLOW_RUN = "prefect.flow-run"
 _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
-
-
-class StaleError(DataError):
-    """The served tables are older than ``freshness.max_age_hours``."""
 
 
 @flow(name="freshness")

@@ -17,8 +17,11 @@ from prefect.runtime import flow_run
 from pydantic import TypeAdapter
 
 from data.errors import InputError
+from data.store.credentials import mask_credentials
 from flows.request import RunRequest, run_name
-from llm2vec_core.errors import CoreError
+from tasks.errors import StageFailedError
+from tasks.ledger.lineage import emit_end, emit_start
+from tasks.ledger.record import RunRecord
 from tasks.ledger.runs import read_stage
 from tasks.run.context import Run
 from tasks.run.reports import StageReport
@@ -32,10 +35,6 @@ POLL_SECONDS = 5.0
 """Seconds between two looks at a stage that runs elsewhere."""
 
 _Report = TypeVar("_Report", bound=StageReport)
-
-
-class StageFailedError(CoreError):
-    """A stage that ran on another worker did not complete."""
 
 
 def run_night_stage(
@@ -60,19 +59,31 @@ def run_night_stage(
         StageFailedError: The stage failed on its worker, whose log says why.
     """
     run = request.parent()
-    deployments = run.settings.deployments
-    if not deployments.gpu_stages:
-        report: _Report = stage(request=request, **parameters)
+    report: _Report
+    if not run.settings.deployments.gpu_stages:
+        report = stage(request=request, **parameters)
         return report
-    values = TypeAdapter(dict[str, Any]).dump_python({"request": request, **parameters}, mode="json")
-    name = f"{stage.name}/{stage.name}"
+    record = RunRecord(run, stage.name, is_stage=True, started_at=run.clock())
+    emit_start(record)  # the worker does not know the endpoint of lineage events
+    try:
+        report = record.did(_run_on_worker(stage.name, kept_as, request, parameters))
+    except BaseException as error:
+        emit_end(record, error=mask_credentials(f"{type(error).__name__}: {error}"))
+        raise
+    emit_end(record)
+    return report
+
+
+def _run_on_worker(name: str, kept_as: type[_Report], request: RunRequest, parameters: dict[str, Any]) -> _Report:
+    run = request.parent()
+    values = TypeAdapter(dict[str, Any]).dump_python({**parameters, "request": request.for_worker()}, mode="json")
     # Called from synchronous code, so this is the run and no coroutine.
-    done = cast(FlowRun, run_deployment(name, parameters=values, timeout=None, poll_interval=POLL_SECONDS))
-    kept = read_stage(run.store, run.id, stage.name)
+    done = cast(FlowRun, run_deployment(f"{name}/{name}", parameters=values, timeout=None, poll_interval=POLL_SECONDS))
+    kept = read_stage(run.store, run.id, name)
     if done.state is None or not done.state.is_completed() or kept is None:
         state = "nothing" if done.state is None else f"{done.state.name}: {done.state.message}"
         raise StageFailedError(
-            f"The stage {stage.name} ended on its worker as {state}.",
+            f"The stage {name} ended on its worker as {state}.",
             hint=f"The log of flow run '{done.name}' says more. Run the night again: it goes on from what is done.",
         )
     return kept_as.model_validate(json.loads(kept)[0])
@@ -103,10 +114,9 @@ def share_shards(request: RunRequest, fingerprint: str, plans: Sequence[ShardPla
         plans: Documents of each shard.
     """
     run = request.parent()
-    deployments = run.settings.deployments
     offer_plans(run, plans)
-    parameters = {"fingerprint": fingerprint, "request": request.model_dump(mode="json")}
-    helpers = [_start(parameters) for _ in range(deployments.encoders - 1)]
+    parameters = {"fingerprint": fingerprint, "request": request.for_worker()}
+    helpers = [_start(parameters) for _ in range(run.settings.deployments.encoders - 1)]
     _take_and_encode(run, fingerprint)
     # Every plan is taken now: a helper that has not begun yet will find none.
     while len(kept_reports(run)) < len(plans) and any(map(_is_working, helpers)):

@@ -1,9 +1,11 @@
-"""Errors of the tasks.
+"""Errors of ``tasks`` and ``flows``.
 
 ::
 
     TaskError
-    └── SettingsError   invalid settings: the caller's mistake
+    ├── SettingsError      invalid settings: the caller's mistake
+    ├── StageFailedError   a stage on another worker did not complete
+    └── StaleError         the served tables are too old
 
 Every message says what was found and what was expected; ``hint`` says what to do about it.
 """
@@ -26,3 +28,11 @@ class TaskError(Exception):
 
 class SettingsError(TaskError):
     """Invalid settings. The message lists every fault."""
+
+
+class StageFailedError(TaskError):
+    """A stage that ran on another worker did not complete."""
+
+
+class StaleError(TaskError):
+    """The served tables are older than ``freshness.max_age_hours``."""

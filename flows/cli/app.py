@@ -20,7 +20,7 @@ from data.store.credentials import mask_credentials
 from flows.cli import admin, models, pipeline, query
 from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint
 from flows.cli.output import print_json
-from tasks.errors import SettingsError
+from tasks.errors import SettingsError, TaskError
 
 app = typer.Typer(
     name="l2v",
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
         checks = [check.model_dump() for check in getattr(error, "checks", ())]
         details = {"refused": str(error), **({"gates": checks} if checks else {})}
         return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
-    except (data.errors.DataError, llm2vec_core.errors.CoreError) as error:
+    except (data.errors.DataError, llm2vec_core.errors.CoreError, TaskError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
         return _fail(

@@ -81,11 +81,21 @@ def explain(
 
 
 @command(app)
-def status(call: Call) -> None:
+def status(
+    call: Call,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Show one run and its settings.")] = None,
+) -> None:
     """Show what is served, how fresh it is, what the last night did, and what needs a look."""
+    from tasks.queries.status import run_rows, run_status, status_rows
     from tasks.queries.status import status as read_status
-    from tasks.queries.status import status_rows
 
+    if run is not None:
+        found = run_status(call.request().settings(), run)
+        if call.as_json:
+            print_json(found)
+        else:
+            print_table(f"Run {run}", ["", ""], run_rows(found))
+        return
     state = read_status(call.request().settings())
     if call.as_json:
         print_json(state)

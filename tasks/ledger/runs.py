@@ -1,6 +1,7 @@
 """The run ledger: what every run did, kept under ``runs/<run_id>/``. Never imports prefect.
 
-A run writes ``summary.json`` when it ends, however it ends, or when it was refused the lease. A stage writes its report
+A run writes ``settings.json`` when it begins, with every setting resolved and secrets masked, and ``summary.json`` when
+it ends, however it ends. A run that was refused the lease writes its summary alone. A stage of a run writes its report
 to ``stages/<flow>.json``, where a night that started it on another machine finds it.
 """
 
@@ -24,6 +25,7 @@ from tasks.ledger.record import RunRecord
 from tasks.ledger.usage import estimate_cost
 from tasks.run.context import Run, new_run_id, utc_now
 from tasks.run.reports import StageReport, Usage
+from tasks.run.resolved import shown
 from tasks.run.settings import Settings
 
 RunState = Literal["completed", "failed", "refused", "cancelled"]
@@ -52,6 +54,7 @@ def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, obje
             _keep_refusal(store, run_id, flow, parameters=parameters, refusal=refusal)
             raise
         run = Run(run_id, settings, store, lease)
+        store.put_if_absent(_settings_key(run_id), json.dumps(shown(settings), indent=2).encode())
         with _recorded(RunRecord(run, flow, is_stage=False, started_at=run.clock()), parameters) as record:
             yield record
 
@@ -143,6 +146,16 @@ def read_stage(store: Store, parent: str, flow: str) -> bytes | None:
 
 def _stage_key(parent: str, flow: str) -> str:
     return f"runs/{parent}/stages/{flow}.json"
+
+
+def _settings_key(run_id: str) -> str:
+    return f"runs/{run_id}/settings.json"
+
+
+def read_settings(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Settings that a run worked with, secrets masked; None for a run of an earlier version, which kept none."""
+    raw = store.read(_settings_key(run_id))
+    return None if raw is None else json.loads(raw)
 
 
 def read_summary(store: Store, run_id: str) -> dict[str, Any] | None:

@@ -5,15 +5,17 @@ Never imports prefect.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from data.errors import InputError
 from data.store.base import Store
 from data.vectors.generations import list_generations
 from data.vectors.pointer import Pointer, read_pointer
-from tasks.ledger.runs import latest_summary
+from tasks.ledger.runs import latest_summary, read_settings, read_summary
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run
 from tasks.run.context import utc_now
@@ -45,6 +47,42 @@ def status(settings: Settings) -> dict[str, object]:
         "next_night": next_scheduled_run("nightly"),
         "alerts": [alert.model_dump() for alert in alerts(settings)],
     }
+
+
+def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
+    """What the ledger keeps of one run: its summary, and the settings that it worked with.
+
+    Raises:
+        InputError: The ledger keeps no such run.
+    """
+    store = settings.store()
+    summary, kept = read_summary(store, run_id), read_settings(store, run_id)
+    if summary is None and kept is None:
+        raise InputError(
+            f"The ledger of {settings.home_location} keeps no run '{run_id}'.",
+            hint="`l2v status --json` shows the id of the last run and the last night.",
+        )
+    return {"run": summary or {"run_id": run_id, "state": "running, or killed"}, "settings": kept}
+
+
+def run_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """One run as the rows of a table: how it went, then one row for each setting."""
+    run = found["run"]
+    names = ("run_id", "flow", "state", "started_at", "finished_at", "error")
+    rows = [(name, str(run[name])) for name in names if run.get(name) is not None]
+    if found["settings"] is None:
+        return [*rows, ("settings", "not kept: the run is of an earlier version")]
+    return [*rows, *_setting_rows(found["settings"])]
+
+
+def _setting_rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            rows += _setting_rows(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", json.dumps(value, ensure_ascii=False)))
+    return rows
 
 
 def alerts(settings: Settings) -> list[Alert]:

@@ -10,7 +10,8 @@ from prefect.states import Crashed, Late, Pending, Scheduled
 from data.errors import InputError
 from flows.nightly import nightly
 from flows.request import RunRequest
-from flows.server import AutomationSettings, StaleError, apply_automations, freshness
+from flows.server import AutomationSettings, apply_automations, freshness
+from tasks.errors import StaleError
 from tasks.ui.artifacts import emit_refusal
 from tests.integration.servers import wait_for
 

@@ -15,8 +15,9 @@ from prefect.runtime import flow_run
 from prefect.utilities.callables import parameter_schema
 
 from flows.request import RunRequest, run_name
-from flows.server import AutomationSettings, StaleError, build_automations, freshness
+from flows.server import AutomationSettings, build_automations, freshness
 from llm2vec_core.planning.plan import plan_recipe
+from tasks.errors import StaleError
 from tasks.queries.status import Alert
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.match import match
 from flows.request import RunRequest
-from flows.workers import StageFailedError, run_night_stage
+from flows.workers import run_night_stage
+from tasks.errors import StageFailedError
 from tasks.ledger.runs import recorded_stage
 from tasks.run.reports import MatchReport
 
