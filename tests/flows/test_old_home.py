@@ -1,0 +1,66 @@
+"""A home that an earlier version wrote opens, and a night on it has nothing to do."""
+
+import importlib.metadata
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from data.store.base import LocalStore
+from data.vectors.generations import read_pointer
+from flows.cli import run
+
+ARCHIVE = Path(__file__).parent / "homes" / "before_house.tar.xz"
+MTEB_VERSION = "2.26.24"
+"""Version that scored; its scores are found again by this version only."""
+
+
+@pytest.fixture
+def old_home(tmp_path, monkeypatch, prefect_server):
+    """The store of the unpacked home; paths in it are relative to the folder that it lies in."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return LocalStore(tmp_path / "home")
+
+
+@pytest.fixture
+def l2v(old_home, capsys):
+    """Run a command that succeeds; returns its JSON."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        assert run([*arguments, "--profile", "tiny", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_an_old_home_opens_and_a_night_on_it_does_no_work(old_home, l2v):
+    before = read_pointer(old_home)
+    state = l2v("status")
+    assert state["served"] == before.model_dump(mode="json")
+    old_run = state["last_night"]["run_id"]
+    assert l2v("status", "--run", old_run)["settings"] is None
+    assert l2v("status", "--run", old_run)["run"]["state"] == "completed"
+    hits = l2v("search", "surgical ward", "--in", "resumes", "--mode", "lexical")["hits"]
+    assert hits[0]["source_id"] == "r1"
+    traced = l2v("trace", "--doc-id", hits[0]["doc_id"])
+    assert (traced["served"]["run"], traced["run"]["flow"]) == (old_run, "nightly")
+    listed = l2v("generations", "list")["generations"]
+    assert [each["served"] for each in listed].count(True) == 1
+
+    night = l2v("nightly")
+    assert (night["training_steps"], night["encoded_documents"]) == (0, 0)
+    assert night["served_checkpoint"] == before.checkpoint
+    assert night["stages"]["match"]["reused"] and night["stages"]["export"]["reused"]
+    assert read_pointer(old_home) == before, "nothing changed, so nothing was promoted"
+    if importlib.metadata.version("mteb") == MTEB_VERSION:
+        assert (night["stages"]["evaluate"]["computed"], night["stages"]["evaluate"]["reused"] > 0) == (0, True)
+
+    rolled_back = l2v("generations", "rollback")
+    assert rolled_back["jobs"] != before.jobs
+    assert read_pointer(old_home).sequence > before.sequence
+    hits = l2v("search", "care", "--in", "jobs", "--mode", "dense")["hits"]
+    assert {hit["source_id"] for hit in hits} == {"j0", "j1"}
