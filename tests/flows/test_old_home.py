@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.store.base import LocalStore
-from data.vectors.generations import read_pointer
+from data.vectors.pointer import read_pointer
 from flows.cli import run
 
 ARCHIVE = Path(__file__).parent / "homes" / "before_house.tar.xz"
