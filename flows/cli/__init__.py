@@ -1,4 +1,4 @@
-"""The ``l2v`` command line: arguments in, a flow or a query, a table or one JSON object out."""
+"""The ``l2v`` command line: it runs a flow or a query and prints a table or one JSON object."""
 
 from flows.cli.app import main, run
 

@@ -13,13 +13,15 @@ from flows.cli.output import print_json, print_table, show
 from tasks.errors import SettingsError
 
 app = typer.Typer()
-generations_app = typer.Typer(help="What was embedded, and what is served.", no_args_is_help=True)
+generations_app = typer.Typer(
+    help="List, promote and roll back generations: the tables that are or were served.", no_args_is_help=True
+)
 app.add_typer(generations_app, name="generations")
 
 
 @command(app)
 def maintain(call: Call, wait: WaitOption = None) -> None:
-    """Compact what is served, and remove what neither it, a rollback nor a reader needs."""
+    """Compact the served tables and remove files that nothing needs any more."""
     request = call.request(writing_overrides(None, wait))
     prepare_prefect(request)
     from flows.maintain import maintain as maintain_flow
@@ -37,16 +39,16 @@ def maintain(call: Call, wait: WaitOption = None) -> None:
 @command(app)
 def erase(
     call: Call,
-    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase; may be repeated.")],
+    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase. Can be repeated.")],
     former_versions: Annotated[
         bool,
         typer.Option(
             "--former-versions",
-            help="In a bucket that keeps them: remove all former versions below the home, for good.",
+            help="In a versioned bucket, also remove all former versions below the home. Cannot be undone.",
         ),
     ] = False,
 ) -> None:
-    """Remove a person's documents from everything at rest, and prove it."""
+    """Remove a person's documents from everything stored, and verify it."""
     from tasks.queries.erase import erase as erase_documents
 
     report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)
@@ -61,11 +63,11 @@ def automations(
         typer.Option(
             "--webhook",
             envvar="LLM2VEC_WEBHOOK",
-            help="URL that alerts are posted to; without one nobody is told.",
+            help="URL to post alerts to (default: no alerts).",
         ),
     ] = None,
 ) -> None:
-    """Create the alerts and restarts of nights on the Prefect server; those of a former call are replaced."""
+    """Create alerts and automatic restarts on the Prefect server. Replaces those of an earlier call."""
     call.request()
     if "PREFECT_API_URL" not in os.environ:
         raise SettingsError(
@@ -103,7 +105,7 @@ def promote_generation(
     call: Call,
     generation: Annotated[str, typer.Argument(help="Name of the generation.")],
 ) -> None:
-    """Serve a generation as it was served last."""
+    """Serve this generation again, in the state it was last served in."""
     from tasks.queries.promotion import promote
 
     pointer = promote(call.request().settings(), generation)
@@ -112,7 +114,7 @@ def promote_generation(
 
 @command(generations_app, "rollback")
 def rollback_generation(call: Call) -> None:
-    """Serve what was served before."""
+    """Serve the previous state again."""
     from tasks.queries.promotion import rollback
 
     pointer = rollback(call.request().settings())

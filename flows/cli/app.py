@@ -1,4 +1,4 @@
-"""The ``l2v`` command line: its commands, and the exit code of how one ended.
+"""The ``l2v`` command line: all commands, and how their errors become exit codes.
 
 Exit codes: 0 done; 1 the run failed; 2 the caller's mistake, nothing changed; 3 refused to protect what is served.
 With ``--json`` stdout holds exactly one JSON object, errors included; progress goes to stderr.
@@ -24,7 +24,7 @@ from tasks.errors import SettingsError, TaskError
 
 app = typer.Typer(
     name="l2v",
-    help="Turn a decoder-only language model into a text encoder, and keep jobs and resumes embedded and matched.",
+    help="Turn a decoder-only language model into a text encoder. Keep jobs and resumes embedded and matched.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,13 +37,13 @@ _REFUSED = 3
 
 
 def main() -> None:
-    """Entry point of ``l2v``. Being told to end (SIGTERM) is being interrupted: what a run holds is given back."""
+    """Run ``l2v`` with the arguments of the process. SIGTERM acts like Ctrl-C: a run releases its lease."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; returns its exit code."""
+    """Run one command line and return its exit code."""
     as_json = "--json" in arguments
     configure_logging()
     try:
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
         return _fail("Interrupted.", "", code=1, as_json=as_json)
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "")
-        return _fail(message, "`l2v --help` lists commands and options.", code=2, as_json=as_json)
+        return _fail(message, "Run `l2v --help` for commands and options.", code=2, as_json=as_json)
     except _CALLERS_MISTAKES as error:
         return _fail(str(error), error.hint, code=2, as_json=as_json)
     except data.errors.RefusedError as error:
@@ -65,13 +65,13 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
         return _fail(
-            "Interrupted.", "Run the same command again: it goes on where it stopped.", code=1, as_json=as_json
+            "Interrupted.", "Run the same command again: it continues where it stopped.", code=1, as_json=as_json
         )
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         if is_without_answer(error):
             return _fail(f"The Prefect server does not answer ({error}).", lost_server_hint(), code=1, as_json=as_json)
-        hint = "Set LLM2VEC_DEBUG=1 for the traceback; please report it as a bug."
+        hint = "This is a bug: please report it. LLM2VEC_DEBUG=1 shows the traceback."
         return _fail(f"{type(error).__name__}: {error}", hint, code=1, as_json=as_json)
     return result if isinstance(result, int) else 0
 

@@ -1,4 +1,4 @@
-"""Commands: how one is registered, and the options that several of them share."""
+"""How a command is registered, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from tasks.errors import SettingsError
 if TYPE_CHECKING:
     from flows.request import RunRequest
 
-ProfileOption = Annotated[Profile, typer.Option("--profile", help="Named settings that everything is laid over.")]
+ProfileOption = Annotated[Profile, typer.Option("--profile", help="Profile that supplies the default settings.")]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Your l2v.toml; ./l2v.toml when there is one.", show_default=False)
+    Path | None,
+    typer.Option("--config", help="Configuration file (default: ./l2v.toml, if it exists).", show_default=False),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting. Can be repeated.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 AllowShrinkOption = Annotated[
     list[str] | None,
-    typer.Option("--allow-shrink", metavar="SOURCE", help="Confirm that a source lost documents; may be repeated."),
+    typer.Option("--allow-shrink", metavar="SOURCE", help="Accept that this source lost documents. Can be repeated."),
 ]
 WaitOption = Annotated[
-    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another writer so long.")
+    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait this long for another writer to finish.")
 ]
 
 
@@ -43,7 +44,7 @@ class Call:
     as_json: JsonOption = False
 
     def request(self, overrides: dict[str, Any] | None = None) -> RunRequest:
-        """Return the request of this call. Its settings are validated first of all."""
+        """Build the request of this call and check its settings."""
         from flows.request import RunRequest
 
         chosen: dict[str, Any] = {}
@@ -51,7 +52,7 @@ class Call:
             key, separator, value = pair.partition("=")
             if not separator:
                 raise SettingsError(
-                    f"'{pair}' is no setting.", hint="Write --set key=value, as in train.mntp.steps=100."
+                    f"'{pair}' is not a setting.", hint="Write --set KEY=VALUE, for example --set train.mntp.steps=100."
                 )
             chosen[key.strip()] = value.strip()
         path = self.config or (Path("l2v.toml") if Path("l2v.toml").is_file() else None)
@@ -65,7 +66,7 @@ class Call:
 
 
 def command(application: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command: its own options, then those of :class:`Call`, which it gets as ``call``."""
+    """Register a command. Options of :class:`Call` are appended to its own and passed to it as ``call``."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def command(**options: Any) -> None:  # noqa: ANN401 - whatever the command declares
@@ -89,7 +90,7 @@ def command(application: typer.Typer, name: str | None = None) -> Callable[[Call
 
 
 def writing_overrides(allow_shrink: list[str] | None, wait: float | None) -> dict[str, Any]:
-    """Settings that the options of a run that writes ask for."""
+    """Settings that ``--allow-shrink`` and ``--wait`` override."""
     overrides: dict[str, Any] = {}
     if allow_shrink:
         overrides["ingest.allow_shrink"] = allow_shrink

@@ -1,4 +1,4 @@
-"""Logging and environment of a command, set before libraries read them."""
+"""Logging and environment variables of a command, set before libraries read them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
 
 
 def prepare_prefect(request: RunRequest) -> None:
-    """Environment of the embedded server, set before prefect is imported; what the user set stands."""
+    """Configure Prefect before it is imported. Variables that the user has set are kept."""
     if "PREFECT_API_URL" not in os.environ:
         embedded = request.settings().store().machine.local_path("prefect")
         embedded.mkdir(exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(embedded))
-        if not os.environ.get("LLM2VEC_DEBUG"):  # an error is told once, in one sentence, and not by tracebacks before
+        if not os.environ.get("LLM2VEC_DEBUG"):  # an error is reported once, in one sentence
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
     for name, value in {
@@ -37,7 +37,7 @@ def prepare_prefect(request: RunRequest) -> None:
 
 
 def configure_logging() -> None:
-    """Our packages at INFO on stderr; libraries only when something is wrong."""
+    """Log our packages at INFO to stderr, and libraries only when something is wrong."""
     handler: logging.Handler
     if STDERR.is_terminal:
         from rich.logging import RichHandler
@@ -52,16 +52,16 @@ def configure_logging() -> None:
         logger.setLevel(level)
         logger.handlers = [handler]
         logger.propagate = False
-    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; ours are rich
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress bars are rich's
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # processes are forked after a tokenizer was used
     if not os.environ.get("LLM2VEC_DEBUG"):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # between libraries
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # an unreadable PDF is in the quarantine already
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # unreadable PDFs are reported in the quarantine
 
 
 def is_without_answer(error: BaseException) -> bool:
-    """Whether a request got no answer: the server is not there, or went away with a run that was being stopped."""
+    """Whether a request got no answer: the server is down, or was stopped together with the run."""
     httpx = sys.modules.get("httpx")  # Prefect's, once it is in use
     causes = (error, error.__cause__)
     return httpx is not None and any(isinstance(each, httpx.TransportError) for each in causes)
@@ -69,8 +69,10 @@ def is_without_answer(error: BaseException) -> bool:
 
 def lost_server_hint() -> str:
     """Return what to do when the Prefect server does not answer."""
-    again = "Run the same command again: it goes on where it stopped."
+    again = "Run the same command again: it continues where it stopped."
     url = os.environ.get("PREFECT_API_URL")
     if url is None:
-        return f"The embedded one ends when a run is stopped. {again}"
-    return f"See that it is up at {mask_credentials(url)}, or unset PREFECT_API_URL to use the embedded one. {again}"
+        return f"The embedded server ends when a run is stopped. {again}"
+    return (
+        f"Check that it is up at {mask_credentials(url)}, or unset PREFECT_API_URL to use the embedded server. {again}"
+    )

@@ -1,4 +1,4 @@
-"""Commands about encoders: score, compare, plan, convert."""
+"""Commands about encoders: evaluate, compare, plan, convert."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 TasksDirOption = Annotated[
-    list[Path] | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders; may be repeated.")
+    list[Path] | None, typer.Option("--tasks-dir", help="Folder that holds evaluation task folders. Can be repeated.")
 ]
-TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")]
+TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Run this task only. Can be repeated.")]
 MaxItemsOption = Annotated[
-    int | None, typer.Option("--max-items", min=10, help="Seeded subset of each task of the folders.")
+    int | None,
+    typer.Option("--max-items", min=10, help="Limit each task of --tasks-dir to a seeded sample of this size."),
 ]
 
 
@@ -33,25 +34,31 @@ def evaluate(
     call: Call,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", help="Fingerprint, directory, model name or bm25, with modes. May be repeated."),
+        typer.Option(
+            "--checkpoint", help="Encoder: fingerprint, directory, model name or bm25, with modes. Can be repeated."
+        ),
     ] = None,
     tasks_dir: TasksDirOption = None,
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", help="Benchmark of mteb, or llm2vec-15; may be repeated.")
+        list[str] | None, typer.Option("--benchmark", help="MTEB benchmark, or llm2vec-15. Can be repeated.")
     ] = None,
     tasks: TasksOption = None,
     max_items: MaxItemsOption = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Encoder that the first --checkpoint is judged against, or: served.")
+        str | None,
+        typer.Option("--against", help="Compare the first --checkpoint with this encoder, or with 'served'."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Exit 3 when it is worse in a category, beyond chance and margin.")
+        bool,
+        typer.Option(
+            "--gate", help="Exit 3 if the first --checkpoint is worse in a category, beyond chance and margin."
+        ),
     ] = False,
     mteb_results: Annotated[
-        Path | None, typer.Option("--mteb-results", help="Write the results there in mteb's own format.")
+        Path | None, typer.Option("--mteb-results", help="Also write the results to this folder, in mteb's format.")
     ] = None,
 ) -> None:
-    """Score encoders side by side and write the report."""
+    """Evaluate encoders side by side and write a report."""
     request = call.request(_evaluation_overrides(tasks_dir, benchmark, tasks, max_items))
     prepare_prefect(request)
     from flows.evaluate import evaluate as evaluate_flow
@@ -70,14 +77,15 @@ def evaluate(
 def ablate(
     call: Call,
     base_model: Annotated[
-        str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.", show_default=False)
+        str | None,
+        typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name.", show_default=False),
     ] = None,
     tasks_dir: TasksDirOption = None,
     tasks: TasksOption = None,
     max_items: MaxItemsOption = None,
-    standardised: Annotated[bool, typer.Option("--standardised", help="Score standardised vectors, too.")] = False,
+    standardised: Annotated[bool, typer.Option("--standardised", help="Also evaluate standardised vectors.")] = False,
 ) -> None:
-    """Train every attention and training of the recipe, and score all of them with every pooling."""
+    """Train the recipe's ablations, and evaluate each one with every pooling mode."""
     chosen = {"train.base_model": base_model} if base_model else {}
     request = call.request({**chosen, **_evaluation_overrides(tasks_dir, None, tasks, max_items)})
     prepare_prefect(request)
@@ -87,7 +95,7 @@ def ablate(
 
 
 def _show_evaluation(call: Call, request: RunRequest, report: EvaluateReport) -> None:
-    """Scores of an evaluation, and where its report is."""
+    """Print the scores of an evaluation and the path of its report."""
     from tasks.encoders.evaluation_reports import report_location
 
     path = report_location(request.settings().store(), report.report, "html")
@@ -106,7 +114,7 @@ def _show_evaluation(call: Call, request: RunRequest, report: EvaluateReport) ->
 def _evaluation_overrides(
     tasks_dirs: list[Path] | None, benchmarks: list[str] | None, tasks: list[str] | None, max_items: int | None
 ) -> dict[str, Any]:
-    """Settings that the options of an evaluation ask for; where tasks are named by place, only those places count."""
+    """Settings that the options of an evaluation override. Naming folders or benchmarks replaces the default tasks."""
     from data.sample.eval_tasks import SAMPLE_TASKS
 
     overrides: dict[str, Any] = {}
@@ -131,16 +139,21 @@ def _evaluation_overrides(
 @command(app)
 def plan(
     call: Call,
-    gpu: Annotated[str, typer.Option("--gpu", help="Name of the GPU, such as A100-80GB.")],
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU, such as A100-80GB.")],
     base_model: Annotated[
-        str | None, typer.Option("--base-model", help="Bundled name, directory or hub name; the recipe's else.")
+        str | None,
+        typer.Option(
+            "--base-model", help="Base model: a bundled name, a directory or a hub name (default: the recipe's)."
+        ),
     ] = None,
-    documents: Annotated[int, typer.Option("--documents", min=1, help="Documents to embed.")] = 100_000,
-    tokens_per_document: Annotated[int, typer.Option("--tokens-per-document", min=1, help="Mean length.")] = 256,
-    utilisation: Annotated[float, typer.Option("--utilisation", help="Share of the peak that is reached.")] = 0.4,
-    price: Annotated[float | None, typer.Option("--price", min=0, help="Price of an hour of the GPU.")] = None,
+    documents: Annotated[int, typer.Option("--documents", min=1, help="Number of documents to embed.")] = 100_000,
+    tokens_per_document: Annotated[
+        int, typer.Option("--tokens-per-document", min=1, help="Mean length of a document, in tokens.")
+    ] = 256,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="Expected share of the GPU's peak FLOP/s.")] = 0.4,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Price per GPU hour.")] = None,
 ) -> None:
-    """Say what training and embedding will take, from the base model's configuration alone."""
+    """Estimate memory, time and cost of training and embedding from the base model's configuration."""
     from llm2vec_core.planning.plan import plan_recipe, render_plan
 
     settings = call.request({"train.base_model": base_model} if base_model else {}).settings()
@@ -164,19 +177,21 @@ def plan(
 @command(app)
 def convert(
     call: Call,
-    to: Annotated[Path, typer.Option("--to", help="Directory to make.")],
+    to: Annotated[Path, typer.Option("--to", help="Directory to create.")],
     checkpoint: Annotated[
         str | None,
-        typer.Option("--checkpoint", help="Fingerprint, directory or model name, with modes; the served one else."),
+        typer.Option(
+            "--checkpoint", help="Encoder: fingerprint, directory or model name, with modes (default: the served one)."
+        ),
     ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write an ONNX graph, too.")] = True,
-    gguf: Annotated[bool, typer.Option("--gguf", help="Write a GGUF file for llama.cpp, too.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Also write an ONNX graph.")] = True,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Also write a GGUF file for llama.cpp.")] = False,
     precision: Annotated[
         Literal["float32", "float16"],
-        typer.Option("--precision", help="Of the weights; an ONNX graph always has float32."),
+        typer.Option("--precision", help="Precision of the weights. An ONNX graph is always float32."),
     ] = "float32",
 ) -> None:
-    """Write an encoder as other runtimes serve it, and prove that they give the same vectors."""
+    """Convert an encoder for other runtimes, and check that they return the same vectors."""
     from llm2vec_core.serving.record import describe
     from tasks.queries.convert import convert_encoder
 
@@ -192,11 +207,13 @@ def convert(
 @command(app)
 def prove(
     call: Call,
-    directory: Annotated[Path, typer.Argument(help="What `l2v convert` wrote.")],
-    url: Annotated[str, typer.Option("--url", help="Its embeddings endpoint, as http://localhost:8000/v1/embeddings.")],
-    runtime: Annotated[str, typer.Option("--runtime", help="What the server is called, such as vllm.")],
+    directory: Annotated[Path, typer.Argument(help="Directory that `l2v convert` wrote.")],
+    url: Annotated[
+        str, typer.Option("--url", help="Embeddings endpoint, such as http://localhost:8000/v1/embeddings.")
+    ],
+    runtime: Annotated[str, typer.Option("--runtime", help="Name of the server, such as vllm.")],
 ) -> None:
-    """Hold a running server against the converted encoder that it serves; exit 1 when its vectors are others."""
+    """Check that a running server returns the vectors of a converted encoder. Exit 1 if they differ."""
     from llm2vec_core.serving.record import describe
     from tasks.queries.convert import prove_server
 

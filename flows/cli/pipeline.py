@@ -1,4 +1,4 @@
-"""Commands of the nightly chain, together and stage by stage."""
+"""Commands that run the pipeline: a whole night, or one stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.errors import SettingsError
 app = typer.Typer()
 
 _REFUSED = 3
-KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of the documents.")]
+KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of documents.")]
 
 
 @command(app)
@@ -43,12 +43,12 @@ def nightly(call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption
     ]
     if report.refusal:
         made.append(("refused", f"{report.refusal} The night went on with the served encoder."))
-    print_table("What was made, and where", ["", ""], made)
+    print_table("Results", ["", ""], made)
     _exit_refused(report.refusal)
 
 
 def _exit_refused(refusal: str | None) -> None:
-    """Say with the exit code that a gate defended what is served, although the night went on."""
+    """Exit with 3 if a gate refused a new encoder, even though the night finished."""
     if refusal:
         raise typer.Exit(_REFUSED)
 
@@ -57,19 +57,20 @@ def _exit_refused(refusal: str | None) -> None:
 def ingest(
     call: Call,
     kind: KindOption,
-    source: Annotated[str, typer.Option("--source", help="File, folder or glob; or bundled:sample.")],
+    source: Annotated[str, typer.Option("--source", help="File, folder or glob, or bundled:sample.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the source; its file or folder name else.")
+        str | None, typer.Option("--name", help="Name of the source (default: the file or folder name).")
     ] = None,
     id_field: Annotated[str, typer.Option("--id-field", help="Field that holds the id.")] = "id",
     title_field: Annotated[str, typer.Option("--title-field", help="Field that holds the title.")] = "title",
     text_field: Annotated[
-        str | None, typer.Option("--text-field", help="Field that holds the text; 'text', else 'description'.")
+        str | None,
+        typer.Option("--text-field", help="Field that holds the text (default: 'text', then 'description')."),
     ] = None,
     allow_shrink: AllowShrinkOption = None,
     wait: WaitOption = None,
 ) -> None:
-    """Read one source; its documents replace those of its former ingest."""
+    """Read one source. Its documents replace those of its previous ingest."""
     request = call.request(writing_overrides(allow_shrink, wait))
     from tasks.run.settings import make_source
 
@@ -88,11 +89,13 @@ def train(
     call: Call,
     stage: Annotated[
         Literal["mntp", "simcse", "supervised", "all"],
-        typer.Option("--stage", help="Only this; all of the recipe else."),
+        typer.Option("--stage", help="Train one stage (default: all)."),
     ] = "all",
-    base_model: Annotated[str | None, typer.Option("--base-model", help="Bundled name, directory or hub name.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name.")
+    ] = None,
 ) -> None:
-    """Train the recipe on the newest snapshots; a killed run goes on from its last save."""
+    """Train the recipe on the newest snapshots. A killed run resumes from its last save."""
     overrides: dict[str, Any] = {}
     if stage != "all":
         overrides["train.stages"] = [stage]
@@ -110,12 +113,15 @@ def train(
 def embed(
     call: Call,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="Fingerprint; the served one when not given.")
+        str | None, typer.Option("--checkpoint", help="Fingerprint of the checkpoint (default: the served one).")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Encode everything again.")] = False,
-    engine: Annotated[Literal["local", "ray"] | None, typer.Option("--engine", help="Where to encode.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Encode every document again.")] = False,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option("--engine", help="Encode in this process (local) or on a Ray cluster."),
+    ] = None,
 ) -> None:
-    """Encode what changed and serve it."""
+    """Encode new and changed documents, and serve them."""
     request = call.request({"encode.engine": engine} if engine else {})
     prepare_prefect(request)
     from flows.embed import embed as embed_flow
@@ -130,7 +136,7 @@ def embed(
 
 @command(app)
 def match(call: Call) -> None:
-    """Rank resumes for every job, and jobs for every resume."""
+    """Rank resumes for every job and jobs for every resume."""
     request = call.request()
     prepare_prefect(request)
     from flows.match import match as match_flow
@@ -143,7 +149,7 @@ def match(call: Call) -> None:
 @command(app)
 def export(
     call: Call,
-    to: Annotated[str | None, typer.Option("--to", help="Directory or URI; exports/ of the home else.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Directory or URI (default: exports/ in the home).")] = None,
 ) -> None:
     """Publish documents, matches and evaluation results as Parquet."""
     request = call.request({"export.to": to if "://" in to else str(Path(to).resolve())} if to else {})
@@ -157,24 +163,26 @@ def export(
 @command(app)
 def backfill(
     call: Call,
-    since: Annotated[datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="First day.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Start date (inclusive).")
+    ] = None,
     until: Annotated[
-        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="First day that is not meant any more.")
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="End date (exclusive).")
     ] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only documents of this source.")] = None,
     date_field: Annotated[
         str | None,
         typer.Option(
-            "--date-field", help="Field of the documents that holds their date; else when they were ingested."
+            "--date-field", help="Document field that holds the date (default: when the document was ingested)."
         ),
     ] = None,
     wait: WaitOption = None,
 ) -> None:
-    """Encode documents again although nothing about them changed; a killed one goes on where it stopped."""
+    """Encode unchanged documents again. A killed backfill continues where it stopped."""
     if since is None and until is None and source is None:
         raise SettingsError(
-            "Nothing says which documents are meant.",
-            hint="Pass --since, --until or --source; `l2v embed --full` encodes everything again.",
+            "No documents are selected.",
+            hint="Pass --since, --until or --source. `l2v embed --full` encodes every document again.",
         )
     request = call.request(writing_overrides(None, wait))
     prepare_prefect(request)

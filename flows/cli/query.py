@@ -1,4 +1,4 @@
-"""Commands that read what is served."""
+"""Commands that read the served state."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ app = typer.Typer()
 @command(app)
 def search(
     call: Call,
-    text: Annotated[str, typer.Argument(help="What to look for.")],
-    table: Annotated[Literal["jobs", "resumes"], typer.Option("--in", help="Where to look.")] = "jobs",
+    text: Annotated[str, typer.Argument(help="Query text.")],
+    table: Annotated[Literal["jobs", "resumes"], typer.Option("--in", help="Table to search.")] = "jobs",
     mode: Annotated[
-        Literal["hybrid", "dense", "lexical"], typer.Option("--mode", help="Which legs to use.")
+        Literal["hybrid", "dense", "lexical"],
+        typer.Option("--mode", help="Rank by words (lexical), by vectors (dense), or by both (hybrid)."),
     ] = "hybrid",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of documents.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each leg said.")] = False,
-    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the scores and ranks of both legs, and the matched terms.")
+    ] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")
+    ] = None,
 ) -> None:
-    """Search what is served."""
+    """Search the served jobs or resumes."""
     from tasks.queries.search import search as search_served
 
     settings = call.request().settings()
@@ -47,7 +52,7 @@ def search(
 
 
 def leg(hit: dict[str, Any], leg: str) -> str:
-    """What a leg said of a hit: its score and, behind #, its rank."""
+    """Score and rank that a leg gave a hit, such as ``0.71 #3``."""
     score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
     return "" if rank is None else f"{score:.2f} #{rank}"
 
@@ -55,15 +60,19 @@ def leg(hit: dict[str, Any], leg: str) -> str:
 @command(app)
 def explain(
     call: Call,
-    job: Annotated[str, typer.Option("--job", help="doc_id, or id in its source, of a served job.")],
-    resume: Annotated[list[str], typer.Option("--resume", help="The same of a served resume; may be repeated.")],
-    checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="Insist on this checkpoint.")] = None,
+    job: Annotated[str, typer.Option("--job", help="Served job: its doc_id, or its id in the source.")],
+    resume: Annotated[
+        list[str], typer.Option("--resume", help="Served resume: its doc_id, or its id in the source. Can be repeated.")
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")
+    ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", help="Write a page there, too; erasing cannot reach it."),
+        typer.Option("--html", help="Also write an HTML page to this path. `l2v erase` does not reach it."),
     ] = None,
 ) -> None:
-    """Say why a served job and resume match: words, sentences, legs, and the skills that are missing."""
+    """Explain why a job and a resume match: words, sentences, scores, missing skills."""
     from tasks.queries.explain import explain as explain_pair
     from tasks.queries.explain import explanation_page, explanation_tables
 
@@ -83,9 +92,9 @@ def explain(
 @command(app)
 def status(
     call: Call,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Show one run and its settings.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Show this run and its settings.")] = None,
 ) -> None:
-    """Show what is served, how fresh it is, what the last night did, and what needs a look."""
+    """Show what is served, how fresh it is, what the last night did, and open alerts."""
     from tasks.queries.status import run_rows, run_status, status_rows
     from tasks.queries.status import status as read_status
 
@@ -106,9 +115,9 @@ def status(
 @command(app)
 def trace(
     call: Call,
-    doc_id: Annotated[str, typer.Option("--doc-id", help="Id of the document: 32 hex digits.")],
+    doc_id: Annotated[str, typer.Option("--doc-id", help="doc_id of the document (32 hex digits).")],
 ) -> None:
-    """Follow a served document back to run, checkpoint, training data, report and source."""
+    """Trace a served document back to its run, checkpoint, training data, report and source."""
     from tasks.queries.trace import trace as trace_document
     from tasks.queries.trace import trace_rows
 

@@ -86,7 +86,7 @@ def test_being_told_to_end_is_being_interrupted(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, former)
     assert ended.value.code == 1
-    assert "goes on where it stopped" in capsys.readouterr().err
+    assert "continues where it stopped" in capsys.readouterr().err
 
 
 def test_status_of_an_empty_home(capsys, tmp_path):
