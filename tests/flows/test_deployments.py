@@ -154,5 +154,10 @@ class TestFreshness:
             freshness.fn(request)
 
     def test_other_alerts_do_not(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("flows.server.alerts", lambda _: [Alert(kind="failed", message="no")])
-        freshness.fn(RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")}))
+        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
+        found = [Alert(kind="failed", message="it failed"), Alert(kind="refused", message="it was refused")]
+        monkeypatch.setattr("flows.server.alerts", lambda _: found)
+        assert freshness.fn(request) is None
+        found.append(Alert(kind="stale", message="it is old"))  # the flow looks at these alerts, and at all of them
+        with pytest.raises(StaleError, match="it is old"):
+            freshness.fn(request)

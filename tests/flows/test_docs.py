@@ -51,13 +51,28 @@ def test_the_pages_show_commands():
     assert {"README.md", "how-to.md", "operate.md", "tutorial.md"} <= {page for page, _ in COMMANDS}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_settings_that_a_page_shows_are_settings(page, tmp_path):
-    for shown in blocks(page, "toml"):
-        tomllib.loads(shown)
-        config = tmp_path / "l2v.toml"
-        config.write_text(shown)
-        load_settings(PROFILES_DIR / "demo.toml", config=config)
+CONFIGURATIONS = [(page.name, block) for page in PAGES for block in blocks(page, "toml")]
+
+
+@pytest.mark.parametrize(("page", "shown"), CONFIGURATIONS, ids=[page for page, _ in CONFIGURATIONS])
+def test_settings_that_a_page_shows_are_taken(page, shown, tmp_path):
+    config = tmp_path / "l2v.toml"
+    config.write_text(shown)
+    taken = load_settings(PROFILES_DIR / "demo.toml", config=config).model_dump(mode="json")
+    assert holds(taken, tomllib.loads(shown)), f"{page}: {shown}"
+
+
+def holds(taken, shown):
+    """Whether ``taken`` has every key of ``shown`` with its value; there is at least one."""
+    return bool(shown) and all(
+        name in taken and (holds(taken[name], value) if isinstance(value, dict) else taken[name] == value)
+        for name, value in shown.items()
+    )
+
+
+def test_the_pages_show_settings():
+    assert len(CONFIGURATIONS) > 10
+    assert {"README.md", "how-to.md", "tutorial.md"} <= {page for page, _ in CONFIGURATIONS}
 
 
 def keys_of(table, prefix=""):
