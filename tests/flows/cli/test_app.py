@@ -1,0 +1,95 @@
+"""The command line: exit codes, one JSON object, one clear sentence."""
+
+import signal
+import sys
+
+import httpx
+import pytest
+
+from data.store.base import LocalStore
+from data.store.lease import hold_lease
+from flows.cli import app as cli
+from flows.cli import run
+from tests.flows.cli.conftest import call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nightly", "--profile", "grand"], "grand"),
+        (["nightly", "--set", "train.mntp.stepz=3"], "train.mntp.stepz"),
+        (["nightly", "--set", "just words"], "just words"),
+        (["nightly", "--config", "absent.toml"], "absent.toml"),
+        (["search", "nurse"], "Nothing is served"),
+        (["search", "  "], "empty"),
+        (["generations", "promote", "nothing"], "nothing"),
+        (["generations", "rollback"], "Nothing was served"),
+        (["unknown-command"], "unknown-command"),
+        (["ingest", "--kind", "poem", "--source", "x"], "poem"),
+        (["trace", "--doc-id", "0" * 32], "Nothing is served"),
+        (["automations"], "no Prefect server"),
+    ],
+)
+def test_a_caller_s_mistake_is_exit_2_one_json_object_and_one_sentence(capsys, tmp_path, arguments, named):
+    code, result, err = call(capsys, *arguments)
+    assert code == 2
+    assert set(result) == {"error", "hint"}
+    assert named in result["error"]
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "var" / "current.json").exists()
+
+
+def test_a_held_lease_is_exit_3(capsys, tmp_path):
+    with hold_lease(LocalStore(tmp_path / "var"), owner="other-run"):
+        code, result, _ = call(capsys, "generations", "rollback")
+    assert code == 3
+    assert "other-run" in result["error"]
+
+
+@pytest.mark.parametrize("is_told_by_prefect", [False, True])
+def test_a_server_that_does_not_answer_is_no_bug(capsys, monkeypatch, is_told_by_prefect):
+    lost = httpx.ConnectError("Connection refused")
+
+    def without_server(*_):
+        if is_told_by_prefect:
+            raise RuntimeError("Failed to reach API at http://127.0.0.1:1/api") from lost
+        raise lost
+
+    monkeypatch.setattr("flows.export.export", without_server)
+    code, result, _ = call(capsys, "export")
+    assert code == 1
+    assert "server does not answer" in result["error"]
+    assert "same command again" in result["hint"] and "bug" not in result["hint"]
+
+
+def test_being_told_to_end_is_being_interrupted(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["l2v", "match"])
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert ended.value.code == 1
+    assert "continues where it stopped" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in (
+        "nightly",
+        "ingest",
+        "train",
+        "embed",
+        "search",
+        "match",
+        "evaluate",
+        "export",
+        "status",
+        "trace",
+        "automations",
+    ):
+        assert command in shown

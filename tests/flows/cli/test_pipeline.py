@@ -1,0 +1,56 @@
+"""Commands that run one stage of the pipeline."""
+
+from tests.flows.cli.conftest import call
+
+
+def test_ingest_reports_rows_and_loses_none(capsys, small_night):
+    extra = small_night.folder / "more.jsonl"
+    extra.write_text('{"id": 1, "text": "Welds pipes."}\n{"id": 2}\nnot json\n')
+    code, result, _ = call(
+        capsys,
+        *("ingest", "--kind", "job", "--source", str(extra), "--config", str(small_night.config)),
+    )
+    assert code == 0
+    assert (result["rows_in"], result["rows_kept"], result["rows_quarantined"]) == (3, 1, 2)
+    assert result["rows_duplicate"] == 0
+    assert result["snapshot"]
+
+
+def test_a_file_that_cannot_be_read_changes_nothing(capsys, small_night):
+    broken = small_night.folder / "broken.parquet"
+    broken.write_bytes(b"PAR1 and then the disk was full")
+    code, result, _ = call(
+        capsys,
+        *("ingest", "--kind", "job", "--source", str(broken), "--config", str(small_night.config)),
+    )
+    assert code == 2
+    assert "broken.parquet" in result["error"]
+    assert not list((small_night.home / "snapshots").rglob("*"))
+
+
+def test_embed_full_makes_every_vector_anew(capsys, served_night):
+    config = ("--config", str(served_night.config), "--profile", "tiny")
+    code, unchanged, _ = call(capsys, "embed", *config)
+    assert (code, unchanged["encoded_documents"], unchanged["upserted"]) == (0, 0, {"job": 0, "resume": 0})
+    code, full, _ = call(capsys, "embed", "--full", *config)
+    assert (code, full["encoded_documents"], full["upserted"]) == (0, 12, {"job": 6, "resume": 6})
+    _, state, _ = call(capsys, "status", *config)
+    assert state["served"]["sequence"] == 2
+
+
+def test_a_base_model_that_ignores_the_switch_is_named(capsys, served_night):
+    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+    base = served_night.folder / "state-space-model"
+    size = {"vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2}
+    MambaForCausalLM(MambaConfig(**size, eos_token_id=1, bos_token_id=1, pad_token_id=0)).save_pretrained(base)
+    AutoTokenizer.from_pretrained(served_night.base_model).save_pretrained(base)
+    before = (served_night.home / "current.json").read_bytes()
+    code, error, _ = call(
+        capsys,
+        *("train", "--base-model", str(base), "--config", str(served_night.config), "--profile", "tiny"),
+    )
+    assert code == 2
+    assert "mamba" in error["error"]
+    assert "ignores" in error["error"]
+    assert (served_night.home / "current.json").read_bytes() == before
