@@ -1,5 +1,23 @@
-"""How good the vectors are: evaluation tasks through mteb, and the reports about them.
+"""Evaluation: scores of encoders and search systems on tasks, tests between them, and the report.
 
-The only place that imports mteb. Does not belong here: caching of results at rest and artifacts
-(``tasks.stages.evaluate``).
+The only package that imports mteb. Does not belong here: storing results and artifacts (``tasks.stages.evaluate``).
+
+===============  ====================================================================================
+``tasks``        evaluation tasks: folders, benchmarks, types
+``systems``      what is scored: an encoder, BM25, or both fused
+``protocols``    how a system is scored on a task; ``protocols.registry`` is the list
+``metrics``      metrics that reports show and explain
+``statistics``   intervals, comparisons, the checkpoint gate
+``results``      the records: scores, comparisons, decisions
+``published``    figures from papers
+``report``       the report: HTML, Markdown, JSON and plots
+``fairness``     the fairness audit
+===============  ====================================================================================
+
+| To add … | read the docstring of |
+| --- | --- |
+| a task | ``tasks/folders.py`` |
+| a protocol | ``protocols/registry.py`` |
+| a metric | ``metrics.py`` |
+| a table or a sentence of the report | ``report/__init__.py`` |
 """

@@ -67,7 +67,7 @@ class AttributeAudit(BaseModel):
 
     @property
     def fires(self) -> bool:
-        """Whether the attribute moves rankings: more than neutral edits do, or to less than four fifths of the rate."""
+        """Whether the attribute moves resumes more than neutral edits, or one rate is below four fifths of another."""
         is_below = self.impact_ratio is not None and self.impact_ratio < FOUR_FIFTHS
         return self.beyond_neutral or (is_below and self.impact_p is not None and self.impact_p < _LEVEL)
 
@@ -178,10 +178,10 @@ def audit_fairness(
 
 
 def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
-    """The audit as Markdown: for each way that resumes were encoded, a table and what it means.
+    """The audit as Markdown: a table and its findings for each way that resumes were encoded.
 
     Args:
-        audits: How the resumes were encoded ("as stored", "without redaction") to what was found.
+        audits: Way that the resumes were encoded ("as stored", "without redaction") to the audit.
     """
     lines = ["# Fairness audit", ""]
     for way, audit in audits.items():
@@ -247,9 +247,9 @@ def _displacements(ranks: Int[np.ndarray, "resumes groups jobs"]) -> Float[np.nd
 
 
 def _impact_p(selected: Float[np.ndarray, "resumes groups"], impact: float, draw: np.random.Generator) -> float:
-    """How often the least rate over the greatest is as low when the versions of each resume change places by chance.
+    """P-value of the impact ratio by permutation: the groups of each resume are relabelled by chance.
 
-    The groups were chosen for being apart, and of twelve two always are: an interval of these two would not know it.
+    An interval would not do: the two groups are the extremes of all, which differ even by chance.
     """
     shuffled = draw.permuted(np.broadcast_to(selected, (_NUM_RESAMPLES, *selected.shape)), axis=2).mean(axis=1)
     ratios = shuffled.min(axis=1) / shuffled.max(axis=1)

@@ -3,7 +3,7 @@
 mteb computes the metrics of the seven categories, ``protocols.word`` those of word-level tasks. A task names its main
 score in ``task.json``. To add a metric:
 
-1. If mteb computes it: add what it means to :data:`METRIC_MEANINGS`. Nothing else is needed for a main score.
+1. If mteb computes it: add its meaning to :data:`METRIC_MEANINGS`. Nothing else is needed for a main score.
 2. If it should have a column in the table of a headline task, and be kept query by query: add it to
    :data:`RANKING_METRICS`. ``protocols/mteb_observations.py`` reads it from mteb's results.
 3. If its interval cannot be computed from what exists: add a class to ``statistics/observations.py``.
@@ -45,11 +45,11 @@ METRIC_MEANINGS = {
     "max_ap": "Average precision of closeness as a sign that two texts mean the same, with the best of mteb's "
     "distances.",
 }
-"""What the metrics of the seven categories mean, as the report prints it."""
+"""Meanings of the metrics of the seven categories, as the report prints them."""
 
 WORD_METRIC_MEANINGS = {
     "accuracy": "Share of words that a linear classifier on their hidden states labels rightly.",
     "f1": "Harmonic mean of the share of found spans that are right and the share of true spans that are found; a span "
     "counts only if its bounds and its label are right.",
 }
-"""What the metrics of word-level tasks mean."""
+"""Meanings of the metrics of word-level tasks."""

@@ -154,7 +154,7 @@ PAPER_ROWS: dict[str, str] = {
     "LLM2Vec": "+bidirectional+mntp+simcse+mean",
     "Echo": "+causal+echo+mean",
 } | {f"{row}, {pooling}": f"{modes}+{pooling}" for row, modes in _STAGE_ROWS.items() for pooling in _POOLINGS}
-"""Rows of Table 1 and cells of Table 5 of the paper, each with what follows a base model in the name of an encoder."""
+"""Rows of Table 1 and cells of Table 5 of the paper, with the suffix that the name of such an encoder has."""
 
 _ENCODER_ONLY_ROWS: dict[str, dict[str, str]] = {
     "BERT": {"BERT": "+bidirectional+mean", "BERT + SimCSE": "+bidirectional+simcse+mean"},
@@ -284,7 +284,7 @@ class _ByTask(_Block):
 
 
 class _Other(_Strict):
-    """What another source gives for a figure of the blocks above."""
+    """Figure of another source for a cell of the blocks above."""
 
     model: str
     system: str

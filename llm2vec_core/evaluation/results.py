@@ -1,7 +1,7 @@
-"""The nouns of an evaluation: scores with intervals, comparisons, and the systems that they belong to.
+"""Records of an evaluation: scores with intervals, comparisons, decisions, and the systems that they belong to.
 
-Belongs here: records that are stored, compared and printed. Does not belong here: computing scores (``sentence``,
-``word``), intervals and tests (``stats``), pages (``report``).
+Belongs here: records that are stored, compared and printed. Does not belong here: computing scores (``protocols``),
+intervals and tests (``statistics``), pages (``report``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def metric_scope(task: str, metric: str) -> str:
 
 
 class Record(BaseModel):
-    """Something that is stored as JSON and never changed."""
+    """A record that is stored as JSON and never changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskScore(Record):
-    """How one system did on one task.
+    """Score of one system on one task.
 
     Attributes:
         task: Name of the task.
@@ -38,17 +38,17 @@ class TaskScore(Record):
         main_score_name: The metric that stands for the task.
         main_score: Its value from 0 to 100; correlations can be below zero.
         metrics: Every metric computed, on the same scale. Retrieval and reranking: ``ndcg_at_10``, ``map_at_1000``
-            (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and their like.
+            (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and others.
         ci_low: Lower end of the 95 % bootstrap interval of the main score; none where the items are not known.
         ci_high: Upper end.
-        intervals: The same of the metrics that are known query by query, the main score among them.
+        intervals: Intervals of the metrics that are known query by query, the main score among them.
         seconds: Wall time, encoding included.
-        encode_seconds: The part of it that went into encoding.
+        encode_seconds: Part of it that was spent on encoding.
         num_items: Pairs, queries, test texts, items, samples or sentences scored.
         num_texts: Distinct texts encoded for this task; texts that another task had encoded before do not count.
         num_tokens: Their tokens.
         content_sha256: Identity of the task's content.
-        system_fingerprint: Identity of what was scored.
+        system_fingerprint: Identity of the system.
         is_official: Whether this is a task of MTEB, so that published figures compare.
     """
 
@@ -81,7 +81,7 @@ class SystemReport(Record):
     Attributes:
         name: Short; heads its column.
         description: What it is, in a sentence.
-        fingerprint: Identity of what was scored.
+        fingerprint: Identity of the system.
         mode: How it ranks.
         traits: Its place in the ablation: base model, attention, training, pooling; none for BM25.
         scores: One a task that it can do.
@@ -156,11 +156,11 @@ def _printed_p(p_value: float) -> str:
 
 
 class Distribution(Record):
-    """How a score spreads over the queries of a retrieval or reranking task.
+    """Spread of a score over the queries of a retrieval or reranking task.
 
     Attributes:
         task: Name of the task.
-        metric: What is measured for each query.
+        metric: Metric of each query.
         system: Name of the system.
         quantiles: Its values at 0, 5, 10, ..., 100 % of the queries, from 0 to 100.
         share_zero: Share of the queries that score zero.
@@ -174,14 +174,14 @@ class Distribution(Record):
 
 
 class SliceScore(Record):
-    """How a system did on the queries of one kind.
+    """Score of a system on one kind of queries.
 
     Attributes:
         task: Name of the retrieval task.
-        name: What tells the queries apart, such as ``seniority``.
-        value: Which of them these are, such as ``lead``.
+        name: Property of the queries, such as ``seniority``.
+        value: Its value for these queries, such as ``lead``.
         system: Name of the system.
-        num_queries: How many they are.
+        num_queries: Number of queries.
         score: Their main score, from 0 to 100.
         ci_low: Lower end of its 95 % interval; none for a single query.
         ci_high: Upper end.
@@ -198,7 +198,7 @@ class SliceScore(Record):
 
 
 class WorstQuery(Record):
-    """A query on which the best system of a task did badly.
+    """A query on which the best system of a task scored low.
 
     Attributes:
         task: Name of the retrieval task.
@@ -207,7 +207,7 @@ class WorstQuery(Record):
         text: Its text, or the beginning of it.
         score: Its main score, from 0 to 100.
         best_other: Name of the other system that did best on it; none where there is no other.
-        best_other_score: What that scored.
+        best_other_score: Its score.
         first: Beginning of the document that the system ranked first; empty where it found none.
         first_relevance: Judgment of that document, zero where there is none.
         relevant: Beginnings of documents that should have been there.
@@ -265,7 +265,7 @@ class Headline(Record):
 
 
 class PublishedScore(Record):
-    """A figure that somebody published.
+    """A published figure.
 
     Attributes:
         model: Name of the base model or encoder, such as ``LLaMA-2-7B`` or ``all-MiniLM-L6-v2``.
@@ -273,7 +273,7 @@ class PublishedScore(Record):
         scope: Name of a task, a category, or ``all``.
         score: The figure.
         source: Where it stands.
-        other_score: What another source gives for the same figure, where it differs.
+        other_score: Figure of another source for the same cell, if it differs.
         other_source: That source.
     """
 

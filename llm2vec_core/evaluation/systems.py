@@ -1,4 +1,4 @@
-"""What can be scored: an encoder, BM25, or both fused.
+"""Systems that can be scored: an encoder, BM25, or both fused.
 
 Belongs here: the names and identities of systems, and which tasks they can do. Does not belong here: how mteb talks to
 them (``mteb_models``), where encoders come from (``llm2vec_core.encoding.encoder``).
@@ -27,14 +27,14 @@ RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 """Types that ask for a ranking: every system can do them."""
 
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
-"""Types that ask how close two texts are: BM25 can tell that, too (``lexical_pairs``)."""
+"""Types about the similarity of two texts; BM25 can score them, too (``lexical_pairs``)."""
 
 LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
 
 
 class SystemTraits(BaseModel):
-    """Where an encoder stands in the ablation of the paper (its tables 1 and 5).
+    """Place of an encoder in the ablation of the paper (its tables 1 and 5).
 
     Attributes:
         base_model: Readable name of the model it was made from, such as ``smollm2-135m``.
@@ -61,10 +61,10 @@ CANDIDATES = 100
 
 @dataclass(frozen=True)
 class System:
-    """Something that is scored and compared.
+    """A system that is scored and compared.
 
     Attributes:
-        name: How reports call it.
+        name: Its name in reports.
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
             ``tuned`` by both with a weight chosen on judged queries, ``reranked`` as ``hybrid``, the first documents
             then read by a cross-encoder.
@@ -85,7 +85,7 @@ class System:
     candidates: int = CANDIDATES
 
     def __post_init__(self) -> None:
-        """Refuse a mode without what it needs."""
+        """Refuse a mode whose encoder or cross-encoder is missing or superfluous."""
         if (self.mode == "lexical") != (self.encoder is None):
             found = "no encoder" if self.encoder is None else "an encoder"
             raise InputError(
@@ -101,7 +101,7 @@ class System:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what decides the scores; two systems share it only if their mode and vectors are the same."""
+        """Identity of everything that affects the scores; equal only for systems with the same mode and vectors."""
         if self.encoder is None:
             return LEXICAL_FINGERPRINT
         parts = [self.encoder.fingerprint]

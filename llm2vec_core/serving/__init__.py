@@ -1,4 +1,15 @@
-"""An encoder as other runtimes serve it: portable weights, an ONNX graph, a GGUF file, and the proof that they agree.
+"""Conversion of encoders for other runtimes: portable weights, an ONNX graph, a GGUF file, and the parity proof.
 
-Writing only: nothing here serves. The servers' commands are in ``docs/serving.md``.
+Nothing here serves: the commands of servers are in ``docs/serving.md``.
+
+===============  ====================================================================
+``conversion``   converts an encoder into one directory and proves it
+``portable``     weights and configuration for sentence-transformers and servers
+``onnx_graph``   the ONNX graph
+``gguf_file``    the GGUF file for llama.cpp
+``parity``       compares the vectors of two runtimes
+``runtimes``     the servers: what they support, and their commands
+``record``       the record of a conversion, and its README
+``model_card``   the card of a checkpoint
+===============  ====================================================================
 """

@@ -1,7 +1,6 @@
-"""Converting an encoder: everything that other runtimes need in one directory, proven before anybody can use it.
+"""Conversion of an encoder: one directory with everything that other runtimes need, proven before it appears.
 
-The directory is made beside its target and moved there when the proof stands, so that a directory that exists is one
-whose vectors were compared.
+The directory is built beside its target and moved there after the proof. A target that exists has passed it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from llm2vec_core.errors import InputError, ParityError
 from llm2vec_core.model.pooling import pooling_position
 from llm2vec_core.serving.gguf_file import require_llama, write_gguf
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
-from llm2vec_core.serving.parity import PROBE_NAME, Precision, Probe, build_probe
+from llm2vec_core.serving.parity import PROBE_NAME, ParityProbe, ServedPrecision, build_probe
 from llm2vec_core.serving.portable import servable_model, write_portable
 from llm2vec_core.serving.record import FORMATS, Conversion, Format, Proof, describe, prove, write_conversion
 from llm2vec_core.serving.runtimes import SERVERS, ServedEncoder
@@ -34,19 +33,19 @@ def convert(
     *,
     label: str,
     formats: Collection[Format] = frozenset(("onnx",)),
-    precision: Precision = "float32",
+    precision: ServedPrecision = "float32",
     prompts: Mapping[str, str] | None = None,
 ) -> Conversion:
-    """Write an encoder for other runtimes, and prove each of those that are installed.
+    """Convert an encoder for other runtimes, and prove each runtime that is installed.
 
     Args:
-        encoder: Freshly loaded; it must not be used any more afterwards.
+        encoder: Freshly loaded; do not use it afterwards.
         target: Directory to make.
         label: Readable name of the encoder.
-        formats: What to write beside the safetensors.
+        formats: Formats to write in addition to safetensors.
         precision: Of the safetensors and of GGUF.
-        prompts: What stands before texts of a kind, by its name; sentence-transformers and text-embeddings-inference
-            put it there when they are asked for the name.
+        prompts: Prompts before texts, by name; sentence-transformers and text-embeddings-inference add the prompt that
+            a request names.
 
     Raises:
         InputError: The target exists, the encoder cannot be converted, or a package is missing.
@@ -94,8 +93,10 @@ def convert(
     return conversion
 
 
-def _prove_libraries(directory: Path, graph: Path | None, probe: Probe, precision: Precision) -> list[Proof]:
-    """Hold the libraries that are installed here against the encoder, each as its users call it."""
+def _prove_libraries(
+    directory: Path, graph: Path | None, probe: ParityProbe, precision: ServedPrecision
+) -> list[Proof]:
+    """Compare the vectors of the installed libraries with those of the encoder."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(directory), local_files_only=True, device="cpu")
@@ -135,7 +136,7 @@ def _pooling(model: Any) -> str:  # noqa: ANN401
     return mode if isinstance(mode, str) else "+".join(mode)
 
 
-def _served_encoder(model: Any, precision: Precision) -> ServedEncoder:  # noqa: ANN401
+def _served_encoder(model: Any, precision: ServedPrecision) -> ServedEncoder:  # noqa: ANN401
     from sentence_transformers.base.modules import Dense
 
     return ServedEncoder(

@@ -1,7 +1,7 @@
-"""An encoder as a GGUF file for llama.cpp: Llama architecture and byte-level BPE, which need no table of exceptions.
+"""An encoder as a GGUF file for llama.cpp, for Llama models with byte-level BPE.
 
-Everything else is refused with the command of llama.cpp's own converter, which reads the portable directory. What
-matters for an encoder are two keys of the file: whether tokens look ahead, and how states are pooled.
+Other models are refused with the command of llama.cpp's own converter, which reads the portable directory. Two keys of
+the file matter for an encoder: whether attention is causal, and how hidden states are pooled.
 
 Source: the GGUF specification (ggml-org/ggml, docs/gguf.md) for keys; llama.cpp for the order of rotary dimensions.
 """
@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.modes import Attention
-from llm2vec_core.serving.parity import Precision
+from llm2vec_core.serving.parity import ServedPrecision
 
 _FILE_NAME = "encoder.gguf"
 _POOLING_TYPES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
@@ -31,7 +31,7 @@ _LLAMA3_SPLIT = (
 
 
 def require_llama(model: Any, *, pooling: str) -> None:  # noqa: ANN401 - SentenceTransformer, which ships no types
-    """Refuse a model that is not of the kind that is written here.
+    """Refuse a model that cannot be written as GGUF here.
 
     Raises:
         InputError: Says what was found, and names llama.cpp's converter where that could help.
@@ -59,14 +59,14 @@ def write_gguf(
     *,
     attention: Attention,
     pooling: str,
-    precision: Precision,
+    precision: ServedPrecision,
 ) -> Path:
-    """Write a model whose portable directory is there already as a GGUF file into it.
+    """Write a model as a GGUF file into its portable directory, which must exist.
 
     Args:
         model: The model (``portable.servable_model``), for which :func:`require_llama` holds.
-        directory: Its portable directory, of which the tokenizer is read.
-        attention: What the model does.
+        directory: Its portable directory; the tokenizer is read from it.
+        attention: Attention of the model.
         pooling: Mode of the pooling module, as sentence-transformers calls it.
         precision: Of the matrices.
     """
@@ -88,7 +88,7 @@ def write_gguf(
     return path
 
 
-def _add_settings(writer: Any, config: Any, *, precision: Precision) -> None:  # noqa: ANN401
+def _add_settings(writer: Any, config: Any, *, precision: ServedPrecision) -> None:  # noqa: ANN401
     import gguf
 
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -109,7 +109,7 @@ def _add_settings(writer: Any, config: Any, *, precision: Precision) -> None:  #
 
 
 def _add_tokenizer(writer: Any, directory: Path, *, vocab_size: int) -> None:  # noqa: ANN401
-    """Tokens, their kinds, merges and special tokens; what stands around a text as the tokenizer's template has it."""
+    """Write tokens, their kinds, merges and special tokens; tokens around a text follow the tokenizer's template."""
     import gguf
 
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
@@ -129,10 +129,10 @@ def _add_tokenizer(writer: Any, directory: Path, *, vocab_size: int) -> None:  #
 
 
 def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
-    """What llama.cpp calls the way in which a tokenizer splits a text before it merges.
+    """Name that llama.cpp has for the pre-tokenizer.
 
     Raises:
-        InputError: None of those that are told apart by their definition alone.
+        InputError: The definition of the pre-tokenizer is not a known one.
     """
     splitter = tokenizer["pre_tokenizer"] or {}
     parts = splitter.get("pretokenizers", [splitter])
@@ -151,7 +151,7 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
     )
 
 
-def _tensors(transformer: Any, precision: Precision) -> Iterator[tuple[str, Float[np.ndarray, "*shape"]]]:  # noqa: ANN401
+def _tensors(transformer: Any, precision: ServedPrecision) -> Iterator[tuple[str, Float[np.ndarray, "*shape"]]]:  # noqa: ANN401
     """Names and weights as llama.cpp has them: vectors in float32, queries and keys in its order."""
     import gguf
 

@@ -1,4 +1,4 @@
-"""The card of a checkpoint: its ``README.md``, for whoever finds the directory without this project.
+"""The card of a checkpoint: its ``README.md``, which explains the directory without this project.
 
 Belongs here: what the card says, and its metadata for the Hugging Face hub. Does not belong here: where cards are
 written (``tasks``), reports that compare systems (``evaluation.report``).
@@ -25,7 +25,7 @@ _HUB_NAMES = {
     "bundled:smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "bundled:all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
-"""Where the bundled weights are from."""
+"""Hub names of the bundled weights."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LICENCE_NAME = re.compile(r"[A-Za-z0-9.+-]+")
@@ -45,7 +45,7 @@ class TrainingSource(BaseModel):
         kind: Kind of its documents, such as ``job`` or ``resume``.
         snapshot: Id of the snapshot that pins the texts.
         num_documents: Documents of it in the training texts.
-        licence: As whoever gave the source named it.
+        licence: Licence as the settings of the source state it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ def render_model_card(
     base_licence: str | None,
     created: date,
 ) -> str:
-    """The card of a checkpoint: metadata for the hub, then what a user has to know. What is not known is said to be so.
+    """The card of a checkpoint: metadata for the hub, then information for users; unknown facts are marked as unknown.
 
     Args:
         record: Of the checkpoint.
@@ -136,7 +136,7 @@ def _metadata(record: CheckpointRecord, *, scores: Sequence[TaskScore], base_lic
 
 
 def _licence_metadata(licence: str | None) -> tuple[str | None, str | None]:
-    """What the hub takes for a licence, and its name in words: short names stand alone, all others are ``other``."""
+    """The licence as the hub wants it, and its name: short names are used as they are, all others are ``other``."""
     if licence is None or _LICENCE_NAME.fullmatch(licence):
         return licence and licence.lower(), None
     return "other", licence
@@ -149,12 +149,12 @@ def _hub_name(base_model: str) -> str | None:
 
 
 def _base_name(base_model: str) -> str:
-    """A base model as a reader elsewhere can make sense of it: of a directory only the last part."""
+    """Readable name of a base model; for a directory, its last part."""
     return _hub_name(base_model) or re.split(r"[/\\:]", base_model.rstrip("/\\"))[-1]
 
 
 def _stage_rows(record: CheckpointRecord, curves: Sequence[StageCurve]) -> list[dict[str, str]]:
-    """What each stage of the checkpoint did."""
+    """One line for each training stage of the checkpoint."""
     known = {str(curve.stage): curve for curve in curves}
     return [_stage_row(stage, known.get(stage)) for stage in record.stages]
 
@@ -172,7 +172,7 @@ def _stage_row(stage: str, curve: StageCurve | None) -> dict[str, str]:
 
 
 def _settings(record: CheckpointRecord) -> str | None:
-    """The recipe as JSON; without the name of the base model, which may be a directory of somebody's machine."""
+    """The recipe as JSON, without the name of the base model, which may be a local directory."""
     if record.recipe is None:
         return None
     return json.dumps({key: value for key, value in record.recipe.items() if key != "base_model"}, indent=2)

@@ -1,8 +1,8 @@
 """An encoder as one ONNX graph: token ids and attention mask in, vectors of length one out.
 
-Pooling, standardisation and normalisation are in the graph, so that whoever runs it needs a tokenizer and nothing else.
-Batch and length are free. Which tokens attend to which is decided by the mask alone, for padding on either side; tests
-hold the graph against the encoder for both attentions.
+Pooling, standardisation and normalisation are in the graph, so that only a tokenizer is needed to run it. Batch size
+and length are dynamic. The mask alone decides which tokens attend to which, for padding on either side; tests compare
+the graph with the encoder for both attentions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from torch import Tensor, nn
 from llm2vec_core.errors import InputError
 
 _GRAPH_NAME = "sentence_vector.onnx"
-"""Not ``model.onnx``: servers that find a file of that name expect hidden states of it, and would pool once more."""
+"""Not ``model.onnx``: servers expect hidden states from a file of that name, and would pool again."""
 
 _INPUTS = ("input_ids", "attention_mask")
 _AXES = {0: "batch", 1: "sequence"}
 _EXAMPLE_SHAPE = (2, 7)
-"""Any, but without a one and without equal numbers, which the exporter could take for constants."""
+"""Shape of the example. Neither one nor equal numbers, which the exporter could take for constants."""
 
 
 def require_exporter() -> None:
-    """Refuse to go on without the packages that write ONNX.
+    """Check that the packages that write ONNX are installed.
 
     Raises:
-        InputError: Names those that are missing.
+        InputError: Some are missing; the message names them.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
@@ -117,7 +117,7 @@ class _SentenceVector(nn.Module):
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep what the exporter says about its own workings from stdout, which may be asked for JSON, and from the log."""
+    """Keep messages of the exporter off stdout, which may carry JSON, and out of the log."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Do two runtimes give the same vectors? A set of probe texts, and limits on how far their vectors may be apart.
+"""Parity of two runtimes: a set of probe texts, and limits for the difference of their vectors.
 
 The texts are those on which runtimes differ: short, longer than any limit, in several scripts, with control characters,
 with what looks like markup, and empty. The vectors of all of them are kept beside a converted encoder, so that any
@@ -19,12 +19,12 @@ from llm2vec_core.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     from llm2vec_core.encoding.encoder import Encoder
 
-Precision = Literal["float32", "float16"]
+ServedPrecision = Literal["float32", "float16"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 PROBE_NAME = "probe.json"
-"""Texts and vectors, beside a converted encoder."""
+"""File with the texts and vectors, in the directory of a converted encoder."""
 
 PROBE_TEXTS = (
     "AWS and GCP",
@@ -42,15 +42,15 @@ PROBE_TEXTS = (
     "1234567890 +49 170 0000000 0x1F 3.14159 1e-9",
     "The candidate led a team of twelve engineers who rebuilt the payment platform. " * 120,
 )
-"""The last is cut to what the encoder reads: runtimes cut, refuse or fail on longer texts, as they are told to."""
+"""Texts of the probe. The last one is cut to the length that the encoder reads: runtimes differ on longer texts."""
 
 
 class Limits(BaseModel):
-    """How far vectors of length one may be apart.
+    """Largest allowed difference of vectors of length one.
 
     Attributes:
-        min_cosine: Between the two vectors of any text, at least.
-        max_abs_diff: In any dimension of any text, at most.
+        min_cosine: Smallest cosine of the two vectors of a text.
+        max_abs_diff: Largest difference in any dimension.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,21 +59,21 @@ class Limits(BaseModel):
     max_abs_diff: float
 
 
-LIMITS: dict[Precision, Limits] = {
+LIMITS: dict[ServedPrecision, Limits] = {
     "float32": Limits(min_cosine=0.99999, max_abs_diff=1e-4),
     "float16": Limits(min_cosine=0.999, max_abs_diff=1e-2),
 }
-"""By the precision of the weights. Rounding stays below them; another attention or pooling does not, as tests show."""
+"""Limits by precision of the weights. Rounding stays within them; a wrong attention or pooling does not (tested)."""
 
 
-class Probe(BaseModel):
+class ParityProbe(BaseModel):
     """Texts and the vectors that a converted encoder must give them; stored as :data:`PROBE_NAME`.
 
     Attributes:
-        texts: What is sent to a runtime.
+        texts: Texts that are sent to a runtime.
         vectors: Of length one, one per text.
-        empty_text: What stands for an empty text among them, where the tokenizer has no token for one; None where an
-            empty text is sent as it is.
+        empty_text: Replacement of an empty text, if the tokenizer has no token for one; None if an empty text is sent
+            unchanged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,10 +84,10 @@ class Probe(BaseModel):
 
 
 class Agreement(BaseModel):
-    """How well the vectors of a runtime agree with those of the encoder.
+    """Agreement of the vectors of a runtime with those of the encoder.
 
     Attributes:
-        num_texts: Probe texts compared.
+        num_texts: ParityProbe texts compared.
         min_cosine: The smallest cosine of the two vectors of a text.
         max_abs_diff: The largest difference of a dimension, vectors having length one.
         worst_text: Beginning of the text with the smallest cosine.
@@ -101,32 +101,32 @@ class Agreement(BaseModel):
     worst_text: str
 
     def within(self, limits: Limits) -> bool:
-        """Whether the vectors are the same but for rounding."""
+        """Whether the vectors are equal up to rounding."""
         return self.min_cosine >= limits.min_cosine and self.max_abs_diff <= limits.max_abs_diff
 
 
-def build_probe(encoder: Encoder) -> Probe:
-    """What an encoder makes of the probe texts.
+def build_probe(encoder: Encoder) -> ParityProbe:
+    """Encode the probe texts.
 
-    A text without any token is read as one token by this project, and by no other runtime: what stands for that token
-    in a text is sent instead.
+    This project reads a text without tokens as one special token, which no other runtime does. The text of that token
+    is sent instead.
     """
     token_id = encoder.empty_token_id
     empty_text = None if token_id is None else str(encoder.model.tokenizer.convert_ids_to_tokens(token_id))
     texts = [encoder.split(text)[0] for text in PROBE_TEXTS]
     vectors = encoder.encode(texts, normalize=True)
-    return Probe(
+    return ParityProbe(
         texts=tuple(text or (empty_text or "") for text in texts),
         vectors=tuple(map(tuple, vectors.tolist())),
         empty_text=empty_text,
     )
 
 
-def compare(probe: Probe, vectors: Float32[np.ndarray, "num_texts dim"]) -> Agreement:
-    """Hold the vectors of a runtime against those of the probe; their length does not count.
+def compare(probe: ParityProbe, vectors: Float32[np.ndarray, "num_texts dim"]) -> Agreement:
+    """Compare the vectors of a runtime with those of the probe; vectors are normalised first.
 
     Raises:
-        InputError: Another number of vectors or of dimensions, which is no question of agreement.
+        InputError: The number of vectors or of dimensions is wrong.
     """
     expected = np.array(probe.vectors, dtype=np.float64)
     if vectors.shape != expected.shape:
@@ -149,17 +149,17 @@ def compare(probe: Probe, vectors: Float32[np.ndarray, "num_texts dim"]) -> Agre
     )
 
 
-def read_probe(directory: Path) -> Probe:
+def read_probe(directory: Path) -> ParityProbe:
     """The probe of a converted encoder.
 
     Raises:
         CheckpointError: The directory holds none, or a damaged one.
     """
-    return read_beside(directory, PROBE_NAME, Probe)
+    return read_beside(directory, PROBE_NAME, ParityProbe)
 
 
 def read_beside(directory: Path, name: str, model: type[_Model]) -> _Model:
-    """What a file of a converted encoder says.
+    """Read a JSON file of a converted encoder.
 
     Raises:
         CheckpointError: The directory does not hold the file, or a damaged one.

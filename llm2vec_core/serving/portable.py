@@ -1,9 +1,9 @@
 """An encoder as a directory that sentence-transformers, vLLM, text-embeddings-inference and llama.cpp read.
 
-The directory is what sentence-transformers saves, with the view of the encoder made permanent, and spelled as readers
-of older files know it. sentence-transformers reads both spellings; of the others, each knows only some:
-text-embeddings-inference and llama.cpp's converter look for one flag a pooling mode, the converter for the former names
-of the modules, text-embeddings-inference for ``max_seq_length``, and older readers for transformers 4's ``rope_theta``.
+sentence-transformers saves the directory, with the view of the encoder made permanent. Keys and module names use the
+legacy spelling, which every runtime reads: text-embeddings-inference and llama.cpp's converter need one flag a pooling
+mode, the converter the old module names, text-embeddings-inference ``max_seq_length``, and older readers
+transformers 4's ``rope_theta``.
 
 Does not belong here: whether the vectors are still the same (``parity``).
 """
@@ -20,7 +20,7 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.model.architectures import is_encoder_only
 from llm2vec_core.model.bidirectional import attention_overrides
 from llm2vec_core.model.modes import Attention
-from llm2vec_core.serving.parity import Precision
+from llm2vec_core.serving.parity import ServedPrecision
 
 _POOLING_FLAGS = {
     "cls": "pooling_mode_cls_token",
@@ -34,15 +34,14 @@ _MODULE_PACKAGE = "sentence_transformers.models."
 
 
 def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # noqa: ANN401 - ships no types
-    """The modules of an encoder as other runtimes run them: texts in, vectors of length one out.
+    """An encoder as a plain sentence-transformers model: texts in, vectors of length one out.
 
-    The EOS token that EOS pooling reads becomes a part of the tokenizer, so the encoder itself must not be asked for
-    vectors any more: it would put a second one behind every text. Vectors get length one at the end, as those of the
-    tables have.
+    The EOS token that EOS pooling needs becomes part of the tokenizer. Do not encode with the encoder afterwards: it
+    would add a second EOS token to every text. Vectors are normalised at the end, like those in the tables.
 
     Args:
         encoder: Freshly loaded.
-        prompts: What stands before texts of a kind, by its name.
+        prompts: Prompts before texts, by name.
 
     Raises:
         InputError: The encoder reads every text twice, or does not begin with a transformer.
@@ -68,13 +67,13 @@ def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # n
     return SentenceTransformer(modules=modules, prompts=dict(prompts), device=str(encoder.model.device))
 
 
-def write_portable(model: Any, directory: Path, *, attention: Attention, precision: Precision) -> None:  # noqa: ANN401
+def write_portable(model: Any, directory: Path, *, attention: Attention, precision: ServedPrecision) -> None:  # noqa: ANN401
     """Write a model (:func:`servable_model`) as a directory that other runtimes serve.
 
     Args:
         model: The model; with ``float16`` its weights are rounded in place.
         directory: Target.
-        attention: What the model does; a decoder's configuration states it under both names that servers read.
+        attention: Attention of the model; the configuration of a decoder states it under both names that servers read.
         precision: Of the weights.
     """
     if precision == "float16":
@@ -90,12 +89,12 @@ def write_portable(model: Any, directory: Path, *, attention: Attention, precisi
 
 
 def _append_token(tokenizer: Any, token_id: int) -> None:  # noqa: ANN401
-    """Make a tokenizer put a token behind every text, by itself."""
+    """Make a tokenizer append a token to every text."""
     from tokenizers.processors import Sequence, TemplateProcessing
 
     if not tokenizer.is_fast:
         raise InputError(
-            f"{type(tokenizer).__name__} cannot be told to put an EOS token behind every text.",
+            f"{type(tokenizer).__name__} cannot append an EOS token to every text.",
             hint="Use a model with a fast tokenizer (tokenizer.json), or another pooling.",
         )
     token = tokenizer.convert_ids_to_tokens(token_id)

@@ -1,6 +1,6 @@
-"""What is known of a converted encoder: its record, and the page that says the same to people.
+"""The record of a converted encoder, and the README with the same content.
 
-Free of torch, so that asking a server starts fast. Does not belong here: making the encoder (``conversion``).
+Does not import torch, so that proving a server starts fast. Does not belong here: making the encoder (``conversion``).
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.model.modes import Attention
-from llm2vec_core.serving.parity import LIMITS, Agreement, Precision, Probe, compare, read_beside
+from llm2vec_core.serving.parity import LIMITS, Agreement, ParityProbe, ServedPrecision, compare, read_beside
 
 Format = Literal["onnx", "gguf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-RECORD_NAME = "conversion.json"
+CONVERSION_FILE = "conversion.json"
 
 
 class Proof(BaseModel):
-    """What is known of a runtime's vectors.
+    """Result of comparing the vectors of a runtime.
 
     Attributes:
         runtime: Its name.
-        version: Of the runtime that was asked; None for one that was not.
-        status: ``proven``: the vectors are the same but for rounding; ``failed``: they are not; ``not proven here``:
-            nobody asked it; ``cannot serve it``: it lacks something that the encoder needs.
-        agreement: What was measured; None where nothing was.
-        serve: Command that starts it in the directory; None where it is a library.
-        prove: Command that holds it against the encoder; None where it cannot serve it, or was proven already.
+        version: Version of the runtime; None if it was not run.
+        status: ``proven``: the vectors are equal up to rounding; ``failed``: they are not; ``not proven here``: it was
+            not run; ``cannot serve it``: it lacks something that the encoder needs.
+        agreement: Measured agreement; None if nothing was measured.
+        serve: Command that starts it in the directory; None for a library.
+        prove: Command that compares it with the encoder; None if it cannot serve it, or was proven already.
         reason: Why it was not proven, or cannot be.
     """
 
@@ -56,8 +56,8 @@ class Conversion(BaseModel):
         max_tokens: Longer texts are to be cut here.
         precision: Of the weights; an ONNX graph always has float32.
         formats: What was written beside the safetensors.
-        empty_text: What is to be sent for an empty text; None: the empty text.
-        prompts: What stands before texts of a kind, by its name.
+        empty_text: Text to send in place of an empty text; None: the empty text.
+        prompts: Prompts before texts, by name.
         proofs: One per runtime.
     """
 
@@ -70,7 +70,7 @@ class Conversion(BaseModel):
     standardised: bool
     embedding_dim: int
     max_tokens: int
-    precision: Precision
+    precision: ServedPrecision
     formats: tuple[Format, ...]
     empty_text: str | None
     prompts: dict[str, str]
@@ -83,17 +83,17 @@ def read_conversion(directory: Path) -> Conversion:
     Raises:
         CheckpointError: The directory holds none, or a damaged one.
     """
-    return read_beside(directory, RECORD_NAME, Conversion)
+    return read_beside(directory, CONVERSION_FILE, Conversion)
 
 
 def write_conversion(directory: Path, conversion: Conversion) -> None:
     """Write the record and the ``README.md`` that says the same."""
-    (directory / RECORD_NAME).write_text(conversion.model_dump_json(indent=2) + "\n")
+    (directory / CONVERSION_FILE).write_text(conversion.model_dump_json(indent=2) + "\n")
     (directory / "README.md").write_text(render_readme(conversion))
 
 
 def render_readme(conversion: Conversion) -> str:
-    """What the directory is, how it is served, and what was proven of it, as Markdown."""
+    """The README of the directory as Markdown: its content, how to serve it, and the proofs."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -109,7 +109,7 @@ def render_readme(conversion: Conversion) -> str:
 
 
 def with_proof(conversion: Conversion, proof: Proof) -> Conversion:
-    """The conversion with what is now known of one runtime."""
+    """The conversion with a new proof of one runtime."""
     others = tuple(known for known in conversion.proofs if known.runtime != proof.runtime)
     return conversion.model_copy(update={"proofs": (*others, proof)})
 
@@ -118,18 +118,18 @@ def prove(
     runtime: str,
     vectors: Float32[np.ndarray, "num_texts dim"],
     *,
-    probe: Probe,
-    precision: Precision,
+    probe: ParityProbe,
+    precision: ServedPrecision,
     version: str | None = None,
 ) -> Proof:
-    """What the vectors of a runtime prove.
+    """Compare the vectors of a runtime with the expected ones.
 
     Args:
         runtime: Its name.
-        vectors: What it gave to the texts of the probe.
+        vectors: Its vectors of the texts of the probe.
         probe: Texts and expected vectors.
-        precision: In which the runtime computes; the limits follow from it.
-        version: Of the runtime, where it is known.
+        precision: ServedPrecision of the runtime; decides the limits.
+        version: Version of the runtime, if known.
     """
     agreement = compare(probe, vectors)
     status: Literal["proven", "failed"] = "proven" if agreement.within(LIMITS[precision]) else "failed"
@@ -137,7 +137,7 @@ def prove(
 
 
 def describe(proof: Proof) -> str:
-    """A proof in a line."""
+    """A proof as one line of text."""
     name = f"{proof.runtime} {proof.version}" if proof.version else proof.runtime
     if proof.agreement is None:
         return f"{name}: {proof.status}: {proof.reason}"

@@ -1,7 +1,6 @@
-"""The runtimes that a converted encoder is for: what each of them can serve, how it is started, what proves it.
+"""Servers for converted encoders: what each of them supports, how to start it, how to prove it.
 
-Belongs here: facts about other people's programs. They are from their sources and pages; ``docs/serving.md`` says which
-were run.
+Belongs here: facts about these programs, from their sources and documentation; ``docs/serving.md`` says which were run.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServedEncoder:
-    """What decides whether a runtime can serve an encoder, and how.
+    """Properties of an encoder that decide whether and how a server can serve it.
 
     Attributes:
         pooling: Mode of the pooling module, as sentence-transformers calls it.
         has_dense: Whether a linear layer follows the pooling, as a standardisation is one.
         max_tokens: Longer texts are cut here.
-        dtype: Precision of the weights.
+        dtype: ServedPrecision of the weights.
     """
 
     pooling: str
@@ -32,11 +31,11 @@ class Server:
     """A program that serves embeddings over HTTP.
 
     Attributes:
-        name: What it is called.
-        port: Where its command listens.
+        name: Its name.
+        port: Port that its command listens on.
         poolings: Pooling modes that it knows, as sentence-transformers calls them.
         applies_dense: Whether it applies linear layers behind the pooling.
-        command: Starts it in the converted directory.
+        command: Command that starts it in the converted directory.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Server:
         return None
 
     def proof_command(self) -> str:
-        """Holds the running program against the encoder."""
+        """Command that compares the running server with the encoder."""
         return f"l2v prove . --url http://localhost:{self.port}/v1/embeddings --runtime {self.name}"
 
 

@@ -23,7 +23,7 @@ from tasks.queries.served import served
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
-    from llm2vec_core.serving.parity import Precision
+    from llm2vec_core.serving.parity import ServedPrecision
     from llm2vec_core.serving.record import Conversion, Format, Proof
 
 _TIMEOUT_S = 600.0
@@ -31,7 +31,7 @@ _TIMEOUT_S = 600.0
 
 
 def convert_encoder(
-    settings: Settings, name: str | None, *, to: Path, formats: Sequence[Format], precision: Precision
+    settings: Settings, name: str | None, *, to: Path, formats: Sequence[Format], precision: ServedPrecision
 ) -> Conversion:
     """Write an encoder as other runtimes serve it.
 

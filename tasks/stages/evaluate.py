@@ -20,8 +20,8 @@ from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import Decision, SystemReport
+from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem
-from llm2vec_core.evaluation.statistics.gate import choose_encoder, defend
 from llm2vec_core.evaluation.tasks.benchmarks import load_benchmark, require_data
 from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
 from llm2vec_core.training.settings import read_curves

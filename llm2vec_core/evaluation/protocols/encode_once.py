@@ -33,7 +33,7 @@ class TextEncoder(Protocol):
     def encode_with_counts(
         self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
     ) -> Encoding:
-        """One vector a text, in the order of the texts, and what it took."""
+        """One vector a text, in the order of the texts, with the number of tokens."""
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
@@ -43,7 +43,7 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class EncodingCost:
-    """What encoding has taken so far.
+    """Cost of encoding so far.
 
     Attributes:
         num_texts: Distinct texts (or sentences of words) that went through the encoder.
@@ -76,7 +76,7 @@ class EncodeOnce:
         max_bytes: Vectors to remember, at most.
 
     Attributes:
-        cost: What encoding has taken so far.
+        cost: Cost of encoding so far.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class EncodeOnce:
         return vectors
 
     def _remember(self, prompt: str | None, vectors: Mapping[str, Float32[np.ndarray, " dim"]]) -> None:
-        """Keep vectors while there is room for all of them."""
+        """Keep vectors if all of them fit into the memory limit."""
         size = sum(vector.nbytes for vector in vectors.values())
         if size <= self._room:
             self._room -= size
@@ -154,13 +154,13 @@ class EncodeTogether(Protocol):
     def __call__(
         self, encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
     ) -> Sequence[Encoding]:
-        """What each encoder makes of the texts."""
+        """One encoding of all texts for each encoder."""
 
 
 def share_passes(encoders: Sequence[EncodeOnce], encode_together: EncodeTogether) -> None:
-    """Let encoders that differ in pooling alone encode new texts together: whoever is asked first encodes for all.
+    """Let encoders that differ only in pooling encode new texts in one forward pass.
 
-    What a text has taken counts for the one that was asked.
+    The first encoder that is asked encodes for all of them; the cost counts for that one.
 
     Args:
         encoders: Encoders that one forward pass can serve.

@@ -1,4 +1,4 @@
-"""How close two texts are by their words alone: BM25 on pair classification and STS.
+"""BM25 similarity of two texts, for pair classification and STS.
 
 mteb scores such tasks through vectors, which BM25 has none of; so its similarity is computed here, and scored by the
 same metric. Does not belong here: rankings by BM25 (``mteb_models``).
@@ -29,7 +29,7 @@ def lexical_similarities(pairs: Sequence[tuple[str, str]]) -> Float32[np.ndarray
 
 
 def observe_lexical_pairs(eval_task: EvalTask) -> Observations:
-    """What BM25 says about the pairs of a task, beside the human judgment.
+    """BM25 similarity and human judgment of the pairs of a task.
 
     Raises:
         EvalTaskError: The task's main score is neither an average precision nor a correlation.
@@ -44,5 +44,5 @@ def observe_lexical_pairs(eval_task: EvalTask) -> Observations:
         return Correlation(gold, similarities, by_rank=metric == "spearman")
     raise EvalTaskError(
         f"BM25 cannot be scored on {eval_task.name} by {eval_task.main_score}.",
-        hint="max_ap and its like for PairClassification, cosine_spearman and its like for STS.",
+        hint="Use a metric such as max_ap for PairClassification, or cosine_spearman for STS.",
     )

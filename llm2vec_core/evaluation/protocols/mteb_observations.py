@@ -1,4 +1,4 @@
-"""From mteb's predictions to what each item scored.
+"""Scores of single items, from mteb's predictions.
 
 mteb hands a task's predictions to ``_save_task_predictions`` when a prediction folder is given; here they are caught
 in memory instead of written. Importing this module imports mteb, which is slow.
@@ -40,7 +40,7 @@ from llm2vec_core.evaluation.statistics.observations import (
 from llm2vec_core.evaluation.tasks.queries import QueryScores
 
 CAUGHT = Path("caught-in-memory")
-"""What to pass to mteb as prediction folder: nothing is written there."""
+"""Prediction folder to pass to mteb; nothing is written there."""
 
 _PAIR_SIMILARITIES = {
     # mteb's name of the metric's first part: the predictions it is computed from, and which end is closer
@@ -60,12 +60,12 @@ _TREC_NAMES = {
 
 
 class Recorder:
-    """Catches what mteb computes for a task, as one set of observations for each of its splits and languages.
+    """Catches the predictions that mteb makes for a task: one set of observations for each split and language.
 
     Attributes:
-        observations: What was caught; a part that cannot be scored item by item is missing.
+        observations: The caught predictions; a part that cannot be scored item by item is missing.
         num_parts: Splits and languages that mteb scored.
-        queries: What each query of a ranking task scored, of the last split and language.
+        queries: Scores of each query of a ranking task, for the last split and language.
     """
 
     def __init__(self, task: AbsTask) -> None:
@@ -135,7 +135,7 @@ class Recorder:
 
 
 class _RecordingRandom(random.Random):
-    """The same numbers as ``random.Random``, and a memory of what was drawn."""
+    """The same numbers as ``random.Random``; remembers what was drawn."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -153,11 +153,11 @@ class _RecordingRandom(random.Random):
 
 
 def _nothing(*arguments: object, **options: object) -> None:
-    """What a prediction folder gets where the scores of queries are caught elsewhere."""
+    """Replaces the writing of predictions where the scores of queries are caught elsewhere."""
 
 
 def _similarity(predictions: Mapping[str, Any], gold: Sequence[float], main_score: str) -> Correlation | None:
-    """STS: ``cosine_spearman`` and its like."""
+    """STS: metrics such as ``cosine_spearman``."""
     kind, _, correlation = main_score.rpartition("_")
     key, _ = _PAIR_SIMILARITIES.get(kind or "similarity", ("", 1))
     if predictions.get(key) is None or correlation not in ("spearman", "pearson"):
@@ -270,7 +270,7 @@ def _by_query(
     qrels: Any,  # noqa: ANN401 (mteb's types)
     results: Any,  # noqa: ANN401
 ) -> Mapping[str, float] | None:
-    """A metric of each query, from 0 to 1; None where it was not computed so."""
+    """A metric of each query, from 0 to 1; None if mteb did not compute it by query."""
     parts = re.fullmatch(r"(.+_at)_(\d+)", metric)
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-"""Results in the folder layout of mteb, so that mteb's own tools read them beside those of other models.
+"""Results in the folder layout of mteb, so that mteb's own tools can compare them with other models.
 
 Belongs here: writing what mteb's ``ResultCache`` loads. Does not belong here: computing results (``sentence``), keeping
 our own records of them (the callers). Word-level tasks are not mteb's and have no such result.
@@ -83,7 +83,7 @@ def write_mteb_results(
 
 
 def _require_file_name(name: str, *, what: str) -> None:
-    """Refuse what would name no file, or one outside of the folder."""
+    """Refuse text that cannot name a file inside the folder."""
     if not _FILE_NAME.fullmatch(name):
         raise InputError(
             f"The {what} {name!r} cannot name a file of results.",
@@ -107,7 +107,7 @@ def _parse_result(task: str, text: str) -> TaskResult:
 
 
 def _write_meta(directory: Path, meta: ModelMeta, *, description: str) -> None:
-    """What the model is, as ``ResultCache.save_to_cache`` writes it, and its description."""
+    """Write the metadata of the model as ``ResultCache.save_to_cache`` does, and its description."""
     (directory / "model_meta.json").write_text(json.dumps(meta.to_dict(), default=str, indent=4), encoding="utf-8")
     if description:
         (directory / "description.txt").write_text(f"{description}\n", encoding="utf-8")

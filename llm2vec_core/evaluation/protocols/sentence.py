@@ -1,4 +1,4 @@
-"""One system on one sentence-level task, by mteb: its protocol, its metrics, and what each item scored.
+"""Scores a system on a sentence-level task with mteb's protocol and metrics, and keeps the scores of single items.
 
 Belongs here: running mteb, quietly and offline. Does not belong here: word-level tasks (``word``), BM25 on pairs
 (``lexical_pairs``), intervals and the record of a result (``scoring``).
@@ -34,13 +34,13 @@ _ROUNDING = 2e-3
 
 @dataclass(frozen=True)
 class MtebRun:
-    """What mteb found.
+    """Result of mteb.
 
     Attributes:
         metrics: Every metric it computed, from 0 to 100; the mean over splits and languages where there are several.
-        observations: What each item scored, a split and language each; empty where that is not known.
+        observations: Scores of single items, for each split and language; empty if they are not known.
         task_result: mteb's own result, as JSON.
-        queries: What each query of a ranking task scored, where it has one set of queries.
+        queries: Scores of each query of a ranking task with a single set of queries.
     """
 
     metrics: dict[str, float]
@@ -100,7 +100,7 @@ def parts_of(task: AbsTask) -> list[AbsTask]:
 
 
 def _agree(observations: Sequence[Observations], main_score: float) -> bool:
-    """Whether the items together score what mteb says: a metric that is computed otherwise gets no interval."""
+    """Whether the scores of the items agree with mteb's score; without agreement there is no interval."""
     mean = sum(score_all(observed) for observed in observations) / len(observations) if observations else math.nan
     return abs(mean - main_score) <= _ROUNDING
 

@@ -56,7 +56,7 @@ class WordEncoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class WordResult:
-    """How well the probe tags the test sentences, and the counts behind it, one a sentence.
+    """Scores of the probe on the test sentences, and the counts behind them, one a sentence.
 
     ``accuracy`` is ``sum(correct) / sum(num_words)``; ``f1`` is ``2 * sum(true_positives) / (sum(num_predicted) +
     sum(num_gold))``. So both can be computed again over any choice of sentences.

@@ -1,6 +1,6 @@
-"""What a report says, as one record that is stored beside its pages.
+"""The content of a report, as one record that is stored as ``report.json``.
 
-Belongs here: the record itself. Does not belong here: what is read out of it (``standings``), how it looks (``pages``).
+Belongs here: the record itself. Does not belong here: what is read from it (``standings``), how it looks (``pages``).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from llm2vec_core.training.settings import StageCurve
 
 
 class ReportContent(Record):
-    """Everything a report says: what the pages, tables and plots are made from.
+    """Everything a report says; pages, tables and plots are made from it.
 
     Attributes:
         title: Heading of the page.
-        created_at: When, with its time zone.
-        run_id: The run that made it.
-        systems: What was compared, in the order of the columns; each name once.
-        averages: Means over tasks. A page prints these and computes none of its own.
+        created_at: Time of creation, with its time zone.
+        run_id: Id of the run that made it.
+        systems: Compared systems, in the order of the columns; names are unique.
+        averages: Means over tasks. A page prints these and computes none itself.
         comparisons: Pairs of systems, by task, category and over all.
-        distributions: How the scores spread over the queries of retrieval and reranking tasks.
-        slices: Scores of kinds of queries, by retrieval task.
-        worst: The queries of each retrieval task on which its best system is worst, the worst first.
-        decision: What is served, if the report decided something.
+        distributions: Spread of the scores over the queries of retrieval and reranking tasks.
+        slices: Scores of each kind of queries, by retrieval task.
+        worst: Queries of each retrieval task on which its best system scores lowest, the lowest first.
+        decision: Which system is served, if the evaluation decided that.
         training: Curves of the stages behind the candidate.
-        notes: Paragraphs of plain text, such as what so little training can do.
+        notes: Paragraphs of plain text, such as a remark on short training.
         not_run: Systems that belong into the tables of headline tasks and could not be scored, and why.
         headlines: Tasks that the page shows first, each in a section of its own.
         machine: Hardware and versions, name to value.

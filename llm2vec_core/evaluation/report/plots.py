@@ -1,6 +1,6 @@
 """The plots of a report, drawn with matplotlib in one calm style.
 
-Belongs here: what is drawn and how. Does not belong here: where a plot stands on the page (``sections``), what the
+Belongs here: what is drawn and how. Does not belong here: where a plot stands on the page (``report.j2``), what the
 values are (``standings``).
 
 Every figure is narrow enough for a column of text and no taller than a sheet of paper; where there is more to draw, it
@@ -58,12 +58,12 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot that is drawn when it is asked for.
+    """A plot that is drawn on first use.
 
     Attributes:
         name: Name of its files, without suffix.
-        caption: What to see in it.
-        label: What it is, for readers who cannot see it; the tables hold its values.
+        caption: Text below it.
+        label: Description for readers who cannot see it; the tables hold its values.
         draw: Draws it, with text and axes in a colour.
     """
 
@@ -84,7 +84,7 @@ class Plot:
 
 
 def plots(report: ReportContent) -> dict[str, Plot]:
-    """The plots there is something to draw for, by name."""
+    """The plots of a report by name; plots without data are left out."""
     found = [
         *_radar(report),
         *_ablation_plots(report),
@@ -101,7 +101,7 @@ def plot_files(report: ReportContent, drawn: Mapping[str, Plot] | None = None) -
 
     Args:
         report: What to plot.
-        drawn: Its plots, when they are at hand: drawing takes seconds.
+        drawn: Its plots, if they exist already: drawing takes seconds.
 
     Returns:
         File name (``main_scores.png``, ``main_scores.svg``, ``training_loss.png``, ...) to content; the same report
@@ -208,7 +208,7 @@ def _draw_estimate(axes: Axes, score: TaskScore, row: int) -> None:
 
 
 def _distributions(report: ReportContent) -> list[Plot]:
-    """How the scores of single queries spread."""
+    """Spread of the scores of single queries."""
     systems = [
         system.name for system in report.systems if any(one.system == system.name for one in report.distributions)
     ]

@@ -1,4 +1,4 @@
-"""What tables, plots and sentences read from a report: tasks in order, averages, who is best, what was tested.
+"""Selections from a report for its tables, plots and sentences: tasks in order, averages, best systems, ties.
 
 Belongs here: selection and order. Does not belong here: how a value is printed (``tables``) or drawn (``plots``).
 Nothing is averaged here: means over tasks are part of the report.
@@ -51,7 +51,7 @@ _UNKNOWN = "As mteb defines it."
 
 
 def task_key(score: TaskScore) -> str:
-    """Identity of what was scored: results on different data never share a row, whatever their task is called."""
+    """Identity of a task: its name and content, so that results on different data never share a row."""
     return f"{score.task} {score.content_sha256}"
 
 
@@ -117,7 +117,7 @@ def comparisons_by_scope(report: ReportContent) -> dict[str, list[Comparison]]:
 
 
 def ties(report: ReportContent) -> frozenset[tuple[str, str, str]]:
-    """Scope and two systems, either way round, that were tested and could not be told apart."""
+    """Pairs of systems without a significant difference: scope and both names, in either order."""
     undecided = [comparison for comparison in report.comparisons if not comparison.is_significant]
     return frozenset(
         (one.scope, *pair) for one in undecided for pair in ((one.better, one.worse), (one.worse, one.better))
@@ -125,13 +125,13 @@ def ties(report: ReportContent) -> frozenset[tuple[str, str, str]]:
 
 
 def tied_with(report: ReportContent, system: str | None, scope: str) -> list[str]:
-    """Systems with an average of a scope that were tested against one and could not be told apart from it."""
+    """Systems without a significant difference to one system, among those with an average of the scope."""
     undecided = ties(report)
     return [name for name in averages_of(report, scope) if (scope, name, system) in undecided]
 
 
 def best_system(report: ReportContent, scope: str) -> str | None:
-    """Who has the highest average of a scope; None where fewer than two systems have one."""
+    """The system with the highest average of a scope; None if fewer than two systems have one."""
     averages = averages_of(report, scope)
     return max(averages, key=lambda name: averages[name].score) if len(averages) > 1 else None
 
@@ -218,7 +218,7 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What attention, training and pooling do to one base model."""
+    """Averages of one base model by attention, training and pooling."""
 
     base_model: str
     rows: tuple[AblationRow, ...]

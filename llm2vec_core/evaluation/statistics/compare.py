@@ -1,7 +1,7 @@
-"""Systems side by side: averages, paired comparisons, and the spread over queries.
+"""Comparison of systems: averages, paired tests, and the spread over queries.
 
-Belongs here: what follows from the outcomes of several systems. Does not belong here: the statistics (``stats``), what
-is served (``gate``), pages (``report``).
+Belongs here: everything computed from the outcomes of several systems. Does not belong here: statistics (``stats``),
+which encoder is served (``checkpoint_gate``), pages (``report``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUANTILES = np.arange(0, 101, 5)
 
 @dataclass(frozen=True)
 class ScoredSystem:
-    """A system, its scores, and what intervals and comparisons are made from."""
+    """A system with its scores and outcomes; intervals and comparisons come from the outcomes."""
 
     report: SystemReport
     outcomes: tuple[Outcome, ...]
@@ -42,7 +42,7 @@ class ScoredSystem:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What follows from several systems on the same tasks.
+    """Comparison of several systems on the same tasks.
 
     Attributes:
         averages: Of categories and of all tasks, for the systems that did all tasks of the scope.
@@ -62,10 +62,10 @@ class SideBySide:
 def compare_systems(
     systems: Sequence[ScoredSystem], eval_tasks: Sequence[ScorableTask] = (), *, headlines: Collection[str] = ()
 ) -> SideBySide:
-    """Set systems side by side.
+    """Compare systems.
 
     Args:
-        systems: What was scored.
+        systems: Scored systems.
         eval_tasks: The tasks. Retrieval tasks among them that are task folders get slices and worst queries.
         headlines: Names of tasks that are compared by every metric, not by their main score alone.
     """
@@ -118,7 +118,7 @@ def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[
 
 
 def _queries(systems: Sequence[ScoredSystem], task: str) -> dict[str, QueryScores]:
-    """Name of each system that did a task to what its queries scored."""
+    """Name of each system that did a task to the scores of its queries."""
     return {
         system.report.name: outcome.queries
         for system in systems
@@ -132,7 +132,7 @@ def _by_task(system: ScoredSystem) -> dict[str, Estimate]:
 
 
 def _task_names(systems: Sequence[ScoredSystem]) -> dict[str, str]:
-    """Content to name: results on different data are never set side by side, whatever they are called."""
+    """Content hash of each task to its name; results on different data are never compared."""
     return {outcome.score.content_sha256: outcome.score.task for system in systems for outcome in system.outcomes}
 
 

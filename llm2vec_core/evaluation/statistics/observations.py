@@ -1,4 +1,4 @@
-"""What a system did on each item of a task: enough to score any resample of the items.
+"""Results of a system on single items of a task, from which any resample of the items can be scored.
 
 A bootstrap draws items with replacement and scores them again. For a mean over queries that is a mean; for a rank
 correlation or a V-measure the metric has to be computed anew. Each class here is one such metric over plain arrays.
@@ -34,11 +34,11 @@ class Observations(Protocol):
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
 
     @property
     def num_draws(self) -> int:
-        """How many repetitions the protocol has."""
+        """Number of repetitions of the protocol."""
 
     def scores(self, items: Items, draws: Draws) -> Scores:
         """Score resamples: in each row the positions of the drawn items, and of the drawn repetitions."""
@@ -46,7 +46,7 @@ class Observations(Protocol):
 
 @dataclass(frozen=True)
 class MeanOfItems:
-    """A mean over items: nDCG, MAP and their like over queries, correlations over summarised texts.
+    """A mean over items, such as nDCG and MAP over queries, or correlations over summarised texts.
 
     Attributes:
         values: The metric of each item, from 0 to 100.
@@ -57,7 +57,7 @@ class MeanOfItems:
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
         return len(self.values)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -81,12 +81,12 @@ class MeanOfDraws:
 
     @property
     def num_draws(self) -> int:
-        """How many repetitions the protocol has."""
+        """Number of repetitions of the protocol."""
         return len(self.values)
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
         return int(self.values.shape[1])
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -111,7 +111,7 @@ class RatioOfSums:
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
         return len(self.numerators)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -138,7 +138,7 @@ class Correlation:
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
         return len(self.gold)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -195,7 +195,7 @@ class AveragePrecision:
 
     @property
     def num_items(self) -> int:
-        """How many items can be drawn."""
+        """Number of items."""
         return len(self.labels)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -240,7 +240,7 @@ class VMeasure:
 
     @property
     def num_draws(self) -> int:
-        """How many repetitions the protocol has."""
+        """Number of repetitions of the protocol."""
         return len(self.clusterings)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
@@ -275,7 +275,7 @@ def _entropies(weights: Float[np.ndarray, "resamples cells"]) -> Float[np.ndarra
 
 
 def score_all(observations: Observations) -> float:
-    """The score of all items as they are: what the task's main score must be."""
+    """The score of all items without resampling; it must equal the main score of the task."""
     every_item = np.arange(observations.num_items)[None, :]
     every_draw = np.arange(observations.num_draws)[None, :]
     return float(observations.scores(every_item, every_draw)[0])

@@ -52,7 +52,7 @@ class Estimate:
         return max(-100.0, self.score + float(low)), min(100.0, self.score + float(high))
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """The difference, in points; resample by resample, so that what both share cancels."""
+        """The difference in points, resample by resample, so that shared variation cancels."""
         both = self.deviations is not None and other.deviations is not None
         return Estimate(self.score - other.score, self.deviations - other.deviations if both else None)  # type: ignore[operator]
 

@@ -1,7 +1,8 @@
 """MTEB's benchmarks by name, through mteb's own registry; their data comes from the hub, or from its local cache.
 
 Importing this module is light; mteb is loaded when a benchmark is asked for.
-Belongs here: names, and what is missing when data cannot be had. Does not belong here: running tasks (``sentence``).
+Belongs here: names, and which data is missing when the hub cannot be reached. Does not belong here: running tasks
+(``sentence``).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class BenchmarkTask:
 
     @property
     def is_official(self) -> bool:
-        """Whether published figures compare: they do."""
+        """Always true: published figures compare."""
         return True
 
     def mteb_task(self) -> AbsTask:

@@ -1,4 +1,4 @@
-"""Evaluation task folders: what lies in them, read and checked.
+"""Evaluation task folders: reading and checking their files.
 
 A folder holds ``task.json`` (at least ``name``, ``type``, ``main_score``) and the files of its type:
 
@@ -20,8 +20,8 @@ These seven are about whole texts, and mteb scores them. One more is about the w
 TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag a token
 ===================  ========================================================================================
 
-Belongs here: finding and loading task folders, subsets and the content hash. Does not belong here: what the files of a
-type must hold (``layouts``), how a task is scored (``mteb_tasks``, ``word``), what is scored (``systems``).
+Belongs here: finding and loading task folders, subsets and the content hash. Does not belong here: the files of a
+type (``layouts``), how a task is scored (``protocols.registry``), what is scored (``systems``).
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _read_header(folder: Path) -> TaskRow:
 
 
 def _content_sha256(folder: Path, header: TaskRow, layout: Layout, *, subset: str) -> str:
-    """Hash what decides the scores: name, type and metric, every data file, and the subset."""
+    """Hash of everything that affects the scores: name, type and metric, every data file, and the subset."""
     digest = hashlib.sha256()
     decided_by = ("name", "type", "main_score", "instruction")
     decisive = {"subset": subset} | {key: header[key] for key in decided_by if key in header}

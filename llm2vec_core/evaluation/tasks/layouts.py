@@ -1,7 +1,7 @@
-"""What the files of a task folder must hold, type by type: how they are read, and their faults in words.
+"""Layouts of task folders: the files of each type, how they are read, and the errors about them.
 
-Belongs here: one layout a type, from its files and their keys to what its rows must have in common. Does not belong
-here: which folders there are, subsets and the content hash (``eval_tasks``, whose docstring shows all layouts).
+Belongs here: one layout a type, from its files and their keys to the checks of its rows. Does not belong here: finding
+folders, subsets and the content hash (``folders``, whose docstring shows all layouts).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
 
 
 class ValueKind(StrEnum):
-    """What a value must be; the value of the member is how a message says it."""
+    """Kinds of JSON values; the value of a member is its name in error messages."""
 
     TEXT = "text"
     NUMBER = "a number"
@@ -124,7 +124,7 @@ def _check_one_tag_a_word(row: TaskRow, where: str) -> None:
 
 
 def _check_slices(row: TaskRow, where: str) -> None:
-    """What a query says of its kind is text by name."""
+    """The slices of a query are texts by name."""
     slices = row.get("slices", {})
     if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
         raise EvalTaskError(
@@ -185,7 +185,7 @@ def _check_retrieval(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
 
 
 def _check_reranking(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Samples without a positive or without a negative cannot be ranked well or badly; mteb drops them, so do we."""
+    """Drop samples without a positive or without a negative, as mteb does: they have no better or worse ranking."""
     tables["samples"] = [row for row in tables["samples"] if row["positive"] and row["negative"]]
 
 

@@ -27,7 +27,7 @@ SPLIT = "test"
 
 
 class _LocalTask(AbsTask):
-    """What all types share: metadata with the content hash as revision, and no loading from anywhere."""
+    """Base of all types: metadata with the content hash as revision, and nothing to download."""
 
     def __init__(self, eval_task: EvalTask) -> None:
         self.metadata = _metadata(eval_task)

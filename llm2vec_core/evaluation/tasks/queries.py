@@ -1,7 +1,7 @@
-"""What a ranking task says query by query: scores of kinds of queries, and the worst queries with their texts.
+"""A ranking task query by query: scores of kinds of queries, and the worst queries with their texts.
 
-Belongs here: what follows from the score of each query and the texts of the task. Does not belong here: where these
-scores come from (``mteb_observations``), means over tasks and comparisons (``compare``), pages (``report``).
+Belongs here: everything computed from the score of each query and the texts of the task. Does not belong here: where
+these scores come from (``mteb_observations``), means over tasks and comparisons (``compare``), pages (``report``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RELEVANT_SHOWN = 2
 
 @dataclass(frozen=True)
 class QueryScores:
-    """What each query of a ranking task scored, in the order of the queries' identities.
+    """Scores of each query of a ranking task, in the order of the queries' ids.
 
     Attributes:
         metrics: Name of a metric to its value for each query, from 0 to 100.
@@ -54,7 +54,7 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
 
     Args:
         eval_task: A retrieval task; its queries say what kind they are, and how long.
-        by_system: Name of the system to what its queries scored.
+        by_system: Name of the system to the scores of its queries.
     """
     found = []
     for (name, value), places in _slices(_in_order(eval_task)).items():
@@ -84,7 +84,7 @@ def worst_queries(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> 
 
     Args:
         eval_task: A retrieval task.
-        by_system: Name of the system to what its queries scored; at least one.
+        by_system: Name of the system to the scores of its queries; at least one.
     """
     values = {name: queries.metrics[eval_task.main_score] for name, queries in by_system.items()}
     best = max(values, key=lambda name: float(values[name].mean()))

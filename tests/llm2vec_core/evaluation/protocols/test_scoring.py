@@ -433,7 +433,7 @@ def test_nothing_is_shown_and_nothing_is_left_behind(
 def test_light_modules_import_neither_mteb_nor_torch() -> None:
     code = (
         "import sys, llm2vec_core.ranking.lexical, llm2vec_core.ranking.fusion, llm2vec_core.evaluation.report;"
-        "import llm2vec_core.evaluation.protocols.scoring, llm2vec_core.evaluation.statistics.gate;"
+        "import llm2vec_core.evaluation.protocols.scoring, llm2vec_core.evaluation.statistics.checkpoint_gate;"
         "import llm2vec_core.evaluation.tasks.benchmarks;"
         "heavy = {'mteb', 'torch', 'matplotlib', 'datasets', 'sklearn', 'statsmodels'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"

@@ -8,7 +8,7 @@ import pytest
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import TaskScore
-from llm2vec_core.evaluation.statistics.gate import choose_encoder, defend, judge_categories
+from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend, judge_categories
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
