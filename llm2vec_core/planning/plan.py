@@ -553,19 +553,8 @@ def plan_recipe(
     _require_numbers(num_documents, tokens_per_document, utilisation=utilisation, price_per_hour=price_per_hour)
     config = read_config(base_model)
     architecture = count_architecture(config)
-    if not architecture.output_width and "mntp" in recipe.stages:
-        raise BaseModelError(
-            f"{base_model} is an encoder-only model, which the stage mntp cannot train.",
-            hint="Leave mntp out of train.stages, or choose a decoder as base model.",
-        )
-
+    works = _works(base_model, recipe, architecture)
     machine = _Machine(card, utilisation, price_per_hour)
-    plan_of = {
-        "mntp": lambda: _mntp_work(recipe.mntp),
-        "simcse": lambda: _simcse_work(recipe.simcse),
-        "supervised": lambda: _supervised_work(recipe.supervised),
-    }
-    works = [plan_of[stage]() for stage in recipe.stages]
     return Plan(
         base_model=base_model,
         architecture=architecture,
@@ -586,6 +575,25 @@ def plan_recipe(
         ),
         notes=_notes(works, card, gpu_name, embed_precision=embed_precision),
     )
+
+
+def training_flops(base_model: str, recipe: Recipe) -> dict[Stage, tuple[Flops, Precision]]:
+    """FLOPs of a token in each training stage, and the precision that they are computed in. No GPU decides them.
+
+    Args:
+        base_model: As in :func:`read_config`; it takes the place of the recipe's.
+        recipe: Stages and their settings.
+
+    Raises:
+        BaseModelError: The formulas do not hold for the base model, as in :func:`plan_recipe`.
+        InputError: LoRA's targets name no layer.
+    """
+    config = read_config(base_model)
+    architecture = count_architecture(config)
+    return {
+        work.stage: (work.flops(architecture, count_adapter(config, work.settings.lora)), work.execution.precision)
+        for work in _works(base_model, recipe, architecture)
+    }
 
 
 def render_plan(plan: Plan, *, currency: str = "$") -> list[tuple[str, str]]:
@@ -674,6 +682,20 @@ class _Work:
     def tokens(self) -> int:
         return self.views * self.settings.steps * self.settings.batch_size * self.sequence_tokens
 
+    @property
+    def micro_batch_size(self) -> int:
+        return min(self.settings.micro_batch_size, self.settings.batch_size)
+
+    def flops(self, architecture: Architecture, adapter: AdapterSize) -> Flops:
+        return flops_per_token(
+            architecture,
+            adapter,
+            sequence_tokens=self.sequence_tokens,
+            execution=self.execution,
+            scored_share=self.scored_share,
+            forward_passes=2 if self.is_cached(self.micro_batch_size) else 1,
+        )
+
     def is_cached(self, micro_batch_size: int) -> bool:
         """Whether GradCache is used: a contrastive batch in parts, at the price of a second forward pass."""
         return self.views > 1 and micro_batch_size < self.settings.batch_size
@@ -689,6 +711,21 @@ class _Work:
             execution=self.execution,
             scored_share=self.scored_share,
         )
+
+
+def _works(base_model: str, recipe: Recipe, architecture: Architecture) -> list[_Work]:
+    """The stages of a recipe."""
+    if not architecture.output_width and "mntp" in recipe.stages:
+        raise BaseModelError(
+            f"{base_model} is an encoder-only model, which the stage mntp cannot train.",
+            hint="Leave mntp out of train.stages, or choose a decoder as base model.",
+        )
+    work_of = {
+        "mntp": lambda: _mntp_work(recipe.mntp),
+        "simcse": lambda: _simcse_work(recipe.simcse),
+        "supervised": lambda: _supervised_work(recipe.supervised),
+    }
+    return [work_of[stage]() for stage in recipe.stages]
 
 
 def _mntp_work(settings: MntpSettings) -> _Work:
@@ -717,16 +754,9 @@ def _execution(settings: StageSettings, *, padded: bool = False) -> Execution:
 
 def _plan_stage(work: _Work, architecture: Architecture, adapter: AdapterSize, *, machine: _Machine) -> StagePlan:
     batch_size = work.settings.batch_size
-    micro_batch_size = min(work.settings.micro_batch_size, batch_size)
+    micro_batch_size = work.micro_batch_size
     memory = work.memory(architecture, adapter, micro_batch_size)
-    flops = flops_per_token(
-        architecture,
-        adapter,
-        sequence_tokens=work.sequence_tokens,
-        execution=work.execution,
-        scored_share=work.scored_share,
-        forward_passes=2 if work.is_cached(micro_batch_size) else 1,
-    )
+    flops = work.flops(architecture, adapter)
     duration_s = machine.seconds(flops.training * work.tokens, work.execution.precision)
     divisors = (size for size in range(1, batch_size + 1) if batch_size % size == 0)
     fitting = (size for size in divisors if work.memory(architecture, adapter, size).total <= machine.gpu.usable_bytes)

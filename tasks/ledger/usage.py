@@ -1,6 +1,6 @@
-"""What a run took: tokens, share of the machine's peak, and what it cost by the configured prices.
+"""Usage and cost of a run: tokens, share of the machine's peak, and money and energy by the configured prices.
 
-FLOPs are those of ``llm2vec_core.planning.plan``, estimated from the measured numbers of tokens. Never imports prefect.
+FLOPs follow from the counted tokens by the formulas of ``llm2vec_core.planning.plan``. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from tasks.run.settings import CostSettings
 
 if TYPE_CHECKING:
     from tasks.workers.shards import ShardReport
-
-_ANY_GPU = "A100-80GB"  # a plan asks for one; FLOPs per token do not depend on it
 
 CURRENCY = "$"
 """Sign of the prices' currency."""
@@ -77,26 +75,23 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
 
 def train_usage(run: Run, fingerprint: str) -> Usage | None:
     """Usage of the training that made a checkpoint, over all the runs that it took; None for an untrained one."""
-    from llm2vec_core.planning.plan import plan_recipe
+    from llm2vec_core.planning.plan import training_flops
 
-    curves = read_curves(checkpoint_dir(run.store, fingerprint))
+    directory = checkpoint_dir(run.store, fingerprint)
+    curves = read_curves(directory)
     if not curves:
         return None
     tokens, duration_s = sum(curve.tokens for curve in curves), sum(curve.seconds for curve in curves)
-    directory = str(checkpoint_dir(run.store, fingerprint))
     try:
-        plan = plan_recipe(directory, run.settings.train, gpu=_ANY_GPU, num_documents=1, tokens_per_document=1)
-    except CoreError:
+        of_stage = training_flops(str(directory), run.settings.train)
+    except CoreError:  # the formulas do not hold for it
         return Usage(tokens=tokens, seconds=duration_s)
-    stages = {stage.stage: stage for stage in plan.stages}
+    precisions = {precision for _, precision in of_stage.values()}
     return Usage(
         tokens=tokens,
         seconds=duration_s,
-        flops=sum(stages[curve.stage].flops.training * curve.tokens for curve in curves),
-        peak_flops=max(
-            peak_flops(run.store, run.settings.cost, precision)
-            for precision in {stage.execution.precision for stage in plan.stages}
-        ),
+        flops=sum(of_stage[curve.stage][0].training * curve.tokens for curve in curves),
+        peak_flops=max(peak_flops(run.store, run.settings.cost, precision) for precision in precisions),
     )
 
 

@@ -25,6 +25,7 @@ def test_three_nights(small_night, monkeypatch):
     """First everything is done, then nothing, then exactly what changed."""
     first = nightly(small_night.request).summary()
     assert (first["encoded_documents"], first["training_steps"]) == (12, 4)
+    assert first["usage"]["train"]["flops"] > first["usage"]["embed"]["flops"] > 0
     assert first["stages"]["ingest"]["job"]["rows_in"] == 6
     assert first["run_id"] in first["exports"], "all that a night makes bears its id"
     pointer = read_pointer(LocalStore(small_night.home))

@@ -187,6 +187,23 @@ class TestWithWorkers:
         in_process = [api.runs(name)[0]["id"] for name in ("ingest", "match", "export")]
         assert api.num_log_lines([run_id, *in_process, *(stage["id"] for stage in stages.values())]) < 40
 
+    def test_editing_the_settings_in_the_middle_of_a_night_changes_nothing_of_it(self, api, night):
+        """No later stage reads l2v.toml, on either worker: it is no TOML any more."""
+        change_a_job(night, "edited")
+        run_id = api.schedule("nightly")
+        wait_for(lambda: night_has_lease(api, night, run_id), "a night that writes", every_s=0.1)
+        night.config.write_text("no = [toml")
+        try:
+            run = api.ended(run_id)
+        finally:
+            night.write_config()
+        assert run["state_type"] == "COMPLETED", run["state"]
+        pointer = read_pointer(LocalStore(night.home))
+        kept = json.loads((night.home / "runs" / pointer.run_id / "settings.json").read_text())
+        for name in ("train", "evaluate", "embed"):
+            request = api.run(api.runs(name)[0]["id"])["parameters"]["request"]
+            assert (request["parent_run"], request["resolved"]) == (pointer.run_id, kept)
+
     def test_of_two_overlapping_nights_one_runs_at_a_time(self, api, night):
         first, second = api.schedule("nightly"), api.schedule("nightly")
         seen = []

@@ -22,6 +22,7 @@ from llm2vec_core.planning.plan import (
     read_config,
     render_plan,
     step_memory,
+    training_flops,
 )
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
 
@@ -66,6 +67,12 @@ def test_the_papers_base_models_have_their_published_sizes(
     assert round(architecture.parameters / 1e9, 3) == billions
     assert architecture == count_architecture(read_config(hub_name))
     assert round(count_adapter(config, LoraSettings()).trainable / 1e6, 2) == lora_millions
+
+
+def test_flops_of_training_are_those_of_the_plan_and_need_no_gpu() -> None:
+    planned = {stage.stage: (stage.flops, stage.execution.precision) for stage in _plan("bundled:smollm2-135m").stages}
+    assert training_flops("bundled:smollm2-135m", _PAPER) == planned
+    assert set(planned) == {"mntp", "simcse"}
 
 
 def test_smollm2_has_its_published_size_and_ties_its_embeddings() -> None:
