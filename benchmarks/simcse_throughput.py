@@ -27,7 +27,7 @@ from llm2vec_core.model.lora import lora_config
 from llm2vec_core.training.contrastive import contrastive_encoder
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.settings import Recipe, SimcseSettings, StepLog
-from llm2vec_core.training.simcse import split_sentences, train_simcse
+from llm2vec_core.training.simcse import distinct_sentences, train_simcse
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     rounds, steps, batch_size = (2, 4, 16) if quick else (3, 6, 32)
     settings = SimcseSettings(steps=steps, batch_size=batch_size, micro_batch_size=batch_size, max_tokens=32)
     base = base_model_dir()
-    sentences = split_sentences(sample_texts(), min_words=settings.min_words)[: steps * batch_size]
+    sentences = distinct_sentences(sample_texts(), min_words=settings.min_words)[: steps * batch_size]
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     for _ in range(rounds):
         for name, side in (("ours", ours), ("plain", plain)):

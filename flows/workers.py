@@ -26,7 +26,7 @@ from tasks.ledger.runs import read_stage
 from tasks.run.context import Run
 from tasks.run.reports import StageReport
 from tasks.stages.embed import encode_shards
-from tasks.workers.claims import keep_report, kept_reports, offer_plans, take_plans
+from tasks.workers.claims import keep_shard_report, kept_reports, offer_plans, take_plans
 from tasks.workers.shards import ShardPlan, ShardReport
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def _take_and_encode(run: Run, fingerprint: str) -> list[ShardReport]:
     reports = []
     for number, plan in take_plans(run, worker=str(flow_run.name)):
         reports.append(encode_shard(run, fingerprint, plan))
-        keep_report(run, number, reports[-1])
+        keep_shard_report(run, number, reports[-1])
     return reports
 
 

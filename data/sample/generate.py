@@ -110,7 +110,7 @@ def grade_occupations(left: str, right: str) -> Grade:
     return GRADE_RELATED if set(families.get(left, ())) & set(families.get(right, ())) else 0
 
 
-def split_sentences(text: str) -> list[str]:
+def comparable_sentences(text: str) -> list[str]:
     """Split a text into normalised sentences, to find out what two texts share.
 
     Args:
@@ -189,7 +189,7 @@ def generate_triples(*, excluded: Iterable[str], resumes: Sequence[Resume], seed
     """
     writer = _Writer(seed)
     for resume in resumes:
-        writer.taken.update(split_sentences(resume["text"]))
+        writer.taken.update(comparable_sentences(resume["text"]))
     left_out = set(excluded)
     allowed = [occupation for occupation in read_occupations() if occupation.uri not in left_out]
     triples: list[Triple] = []
@@ -319,7 +319,7 @@ class _Writer:
         for _ in range(_MAX_ATTEMPTS):
             role = self.random.choice(_role_names(occupation))
             text = self._draft(occupation, role, seniority, sectors, family["study"], has_education=has_education)
-            sentences = split_sentences(text)
+            sentences = comparable_sentences(text)
             if (
                 minimum <= len(text.split()) <= _MAX_WORDS
                 and len(text) <= _MAX_CHARACTERS

@@ -62,7 +62,7 @@ def table_schema(embedding_dim: int) -> pa.Schema:
     )
 
 
-class Probe(BaseModel):
+class IndexProbe(BaseModel):
     """How to query the approximate index of one table version; see :func:`data.vectors.vector_index.tune_probe`.
 
     Attributes:
@@ -85,7 +85,7 @@ class LanceTable:
         probe: How to ask the approximate index; None: search is exact.
     """
 
-    def __init__(self, database: DBConnection, table: Table, *, probe: Probe | None = None) -> None:
+    def __init__(self, database: DBConnection, table: Table, *, probe: IndexProbe | None = None) -> None:
         """Use :func:`open_table` or :func:`create_table`."""
         self._database, self._table = database, table
         self.probe = probe
@@ -451,13 +451,13 @@ def _connect(folder: str, storage_options: dict[str, str] | None) -> DBConnectio
     return lancedb.connect(folder, storage_options=storage_options)
 
 
-def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: Probe) -> None:
+def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: IndexProbe) -> None:
     """Store how the index of a table version is asked; :func:`open_table` reads it."""
     _probe_record(generation, TABLE_OF_KIND[kind], version).put_if_absent(store, probe)
 
 
-def _probe_record(generation: str, name: str, version: int) -> Record[Probe]:
-    return Record(Probe, f"{generation_key(generation)}/probes/{name}-{version:08d}.json")
+def _probe_record(generation: str, name: str, version: int) -> Record[IndexProbe]:
+    return Record(IndexProbe, f"{generation_key(generation)}/probes/{name}-{version:08d}.json")
 
 
 def read_all_versions(

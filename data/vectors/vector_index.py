@@ -16,7 +16,7 @@ from data.config import VectorIndexConfig
 from data.errors import StoreError
 from data.schema import DocumentKind
 from data.store.base import Store
-from data.vectors.lance import LanceTable, Probe, keep_probe, open_table
+from data.vectors.lance import IndexProbe, LanceTable, keep_probe, open_table
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentK
     return table.version
 
 
-def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
+def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | None:
     """Index the vectors of a table's newest version and tune the index, where exact search is too slow.
 
     Returns:
@@ -81,7 +81,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> Probe | None:
     return tune_probe(table, queries, min_recall=config.min_recall)
 
 
-def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> Probe:
+def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> IndexProbe:
     """The fewest partitions, in powers of two, that find what exact search finds.
 
     The index holds whole vectors, so that no candidate needs refining; all partitions together are exact search.
@@ -90,12 +90,12 @@ def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *
     all_partitions = max(1, math.isqrt(table.count())) * 2  # the index may be older than the newest rows
     nprobes = 1
     while True:
-        table.probe = Probe(nprobes=nprobes, refine_factor=1, recall_at_10=0)
+        table.probe = IndexProbe(nprobes=nprobes, refine_factor=1, recall_at_10=0)
         found = [_nearest(table, query) for query in queries]
         recall = float(np.mean([len(each & best) / len(best) for each, best in zip(found, exact, strict=True)]))
         if recall >= min_recall or nprobes >= all_partitions:
             table.probe = None
-            return Probe(nprobes=nprobes, refine_factor=1, recall_at_10=recall)
+            return IndexProbe(nprobes=nprobes, refine_factor=1, recall_at_10=recall)
         nprobes *= 2
 
 

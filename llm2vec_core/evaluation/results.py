@@ -23,13 +23,13 @@ def metric_scope(task: str, metric: str) -> str:
     return f"{task} {metric}"
 
 
-class Record(BaseModel):
+class ResultRecord(BaseModel):
     """A record that is stored as JSON and never changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TaskScore(Record):
+class TaskScore(ResultRecord):
     """Score of one system on one task.
 
     Attributes:
@@ -75,7 +75,7 @@ class TaskScore(Record):
         return self.num_tokens / self.encode_seconds if self.num_tokens and self.encode_seconds else None
 
 
-class SystemReport(Record):
+class SystemReport(ResultRecord):
     """One system and its scores.
 
     Attributes:
@@ -95,7 +95,7 @@ class SystemReport(Record):
     scores: tuple[TaskScore, ...]
 
 
-class Average(Record):
+class Average(ResultRecord):
     """Mean main score of a system over tasks, with its interval.
 
     Attributes:
@@ -112,7 +112,7 @@ class Average(Record):
     ci_high: float | None = None
 
 
-class Comparison(Record):
+class Comparison(ResultRecord):
     """Two systems on the same items: is the difference more than chance?
 
     Attributes:
@@ -155,7 +155,7 @@ def _printed_p(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
-class Distribution(Record):
+class Distribution(ResultRecord):
     """Spread of a score over the queries of a retrieval or reranking task.
 
     Attributes:
@@ -173,7 +173,7 @@ class Distribution(Record):
     share_zero: float
 
 
-class SliceScore(Record):
+class SliceScore(ResultRecord):
     """Score of a system on one kind of queries.
 
     Attributes:
@@ -197,7 +197,7 @@ class SliceScore(Record):
     ci_high: float | None = None
 
 
-class WorstQuery(Record):
+class WorstQuery(ResultRecord):
     """A query on which the best system of a task scored low.
 
     Attributes:
@@ -225,7 +225,7 @@ class WorstQuery(Record):
     relevant: tuple[str, ...]
 
 
-class Decision(Record):
+class Decision(ResultRecord):
     """Which system is served from now on, and why.
 
     Attributes:
@@ -243,7 +243,7 @@ class Decision(Record):
     findings: tuple[str, ...] = ()
 
 
-class Headline(Record):
+class Headline(ResultRecord):
     """A retrieval task that a report shows first, in a section of its own with many metrics.
 
     Attributes:
@@ -264,7 +264,7 @@ class Headline(Record):
         return text.replace("{count}", str(count))
 
 
-class PublishedScore(Record):
+class PublishedScore(ResultRecord):
     """A published figure.
 
     Attributes:

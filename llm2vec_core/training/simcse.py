@@ -24,7 +24,7 @@ from llm2vec_core.training.settings import StageCurve
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 
 
-def split_sentences(texts: Iterable[str], *, min_words: int) -> list[str]:
+def distinct_sentences(texts: Iterable[str], *, min_words: int) -> list[str]:
     """Distinct sentences of the texts with at least ``min_words`` words, in order of appearance."""
     sentences = (part.strip() for text in texts for part in _SENTENCE_END.split(text))
     return list(dict.fromkeys(sentence for sentence in sentences if len(sentence.split()) >= min_words))
@@ -41,7 +41,7 @@ def train_simcse(job: StageJob) -> tuple[Path, StageCurve]:
         TrainingError: Too few sentences, or a loss that is not finite.
     """
     recipe, settings = job.recipe, job.recipe.simcse
-    sentences = split_sentences(job.texts, min_words=settings.min_words)
+    sentences = distinct_sentences(job.texts, min_words=settings.min_words)
     order = draw_order(job, sentences, unit="sentences")
     drawn = [sentences[index] for index in order]
     model = contrastive_encoder(

@@ -145,13 +145,13 @@ def stored_at(store: Store, fingerprint: str) -> float:
     return next(store.entries(f"checkpoints/{fingerprint}/{RECORD_NAME}")).written_at
 
 
-def load_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
+def cached_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
     """Load an encoder in several ways of reading it, once per process; the last two directories stay."""
-    return _load_views(directory, encode.token_budget, encode.precision, views)
+    return _cached_views(directory, encode.token_budget, encode.precision, views)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_views(
+def _cached_views(
     directory: Path, batch_tokens: int, precision: Precision, views: tuple[EncoderView, ...]
 ) -> tuple[Encoder, ...]:
     from llm2vec_core.encoding import views as encoder_views
@@ -170,7 +170,7 @@ def _load_views(
 
 def load_encoder(directory: Path, encode: EncodeSettings) -> Encoder:
     """Load an encoder as it was saved, once per process; the last two stay."""
-    return load_views(directory, encode, (EncoderView(),))[0]
+    return cached_views(directory, encode, (EncoderView(),))[0]
 
 
 @functools.lru_cache(maxsize=1)

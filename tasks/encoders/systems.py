@@ -19,7 +19,7 @@ from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_pass
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.model.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from llm2vec_core.ranking.reranking import Reranking
-from tasks.encoders.checkpoints import base_models_dir, load_reranker, load_views
+from tasks.encoders.checkpoints import base_models_dir, cached_views, load_reranker
 from tasks.encoders.names import ResolvedEncoder, resolve_encoder
 from tasks.run.settings import EncodeSettings, Settings
 
@@ -163,7 +163,7 @@ def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dic
 
 
 def _load_one(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...], number: int) -> Encoder:
-    return load_views(directory, encode, views)[number]
+    return cached_views(directory, encode, views)[number]
 
 
 def _encode_together(

@@ -40,7 +40,7 @@ def take_plans(run: Run, *, worker: str) -> Iterator[tuple[int, ShardPlan]]:
             yield number, plan
 
 
-def keep_report(run: Run, number: int, report: ShardReport) -> None:
+def keep_shard_report(run: Run, number: int, report: ShardReport) -> None:
     """Note that the shard of a plan is written."""
     run.store.put_if_absent(f"{_CLAIMS}/{run.id}/{number:06d}.json", report.model_dump_json().encode())
 

@@ -10,7 +10,7 @@ from data.store.lease import hold_lease
 from flows import workers as module
 from flows.request import RunRequest
 from tasks.run.context import Run
-from tasks.workers.claims import keep_report, take_plans
+from tasks.workers.claims import keep_shard_report, take_plans
 from tasks.workers.shards import ShardPlan, ShardReport
 
 PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 5)]) for number in range(6)]
@@ -60,7 +60,7 @@ def test_what_others_encode_is_not_encoded_here(shared, monkeypatch):
     def does():
         plans = take_plans(shared.run, worker="other")
         for (number, plan), _ in zip(plans, range(2), strict=False):
-            keep_report(shared.run, number, report_of(plan))
+            keep_shard_report(shared.run, number, report_of(plan))
 
     asked = helpers(monkeypatch, does)
     reports = module.share_shards(shared.request, "f", PLANS)

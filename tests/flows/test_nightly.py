@@ -37,7 +37,7 @@ def test_three_nights(small_night, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("tasks.workers.shards.load_encoder", no_model)
-        patched.setattr("tasks.encoders.systems.load_views", no_model)
+        patched.setattr("tasks.encoders.systems.cached_views", no_model)
         second = nightly(small_night.request).summary()
     assert (second["encoded_documents"], second["training_steps"]) == (0, 0)
     assert second["stages"]["match"]["reused"]

@@ -15,7 +15,7 @@ from llm2vec_core.evaluation.results import (
     Decision,
     Distribution,
     Headline,
-    Record,
+    ResultRecord,
     SliceScore,
     SystemReport,
     WorstQuery,
@@ -23,7 +23,7 @@ from llm2vec_core.evaluation.results import (
 from llm2vec_core.training.settings import StageCurve
 
 
-class ReportContent(Record):
+class ReportContent(ResultRecord):
     """Everything a report says; pages, tables and plots are made from it.
 
     Attributes:

@@ -15,7 +15,7 @@ from sklearn.metrics import ndcg_score
 from data.sample import esco as sample_esco
 from data.sample import generate as sample_resumes
 from data.sample import read as sample
-from data.sample.generate import render_jsonl, render_relevance, split_sentences
+from data.sample.generate import comparable_sentences, render_jsonl, render_relevance
 
 JOBS = sample.read_sample_jobs()
 RESUMES = sample.read_sample_resumes()
@@ -107,12 +107,14 @@ def test_no_sentence_is_shared() -> None:
         "test jobs": [job.description for job in TEST_JOBS],
         "triples": [str(row[key]) for row in TRIPLES for key in ("anchor", "positive", "negative")],
     }
-    sentences = {name: {part for text in texts for part in split_sentences(text)} for name, texts in groups.items()}
+    sentences = {
+        name: {part for text in texts for part in comparable_sentences(text)} for name, texts in groups.items()
+    }
     assert not sentences["resumes"] & sentences["test jobs"]
     assert not sentences["resumes"] & sentences["triples"]
     assert not sentences["test jobs"] & sentences["triples"]
     for name in ("resumes", "test jobs"):
-        repeated = Counter(part for text in groups[name] for part in split_sentences(text))
+        repeated = Counter(part for text in groups[name] for part in comparable_sentences(text))
         assert [part for part, count in repeated.items() if count > 1] == []
 
 
@@ -135,10 +137,10 @@ def test_triples_leave_out_the_occupations_of_test_jobs() -> None:
 
 
 def test_test_jobs_are_not_among_the_sample_jobs() -> None:
-    sample_sentences = {part for row in JOBS for part in split_sentences(str(row["description"]))}
+    sample_sentences = {part for row in JOBS for part in comparable_sentences(str(row["description"]))}
     titles = {str(row["title"]).lower() for row in JOBS}
     for job in TEST_JOBS:
-        assert not sample_sentences & set(split_sentences(job.description))
+        assert not sample_sentences & set(comparable_sentences(job.description))
         assert job.label.lower() not in titles
 
 

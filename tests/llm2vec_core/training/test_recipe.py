@@ -18,7 +18,7 @@ from llm2vec_core.model.modes import ATTENTIONS
 from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import STAGES, MntpSettings, Recipe, SimcseSettings
-from llm2vec_core.training.simcse import split_sentences
+from llm2vec_core.training.simcse import distinct_sentences
 
 WORDS = [
     "nurses",
@@ -297,7 +297,7 @@ def test_no_example_meets_itself_in_a_batch():
 
 def test_split_sentences_keeps_each_once():
     texts = ["Cares for all patients. Cares for all patients.\nShort one", "Writes code for C++; tests the code too"]
-    assert split_sentences(texts, min_words=4) == [
+    assert distinct_sentences(texts, min_words=4) == [
         "Cares for all patients.",
         "Writes code for C++;",
         "tests the code too",

@@ -14,7 +14,7 @@ from llm2vec_core.encoding.views import encode_together
 from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView, LongTexts, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
-from tasks.encoders.checkpoints import load_views, store_checkpoint
+from tasks.encoders.checkpoints import cached_views, store_checkpoint
 from tasks.encoders.names import resolve_encoder
 from tasks.encoders.systems import NamedSystem, resolve_systems
 from tasks.run.settings import Settings
@@ -30,7 +30,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a model was loaded to answer for a name")
 
-    monkeypatch.setattr("tasks.encoders.systems.load_views", fail)
+    monkeypatch.setattr("tasks.encoders.systems.cached_views", fail)
 
 
 def names(systems: list[NamedSystem]) -> list[str]:
@@ -59,7 +59,7 @@ def test_a_dense_system_and_its_hybrid_encode_every_text_once(settings: Settings
 def test_long_texts_are_read_as_they_would_be_served(
     settings: Settings, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.encoders.systems.load_views", load_views)
+    monkeypatch.setattr("tasks.encoders.systems.cached_views", cached_views)
     text = "Summary: " + "cooks " * 100 + "\nSkills:\nknives"
     asked = [f"{tiny_base}{modes}" for modes in ("", "+cut", "+parts", "+sections", "+sections+hybrid")]
     cut, parts, sections, hybrid = resolve_systems(settings.store(), settings, asked)
@@ -67,7 +67,7 @@ def test_long_texts_are_read_as_they_would_be_served(
     encoders = [each.system.encoder for each in (cut, parts, sections, hybrid)]
     assert len({each.fingerprint for each in encoders if each}) == 3
     directory = resolve_encoder(settings.store(), settings, parse_encoder_name(str(tiny_base))).directory
-    (encoder,) = load_views(directory, settings.encode, (EncoderView(),))
+    (encoder,) = cached_views(directory, settings.encode, (EncoderView(),))
     ways: tuple[LongTexts, ...] = ("cut", "parts", "sections")
     for found, long_texts in zip(encoders, ways, strict=False):
         assert found is not None

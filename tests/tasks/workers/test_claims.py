@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import FencedError
 from tasks.run.settings import Settings
-from tasks.workers.claims import keep_report, kept_reports, offer_plans, take_plans
+from tasks.workers.claims import keep_shard_report, kept_reports, offer_plans, take_plans
 from tasks.workers.shards import ShardPlan, ShardReport
 
 PLANS = [ShardPlan(kind="job", snapshot="s", runs=[(number, number + 1)]) for number in range(40)]
@@ -61,5 +61,5 @@ def test_the_next_night_forgets_the_claims_of_the_one_before(night):
 def test_reports_are_found_by_the_number_of_their_plan(night):
     offer_plans(night, PLANS)
     report = ShardReport(documents=1, tokens=2, padded_tokens=3, truncated=0, seconds=0.5)
-    keep_report(night, 17, report)
+    keep_shard_report(night, 17, report)
     assert kept_reports(night) == {17: report}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm2vec_core.evaluation.protocols.scoring import Outcome
-from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Record, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, ResultRecord, SystemReport, TaskScore
 from llm2vec_core.evaluation.statistics import stats
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, SideBySide, category_estimates, compare_systems
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
@@ -171,7 +171,7 @@ def _four_systems() -> list[ScoredSystem]:
     return [_system(name, *outcomes(seed, tasks)) for seed, (name, tasks) in enumerate(done.items(), start=1)]
 
 
-def _listed(records: Sequence[Record]) -> list[str]:
+def _listed(records: Sequence[ResultRecord]) -> list[str]:
     """Records in an order of their own, their numbers without the last bits (which sums in another order change)."""
     return sorted(re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.6f}", repr(record)) for record in records)
 
