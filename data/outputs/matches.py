@@ -15,7 +15,6 @@ from typing import Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from data.schema import DocumentKind, canonical_json, column, sha256_json
@@ -115,6 +114,8 @@ class FormerMatches:
         """
         if not query_ids or not self.paths[direction]:
             return MATCH_SCHEMA.empty_table()
+        import pyarrow.dataset as ds  # it imports pandas
+
         query = pc.field(f"{KINDS_OF[direction][0]}_id")
         among = (query >= query_ids[0]) & (query <= query_ids[-1]) & query.isin(list(query_ids))
         with storage_errors("read the former matches"):

@@ -1,4 +1,4 @@
-"""Encoders for other runtimes: found by name, converted, and proven, a running server included.
+"""Convert encoders for other runtimes, and check that a running server gives the same vectors.
 
 Never imports prefect.
 """
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     from llm2vec_core.serving.record import Conversion, Format, Proof
 
 _TIMEOUT_S = 600.0
-"""A server may load its model at the first request."""
+"""Timeout of a request; a server may load its model at the first one."""
 
 
 def convert_encoder(
     settings: Settings, name: str | None, *, to: Path, formats: Sequence[Format], precision: ServedPrecision
 ) -> Conversion:
-    """Write an encoder as other runtimes serve it.
+    """Write an encoder in the formats of other runtimes.
 
     Args:
-        settings: Where the store is; the prompts of documents go with the encoder.
-        name: As evaluations name encoders; the served one when None.
-        to: Directory to make.
-        formats: What to write beside the safetensors.
-        precision: Of the safetensors.
+        settings: Settings with the store and the prompts of documents, which are written too.
+        name: Name of the encoder, as in evaluations (default: the served encoder).
+        to: Directory to create.
+        formats: Formats to write besides safetensors.
+        precision: Precision of the safetensors.
 
     Raises:
-        InputError: No such encoder, or nothing is served.
+        InputError: There is no such encoder, or nothing is served.
         llm2vec_core.errors.InputError: The encoder cannot be converted, or the directory exists.
-        llm2vec_core.errors.ParityError: A runtime gives other vectors.
+        llm2vec_core.errors.ParityError: A runtime gives different vectors.
     """
     from llm2vec_core.encoding.encoder import Encoder
     from llm2vec_core.serving.conversion import convert
@@ -56,28 +56,28 @@ def convert_encoder(
     for mode in (INSTRUCTED if named.instructed else None, long_texts, named.ranking):
         if mode is not None:
             raise InputError(
-                f"'{mode}' is how an evaluation uses an encoder, and no part of one.", hint=f"Leave +{mode} out."
+                f"'+{mode}' is a mode of evaluation; it cannot be converted.", hint=f"Leave out '+{mode}'."
             )
     found = resolve_encoder(store, settings, named)
     calibration = read_calibration_texts() if found.view.standardised else ()
-    # On the CPU, whose float32 is float32: what is written must not depend on a GPU's shortcuts.
+    # The CPU computes in full float32; the written weights must not depend on a GPU's shortcuts.
     encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")
     prompts: dict[str, str] = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
     return convert(encoder, to, label=found.label, formats=formats, precision=precision, prompts=prompts)
 
 
 def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
-    """Hold a running server against the encoder that it serves, and keep what was found in the directory.
+    """Compare a running server with the encoder that it serves, and store the result in the directory.
 
-    The limits are those of float16 even for weights in float32: servers compute or cache in half precision.
+    The limits are those of float16 even for float32 weights, because servers compute or cache in half precision.
 
     Args:
-        directory: Of the converted encoder.
+        directory: Directory of the converted encoder.
         url: OpenAI-compatible embeddings endpoint, such as ``http://localhost:8000/v1/embeddings``.
-        runtime: What the server is called.
+        runtime: Name of the server software.
 
     Raises:
-        InputError: The server does not answer, or not with embeddings.
+        InputError: The server does not answer with embeddings.
         CheckpointError: The directory holds no converted encoder.
     """
     from llm2vec_core.serving.parity import read_probe
@@ -95,7 +95,9 @@ def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
 
 def _ask_embeddings(url: str, texts: Sequence[str]) -> list[list[float]]:
     if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"'{url}' is no HTTP address.", hint="Give one such as http://localhost:8000/v1/embeddings.")
+        raise InputError(
+            f"'{url}' is not an HTTP address.", hint="Pass one such as http://localhost:8000/v1/embeddings."
+        )
     body = {"model": "encoder", "input": list(texts), "encoding_format": "float"}
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
@@ -105,5 +107,5 @@ def _ask_embeddings(url: str, texts: Sequence[str]) -> list[list[float]]:
     except (OSError, ValueError, http.client.HTTPException, KeyError, TypeError) as error:
         raise InputError(
             f"{url} did not answer with embeddings: {type(error).__name__}: {error}",
-            hint="Start the server first (README.md of the directory), and name its /v1/embeddings.",
+            hint="Start the server first (see README.md in the directory), and pass the URL of its /v1/embeddings.",
         ) from error

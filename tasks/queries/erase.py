@@ -1,6 +1,6 @@
-"""Erasing: documents out of everything at rest, and which checkpoints learned from them.
+"""Erase documents from everything that is stored, and name the checkpoints that were trained on them.
 
-Never imports prefect: an orchestrator keeps the parameters of its runs, and would remember who was erased.
+Never imports prefect: an orchestrator stores the parameters of its runs, and so the ids that were erased.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from tasks.run.settings import Settings
 
 _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
-    "`l2v train` trains anew, without them; then serve the new checkpoint and remove the old ones."
+    "Train again with `l2v train`, serve the new checkpoint, and remove the old ones."
 )
 _ELSEWHERE = (
-    "Other machines that worked on this home keep copies of what they read, training state and an orchestrator's "
-    "database: empty {work_dir} on each of them."
+    "Other machines that worked on this home have copies of the documents, training state and an orchestrator's "
+    "database. Empty {work_dir} on each of them."
 )
 
 
 def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = False) -> EraseReport:
-    """Remove documents from everything at rest, prove it by a scan, and name the checkpoints trained on them.
+    """Remove documents from everything that is stored, verify it by a scan, and name checkpoints trained on them.
 
     Args:
         settings: Settings of the run.
-        doc_ids: What to erase.
-        former_versions: Whether all former versions of objects may be removed, where a bucket keeps them.
+        doc_ids: Ids of the documents to erase.
+        former_versions: Allow the removal of all former versions of objects in a bucket that keeps versions.
 
     Raises:
-        InputError: An id is unknown, or a bucket keeps former versions; nothing was changed.
-        LeaseHeldError: A run is writing.
-        StoreError: Something is left; the message names it, and running again completes.
+        InputError: An id is unknown, or the bucket keeps former versions. Nothing was changed.
+        LeaseHeldError: A run holds the lease.
+        StoreError: The scan found a rest, which the message names. Run again to complete.
     """
     started = time.monotonic()
     store = settings.store()
@@ -54,7 +54,7 @@ def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = Fal
     trained = [
         record.fingerprint
         for record in stored_checkpoints(store)
-        # Of a trained one that does not say what it was trained on, the worst is assumed.
+        # A trained checkpoint without a list of its snapshots may have seen the documents.
         if record.stages and (record.training_snapshots is None or held & set(record.training_snapshots.values()))
     ]
     return EraseReport(

@@ -1,4 +1,4 @@
-"""Moving the pointer by hand: promote and roll back. Never imports prefect."""
+"""Promote a generation or roll back, by hand. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tasks.run.settings import Settings
 
 
 def promote(settings: Settings, generation: str) -> Pointer:
-    """Serve a generation as it was served last.
+    """Serve a generation again, at the table versions at which it was last served.
 
     Raises:
         InputError: There is no such generation, or it was never served.
-        LeaseHeldError: A run is writing.
+        LeaseHeldError: A run holds the lease.
     """
     store, run_id = settings.store(), new_run_id()
     with hold_lease(store, owner=run_id) as lease:
@@ -22,11 +22,11 @@ def promote(settings: Settings, generation: str) -> Pointer:
 
 
 def rollback(settings: Settings) -> Pointer:
-    """Serve what was served before.
+    """Serve the generation that was served before the present one.
 
     Raises:
-        InputError: Nothing was.
-        LeaseHeldError: A run is writing.
+        InputError: Nothing was served before.
+        LeaseHeldError: A run holds the lease.
     """
     store, run_id = settings.store(), new_run_id()
     with hold_lease(store, owner=run_id) as lease:

@@ -1,4 +1,4 @@
-"""What a Prefect server says, asked over its HTTP interface: interactive commands never import prefect."""
+"""Next scheduled run, read over the HTTP API of a Prefect server. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TIMEOUT_S = 5.0
 
 
 def next_scheduled_run(deployment: str) -> str | None:
-    """When a deployment is due next, ISO 8601; None without a server, an answer, or a schedule."""
+    """Time of a deployment's next run (ISO 8601); None without a server, an answer or a schedule."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return None

@@ -1,4 +1,4 @@
-"""The state of a store on one screen: what is served, how fresh it is, what the last night did, what needs a person.
+"""Status of a store: what is served, how fresh it is, what the last night did, and what needs attention.
 
 Never imports prefect.
 """
@@ -24,7 +24,7 @@ from tasks.run.settings import Settings
 
 
 class Alert(BaseModel):
-    """Something that a person should look at."""
+    """A problem that needs attention."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ class Alert(BaseModel):
 
 
 def status(settings: Settings) -> dict[str, object]:
-    """The state of the store, on one screen."""
+    """Collect the status of a store, for one screen."""
     store = settings.store()
     pointer = read_pointer(store)
     return {
@@ -50,28 +50,28 @@ def status(settings: Settings) -> dict[str, object]:
 
 
 def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
-    """What the ledger keeps of one run: its summary, and the settings that it worked with.
+    """Read the summary of one run, and the settings that it used, from the ledger.
 
     Raises:
-        InputError: The ledger keeps no such run.
+        InputError: The ledger has no such run.
     """
     store = settings.store()
     summary, kept = read_summary(store, run_id), read_settings(store, run_id)
     if summary is None and kept is None:
         raise InputError(
-            f"The ledger of {settings.home_location} keeps no run '{run_id}'.",
+            f"The ledger of {settings.home_location} has no run '{run_id}'.",
             hint="`l2v status --json` shows the id of the last run and the last night.",
         )
     return {"run": summary or {"run_id": run_id, "state": "running, or killed"}, "settings": kept}
 
 
 def run_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """One run as the rows of a table: how it went, then one row for each setting."""
+    """Rows of a table that shows one run: its result, then one row for each setting."""
     run = found["run"]
     names = ("run_id", "flow", "state", "started_at", "finished_at", "error")
     rows = [(name, str(run[name])) for name in names if run.get(name) is not None]
     if found["settings"] is None:
-        return [*rows, ("settings", "not kept: the run is of an earlier version")]
+        return [*rows, ("settings", "not stored: an earlier version made the run")]
     return [*rows, *_setting_rows(found["settings"])]
 
 
@@ -86,7 +86,7 @@ def _setting_rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, s
 
 
 def alerts(settings: Settings) -> list[Alert]:
-    """What is wrong with the store now; nothing on a good day."""
+    """Problems of the store; empty on a good day."""
     store = settings.store()
     found = []
     hours, limit = fresh_hours(store, read_pointer(store)), settings.freshness.max_age_hours
@@ -104,17 +104,17 @@ def alerts(settings: Settings) -> list[Alert]:
 
 
 def fresh_hours(store: Store, pointer: Pointer | None) -> float | None:
-    """Hours since it was last made sure that what is served is what the sources hold; None before that.
+    """Hours since the served documents were last known to equal the sources; None before that.
 
-    A night that changes nothing promotes nothing, and what is served is fresh all the same.
+    A night without changes promotes nothing, but it does confirm that the served documents are fresh.
     """
     if pointer is None:
         return None
     night = latest_summary(store, flow="nightly", state="completed")
-    sure = [pointer.promoted_at]
+    confirmed = [pointer.promoted_at]
     if night is not None:
-        sure.append(datetime.fromisoformat(night["finished_at"]).astimezone(UTC))
-    return _hours_since(max(sure))
+        confirmed.append(datetime.fromisoformat(night["finished_at"]).astimezone(UTC))
+    return _hours_since(max(confirmed))
 
 
 def _hours_since(time: datetime) -> float:
@@ -122,7 +122,7 @@ def _hours_since(time: datetime) -> float:
 
 
 def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
-    """A state as the rows of a table."""
+    """Rows of a table that shows a status."""
     rows = [("home", state["home"])]
     pointer, night = state["served"], state["last_night"] or {}
     if pointer is None:
@@ -154,7 +154,7 @@ def _night_rows(night: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def generations(settings: Settings) -> list[dict[str, object]]:
-    """All generations, oldest first, and which one is served."""
+    """All generations, oldest first, with a mark on the served one."""
     store = settings.store()
     pointer = read_pointer(store)
     return [

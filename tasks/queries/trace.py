@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import InputError
-from data.outputs.export import latest_export
 from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.store.base import Store
@@ -19,7 +18,6 @@ from data.vectors.pointer import Pointer
 from data.vectors.shards import find_shard
 from llm2vec_core.model.checkpoint import CheckpointRecord, read_record
 from tasks.encoders.checkpoints import checkpoint_dir
-from tasks.encoders.evaluation_reports import report_location
 from tasks.ledger.runs import read_summary
 from tasks.queries.served import served, served_table
 from tasks.run.settings import Settings
@@ -140,10 +138,14 @@ def _checkpoint_step(record: CheckpointRecord) -> dict[str, object]:
 
 
 def _latest_report(store: Store) -> str | None:
+    from tasks.encoders.evaluation_reports import report_location
+
     report = LATEST_REPORT.name(store)
     return None if report is None else report_location(store, report, "html")
 
 
 def _latest_export(store: Store) -> str | None:
+    from data.outputs.export import latest_export
+
     export = latest_export("exports/").name(store)
     return None if export is None else store.location(f"exports/{export}")

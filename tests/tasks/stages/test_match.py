@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
+from data.outputs.matches import match_id
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
-from data.vectors.pointer import POINTER_KEY, Pointer
+from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
 from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
@@ -58,6 +59,8 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
         serve(store, tables)
         after = match_all.fn(run)
     assert (first.reused, again.reused, after.reused) == (False, True, False)
+    decisive = {"top_k": 20, "candidates": 100, "rrf_k": 60, "weight": None, "version": 2}
+    assert after.match == match_id(read_pointer(store), decisive), "stored matches keep their names"
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)
     manifest = json.loads(store.read(f"matches/{after.match}/manifest.json"))
     assert manifest["fusion"] == "by rank"
