@@ -1,7 +1,5 @@
 """Search, bulk matching and evaluation rank the same documents in the same order, ties included."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -38,6 +36,19 @@ def documents(request):
     return found
 
 
+class Given:
+    """An encoder that knows its vectors."""
+
+    fingerprint = "given"
+
+    def __init__(self, documents):
+        self._vectors = {text: vector for rows in documents.values() for text, vector in rows}
+
+    def encode(self, texts, **options):
+        """The vectors of known texts."""
+        return np.array([self._vectors[text] for text in ([texts] if isinstance(texts, str) else texts)])
+
+
 @pytest.fixture
 def home(tmp_path, documents, make_pointer, monkeypatch):
     """Settings of a home that serves these documents, without a word index; queries are encoded as they are served."""
@@ -54,13 +65,7 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
     pointer = make_pointer().model_copy(
         update={"generation": "g", "jobs": versions["job"], "resumes": versions["resume"]}
     )
-    vector_of = dict(documents["job"])
-    encoder = SimpleNamespace(
-        reader_of=lambda long_texts: (
-            lambda texts, normalize: SimpleNamespace(vectors=np.array([vector_of[each] for each in texts]))
-        )
-    )
-    monkeypatch.setattr("tasks.queries.search.load_encoder", lambda directory, settings: encoder)
+    monkeypatch.setattr("tasks.queries.search.load_encoder", lambda directory, settings: Given(documents))
     monkeypatch.setattr("tasks.queries.search.served", lambda store: pointer)
     return settings, pointer
 
@@ -92,19 +97,6 @@ def in_bulk(settings, pointer, weight, folder):
         hit = (int(row["resume_id"], 16), row["score"], row["dense_rank"], row["lexical_rank"])
         found.setdefault(int(row["job_id"], 16), []).append(hit)
     return [found[number] for number in range(len(found))]
-
-
-class Given:
-    """An encoder that knows its vectors."""
-
-    fingerprint = "given"
-
-    def __init__(self, documents):
-        self._vectors = {text: vector for rows in documents.values() for text, vector in rows}
-
-    def encode(self, texts, prompt=None):
-        """The vectors of known texts."""
-        return np.array([self._vectors[text] for text in texts])
 
 
 def by_evaluation(documents):
