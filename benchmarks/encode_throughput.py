@@ -6,7 +6,7 @@ sentence-transformers with its defaults, ``best_ratio`` over its best batch size
 ``bf16_ratio`` is what ``encode.precision = "bf16"`` adds, and ``bf16_cosine`` the lowest cosine of its vectors with
 those in fp32. ``shard_padding_waste`` is of the batches of a shard of 2,000 texts. ``gemm_share`` is the share of the
 measured fp32 matrix-product peak that our side uses in fp32 (FLOPs of a forward pass by
-``llm2vec_core.planning.plan``). The last line of stdout is one JSON object.
+``llm2vec_core.planning.formulas``). The last line of stdout is one JSON object.
 
     python -m benchmarks.encode_throughput [--quick]
 """
@@ -32,8 +32,9 @@ from llm2vec_core.encoding.batching import padded_length, plan_batches
 from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS, Encoder
 from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.planning.architecture import count_architecture
+from llm2vec_core.planning.formulas import Execution, flops_per_token
 from llm2vec_core.planning.peak import measure_peak_flops
-from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token
 
 RESUMES = Path(__file__).parents[2] / "shared" / "data" / "corpora" / "resumes_livecareer.jsonl"
 MAX_TOKENS = 2048

@@ -1,4 +1,4 @@
-"""How near the formulas of ``llm2vec_core.planning.plan`` are to what a forward pass and an MNTP step really take.
+"""How near the formulas of ``llm2vec_core.planning.formulas`` are to what a forward pass and an MNTP step really take.
 
 A decoder with the weights of chance is trained for one step on the CPU, with the project's own MNTP model. FLOPs are
 counted by torch's counter; memory is what autograd keeps for the backward pass, and the peak of everything alive at
@@ -27,14 +27,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm2vec_core.model.bidirectional import switch_attention
 from llm2vec_core.model.lora import LoraSettings, cast_frozen_linears, lora_config
-from llm2vec_core.planning.plan import (
-    Execution,
-    count_adapter,
-    count_architecture,
-    flops_per_token,
-    read_config,
-    step_memory,
-)
+from llm2vec_core.planning.architecture import count_adapter, count_architecture, read_config
+from llm2vec_core.planning.formulas import Execution, flops_per_token, step_memory
 from llm2vec_core.training.mntp import MntpModel, mask_tokens
 
 MASK_PROBABILITY = 0.2

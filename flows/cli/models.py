@@ -154,7 +154,8 @@ def plan(
     price: Annotated[float | None, typer.Option("--price", min=0, help="Price per GPU hour.")] = None,
 ) -> None:
     """Estimate memory, time and cost of training and embedding from the base model's configuration."""
-    from llm2vec_core.planning.plan import plan_recipe, render_plan
+    from llm2vec_core.planning.plan import plan_recipe
+    from llm2vec_core.planning.table import render_plan
 
     settings = call.request({"train.base_model": base_model} if base_model else {}).settings()
     recipe = settings.train

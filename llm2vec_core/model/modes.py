@@ -20,8 +20,9 @@ ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 PoolingMode = Literal["mean", "weighted_mean", "last", "eos"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
-STAGES = ("mntp", "simcse", "supervised")
-"""Training stages that a name can ask for, in the order in which they are trained."""
+Stage = Literal["mntp", "simcse", "supervised"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""Training stages, in the order in which they are trained."""
 
 ECHO = "echo"
 STANDARDISED = "standardised"

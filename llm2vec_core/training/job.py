@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm2vec_core.training.settings import OnStep, Recipe, Stage, StageCurve, StageSettings, TrainingTriple
+from llm2vec_core.model.modes import Stage
+from llm2vec_core.training.settings import OnStep, Recipe, StageCurve, StageSettings, TrainingTriple
 
 _CURVE_NAME = "curve.json"
 

@@ -10,16 +10,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.model.lora import LoraSettings
-from llm2vec_core.model.modes import Attention, PoolingMode
+from llm2vec_core.model.modes import STAGES, Attention, PoolingMode, Precision, Stage
 
-Stage = Literal["mntp", "simcse", "supervised"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 
 MaskPolicy = Literal["bert", "all_mask"]
@@ -48,12 +46,33 @@ class SharedSettings(BaseModel):
     )
     lora: LoraSettings = LoraSettings()
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of a forward pass in training."""
+        return "bf16" if self.bf16 else "fp32"
+
 
 class StageSettings(SharedSettings):
-    """Settings that every stage has, with a default of its own for each."""
+    """Settings that every stage has, with a default of its own for each.
+
+    Attributes:
+        views: Texts that go through the model for each row of a batch.
+    """
+
+    views: ClassVar[int] = 1
 
     batch_size: PositiveInt = Field(description="texts (or chunks) of one optimizer update")
     learning_rate: PositiveFloat = Field(description="highest learning rate; it falls linearly to zero")
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Length to which the stage cuts texts, in tokens."""
+        raise NotImplementedError
+
+    @property
+    def scored_share(self) -> float:
+        """Share of the tokens that go through the output layer."""
+        return 0.0
 
 
 class StepLog(BaseModel):
@@ -109,10 +128,21 @@ class MntpSettings(StageSettings):
         "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
     )
 
+    @property
+    def sequence_tokens(self) -> int:
+        """Length of a chunk."""
+        return self.chunk_tokens
+
+    @property
+    def scored_share(self) -> float:
+        """Only masked tokens are scored."""
+        return self.mask_probability
+
 
 class SimcseSettings(StageSettings):
     """Settings of the SimCSE stage. The defaults are the paper's, for models of one billion parameters and more."""
 
+    views: ClassVar[int] = 2  # a text twice
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 3e-5
     max_tokens: int = Field(128, ge=8, description="longer sentences are cut here")
@@ -121,6 +151,11 @@ class SimcseSettings(StageSettings):
         0.3, gt=0, lt=1, description="dropout on attention weights, which makes the two views differ"
     )
     temperature: float = Field(0.05, gt=0, description="cosines are divided by it")
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Longest sentence."""
+        return self.max_tokens
 
 
 @dataclass(frozen=True)
@@ -147,6 +182,7 @@ class SupervisedSettings(StageSettings):
     differ less from the positives than random sentences do.
     """
 
+    views: ClassVar[int] = 3  # anchor, positive and one negative
     batch_size: PositiveInt = 512
     learning_rate: PositiveFloat = 2e-4
     warmup_steps: int = Field(300, ge=0)
@@ -168,6 +204,11 @@ class SupervisedSettings(StageSettings):
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
         (), description="lengths to which the vectors can be cut later; the loss counts these leading dimensions, too"
     )
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Longest text."""
+        return self.max_tokens
 
 
 class Recipe(SharedSettings):

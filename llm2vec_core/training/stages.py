@@ -1,6 +1,6 @@
 """Which trainer each stage has.
 
-To add a training stage: name it in ``settings.Stage``, give it a settings class and a field of ``settings.Recipe``,
+To add a training stage: name it in ``modes.Stage``, give it a settings class and a field of ``settings.Recipe``,
 write its trainer in a module of its own, and name that in :data:`TRAINERS`.
 
 Does not belong here: the chain of stages (``recipe``), and stages in several processes (``launch``).
@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from llm2vec_core.model.modes import Stage
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import is_main_process
 from llm2vec_core.training.mntp import train_mntp
-from llm2vec_core.training.settings import Stage, StageCurve
+from llm2vec_core.training.settings import StageCurve
 from llm2vec_core.training.simcse import train_simcse
 from llm2vec_core.training.supervised import train_supervised
 

@@ -60,7 +60,8 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
     duration_s = sum(shard.seconds for shard in shards)
     if not tokens:
         return None
-    from llm2vec_core.planning.plan import Execution, count_architecture, flops_per_token, read_config
+    from llm2vec_core.planning.architecture import count_architecture, read_config
+    from llm2vec_core.planning.formulas import Execution, flops_per_token
 
     try:
         architecture = count_architecture(read_config(str(checkpoint_dir(run.store, fingerprint))))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from llm2vec_core.model.modes import ATTENTIONS, STANDARDISED, PoolingMode
-from llm2vec_core.training.settings import UNSUPERVISED_STAGES, Stage
+from llm2vec_core.model.modes import ATTENTIONS, STANDARDISED, PoolingMode, Stage
+from llm2vec_core.training.settings import UNSUPERVISED_STAGES
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
 

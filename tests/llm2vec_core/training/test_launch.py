@@ -5,11 +5,11 @@ import pytest
 
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.lora import LoraSettings
+from llm2vec_core.model.modes import STAGES
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.launch import launch_stage
 from llm2vec_core.training.loop import micro_batches
 from llm2vec_core.training.settings import (
-    STAGES,
     MntpSettings,
     Recipe,
     SimcseSettings,

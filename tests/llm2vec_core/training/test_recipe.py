@@ -14,10 +14,10 @@ from llm2vec_core.errors import BaseModelError, TrainingError
 from llm2vec_core.model.bidirectional import measured_attention
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.model.lora import LoraSettings
-from llm2vec_core.model.modes import ATTENTIONS
+from llm2vec_core.model.modes import ATTENTIONS, STAGES
 from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
-from llm2vec_core.training.settings import STAGES, MntpSettings, Recipe, SimcseSettings
+from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
 from llm2vec_core.training.simcse import distinct_sentences
 
 WORDS = [

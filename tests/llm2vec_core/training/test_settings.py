@@ -5,7 +5,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from llm2vec_core.training.settings import STAGES, Recipe, SharedSettings, SimcseSettings
+from llm2vec_core.model.modes import STAGES
+from llm2vec_core.training.settings import Recipe, SharedSettings, SimcseSettings
 
 
 def test_a_shared_setting_holds_for_every_stage():
