@@ -7,6 +7,7 @@
     │   ├── BaseModelError      a base model that cannot be found, read, or made bidirectional
     │   ├── CheckpointError     a checkpoint directory that is incomplete or not one of ours
     │   └── EvalTaskError       an evaluation task folder that does not hold what its type needs
+    ├── MissingPackageError     an extra of the package that is not installed
     ├── TrainingError           training went wrong (loss not finite, nothing to train on)
     └── ParityError             another runtime gives other vectors than the encoder
 
@@ -14,6 +15,8 @@ Every message says what was found and what was expected; ``hint`` says what to d
 """
 
 from __future__ import annotations
+
+import importlib.util
 
 
 class CoreError(Exception):
@@ -45,9 +48,31 @@ class EvalTaskError(InputError):
     """An evaluation task folder that does not hold what its type needs."""
 
 
+class MissingPackageError(CoreError):
+    """An extra of the package that is not installed."""
+
+
 class TrainingError(CoreError):
     """Training went wrong; the last saved step is intact."""
 
 
 class ParityError(CoreError):
     """Another runtime gives other vectors than the encoder, so that its results could not be compared with ours."""
+
+
+def require_extra(feature: str, extra: str, *packages: str) -> None:
+    """Refuse a feature whose packages are missing.
+
+    Args:
+        feature: What was called, as the message names it.
+        extra: The extra that brings the packages.
+        packages: Import names.
+
+    Raises:
+        MissingPackageError: One of the packages is not installed.
+    """
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        raise MissingPackageError(
+            f"{feature} needs the extra '{extra}': pip install 'llm2vec-pipelines[{extra}]'",
+            hint=f"Install the extra '{extra}'.",
+        )

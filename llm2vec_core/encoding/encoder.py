@@ -28,7 +28,7 @@ from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.encoding.words import read_words
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.architectures import apply_attention, base_attention, transformer_directory
-from llm2vec_core.model.base_models import fetch_base_model, holds_base_model, user_cache_dir
+from llm2vec_core.model.base_models import fetch_base_model, holds_base_model, short_name, user_cache_dir
 from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec, write_encoder
 from llm2vec_core.model.modes import (
     INSTRUCTED,
@@ -57,6 +57,8 @@ class Encoder:
     """Turns texts into vectors. Make one with :meth:`from_base`, :meth:`load`, or :func:`llm2vec_core.train`.
 
     Attributes:
+        name: Where it is from, for messages and reports.
+        spec: What it is made of; None for a pooling that has no name here.
         fingerprint: Identity of weights, tokenizer and view. Never compare vectors of different fingerprints.
         attention: Attention of the transformer.
         pooling_mode: How hidden states become one vector; None for a pooling that has no name here, such as CLS.
@@ -97,7 +99,7 @@ class Encoder:
         self.max_tokens = self.forward.max_tokens
         self.batch_tokens = batch_tokens
         self.long_texts: LongTexts = "cut"
-        self._spec = spec
+        self.name, self.spec = name, spec
         self._headings = heading_pattern(headings)
 
     @classmethod
@@ -193,7 +195,7 @@ class Encoder:
         if not directory.is_dir() or holds_base_model(directory):
             directory = fetch_base_model(name.source, cache_dir=_cache(cache_dir))
         if not holds_base_model(directory):
-            loaded = load_model(directory, precision=precision, device=device)
+            loaded = load_model(directory, name=short_name(name.source), precision=precision, device=device)
         else:
             attention = view.attention or base_attention(directory)
             pooling: PoolingMode = "mean" if attention == "bidirectional" else "weighted_mean"
@@ -223,14 +225,14 @@ class Encoder:
         target = Path(directory).expanduser()
         if target.is_dir() and any(target.iterdir()):
             raise InputError(f"{target} is not empty.", hint="Name a directory that does not exist yet.")
-        if self._spec is None or self.pooling_mode is None or self.pooling_mode == "eos" or self.echo:
+        if self.spec is None or self.pooling_mode is None or self.pooling_mode == "eos" or self.echo:
             mode = "echo" if self.echo else f"the pooling '{self.pooling_mode or 'other'}'"
             raise InputError(
                 f"An encoder with {mode} cannot be saved: a sentence-transformers directory cannot state it.",
                 hint="Save the encoder without it, and load the directory as NAME+eos or NAME+echo.",
             )
         _forget_use(self.model.tokenizer)
-        return write_encoder(self.model, target, self._spec, standardised=self.standardised)
+        return write_encoder(self.model, target, self.spec, standardised=self.standardised)
 
     def encode(
         self,

@@ -64,11 +64,14 @@ class LoadedModel:
         return modules if change.pooling_mode is None else with_pooling(modules, change.pooling_mode, name=self.name)
 
 
-def load_model(directory: Path, *, precision: Precision = "fp32", device: str | None = None) -> LoadedModel:
+def load_model(
+    directory: Path, *, name: str | None = None, precision: Precision = "fp32", device: str | None = None
+) -> LoadedModel:
     """Load a checkpoint or any other sentence-transformers directory.
 
     Args:
         directory: The encoder as it was saved.
+        name: Name for messages and reports. Default: that of the directory.
         precision: Precision of the transformer; everything after it computes in fp32.
         device: Where the model runs. Default: the best device there is.
 
@@ -77,6 +80,7 @@ def load_model(directory: Path, *, precision: Precision = "fp32", device: str | 
         BaseModelError: The configuration states an attention that the loaded model does not show.
     """
     require_encoder_directory(directory)
+    name = name or directory.name
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -88,19 +92,19 @@ def load_model(directory: Path, *, precision: Precision = "fp32", device: str | 
         ) from error
     if "message" in getattr(model[0], "modality_config", {}):
         raise CheckpointError(
-            f"{directory.name} was saved to read every text within the chat template of its tokenizer; an encoder "
+            f"{name} was saved to read every text within the chat template of its tokenizer; an encoder "
             "that reads texts as they are was expected.",
             hint="Train it again, or remove `message` from modality_config in its sentence_bert_config.json.",
         )
     record = read_record(directory) if (directory / RECORD_NAME).is_file() else None
-    attention = saved_attention(model[0].model, name=directory.name)
+    attention = saved_attention(model[0].model, name=name)
     pooling_mode = saved_pooling_mode(model)
     spec = None
     if record is not None:
         spec = EncoderSpec(**record.model_dump(include=set(EncoderSpec.model_fields)))
     elif pooling_mode is not None:
         spec = EncoderSpec(
-            base_model=directory.name,
+            base_model=name,
             attention=attention,
             pooling_mode=pooling_mode,
             max_tokens=model.max_seq_length or 512,
@@ -109,7 +113,7 @@ def load_model(directory: Path, *, precision: Precision = "fp32", device: str | 
         model[0].to(torch.bfloat16)
     return LoadedModel(
         model=model,
-        name=directory.name,
+        name=name,
         fingerprint=record.fingerprint if record is not None else fingerprint(directory),
         attention=attention,
         pooling_mode=pooling_mode,

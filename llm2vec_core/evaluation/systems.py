@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
-from llm2vec_core.model.modes import Attention, PoolingMode
+from llm2vec_core.model.modes import Attention, LongTexts, PoolingMode
 from llm2vec_core.ranking.fusion import RRF_K
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
 """Types about the similarity of two texts; BM25 can score them, too (``lexical_pairs``)."""
+
+LEXICAL_NAME = "bm25"
+"""How BM25 is named among encoders."""
+
+HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
+
+_ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
+_STAGE_TITLES = {"mntp": "MNTP", "simcse": "SimCSE", "supervised": "supervised"}
+_POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
 
 LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
@@ -53,6 +62,14 @@ class SystemTraits(BaseModel):
     pooling_mode: PoolingMode
     echo: bool = False
     standardised: bool = False
+
+    @property
+    def title(self) -> str:
+        """The encoder as the paper names it, behind its base model: ``smollm2-135m Bi + MNTP, mean``."""
+        stages = (_STAGE_TITLES.get(stage, stage) for stage in self.stages)
+        row = "Echo" if self.echo else " + ".join((_ATTENTION_TITLES[self.attention], *stages))
+        standardised = ", standardised" if self.standardised else ""
+        return f"{self.base_model} {row}, {_POOLING_TITLES[self.pooling_mode]}{standardised}"
 
 
 CANDIDATES = 100

@@ -57,6 +57,11 @@ def holds_base_model(directory: Path) -> bool:
     return any((directory / name).is_file() for name in (_MODEL_CONFIG, _ADAPTER_CONFIG))
 
 
+def short_name(name: str) -> str:
+    """A model's name without where it is from: ``all-minilm-l6-v2`` of ``bundled:all-minilm-l6-v2``."""
+    return name.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+
+
 def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     """Local directory with a base model's configuration, weights and tokenizer.
 

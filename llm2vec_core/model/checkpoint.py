@@ -54,6 +54,11 @@ class EncoderSpec(BaseModel):
     recipe: dict[str, Any] | None = None
     training_snapshots: dict[str, str] | None = None
 
+    @property
+    def base_name(self) -> str:
+        """The base model without where it is from, such as ``smollm2-135m``."""
+        return self.base_model.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+
 
 class CheckpointRecord(EncoderSpec):
     """What is known about a checkpoint; stored in its directory as ``checkpoint.json``.
@@ -69,11 +74,6 @@ class CheckpointRecord(EncoderSpec):
     embedding_dim: int
     standardised: bool = False
     files: dict[str, int]
-
-    @property
-    def base_name(self) -> str:
-        """The base model without where it is from, such as ``smollm2-135m``."""
-        return self.base_model.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
     @property
     def label(self) -> str:

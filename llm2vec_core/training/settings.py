@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from llm2vec_core.errors import InputError
 from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.model.modes import STAGES, Attention, PoolingMode, Precision, Stage
+from llm2vec_core.training.paper import PAPER_MODELS, PaperModel, paper_settings
 
 UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 
@@ -272,6 +275,31 @@ class Recipe(SharedSettings):
                 "a contrastive stage saves no output layer, which mntp needs"
             )
         return self
+
+    @classmethod
+    def paper(cls, name: PaperModel, **changes: object) -> Self:
+        """The recipe of the LLM2Vec paper for one of its models.
+
+        Args:
+            name: ``s-llama-1.3b``, ``llama-2-7b``, ``mistral-7b`` or ``llama-3-8b``.
+            changes: Settings that replace the paper's, such as ``base_model="..."`` or ``mntp={"steps": 100}``. A stage
+                keeps what its dictionary does not name.
+
+        Raises:
+            InputError: The paper has no such model.
+
+        Source: BehnamGhader et al. 2024, LLM2Vec, appendix D.
+        """
+        if name not in PAPER_MODELS:
+            raise InputError(f"The paper has no model '{name}'.", hint=f"Its models: {', '.join(PAPER_MODELS)}.")
+        return cls.model_validate(paper_settings(name, **changes))
+
+    def sample_documents(self, texts: list[str]) -> list[str]:
+        """The texts to train on: all, or a seeded sample in their order if there are more than ``max_documents``."""
+        if len(texts) <= self.max_documents:
+            return texts
+        chosen = np.random.default_rng(self.sampling_seed).choice(len(texts), self.max_documents, replace=False)
+        return [texts[index] for index in sorted(chosen)]
 
     @property
     def sampling_seed(self) -> int:

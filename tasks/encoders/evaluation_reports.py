@@ -5,9 +5,7 @@ Never imports prefect.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.errors import StoreError
@@ -17,44 +15,8 @@ from data.store.base import Store
 from data.store.records import LATEST_REPORT
 from llm2vec_core.evaluation.protocols.registry import ScorableTask
 from llm2vec_core.evaluation.report import EvaluationReport
-from llm2vec_core.evaluation.results import Decision, Headline
-from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
-from llm2vec_core.training.settings import StageCurve
+from llm2vec_core.evaluation.results import Headline
 from tasks.run.context import Run
-
-
-def build_report(
-    run: Run,
-    title: str,
-    systems: Sequence[ScoredSystem],
-    *,
-    eval_tasks: Sequence[ScorableTask],
-    decision: Decision | None = None,
-    training: Sequence[StageCurve] = (),
-    notes: Sequence[str] = (),
-    not_run: Mapping[str, str] | None = None,
-) -> EvaluationReport:
-    """What a report says about systems that were scored on the same tasks."""
-    shown_first = headlines(eval_tasks)
-    names = [headline.task for headline in shown_first]
-    side_by_side = compare_systems(systems, eval_tasks, headlines=names)
-    return EvaluationReport(
-        title=title,
-        created_at=run.clock(),
-        run_id=run.id,
-        systems=tuple(system.report for system in systems),
-        averages=side_by_side.averages,
-        comparisons=side_by_side.comparisons,
-        distributions=side_by_side.distributions,
-        slices=side_by_side.slices,
-        worst=side_by_side.worst,
-        decision=decision,
-        training=tuple(training),
-        notes=tuple(notes),
-        not_run=dict(not_run or {}),
-        headlines=shown_first,
-        machine=_machine(),
-    )
 
 
 def headlines(eval_tasks: Sequence[ScorableTask]) -> tuple[Headline, ...]:
@@ -105,8 +67,3 @@ def report_markdown(store: Store, report: str) -> str:
     if kept is None:
         raise StoreError(f"The report {report} is gone.", hint="Run `l2v evaluate` again.")
     return kept.decode()
-
-
-def _machine() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "mteb")}
-    return {"processor": platform.machine(), "python": platform.python_version(), **versions}

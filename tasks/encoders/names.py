@@ -36,10 +36,6 @@ from tasks.encoders.checkpoints import (
 )
 from tasks.run.settings import EncodeSettings, Settings
 
-_ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
-_STAGE_TITLES = {"mntp": "MNTP", "simcse": "SimCSE", "supervised": "supervised"}
-_POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
-
 
 @dataclass(frozen=True)
 class ResolvedEncoder:
@@ -113,7 +109,7 @@ def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> Resolve
     assert traits is not None, "our checkpoints pool in a way that has a name"
     modes = [traits.attention, *traits.stages, traits.pooling_mode]
     modes += [mode for mode, is_on in ((ECHO, traits.echo), (STANDARDISED, traits.standardised)) if is_on]
-    return ResolvedEncoder(_title(traits), "+".join((record.base_name, *modes)), directory, view, identity, traits)
+    return ResolvedEncoder(traits.title, "+".join((record.base_name, *modes)), directory, view, identity, traits)
 
 
 def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderView) -> ResolvedEncoder:
@@ -163,10 +159,3 @@ def _read_through(
         standardised=view.standardised or (saved.standardised and not view),
     )
     return view, identity, traits
-
-
-def _title(traits: SystemTraits) -> str:
-    stages = (_STAGE_TITLES.get(stage, stage) for stage in traits.stages)
-    row = "Echo" if traits.echo else " + ".join((_ATTENTION_TITLES[traits.attention], *stages))
-    standardised = ", standardised" if traits.standardised else ""
-    return f"{traits.base_model} {row}, {_POOLING_TITLES[traits.pooling_mode]}{standardised}"

@@ -16,7 +16,7 @@ from data.schema import sha256_json
 from data.store.base import Store
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_passes
-from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.systems import HOW_LONG_TEXTS_ARE_READ, LEXICAL_NAME, System
 from llm2vec_core.model.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from llm2vec_core.ranking.reranking import Reranking
 from tasks.encoders.checkpoints import base_models_dir, cached_views, load_reranker
@@ -25,8 +25,6 @@ from tasks.run.settings import EncodeSettings, Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoding.encoder import Encoder
-
-LEXICAL_NAME = "bm25"
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,12 @@ def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> l
     return _distinct(systems)
 
 
-_HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
-
-
 def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: LongTexts) -> NamedSystem:
     """A system that reads long texts as ``encode.long_texts`` serves them."""
     load = partial(_load_one, encoder.directory, settings.encode, (encoder.view,), 0)
     fingerprint = sha256_json([encoder.fingerprint, long_texts])
     remembering = EncodeOnce(fingerprint, lambda: load().with_long_texts(long_texts))
-    how = _HOW_LONG_TEXTS_ARE_READ[long_texts]
+    how = HOW_LONG_TEXTS_ARE_READ[long_texts]
     system = System(f"{encoder.title}, {how}", "dense", remembering, encoder.traits)
     return NamedSystem(system, f"{encoder.label}, long texts {how}")
 

@@ -16,10 +16,11 @@ from data.sample.eval_tasks import write_sample_tasks
 from data.store.base import Store
 from data.vectors.pointer import read_pointer
 from llm2vec_core.errors import BaseModelError, EvalTaskError
+from llm2vec_core.evaluation.api import build_report, system_report
 from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome
-from llm2vec_core.evaluation.results import Decision, SystemReport
+from llm2vec_core.evaluation.results import Decision
 from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem
 from llm2vec_core.evaluation.tasks.benchmarks import load_benchmark, require_data
@@ -27,14 +28,7 @@ from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import checkpoint_dir
-from tasks.encoders.evaluation_reports import (
-    build_report,
-    headlines,
-    keep_report,
-    report_markdown,
-    report_plots,
-    report_url,
-)
+from tasks.encoders.evaluation_reports import headlines, keep_report, report_markdown, report_plots, report_url
 from tasks.encoders.names import resolve_ours
 from tasks.encoders.outcomes import OutcomeStore
 from tasks.encoders.systems import (
@@ -119,10 +113,12 @@ def evaluate_recipe(
     entries = [lexical, *beside, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
-        run,
         "Evaluation",
         [entry.scored for entry in entries],
         eval_tasks=eval_tasks,
+        created_at=run.clock(),
+        run_id=run.id,
+        headlines=headlines(eval_tasks),
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, eval_tasks, trained, decision),
@@ -170,7 +166,15 @@ def evaluate_named(
     if mteb_results is not None:
         _write_mteb_results(Path(mteb_results), entries)
     scored = [entry.scored for entry in entries]
-    report = build_report(run, "Evaluation", scored, eval_tasks=eval_tasks, decision=decision)
+    report = build_report(
+        "Evaluation",
+        scored,
+        eval_tasks=eval_tasks,
+        created_at=run.clock(),
+        run_id=run.id,
+        headlines=headlines(eval_tasks),
+        decision=decision,
+    )
     refused = decision is not None and decision.served != entries[0].name
     found = scorer.report(keep_report(store, report), entries, decision=decision, served="", refused=refused)
     return _publish(run, found)
@@ -281,14 +285,7 @@ class _Scorer:
             if can_score(system, eval_task):
                 outcomes.append(self._outcomes.find_or_compute(system, eval_task))
             self._advance(1, note=f"{system.name}: {eval_task.name}")
-        report = SystemReport(
-            name=system.name,
-            description=named.description,
-            fingerprint=system.fingerprint,
-            mode=system.mode,
-            traits=system.traits,
-            scores=tuple(outcome.score for outcome in outcomes),
-        )
+        report = system_report(system, named.description, outcomes)
         return _Entry(named, ScoredSystem(report, tuple(outcomes)))
 
     def report(

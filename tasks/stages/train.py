@@ -11,7 +11,6 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
@@ -193,10 +192,7 @@ def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> 
         for row in batch.to_pylist()
         if row["duplicate_of"] is None
     ]
-    if len(texts) <= recipe.max_documents:
-        return texts
-    chosen = np.random.default_rng(recipe.sampling_seed).choice(len(texts), recipe.max_documents, replace=False)
-    return [texts[index] for index in sorted(chosen)]
+    return recipe.sample_documents(texts)
 
 
 def _is_supervised(settings: Settings) -> bool:

@@ -106,6 +106,21 @@ def load_benchmark(name: str, *, names: Sequence[str] | None = None) -> list[Ben
     return [_benchmark_task(task) for task in tasks]
 
 
+def load_official(name: str) -> list[BenchmarkTask]:
+    """A task of MTEB by name, such as ``STSBenchmark``, or the tasks of a benchmark.
+
+    Raises:
+        InputError: mteb knows neither a task nor a benchmark of this name.
+        EvalTaskError: As :func:`load_benchmark`; or the data of a task is out of reach.
+    """
+    import mteb
+
+    known = name in {task.metadata.name for task in mteb.get_tasks()}
+    tasks = [_benchmark_task(mteb.get_task(name))] if known else load_benchmark(name)
+    require_data(name, tasks)
+    return tasks
+
+
 def require_data(benchmark: str, tasks: Sequence[BenchmarkTask]) -> None:
     """Refuse a benchmark whose data is out of reach, before hours are spent on a part of it.
 

@@ -1,0 +1,75 @@
+"""The training settings of the LLM2Vec paper, by model.
+
+``Recipe.paper`` reads them here. The profiles ``full``, ``s-llama-1.3b``, ``llama-2-7b``, ``mistral-7b`` and
+``llama-3-8b`` of the command line say the same; a test compares them.
+
+Source: BehnamGhader et al. 2024, LLM2Vec, appendix D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+PaperModel = Literal["s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"]
+PAPER_MODELS: tuple[PaperModel, ...] = get_args(PaperModel)
+
+_SHARED: dict[str, Any] = {
+    "max_tokens": 512,
+    "mntp": {
+        "steps": 1000,
+        "batch_size": 32,
+        "micro_batch_size": 32,
+        "chunk_tokens": 512,
+        "learning_rate": 5e-5,
+        "save_steps": 200,
+        "bf16": True,
+        "gradient_checkpointing": True,
+    },
+    "simcse": {
+        "steps": 1000,
+        "batch_size": 128,
+        "micro_batch_size": 128,
+        "max_tokens": 128,
+        "simcse_dropout": 0.3,
+        "learning_rate": 3e-5,
+        "save_steps": 200,
+        "bf16": True,
+        "gradient_checkpointing": True,
+    },
+}
+
+# Micro batches do not decide the result: they are what fits on one GPU of 80 GB.
+_SEVEN_BILLION: dict[str, Any] = {"mntp": {"micro_batch_size": 8}, "simcse": {"micro_batch_size": 32}}
+
+_BY_MODEL: Mapping[PaperModel, tuple[dict[str, Any], ...]] = {
+    "s-llama-1.3b": ({"base_model": "princeton-nlp/Sheared-LLaMA-1.3B"},),
+    "llama-2-7b": ({"base_model": "meta-llama/Llama-2-7b-chat-hf"}, _SEVEN_BILLION),
+    "mistral-7b": (
+        {"base_model": "mistralai/Mistral-7B-Instruct-v0.2"},
+        _SEVEN_BILLION,
+        {"mntp": {"mask_policy": "all_mask", "mask_probability": 0.8}},
+    ),
+    "llama-3-8b": ({"base_model": "meta-llama/Meta-Llama-3-8B-Instruct"}, _SEVEN_BILLION),
+}
+
+
+def paper_settings(name: PaperModel, **changes: object) -> dict[str, Any]:
+    """Settings of a recipe of the paper.
+
+    Args:
+        name: The model that the paper trained.
+        changes: Settings that replace the paper's. A stage takes a dictionary, and keeps what it does not name.
+    """
+    settings = _SHARED
+    for more in (*_BY_MODEL[name], changes):
+        settings = _merged(settings, more)
+    return settings
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for key, value in changes.items():
+        known = merged.get(key)
+        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,164 @@
+"""Training from Python: a recipe and texts to an encoder in a directory, resumable.
+
+Does not belong here: the stages (``recipe``), and training from a store's snapshots (``tasks.stages.train``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from llm2vec_core.encoding.encoder import Encoder
+from llm2vec_core.errors import InputError
+from llm2vec_core.model.base_models import base_content, user_cache_dir
+from llm2vec_core.model.checkpoint import RECORD_NAME, read_record
+from llm2vec_core.training.recipe import train_encoder
+from llm2vec_core.training.settings import OnStep, Recipe, StepLog, TrainingTriple
+
+Judgment = TrainingTriple | Sequence[str] | Mapping[str, Any]
+"""One example of the supervised stage: an anchor, a text that fits, and texts that do not fit.
+
+As a mapping: ``{"anchor": ..., "positive": ..., "negatives": [...]}``, where ``negatives`` can be missing and
+``negative`` can stand for one text. As a sequence: anchor, positive, and any number of negatives.
+"""
+
+_FORMS_HINT = 'Give {"anchor": ..., "positive": ..., "negatives": [...]} or (anchor, positive, negative, ...).'
+
+
+def train(
+    recipe: Recipe,
+    texts: Iterable[str] = (),
+    *,
+    save_to: str | Path,
+    judgments: Iterable[Judgment] | str | Path = (),
+    on_step: OnStep | None = None,
+    show_progress: bool = False,
+    cache_dir: str | Path | None = None,
+) -> Encoder:
+    """Train an encoder and save it: steps 2 and 3 of LLM2Vec, and a supervised stage if the recipe has one.
+
+    If the call is killed, the same call resumes from its last save; the state is kept in ``<save_to>.training``. If
+    the encoder is there already, the call returns it at once.
+
+    Args:
+        recipe: Stages and their settings.
+        texts: What the unsupervised stages learn from. A seeded sample is taken if there are more than
+            ``recipe.max_documents``.
+        save_to: Directory of the encoder; must not exist yet, or hold what the same call made.
+        judgments: What the supervised stage learns from: examples (:data:`Judgment`), or the path of a JSONL file with
+            one mapping a line.
+        on_step: Called after every update.
+        show_progress: Show a progress bar.
+        cache_dir: Where converted base models are kept. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+
+    Returns:
+        The trained encoder, loaded from ``save_to``.
+
+    Raises:
+        InputError: ``save_to`` holds something else, or a judgment cannot be read.
+        BaseModelError: The base model cannot be found, or does not follow the recipe's attention.
+        TrainingError: Too little text, no judgments for the supervised stage, or a loss that is not finite.
+    """
+    if isinstance(texts, str):
+        raise InputError("One string was given as texts; a list of texts was expected.", hint="Put it into a list.")
+    target = Path(save_to).expanduser()
+    chosen = recipe.sample_documents(list(texts)) if recipe.reads_documents else []
+    triples = list(_read_judgments(judgments)) if "supervised" in recipe.stages else []
+    key = recipe.key(
+        {"texts": _sha256(chosen)}, _sha256([astuple(triple) for triple in triples]), base_content(recipe.base_model)
+    )
+    if not _is_finished(target, recipe_key=key):
+        cache = user_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+        all_work = target.with_name(f"{target.name}.training")
+        with _progress(recipe, show=show_progress, on_step=on_step) as counted:
+            work_dir = all_work / key[:32]
+            train_encoder(
+                recipe, chosen, recipe_key=key, work_dir=work_dir, cache_dir=cache, triples=triples, on_step=counted
+            )
+        (work_dir / "checkpoint").rename(target)
+        shutil.rmtree(all_work)
+    return Encoder.load(target)
+
+
+def _is_finished(target: Path, *, recipe_key: str) -> bool:
+    """Whether the encoder is there already.
+
+    Raises:
+        InputError: The directory holds something else.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if (target / RECORD_NAME).is_file() and read_record(target).recipe_key == recipe_key:
+        return True
+    raise InputError(
+        f"{target} holds something else than the encoder of this recipe and these texts.",
+        hint="Name another directory, or remove this one.",
+    )
+
+
+def _read_judgments(judgments: Iterable[Judgment] | str | Path) -> Iterator[TrainingTriple]:
+    if not isinstance(judgments, str | Path):
+        for number, judgment in enumerate(judgments):
+            yield _as_triple(judgment, where=f"judgments[{number}]", source="")
+        return
+    path = Path(judgments).expanduser()
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", hint="Give the path of a JSONL file with judgments.")
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number} is not JSON: {error}.", hint=_FORMS_HINT) from error
+        yield _as_triple(row, where=f"{path}, line {number}", source=path.name)
+
+
+def _as_triple(judgment: object, *, where: str, source: str) -> TrainingTriple:
+    """One judgment of any form.
+
+    Raises:
+        InputError: It has another form; the message says where.
+    """
+    if isinstance(judgment, TrainingTriple):
+        return judgment
+    parts: list[object] = []
+    if isinstance(judgment, Mapping):
+        single = [judgment["negative"]] if "negative" in judgment else []
+        parts = [judgment.get("anchor"), judgment.get("positive"), *single, *(judgment.get("negatives") or ())]
+    elif isinstance(judgment, Sequence) and not isinstance(judgment, str):
+        parts = list(judgment)
+    texts = [part for part in parts if isinstance(part, str) and part.strip()]
+    if len(texts) < 2 or len(texts) < len(parts):
+        raise InputError(f"{where} is no judgment: {str(judgment)[:80]!r}.", hint=_FORMS_HINT)
+    anchor, positive, *negatives = texts
+    return TrainingTriple(anchor, positive, tuple(negatives), source)
+
+
+@contextlib.contextmanager
+def _progress(recipe: Recipe, *, show: bool, on_step: OnStep | None) -> Iterator[OnStep]:
+    """Show every update, those of an earlier call included, and report it."""
+    starts, total = {}, 0
+    for stage in recipe.stages:
+        starts[stage], total = total, total + getattr(recipe, stage).steps
+    with tqdm(total=total, unit="step", disable=not show) as bar:
+
+        def counted(step: StepLog) -> None:
+            bar.set_description(f"{step.stage}, loss {step.loss:.3f}", refresh=False)
+            bar.update(starts[step.stage] + step.step - bar.n)
+            if on_step is not None:
+                on_step(step)
+
+        yield counted
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
