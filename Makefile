@@ -1,4 +1,4 @@
-# Everything from a bare Python 3.11 (or newer) and make. `make nightly` is the main job, `make test` the fast tests.
+# Needs Python 3.11 or newer and make. `make nightly` runs the pipeline, `make test` the fast tests.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -6,44 +6,44 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-# Two processes; a file stays in one, since its tests share servers and trained models.
+# Two processes. A test file stays in one of them: its tests share servers and trained models.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help env nightly test test-all check audit format lock clean
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-env: $(VENV)/.locked  ## the environment in .venv; the command is .venv/bin/l2v
+env: $(VENV)/.locked  ## create the environment in .venv; the command is .venv/bin/l2v
 
-nightly: env  ## the whole chain on the bundled sample, about ten minutes on two cores
+nightly: env  ## run the pipeline on the bundled sample (about ten minutes on two cores)
 	$(BIN)/l2v nightly
 
-test: env  ## fast tests, offline
+test: env  ## run the fast tests, offline
 	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: env  ## all tests
+test-all: env  ## run all tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: env  ## format, lint, types, import rules, spelling
+check: env  ## check format, lint, types, import rules and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/typos
 
-audit: $(UV)  ## ask a vulnerability service about the locked dependencies; needs the network
+audit: $(UV)  ## look up known vulnerabilities of the locked dependencies (needs the network)
 	$(UV) tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
-format: env  ## format and mend what can be mended
+format: env  ## format the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(UV)  ## resolve the dependencies again: names, versions and hashes only
+lock: $(UV)  ## resolve the dependencies again and write requirements.lock
 	$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --upgrade --output-file requirements.lock
 
-clean:  ## remove the environment and caches; var/ stays
+clean:  ## remove the environment and the caches; keep var/
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.locked: requirements.lock pyproject.toml | $(UV)
