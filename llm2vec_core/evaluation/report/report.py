@@ -1,16 +1,23 @@
-"""The report that an evaluation returns: its content, and the files that show it.
+"""The report that an evaluation returns: the object, its pages from ``report.j2``, and its files.
 
-Belongs here: which files a report has, and saving them to a directory. Does not belong here: what the content is
-(``content``), how pages and plots look (``pages``, ``plots``), where a run keeps its reports (``tasks``).
+Belongs here: rendering and saving. Does not belong here: the content (``content``), words (``report.j2``), values
+(``tables``), looks (``llm2vec_core.pages``), where a run keeps its reports (``tasks``).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
+from llm2vec_core.evaluation.published import published_scores
+from llm2vec_core.evaluation.report import standings, tables
 from llm2vec_core.evaluation.report.content import ReportContent
-from llm2vec_core.evaluation.report.pages import render_html, render_markdown
-from llm2vec_core.evaluation.report.plots import plot_files, plots
+from llm2vec_core.evaluation.report.plots import FILE_INK, Plot, plot_files, plots
+from llm2vec_core.evaluation.results import PublishedScore
+from llm2vec_core.pages.rendering import PageForm, render_page
 
 
 class EvaluationReport(ReportContent):
@@ -44,3 +51,76 @@ class EvaluationReport(ReportContent):
         for name, content in self.files().items():
             (folder / name).write_bytes(content)
         return folder / "report.html"
+
+
+def render_markdown(report: ReportContent, published: Sequence[PublishedScore] | None = None) -> str:
+    """The report as Markdown (for the Prefect UI): the tables and sentences of the HTML page, without the plots.
+
+    Args:
+        report: What to say.
+        published: Figures that others published. Default: all that are known.
+
+    Returns:
+        CommonMark with tables. Text from data is escaped.
+    """
+    return _render("markdown", report, published, drawn={})
+
+
+def render_html(
+    report: ReportContent,
+    published: Sequence[PublishedScore] | None = None,
+    *,
+    drawn: Mapping[str, Plot] | None = None,
+) -> str:
+    """The report as one self-contained page: inline style, inline plots, no script, nothing loaded from elsewhere.
+
+    Args:
+        report: What to say.
+        published: Figures that others published. Default: all that are known.
+        drawn: Plots of the report, if they exist already: drawing takes seconds.
+
+    Returns:
+        A whole HTML document for phone, desktop and print, light and dark.
+    """
+    return _render("html", report, published, drawn=plots(report) if drawn is None else drawn)
+
+
+def _render(
+    form: PageForm, report: ReportContent, published: Sequence[PublishedScore] | None, *, drawn: Mapping[str, Plot]
+) -> str:
+    return render_page(
+        "llm2vec_core.evaluation.report",
+        "report.j2",
+        form,
+        report=report,
+        created=report.created_at.strftime("%d %B %Y, %H:%M %Z").strip(),
+        published=published_scores() if published is None else published,
+        standings=standings,
+        tables=tables,
+        plots=drawn,
+        drawings={name: _inline_svg(plot) for name, plot in drawn.items()},
+    )
+
+
+_PHONE_POINTS = 330.0
+"""A plot of this width in points can be read on a phone."""
+
+
+def _inline_svg(plot: Plot) -> Markup:
+    """A plot as an SVG element that scales with the page, takes its text colour and says what it is.
+
+    Scaled down to a phone, the small type of a broad plot could not be read: it keeps a width and scrolls in its box.
+    """
+    text = plot.svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{plot.name}-", text)  # matplotlib numbers every figure from one
+    head, body = text.split(">", 1)
+    width = re.search(r' width="([\d.]+)pt"', head)
+    points = float(width[1]) if width else 0.0
+    head = re.sub(r' (?:width|height)="[\d.]+pt"', "", head)
+    narrowest = 0.0 if points < _PHONE_POINTS else 1.25 * points
+    sizes = f"min-width: {narrowest:.0f}px; max-width: {1.8 * points:.0f}px"
+    label = Markup('<svg role="img" aria-label="{}" style="{}"').format(plot.label, sizes)
+    head = head.replace("<svg", label, 1)
+    return Markup(f"{head}>{body}".replace(FILE_INK, "currentColor"))  # matplotlib escapes the text it draws

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm2vec_core.evaluation.metrics import RANKING_METRICS
 from llm2vec_core.evaluation.published import SUBSET_15, canonical_model, row_of
@@ -110,8 +109,14 @@ def _signed(value: float) -> str:
     return "0.0" if printed in ("+0.0", "-0.0") else printed.replace("-", "−")
 
 
-def _columns(*names: str) -> tuple[Column, ...]:
-    return tuple(Column(name) for name in names)
+def _columns(*names: str, is_text: bool = False) -> tuple[Column, ...]:
+    return tuple(Column(name, is_text=is_text) for name in names)
+
+
+def _one_group(
+    caption: str, corner: str, columns: Sequence[Column], rows: Iterable[TableRow], best_of: str = ""
+) -> Table:
+    return Table(caption, corner, tuple(columns), (Group("", tuple(rows)),), best_of)
 
 
 def _transposed(names: Sequence[str], columns: Iterable[Sequence[Cell]]) -> tuple[TableRow, ...]:
@@ -150,7 +155,7 @@ def headline_table(report: ReportContent, headline: Headline) -> Table | None:
     not_run = (Cell("not run"), *(NOTHING,) * (len(columns) - 1))
     rows = (*_transposed(names, columns), *(TableRow(name, not_run) for name in report.not_run))
     caption = headline.with_count(headline.caption, scored[0][1].num_items)
-    return Table(caption, "System", _columns(*RANKING_METRICS), (Group("", rows),), "its column")
+    return _one_group(caption, "System", _columns(*RANKING_METRICS), rows, "its column")
 
 
 def slice_tables(report: ReportContent, task: str) -> tuple[Table, ...]:
@@ -169,24 +174,15 @@ def slice_tables(report: ReportContent, task: str) -> tuple[Table, ...]:
 
 def worst_table(found: Sequence[WorstQuery]) -> Table:
     """Queries on which a system did badly: the query, the document that came first, those that should have come."""
-    rows = tuple(
-        TableRow(
-            one.query,
-            (
-                Cell(number(one.score)),
-                NOTHING
-                if one.best_other_score is None
-                else Cell(number(one.best_other_score), notes=(str(one.best_other),)),
-                Cell(one.text),
-                Cell(one.first or "nothing", notes=(f"judged {one.first_relevance}",)),
-                Cell(one.relevant[0], notes=one.relevant[1:]) if one.relevant else NOTHING,
-            ),
-        )
-        for one in found
-    )
-    texts = (Column(name, is_text=True) for name in ("Asked", "Ranked first", "Relevant"))
-    caption = f"The {len(found)} queries on which {found[0].system} is worst"
-    return Table(caption, "Query", (*_columns("Score", "Best other"), *texts), (Group("", rows),))
+    rows = []
+    for one in found:
+        other = one.best_other_score
+        best_other = NOTHING if other is None else Cell(number(other), notes=(str(one.best_other),))
+        first = Cell(one.first or "nothing", notes=(f"judged {one.first_relevance}",))
+        relevant = Cell(one.relevant[0], notes=one.relevant[1:]) if one.relevant else NOTHING
+        rows.append(TableRow(one.query, (Cell(number(one.score)), best_other, Cell(one.text), first, relevant)))
+    columns = (*_columns("Score", "Best other"), *_columns("Asked", "Ranked first", "Relevant", is_text=True))
+    return _one_group(f"The {len(found)} queries on which {found[0].system} is worst", "Query", columns, rows)
 
 
 def category_table(report: ReportContent) -> Table | None:
@@ -271,33 +267,29 @@ def _published_tables(
     figures: Sequence[tuple[PublishedScore, str, str]], columns: Mapping[str, Column], *, corner: str
 ) -> tuple[Table, ...]:
     """Figures with their rows and columns, by source (the fullest first) and model; marks the best of a model."""
-    sources: dict[str, dict[str, dict[str, dict[str, PublishedScore]]]] = {}
-    for figure, row, column in figures:
-        models = sources.setdefault(figure.source, {})
-        models.setdefault(figure.model, {}).setdefault(row, {})[column] = figure
+    by_source: dict[str, list[tuple[PublishedScore, str, str]]] = {}
+    for found in figures:
+        by_source.setdefault(found[0].source, []).append(found)
     tables = []
-    for source, _ in Counter(figure.source for figure, _, _ in figures).most_common():
-        groups = [
-            Group("Encoder-only" if model == "BERT" else model, _published_rows(rows, tuple(columns)))
-            for model, rows in sources[source].items()
-        ]
+    for source, all_found in sorted(by_source.items(), key=lambda pair: -len(pair[1])):
+        groups = []
+        for model in dict.fromkeys(figure.model for figure, _, _ in all_found):
+            cells = {(row, column): figure for figure, row, column in all_found if figure.model == model}
+            groups.append(Group("Encoder-only" if model == "BERT" else model, _published_rows(cells, tuple(columns))))
         tables.append(Table(source, corner, tuple(columns.values()), tuple(groups), "its model's column"))
     return tuple(tables)
 
 
-def _published_rows(systems: Mapping[str, Mapping[str, PublishedScore]], keys: Sequence[str]) -> tuple[TableRow, ...]:
-    """The rows of one model."""
-    columns = []
-    for key in keys:
-        found = [figures.get(key) for figures in systems.values()]
-        marked = _marked([_Value(figure.score) if figure else None for figure in found], list(systems))
-        columns.append(
-            [
-                Cell(published_text(figure), cell.mark) if figure else NOTHING
-                for figure, cell in zip(found, marked, strict=True)
-            ]
-        )
-    return _transposed(list(systems), columns)
+def _published_rows(cells: Mapping[tuple[str, str], PublishedScore], columns: Sequence[str]) -> tuple[TableRow, ...]:
+    """The rows of one model, from its figures by row and column."""
+    names = list(dict.fromkeys(row for row, _ in cells))
+    printed = []
+    for column in columns:
+        found = [cells.get((name, column)) for name in names]
+        marked = _marked([_Value(figure.score) if figure else None for figure in found], names)
+        pairs = zip(found, marked, strict=True)
+        printed.append([replace(cell, text=published_text(figure)) if figure else cell for figure, cell in pairs])
+    return _transposed(names, printed)
 
 
 # --- tasks by systems ----------------------------------------------------------------------------------------------
@@ -385,8 +377,8 @@ def _oriented(
         columns = [
             Column(row.name, row.note, group=SHORT_NAMES.get(title, title), kind=row.kind) for title, row in sheet
         ]
-        turned = Group("", _transposed([one.name for one in systems], [row.cells for _, row in sheet]))
-        tables.append(Table(caption + part, "System", tuple(columns), (turned,), "its column" if best else ""))
+        turned = _transposed([one.name for one in systems], [row.cells for _, row in sheet])
+        tables.append(_one_group(caption + part, "System", columns, turned, "its column" if best else ""))
     return tuple(tables)
 
 
@@ -425,7 +417,7 @@ def difference_table(report: ReportContent) -> Table | None:
         for pair, (first, second) in pairs.items()
     ]
     columns = _columns(*("All" if scope == ALL_SCOPE else SHORT_NAMES[scope] for scope in scopes))
-    return Table("Points between two systems, first minus second", "Pair", columns, (Group("", tuple(rows)),))
+    return _one_group("Points between two systems, first minus second", "Pair", columns, rows)
 
 
 def _difference_cell(comparison: Comparison | None, first: str) -> Cell:
@@ -505,17 +497,16 @@ def training_table(report: ReportContent) -> Table:
         speed = (Cell(f"{curve.tokens:,}"), Cell(f"{curve.tokens_per_s:,.0f}"))
         rows.append(TableRow(curve.stage, (Cell(f"{curve.num_steps:,}"), *losses, *speed)))
     columns = _columns("Steps", "First loss", "Last loss", "Tokens", "Tokens/s")
-    return Table("Training, stage by stage", "Stage", columns, (Group("", tuple(rows)),))
+    return _one_group("Training, stage by stage", "Stage", columns, rows)
 
 
 def system_table(report: ReportContent) -> Table:
     """Mode, description and fingerprint of each system."""
     rows = [
-        TableRow(system.name, (Cell(system.mode), Cell(system.description), Cell(system.fingerprint)))
-        for system in report.systems
+        TableRow(one.name, (Cell(one.mode), Cell(one.description), Cell(one.fingerprint))) for one in report.systems
     ]
-    columns = tuple(Column(name, is_text=True) for name in ("Mode", "What it is", "Fingerprint"))
-    return Table("What was compared", "System", columns, (Group("", tuple(rows)),))
+    columns = _columns("Mode", "What it is", "Fingerprint", is_text=True)
+    return _one_group("What was compared", "System", columns, rows)
 
 
 def content_table(report: ReportContent) -> Table | None:
@@ -526,4 +517,4 @@ def content_table(report: ReportContent) -> Table | None:
         for task in tasks.values()
     ]
     columns = (Column("Category", is_text=True), Column("Items"), Column("Content (SHA-256)", is_text=True))
-    return Table("What it was compared on", "Task", columns, (Group("", tuple(rows)),)) if rows else None
+    return _one_group("What it was compared on", "Task", columns, rows) if rows else None

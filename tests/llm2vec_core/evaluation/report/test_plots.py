@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from llm2vec_core.evaluation.report import EvaluationReport, plot_files
-from llm2vec_core.evaluation.report.plots import FILE_INK, plots, save
+from llm2vec_core.evaluation.report.plots import plots, save
 
 
 def drawn_text(svg: bytes) -> str:
@@ -40,21 +40,21 @@ def test_no_plot_without_data(rich_report: EvaluationReport, left_out: dict[str,
 
 
 def test_the_heat_map_prints_its_values(rich_report: EvaluationReport) -> None:
-    text = drawn_text(save(plots(rich_report)["heat_map"].draw(FILE_INK), "svg"))
+    text = drawn_text(save(plots(rich_report)["heat_map"].draw(), "svg"))
     for system in rich_report.systems:
         for score in system.scores:
             assert f"{score.main_score:.1f}" in text
 
 
 def test_distributions_name_the_share_of_zeros(rich_report: EvaluationReport) -> None:
-    text = drawn_text(save(plots(rich_report)["distributions"].draw(FILE_INK), "svg"))
+    text = drawn_text(save(plots(rich_report)["distributions"].draw(), "svg"))
     for one in rich_report.distributions:
         assert f"{one.share_zero:.0%}" in text
         assert one.task in text
 
 
 def test_figure_3_has_a_panel_a_base_model(rich_report: EvaluationReport) -> None:
-    text = drawn_text(save(plots(rich_report)["ablation"].draw(FILE_INK), "svg"))
+    text = drawn_text(save(plots(rich_report)["ablation"].draw(), "svg"))
     for word in ("smollm2-135m", "tiny-llama", "EOS", "Mean", "W. mean", "Bi + MNTP + SimCSE", "Uni, echo"):
         assert word in text
 
@@ -69,7 +69,7 @@ def test_a_large_plot_goes_on_in_a_further_figure(make_large_report: Callable[[i
     large = make_large_report(20, 14)
     found = [plot for name, plot in plots(large).items() if name.startswith("main_scores")]
     assert len(found) > 1
-    figures = [plot.draw(FILE_INK) for plot in found]
+    figures = [plot.draw() for plot in found]
     titles = [axes.get_title(loc="left") for figure in figures for axes in figure.axes if axes.get_visible()]
     assert len(titles) == 14
     assert all(figure.get_figheight() < 10 for figure in figures)
