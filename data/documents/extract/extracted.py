@@ -1,0 +1,87 @@
+"""Result of reading one document file, and the limits and checks that all document readers share.
+
+Belongs here: the record that a reader returns, marks, limits, the plausibility check.
+Does not belong here: one format (its own module), rows and sources (``data.documents.readers``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_TEXT_CHARS = 64 * 2**20
+"""Longest text of one document, in characters."""
+MAX_UNPACKED_BYTES = 256 * 2**20
+"""Largest document file, and largest archive after unpacking, in bytes: a small archive can hide a huge document."""
+MAX_XML_BYTES = 8 * 2**20
+"""Largest XML part of an archive that is parsed, in bytes after unpacking: some thousand pages of text."""
+
+
+class Mark(StrEnum):
+    """Why a kept document may not hold all that its file holds. A closed set: reports count by it."""
+
+    HIDDEN_TEXT = "hidden_text"
+    """Text that no reader sees was left out: white, invisible, off the page, tiny, or formatted as hidden."""
+    PAGES_WITHOUT_TEXT = "pages_without_text"
+    """Some pages have no text, most often because they were scanned."""
+    ATTACHMENTS = "attachments"
+    """The file holds other files, which were not read."""
+    SECOND_READER = "second_reader"
+    """The first reader's text was implausible; another reader's text was taken."""
+
+
+class ScannedError(ValueError):
+    """A document whose pages have no text: a scan, which only text recognition can read."""
+
+
+class ImplausibleTextError(ValueError):
+    """A document whose text is no language in any reader: its fonts do not say which letters they draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Text of one document file.
+
+    Attributes:
+        text: Text in reading order; one line a paragraph, table row or line of a page.
+        title: Title that the file itself gives; empty when it gives none.
+        marks: Losses that a user has to know of, sorted, each once.
+    """
+
+    text: str
+    title: str = ""
+    marks: tuple[Mark, ...] = ()
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
+_SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_BROKEN = re.compile("[\ue000-\uf8ff\ufffd]|\\(cid:\\d+\\)")
+_MIN_JUDGED_CHARS = 40
+_MAX_MEAN_WORD = 14.0  # letters; German and Finnish texts have about 7
+_MIN_LETTER_SHARE = 0.3
+_MAX_BROKEN_SHARE = 0.1
+_MAX_SINGLE_SHARE = 0.6
+
+
+def implausibility(text: str) -> str | None:
+    """Why ``text`` cannot be what a reader sees, or None. Scripts that write no spaces are judged by letters only."""
+    dense = "".join(text.split())
+    if len(dense) < _MIN_JUDGED_CHARS:
+        return None
+    broken = sum(len(match) for match in _BROKEN.findall(dense)) / len(dense)
+    if broken > _MAX_BROKEN_SHARE:
+        return f"{broken:.0%} of its characters are unknown"
+    letters = sum(char.isalpha() for char in dense) / len(dense)
+    if letters < _MIN_LETTER_SHARE:
+        return f"only {letters:.0%} of its characters are letters"
+    words = _WORD.findall(text)
+    if len(_SPACELESS.findall(dense)) > 0.2 * len(dense) or not words:
+        return None
+    mean = sum(map(len, words)) / len(words)
+    if mean > _MAX_MEAN_WORD:
+        return f"its words have {mean:.0f} letters on average"
+    single = sum(len(word) == 1 for word in words) / len(words)
+    if single > _MAX_SINGLE_SHARE:
+        return f"{single:.0%} of its words are single letters"
+    return None

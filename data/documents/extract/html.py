@@ -1,0 +1,123 @@
+"""HTML: what a browser shows of a page, and of markup in a field of a table."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from lxml import etree
+
+from data.documents.extract.extracted import Extracted, Mark
+
+_LEFT_OUT = frozenset(["script", "style", "noscript", "template", "head", "svg", "math", "iframe", "object", "canvas"])
+_BLOCK_NAMES = (
+    "address article aside blockquote body caption center dd details dialog div dl dt fieldset figcaption figure footer "
+    "form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol option p pre section select summary table tbody "
+    "textarea tfoot thead tr ul"
+)
+_INLINE_NAMES = (
+    "a abbr b bdi bdo big br cite code col colgroup del dfn em font i img input ins kbd label link mark meta q s samp "
+    "small span strike strong sub sup td th time title tt u var wbr"
+)
+_SPACED_NAMES = "p h1 h2 h3 h4 h5 h6 ul ol table section article blockquote pre"
+_BLOCKS, _SPACED = frozenset(_BLOCK_NAMES.split()), frozenset(_SPACED_NAMES.split())
+_KNOWN = "|".join(sorted({*_LEFT_OUT, *_BLOCKS, *_INLINE_NAMES.split()}, key=len, reverse=True))
+# An attribute has a value: without one it is most often a word, as in "a<b and c>d".
+_ATTRIBUTE = r"""\s+[a-zA-Z_:@][\w:.\-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=`]+)"""
+_BOOLEAN = (
+    rf"(?:{_ATTRIBUTE}|\s+(?:hidden|checked|disabled|selected|nowrap|noshade|itemscope|compact|defer|async|required))"
+)
+# A text is markup when it closes a known element or holds one that stands alone.
+_MARKUP = re.compile(rf"</(?:{_KNOWN})\s*>|<(?:br|hr|p|li|ul|ol|div|h[1-6]|img){_BOOLEAN}*\s*/?>", re.IGNORECASE)
+_STRAY = re.compile(rf"<(?!/(?:{_KNOWN})\s*>|(?:{_KNOWN}){_BOOLEAN}*\s*/?>|!--|!doctype\b)", re.IGNORECASE)
+_ESCAPED = re.compile(r"&(?:amp;)*(?:lt|#0*60|#x0*3c);", re.IGNORECASE)
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>", re.IGNORECASE)
+_HIDDEN = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?:\.\d+)?(?:px|pt|em|rem|%)?\s*(?:;|$)", re.I
+)
+_CONTROLS = re.compile("[\0\x1d\x1e]")
+_PARAGRAPH, _LINE = "\x1d", "\x1e"  # breaks, until it is known how many follow each other
+_BREAKS = re.compile(f"[\\s{_PARAGRAPH}{_LINE}]*[\n{_PARAGRAPH}{_LINE}][\\s{_PARAGRAPH}{_LINE}]*")
+_TAG = re.compile(r"<[^<>]*>")
+_MAX_ESCAPES = 3
+
+
+def strip_markup(text: str) -> str:
+    """The text that a browser shows, if ``text`` is HTML, also where it was escaped once or more; else ``text``.
+
+    ``List<String>`` and ``Experience < 5 years`` are no markup and stay, also within HTML.
+    """
+    if "<" not in text and not _ESCAPED.search(text):
+        return text
+    found = text
+    for _ in range(_MAX_ESCAPES):
+        if _MARKUP.search(found):
+            return _shown(found).text
+        if not _ESCAPED.search(found):
+            break
+        found = html.unescape(found)
+    return text
+
+
+def read_html(markup: str) -> Extracted:
+    """Text and title of a page."""
+    return _shown(_DECLARATION.sub("", markup))
+
+
+def _shown(markup: str) -> Extracted:
+    markup = _STRAY.sub("&lt;", _CONTROLS.sub("", markup))
+    parser = etree.HTMLParser(no_network=True, remove_comments=True, remove_pis=True, huge_tree=True)
+    root = etree.fromstring(f"<html><body>{markup}</body></html>" if "<body" not in markup.lower() else markup, parser)
+    if root is None:
+        return Extracted("")
+    if any("depth" in error.message.lower() for error in parser.error_log):  # libxml2 leaves out what lies too deep
+        return Extracted(_tidy(html.unescape(_TAG.sub(_LINE, markup))))
+    title = next((" ".join("".join(each.itertext()).split()) for each in root.iter("title")), "")
+    has_blocks = any(each.tag in _BLOCKS or each.tag == "br" for each in root.iterfind("body//*"))
+    pieces: list[str] = []
+    num_hidden = 0
+    left_out: etree._Element | None = None  # the element that hides all below it
+    for event, element in etree.iterwalk(root, events=("start", "end")):
+        tag = element.tag if isinstance(element.tag, str) else ""
+        if event == "start":
+            if left_out is not None:
+                continue
+            is_hidden = "hidden" in element.attrib or bool(_HIDDEN.search(element.get("style") or ""))
+            if tag in _LEFT_OUT or is_hidden:
+                left_out = element
+                num_hidden += sum(len(part.strip()) for part in element.itertext()) if tag not in _LEFT_OUT else 0
+                continue
+            pieces.append(_break(tag, element))
+            pieces.append(_inline(element.text, keeps_lines=not has_blocks or tag in ("pre", "textarea")))
+        else:
+            if left_out is None:
+                pieces.append(_PARAGRAPH if tag in _SPACED else _LINE if tag in _BLOCKS else "")
+            elif left_out is element:
+                left_out = None
+            if left_out is None:
+                pieces.append(_inline(element.tail, keeps_lines=not has_blocks))
+    return Extracted(_tidy("".join(pieces)), title, (Mark.HIDDEN_TEXT,) if num_hidden else ())
+
+
+def _break(tag: str, element: etree._Element) -> str:
+    if tag in ("td", "th"):
+        return " | " if element.getprevious() is not None else ""
+    if tag == "br":
+        return "\n"
+    return _PARAGRAPH if tag in _SPACED else _LINE if tag in _BLOCKS else ""
+
+
+def _inline(text: str | None, *, keeps_lines: bool) -> str:
+    """Text of an element; a line break in the markup is a space, unless the text is preformatted or has no blocks."""
+    if not text:
+        return ""
+    return text if keeps_lines else re.sub(r"\s*[\r\n]\s*", " ", text)
+
+
+def _tidy(text: str) -> str:
+    """Breaks that follow each other are one: an empty line between paragraphs, none between list items."""
+
+    def one(match: re.Match[str]) -> str:
+        return "\n\n" if _PARAGRAPH in match.group() or match.group().count("\n") > 1 else "\n"
+
+    return _BREAKS.sub(one, text).strip()

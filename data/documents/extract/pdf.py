@@ -1,0 +1,262 @@
+"""PDF: the words of a page as a reader sees them.
+
+pdfium gives every character with its place, size and colour. Lines, columns and form values are put together here from
+those; text that no reader sees is left out. A text that is no language is read again by pypdf.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from data.documents.extract.extracted import (
+    MAX_TEXT_CHARS,
+    MAX_UNPACKED_BYTES,
+    Extracted,
+    ImplausibleTextError,
+    Mark,
+    ScannedError,
+    implausibility,
+)
+from data.documents.extract.page_layout import Glyph, Segment, page_text
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfPage, PdfTextPage
+
+MAX_PAGES = 5000
+"""Pages of a PDF, at most: pages may share one huge content, so that the size of the file bounds nothing."""
+
+_MIN_POINTS = 3.0  # smaller text is read by machines only
+_OFF_PAGE_POINTS = 12.0  # beyond its edge; what is cut off by the edge itself is no hidden text
+_MIN_CONTRAST = 24  # of 255: between the darkest and the lightest pixel of a visible character
+_NEARLY_WHITE = 0.9
+_INVISIBLE_MODES = (3, 7)
+_LIGATURES = {
+    "\ufb00": "ff",
+    "\ufb01": "fi",
+    "\ufb02": "fl",
+    "\ufb03": "ffi",
+    "\ufb04": "ffl",
+    "\ufb05": "st",
+    "\ufb06": "st",
+}
+_HYPHENS = {0x02, 0xAD, 0xFFFE}  # pdfium's codes for a hyphen at the end of a line; the soft hyphen, which is drawn
+_LOCK = threading.Lock()  # pdfium may be in one thread of a process only
+
+
+def read_pdf(path: Path) -> Extracted:
+    """Text of a PDF, page by page.
+
+    Raises:
+        ScannedError: No page has text.
+        ImplausibleTextError: Neither reader finds text that can be a language.
+        ValueError: It is too large or needs a password.
+        Exception: Of nearly any type, from the parsers, when the file breaks the format.
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{size_bytes} bytes, at most {MAX_UNPACKED_BYTES} are read")
+    found = _first_reader(path)
+    fault = implausibility(found.text)
+    if fault is None:
+        return found
+    second = _second_reader(path)
+    if not second.strip() or implausibility(second) is not None:
+        raise ImplausibleTextError(f"the text is no language: {fault}")
+    return Extracted(second, found.title, tuple(sorted({*found.marks, Mark.SECOND_READER})))
+
+
+def _second_reader(path: Path) -> str:
+    from pypdf import PdfReader
+
+    texts: list[str] = []
+    with path.open("rb") as handle:
+        for page in PdfReader(handle).pages:
+            texts.append(page.extract_text())
+            if sum(map(len, texts)) > MAX_TEXT_CHARS:
+                raise ValueError(f"more than {MAX_TEXT_CHARS} characters of text")
+    return "\n\n".join(texts)
+
+
+def _first_reader(path: Path) -> Extracted:
+    import pypdfium2 as pdfium  # here, because most sources have no PDFs
+    import pypdfium2.raw as raw
+
+    with _LOCK:
+        try:
+            document = pdfium.PdfDocument(path)
+        except pdfium.PdfiumError as error:
+            if "password" in str(error).lower():
+                raise ValueError("it needs a password") from error
+            raise
+        with closing(document):
+            document.init_forms()
+            if len(document) > MAX_PAGES:
+                raise ValueError(f"{len(document)} pages, at most {MAX_PAGES} are read")
+            texts: list[str] = []
+            num_hidden = 0
+            for number in range(len(document)):
+                with closing(document[number]) as page:
+                    text, hidden = _read_page(page, raw)
+                texts.append(text)
+                num_hidden += hidden
+                if sum(map(len, texts)) > MAX_TEXT_CHARS:
+                    raise ValueError(f"more than {MAX_TEXT_CHARS} characters of text")
+            has_attachments = raw.FPDFDoc_GetAttachmentCount(document) > 0
+    with_text = sum(bool(text) for text in texts)
+    if not with_text:
+        left_out = f", {num_hidden} hidden characters were left out" if num_hidden else ""
+        raise ScannedError(f"none of the {len(texts)} page(s) has text{left_out}")
+    marks = {
+        Mark.HIDDEN_TEXT: num_hidden > 0,
+        Mark.PAGES_WITHOUT_TEXT: with_text < len(texts),
+        Mark.ATTACHMENTS: has_attachments,
+    }
+    return Extracted(
+        "\n\n".join(filter(None, texts)), marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set))
+    )
+
+
+def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
+    """Text of a page, and how many characters of it nobody sees."""
+    with closing(page.get_textpage()) as textpage:
+        glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
+    if suspects:
+        visible = _visible_suspects(page, suspects)
+        suspects = [glyph for glyph in suspects if id(glyph) not in visible]
+        hidden = {id(glyph) for glyph in suspects}
+        glyphs = [glyph for glyph in glyphs if id(glyph) not in hidden]
+    num_hidden = sum(not glyph.char.isspace() for glyph in suspects)
+    return page_text(glyphs, _form_values(page, raw)), num_hidden
+
+
+def _glyphs(
+    textpage: PdfTextPage, page_box: tuple[float, float, float, float], raw: ModuleType
+) -> tuple[list[Glyph], list[Glyph]]:
+    """All characters of a page in the order of its content, and those of them that may be hidden."""
+    glyphs: list[Glyph] = []
+    suspects: list[Glyph] = []
+    rect = raw.FS_RECTF()
+    rect_pointer = ctypes.byref(rect)
+    handle = textpage.raw
+    styles: dict[int | None, tuple[float, int, bool]] = {}
+    left, bottom, right, top = page_box
+    left, bottom, right, top = (
+        left - _OFF_PAGE_POINTS,
+        bottom - _OFF_PAGE_POINTS,
+        right + _OFF_PAGE_POINTS,
+        top + _OFF_PAGE_POINTS,
+    )
+    for index in range(raw.FPDFText_CountChars(handle)):
+        code = raw.FPDFText_GetUnicode(handle, index)
+        if code in (10, 13) or (code == 32 and raw.FPDFText_IsGenerated(handle, index) == 1):
+            if code == 32:
+                glyphs.append(Glyph(" ", None, 0.0, 0))
+            continue  # lines are found by place
+        pointer = raw.FPDFText_GetTextObject(handle, index)
+        key = ctypes.cast(pointer, ctypes.c_void_p).value
+        style = styles.get(key)
+        if style is None:
+            style = styles[key] = _style(handle, index, pointer, raw)
+        points, quarter, is_faint = style
+        raw.FPDFText_GetLooseCharBox(handle, index, rect_pointer)
+        box = (rect.left, rect.bottom, rect.right, rect.top)
+        glyph = Glyph(_char(code), box, points, quarter)
+        glyphs.append(glyph)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        if is_faint or points < _MIN_POINTS or not (left <= x <= right and bottom <= y <= top):
+            suspects.append(glyph)
+    return glyphs, suspects
+
+
+def _char(code: int) -> str:
+    if code in _HYPHENS:
+        return "-"
+    char = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return " "  # a font may draw its space with a control character
+    return _LIGATURES.get(char, char)
+
+
+def _style(handle: object, index: int, pointer: object, raw: ModuleType) -> tuple[float, int, bool]:
+    """Size in points, direction in quarter turns, and whether the character may be invisible, of a text object."""
+    matrix = raw.FS_MATRIX()
+    raw.FPDFText_GetMatrix(handle, index, ctypes.byref(matrix))
+    points = raw.FPDFText_GetFontSize(handle, index) * (math.hypot(matrix.c, matrix.d) or 1.0)
+    quarter = round(math.atan2(matrix.b, matrix.a) / (math.pi / 2)) % 4
+    is_faint = False
+    if pointer:
+        colour = [ctypes.c_uint(0) for _ in range(4)]
+        mode = raw.FPDFTextObj_GetTextRenderMode(pointer)
+        if raw.FPDFPageObj_GetFillColor(pointer, *(ctypes.byref(part) for part in colour)):
+            red, green, blue, alpha = (part.value for part in colour)
+            is_faint = (0.3 * red + 0.59 * green + 0.11 * blue) / 255 > _NEARLY_WHITE or alpha < 16
+        is_faint = is_faint or mode in _INVISIBLE_MODES
+    return points, quarter, is_faint
+
+
+def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
+    """Which suspects a reader sees all the same: white on a dark ground, or invisible above a scanned image."""
+    left, bottom, right, top = page.get_bbox()
+    judged = [glyph for glyph in suspects if glyph.points >= _MIN_POINTS and glyph.box is not None]
+    judged = [glyph for glyph in judged if left <= glyph.box[0] <= right and bottom <= glyph.box[1] <= top]  # type: ignore[index]
+    width, height = right - left, top - bottom
+    if not judged or page.get_rotation() or not 0 < width * height < 4e7:
+        return {id(glyph) for glyph in judged} if page.get_rotation() else set()
+    pixels = page.render(scale=1, grayscale=True).to_numpy().squeeze()
+    rows, columns = pixels.shape[:2]
+    visible = set()
+    for glyph in judged:
+        x0, y0, x1, y1 = glyph.box  # type: ignore[misc]
+        patch = pixels[
+            max(0, int((top - y1) * rows / height)) : math.ceil((top - y0) * rows / height),
+            max(0, int((x0 - left) * columns / width)) : math.ceil((x1 - left) * columns / width),
+        ]
+        if patch.size and int(patch.max()) - int(patch.min()) >= _MIN_CONTRAST:
+            visible.add(id(glyph))
+    return visible
+
+
+def _form_values(page: PdfPage, raw: ModuleType) -> list[Segment]:
+    """Values of text and choice fields, and the texts that were typed onto the page, with their places."""
+    return list(_annotated(page, raw))
+
+
+def _annotated(page: PdfPage, raw: ModuleType) -> Iterator[Segment]:
+    form = page.formenv.raw if page.formenv is not None else None
+    text_fields = (raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX)
+    for index in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        try:
+            text = ""
+            subtype = raw.FPDFAnnot_GetSubtype(annotation)
+            if subtype == raw.FPDF_ANNOT_WIDGET and form is not None:
+                if raw.FPDFAnnot_GetFormFieldType(form, annotation) in text_fields:
+                    text = _string(lambda *at, a=annotation: raw.FPDFAnnot_GetFormFieldValue(form, a, *at))
+            elif subtype == raw.FPDF_ANNOT_FREETEXT:
+                text = _string(lambda *at, a=annotation: raw.FPDFAnnot_GetStringValue(a, b"Contents", *at))
+            rect = raw.FS_RECTF()
+            is_hidden = raw.FPDFAnnot_GetFlags(annotation) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW)
+            if text.strip() and not is_hidden and raw.FPDFAnnot_GetRect(annotation, ctypes.byref(rect)):
+                low, high = sorted((rect.bottom, rect.top))
+                yield Segment(text.strip(), rect.left, low, rect.right, high, min(12.0, max(high - low, 1.0)), 0)
+        finally:
+            raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _string(call: Callable[..., int]) -> str:
+    """A string that pdfium writes as UTF-16 into a buffer, whose size it tells first."""
+    size = min(int(call(None, 0)), 2**22)
+    if size <= 2:
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    call(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_ushort)), size)
+    return buffer.raw[:size].decode("utf-16-le", "replace").split("\0")[0]
