@@ -7,8 +7,9 @@ raises :class:`~data.errors.InputError`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
@@ -28,6 +29,9 @@ class RejectReason(StrEnum):
     ROW_TOO_LARGE = "row_too_large"
     WRONG_SHAPE = "wrong_shape"
     UNREADABLE_FILE = "unreadable_file"
+    UNSUPPORTED_FILE = "unsupported_file"
+    SCANNED = "scanned"
+    IMPLAUSIBLE_TEXT = "implausible_text"
     MISSING_ID = "missing_id"
     MISSING_TEXT = "missing_text"
     WRONG_TYPE = "wrong_type"
@@ -53,6 +57,23 @@ class RawRow:
     file: str
     row: int
     values: dict[str, object]
+
+
+@dataclass
+class ReadLog:
+    """What was decided while a source was read, for the log and the report.
+
+    Attributes:
+        notes: Decision to the number of files that it was made for, such as "read as Windows-1252".
+        skipped: File that was passed over to the reason.
+    """
+
+    notes: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        """Count a decision about a file."""
+        self.notes[text] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Sources: which files belong to a source, and which reader reads which file.
 
-To add a format, write a module in ``readers`` with a function ``read(path, file, config)`` that yields a
-:class:`~data.documents.rows.RawRow` or a :class:`~data.documents.rows.RejectedRow` for every row, and name it in
-:data:`READERS`. Readers stream: memory is bounded by one row or one small batch, never by the size of the file.
+To add a format, name it in ``readers.formats`` and write a function ``read(path, file, config, log)`` in ``readers``. It
+yields a :class:`~data.documents.rows.RawRow` or a :class:`~data.documents.rows.RejectedRow` for every row, and is named
+in :data:`READERS`. Readers of tables stream: memory is bounded by one row or one small batch, never by the file.
 
 Does not belong here: the settings of a source (``data.config``), which documents are good (``clean``).
 """
@@ -16,46 +16,92 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
-from data.documents.readers import csv, docx, jsonl, parquet, pdf
+from data.documents.readers import csv, documents, jsonl, parquet
 from data.documents.readers.checks import readable
-from data.documents.rows import RawRow, RejectedRow
+from data.documents.readers.formats import (
+    PACKED,
+    SUFFIXES,
+    TABLES,
+    Format,
+    UnsupportedError,
+    detect_format,
+    promised_format,
+)
+from data.documents.readers.packed import unpacked
+from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.errors import InputError
 from data.sample.read import BUNDLED_SAMPLE, read_sample_jobs, read_sample_resumes
 
-Reader: TypeAlias = Callable[[Path, str, SourceConfig], Iterator[RawRow | RejectedRow]]
-"""Reads one file: its path, its name relative to the source's path, and which fields hold what."""
+Reader: TypeAlias = Callable[[Path, str, SourceConfig, ReadLog], Iterator[RawRow | RejectedRow]]
+"""Reads one file: its path, its name relative to the source's path, which fields hold what, and the log of decisions."""
 
-READERS: dict[str, Reader] = {
-    ".jsonl": jsonl.read,
-    ".csv": csv.read,
-    ".parquet": parquet.read,
-    ".pdf": pdf.read,
-    ".docx": docx.read,
+READERS: dict[Format, Reader] = {
+    Format.JSONL: jsonl.read,
+    Format.CSV: csv.read,
+    Format.PARQUET: parquet.read,
+    **{each: documents.read_as(each) for each in Format if each not in TABLES},
 }
-"""Suffix of a file to its reader."""
+"""Format of a file to its reader."""
+
+READER_VERSION = 2
+"""Version of the readers; raise it when they give other rows for the same file, and all sources are read again."""
 
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # written by Spark and Dask
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})  # written by Windows and macOS
 
 
-def read_rows(config: SourceConfig) -> Iterator[RawRow | RejectedRow]:
+def read_rows(config: SourceConfig, log: ReadLog | None = None) -> Iterator[RawRow | RejectedRow]:
     """Read all rows of a source, file by file in sorted order.
 
     Args:
         config: The source.
+        log: Collects the decisions that are made on the way, and the files that are passed over.
 
     Yields:
-        Every row of every file exactly once, raw or rejected. Blank lines are no rows.
+        Every row of every file exactly once, raw or rejected. Blank lines are no rows. A file of a type that is not
+        read is one rejected row.
 
     Raises:
-        InputError: Nothing matches the path; no reader knows a file's suffix; or a table cannot be read at all, or
+        InputError: Nothing matches the path; no file is of a type that is read; or a table cannot be read at all, or
             lacks the id or text column. It may come after some rows, if only the end of a file shows the fault: commit
             nothing before the iterator is exhausted.
     """
     if config.path.startswith("bundled:"):
         yield from _read_bundled(config)
         return
-    for path, file in find_files(config.path):
-        yield from READERS[path.suffix.lower()](path, file, config)
+    log = log if log is not None else ReadLog()
+    files = find_files(config.path, log)
+    texts = _texts_beside_tables([file for _, file in files])
+    for path, file in files:
+        if file in texts:
+            log.skipped[file] = "a text beside tables"
+            continue
+        yield from _read_file(path, file, config, log)
+
+
+def _read_file(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
+    with unpacked(path) as inner:
+        try:
+            with readable(path):
+                found = detect_format(inner, file) if inner.is_file() else promised_format(file)
+        except UnsupportedError as error:
+            yield RejectedRow(file, 1, RejectReason.UNSUPPORTED_FILE, f"{error}", "")
+            return
+        promised = promised_format(file)
+        if found is None:
+            yield RejectedRow(file, 1, RejectReason.UNSUPPORTED_FILE, "no file that can be read", "")
+            return
+        if promised is not None and found is not promised:
+            log.note(f"{promised} by its name, read as {found}")
+        yield from READERS[found](inner, file, config, log)
+
+
+def _texts_beside_tables(files: list[str]) -> frozenset[str]:
+    """Notes that lie beside tables: a README is no document of its own there."""
+    promised = {file: promised_format(file) for file in files}
+    if not any(found in TABLES for found in promised.values()):
+        return frozenset()
+    return frozenset(file for file, found in promised.items() if found in (Format.TEXT, Format.HTML))
 
 
 def source_sha256(config: SourceConfig) -> str | None:
@@ -68,32 +114,38 @@ def source_sha256(config: SourceConfig) -> str | None:
     """
     if config.path.startswith("bundled:"):
         return None
-    digest = hashlib.sha256(config.model_dump_json(exclude={"path"}).encode())
+    digest = hashlib.sha256(f"{READER_VERSION} {config.model_dump_json(exclude={'path'})}".encode())
     for path, file in find_files(config.path):
         with readable(path), path.open("rb") as handle:
             digest.update(f"\n{file!r} ".encode() + hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
 
 
-def find_files(path: str) -> list[tuple[Path, str]]:
-    """Find the files of a source. Hidden files and the marker files of Parquet writers are skipped.
+def find_files(path: str, log: ReadLog | None = None) -> list[tuple[Path, str]]:
+    """Find the files of a source. Hidden files, and those that systems and writers leave in folders, are passed over.
 
     Args:
         path: File, folder or glob.
+        log: Collects the files that are passed over.
 
     Returns:
         Path and relative name of each file, sorted by name.
 
     Raises:
-        InputError: There is no file; no reader knows a file's suffix; or a link leads out of the folder. Whoever may
+        InputError: There is no file; none is of a type that is read; or a link leads out of the folder. Whoever may
             write into the folder must not choose what else is read.
     """
     base, candidates = _candidates(path)
-    found = [
-        (candidate, candidate.relative_to(base).as_posix())
-        for candidate in candidates
-        if not candidate.is_dir() and not _is_hidden(candidate.relative_to(base))
-    ]
+    found = []
+    for candidate in candidates:
+        if candidate.is_dir():
+            continue
+        relative = candidate.relative_to(base)
+        reason = _passed_over(relative)
+        if reason is None:
+            found.append((candidate, relative.as_posix()))
+        elif log is not None:
+            log.skipped[relative.as_posix()] = reason
     if not found:
         is_there = Path(path).expanduser().exists() or any(char in path for char in "*?[")
         raise InputError(
@@ -111,13 +163,12 @@ def find_files(path: str) -> list[tuple[Path, str]]:
             "expected files inside of it.",
             hint="Name the folder that the files lie in, or copy them.",
         )
-    strange = sorted(file for candidate, file in found if candidate.suffix.lower() not in READERS)
-    if strange:
+    if not any(_may_be_read(candidate, file) for candidate, file in found):
+        strange = sorted(file for _, file in found)
         raise InputError(
             f"'{path}' has {len(strange)} file(s) of a type that cannot be read: {_shown(strange)}; "
             f"expected {_expected()}.",
-            hint="Save a spreadsheet as 'CSV UTF-8'; move other files away, or name the wanted ones with a glob "
-            "such as 'folder/*.jsonl'.",
+            hint="Save the documents as PDF, DOCX or text, and tables as CSV, JSON lines or a spreadsheet.",
         )
     return sorted(found, key=lambda pair: pair[1])
 
@@ -160,13 +211,33 @@ def _shown(files: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in files[:3]) + (" …" if len(files) > 3 else "")
 
 
-def _is_hidden(relative: PurePath) -> bool:
+def _passed_over(relative: PurePath) -> str | None:
+    """Why a file is no part of a source; None for one that is."""
+    if relative.name in _MARKER_FILES:
+        return "a marker of a Parquet writer"
+    if relative.name.lower() in _SYSTEM_FILES or "__MACOSX" in relative.parts:
+        return "a file of the operating system"
     # "~$name.docx" is the lock file that a word processor writes beside an open document.
-    return any(part.startswith((".", "~$")) for part in relative.parts) or relative.name in _MARKER_FILES
+    if any(part.startswith((".", "~$")) for part in relative.parts):
+        return "a hidden file"
+    return None
+
+
+def _may_be_read(path: Path, file: str) -> bool:
+    """Whether a file's name or content is of a type that is read."""
+    if promised_format(file) is not None:
+        return True
+    try:
+        with unpacked(path) as inner:
+            detect_format(inner, file)
+    except (UnsupportedError, OSError):
+        return False
+    return True
 
 
 def _expected() -> str:
-    return f"files ending in {', '.join(READERS)}, or '{BUNDLED_SAMPLE}'"
+    suffixes = ", ".join(SUFFIXES)
+    return f"files ending in {suffixes} (also with {' or '.join(PACKED)}), or '{BUNDLED_SAMPLE}'"
 
 
 def _read_bundled(config: SourceConfig) -> Iterator[RawRow | RejectedRow]:

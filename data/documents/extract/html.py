@@ -12,8 +12,8 @@ from data.documents.extract.extracted import Extracted, Mark
 _LEFT_OUT = frozenset(["script", "style", "noscript", "template", "head", "svg", "math", "iframe", "object", "canvas"])
 _BLOCK_NAMES = (
     "address article aside blockquote body caption center dd details dialog div dl dt fieldset figcaption figure "
-    "footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol option p pre section select summary table tbody "
-    "textarea tfoot thead tr ul"
+    "footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol option p pre section select summary table "
+    "tbody textarea tfoot thead tr ul"
 )
 _INLINE_NAMES = (
     "a abbr b bdi bdo big br cite code col colgroup del dfn em font i img input ins kbd label link mark meta q s samp "

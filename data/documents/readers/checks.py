@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
 from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
-from data.documents.rows import EXCERPT_CHARS, RawRow, RejectedRow, RejectReason
 from data.errors import InputError
-
-MAX_UNPACKED_BYTES = 256 * 2**20
-"""Largest PDF, and largest DOCX after unpacking, in bytes: a small archive may hold a huge document."""
 
 
 @contextlib.contextmanager
@@ -69,18 +65,3 @@ def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> N
             f"'{path}' has {' and '.join(faults)}; columns found: {shown}.",
             hint="Name the columns that hold the id and the text with id_field and text_field of the source.",
         )
-
-
-def read_whole_file(
-    path: Path, file: str, config: SourceConfig, extract: Callable[[Path], str]
-) -> Iterator[RawRow | RejectedRow]:
-    """Read a file as one row. A damaged file is rejected, not refused: hundreds of good ones may lie beside it."""
-    try:
-        text = extract(path)
-    except Exception as error:  # the parsers raise nearly any type of error on damaged files
-        reason = " ".join(str(error).split())[:EXCERPT_CHARS] or "no further reason"
-        detail = f"{type(error).__name__}: {reason}; expected a readable {path.suffix.lower()} file"
-        yield RejectedRow(file, 1, RejectReason.UNREADABLE_FILE, detail, "")
-        return
-    text_field = config.text_field or DEFAULT_TEXT_FIELDS[0]
-    yield RawRow(file, 1, {config.title_field: path.stem, text_field: text, config.id_field: file})

@@ -17,6 +17,7 @@ from data.documents.readers.checks import (
 from data.documents.rows import (
     MAX_ROW_BYTES,
     RawRow,
+    ReadLog,
     RejectedRow,
     RejectReason,
     has_surrogates,
@@ -51,7 +52,7 @@ class _BoundedTextLines:
         raise _LineTooLongError(f"line of more than {limit} characters")
 
 
-def read(path: Path, file: str, config: SourceConfig) -> Iterator[RawRow | RejectedRow]:
+def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))

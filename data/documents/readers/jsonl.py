@@ -18,6 +18,7 @@ from data.documents.rows import (
     EXCERPT_CHARS,
     MAX_ROW_BYTES,
     RawRow,
+    ReadLog,
     RejectedRow,
     RejectReason,
     make_excerpt,
@@ -37,7 +38,7 @@ class _SeenFields:
             self.names.update(values)
 
 
-def read(path: Path, file: str, config: SourceConfig) -> Iterator[RawRow | RejectedRow]:
+def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     seen = _SeenFields()

@@ -18,6 +18,7 @@ from data.documents.readers.checks import (
 )
 from data.documents.rows import (
     RawRow,
+    ReadLog,
     RejectedRow,
     RejectReason,
     make_excerpt,
@@ -32,7 +33,7 @@ _MAX_CHUNK_BYTES = 2**30  # unpacked size up to which a column chunk may exceed 
 _MAX_VALUES_PER_ROW = 2**24  # average of a list column
 
 
-def read(path: Path, file: str, config: SourceConfig) -> Iterator[RawRow | RejectedRow]:
+def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from pypdf import PdfWriter
 
 from data.config import SourceConfig
+from data.documents.extract import archive, pdf
+from data.documents.extract import docx as docx_reader
 from data.documents.readers import csv as csv_reader
-from data.documents.readers import docx as docx_reader
-from data.documents.readers import jsonl, parquet, pdf
-from data.documents.rows import RawRow, RejectedRow, make_excerpt
+from data.documents.readers import jsonl, packed, parquet
+from data.documents.rows import RawRow, ReadLog, RejectedRow, make_excerpt
 from data.documents.sources import read_rows
 from data.errors import InputError
 
@@ -151,13 +152,70 @@ def test_nothing_found_names_what_is_expected(tmp_path, path, found):
         read(tmp_path / path)
 
 
-def test_an_unsupported_type_is_refused_before_anything_is_read(tmp_path):
+def test_files_of_an_unknown_type_are_quarantined_beside_others_and_refused_alone(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"\0\1\2")
+    with pytest.raises(InputError, match=r"cannot be read: 'a.bin'; expected files ending in \.jsonl") as caught:
+        read(tmp_path)
+    assert "PDF" in caught.value.hint
     write_lines(tmp_path / "a.jsonl", row(1))
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"cannot be read: 'notes.txt'") as caught:
-        next(read_rows(SourceConfig(kind="job", path=str(tmp_path))))
-    assert "glob" in caught.value.hint
+    rows = read(tmp_path)
+    assert [(r.file, getattr(r, "reason", "")) for r in rows] == [("a.bin", "unsupported_file"), ("a.jsonl", "")]
     assert len(read(tmp_path / "*.jsonl")) == 1
+
+
+def test_what_is_passed_over_is_named(tmp_path):
+    write_lines(tmp_path / "a.jsonl", row(1))
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "_SUCCESS", "~$b.docx", "README.md"):
+        (tmp_path / name).write_bytes(b"x")
+    log = ReadLog()
+    assert len(list(read_rows(SourceConfig(kind="job", path=str(tmp_path)), log))) == 1
+    assert log.skipped == {
+        ".DS_Store": "a hidden file",
+        "README.md": "a text beside tables",
+        "Thumbs.db": "a file of the operating system",
+        "_SUCCESS": "a marker of a Parquet writer",
+        "desktop.ini": "a file of the operating system",
+        "~$b.docx": "a hidden file",
+    }
+
+
+def test_types_are_told_by_content(tmp_path):
+    document = docx.Document()
+    document.add_paragraph("Welder")
+    document.save(str(tmp_path / "word.pdf"))
+    write_pdf(tmp_path / "adobe.docx", "Nurse")
+    (tmp_path / "rich.doc").write_bytes(rb"{\rtf1\ansi Cook}")
+    (tmp_path / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504))
+    (tmp_path / "gone.pdf").write_bytes(b"<html><body>Not found</body></html>")
+    (tmp_path / "photo.pdf").write_bytes(b"\xff\xd8\xff\xe0 JFIF")
+    log = ReadLog()
+    rows = {r.file: r for r in read_rows(SourceConfig(kind="resume", path=str(tmp_path)), log)}
+    assert {file: r.values["text"] for file, r in rows.items() if isinstance(r, RawRow)} == {
+        "word.pdf": "Welder", "adobe.docx": "Nurse", "rich.doc": "Cook",
+    }  # fmt: skip
+    rejected = {file: r for file, r in rows.items() if isinstance(r, RejectedRow)}
+    assert {str(r.reason) for r in rejected.values()} == {"unsupported_file"}
+    assert {
+        file: word in rejected[file].detail
+        for file, word in {"old.doc": ".doc", "gone.pdf": "web page", "photo.pdf": "image"}.items()
+    } == dict.fromkeys(rejected, True)
+    assert log.notes == {"pdf by its name, read as docx": 1, "docx by its name, read as pdf": 1}
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_packed_files_are_read_and_bombs_are_not(tmp_path, codec, monkeypatch):
+    suffix = {"gzip": ".gz", "zstd": ".zst"}[codec]
+    content = b"id,text\n1,Nurse\n"
+    with pa.CompressedOutputStream(str(tmp_path / f"a.csv{suffix}"), codec) as out:
+        out.write(content)
+    (found,) = read(tmp_path)
+    assert found == RawRow(f"a.csv{suffix}", 1, {"id": "1", "text": "Nurse"})
+    monkeypatch.setattr(packed, "MAX_UNPACKED_BYTES", 5)
+    with pytest.raises(InputError, match="unpacks to more than 5 bytes"):
+        read(tmp_path)
+    (tmp_path / f"a.csv{suffix}").write_bytes((tmp_path / f"a.csv{suffix}").read_bytes()[:-9])
+    with pytest.raises(InputError, match="cannot be unpacked|unpacks to more"):
+        read(tmp_path)
 
 
 def test_uris_and_unknown_bundles_are_refused():
@@ -360,7 +418,7 @@ def test_an_encrypted_pdf_is_quarantined(tmp_path):
 
 def test_a_docx_that_unpacks_to_too_much_is_quarantined(tmp_path, monkeypatch):
     docx.Document().save(str(tmp_path / "a.docx"))
-    monkeypatch.setattr(docx_reader, "MAX_UNPACKED_BYTES", 100)
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 100)
     (row,) = read(tmp_path / "a.docx", text_field="body")
     assert (row.reason, "unpacks to" in row.detail) == ("unreadable_file", True)
 
@@ -452,7 +510,7 @@ def test_a_docx_reads_no_file_that_its_xml_names_and_writes_none_that_its_archiv
 
 def test_a_pdf_that_is_too_large_is_quarantined(tmp_path, monkeypatch):
     write_pdf(tmp_path / "a.pdf", "Staff nurse in Leeds")
-    for limit, detail in (("MAX_UNPACKED_BYTES", "bytes"), ("MAX_PAGES", "pages"), ("MAX_ROW_BYTES", "characters")):
+    for limit, detail in (("MAX_UNPACKED_BYTES", "bytes"), ("MAX_PAGES", "pages"), ("MAX_TEXT_CHARS", "characters")):
         with monkeypatch.context() as patched:
             patched.setattr(pdf, limit, 0)
             (rejected,) = read(tmp_path / "a.pdf")

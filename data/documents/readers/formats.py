@@ -1,0 +1,186 @@
+"""Which format a file has: told by its content, by its suffix only where the content allows several."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from enum import StrEnum
+from pathlib import Path, PurePath
+
+_HEAD = 2**16
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+
+
+class Format(StrEnum):
+    """Formats that are read."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+    SHEET = "spreadsheet"
+    XML = "xml"
+    PDF = "pdf"
+    DOCX = "docx"
+    ODT = "odt"
+    RTF = "rtf"
+    HTML = "html"
+    TEXT = "text"
+
+
+TABLES = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.PARQUET, Format.SHEET, Format.XML})
+"""Formats whose files hold many rows; a file of another format is one row."""
+
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": Format.JSONL,
+    ".csv": Format.CSV,
+    ".parquet": Format.PARQUET,
+    ".pdf": Format.PDF,
+    ".docx": Format.DOCX,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSON,
+    ".tsv": Format.CSV,
+    ".xlsx": Format.SHEET,
+    ".xlsm": Format.SHEET,
+    ".xls": Format.SHEET,
+    ".ods": Format.SHEET,
+    ".xml": Format.XML,
+    ".rss": Format.XML,
+    ".odt": Format.ODT,
+    ".rtf": Format.RTF,
+    ".html": Format.HTML,
+    ".htm": Format.HTML,
+    ".md": Format.TEXT,
+    ".txt": Format.TEXT,
+}
+"""Suffix of a file to the format that it promises."""
+
+PACKED = (".gz", ".zst")
+"""Suffixes of files that are unpacked first; the suffix before them counts."""
+
+_TEXTS = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.XML, Format.HTML, Format.TEXT})
+
+
+class UnsupportedError(Exception):
+    """A file of a format that is not read; the message names the format and what to do."""
+
+
+def promised_format(file: str) -> Format | None:
+    """Format that a file's name promises; None for an unknown suffix."""
+    name = PurePath(file)
+    if name.suffix.lower() in PACKED:
+        name = PurePath(name.stem)
+    return SUFFIXES.get(name.suffix.lower())
+
+
+def detect_format(path: Path, file: str) -> Format:
+    """Format of a file, unpacked if it was packed.
+
+    Args:
+        path: Where it lies.
+        file: Its name in the source.
+
+    Raises:
+        UnsupportedError: It is of no format that is read.
+        OSError: It cannot be read.
+    """
+    promised = promised_format(file)
+    with path.open("rb") as handle:
+        head = handle.read(_HEAD)
+    if not head and promised is not None:
+        return promised
+    if (found := _by_signature(path, head)) is not None:
+        return found
+    if promised is None:
+        raise UnsupportedError("a file of an unknown type; expected a suffix that names its format")
+    if promised not in _TEXTS:
+        if _starts_as_page(head):
+            raise UnsupportedError(f"a web page, no {promised}; it may be the error page of a download")
+        return promised  # its reader says what is wrong
+    return _text_format(head, promised)
+
+
+def _by_signature(path: Path, head: bytes) -> Format | None:
+    if b"%PDF-" in head[:1024]:
+        return Format.PDF
+    if head.startswith(b"PAR1"):
+        return Format.PARQUET
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_format(path)
+    if head.startswith(b"{\\rtf"):
+        return Format.RTF
+    if head.startswith(_OLE):
+        return _ole_format(path)
+    if head.startswith(_IMAGES):
+        raise UnsupportedError("an image; expected a document with text")
+    return None
+
+
+def _zip_format(path: Path) -> Format | None:
+    """Format of an archive; None for a damaged one, of which the suffix decides."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            kind = archive.read("mimetype")[:100] if "mimetype" in names else b""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
+        return None
+    if any(name.startswith("word/") for name in names):
+        return Format.DOCX
+    if b"opendocument.text" in kind:
+        return Format.ODT
+    if b"opendocument.spreadsheet" in kind or any(name.startswith("xl/") for name in names):
+        return Format.SHEET
+    if "_rels/.rels" in names and not any(name.startswith("ppt/") for name in names):
+        return Format.DOCX
+    raise UnsupportedError("an archive that is no document; expected its files unpacked")
+
+
+def _ole_format(path: Path) -> Format:
+    with path.open("rb") as handle:
+        content = handle.read(2**22)
+    if "EncryptedPackage".encode("utf-16-le") in content:
+        raise UnsupportedError("an Office file with a password; save it without")
+    if "Workbook".encode("utf-16-le") in content:
+        return Format.SHEET
+    raise UnsupportedError("an old Office file (.doc); save it as .docx or PDF")
+
+
+def _starts_as_page(head: bytes) -> bool:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _text_format(head: bytes, promised: Format) -> Format:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if promised in (Format.CSV, Format.JSONL, Format.JSON, Format.XML):
+        if _starts_as_page(head):
+            return Format.HTML if promised is Format.XML else promised
+        if start.startswith(b"<?xml"):
+            return Format.XML
+        if promised is Format.JSONL and _is_json_value(start):
+            return Format.JSON
+        if promised is Format.JSON and _is_json_lines(start):
+            return Format.JSONL
+    return promised
+
+
+def _is_json_value(start: bytes) -> bool:
+    """Whether JSON values go over lines: an array of objects, or objects that are not one a line."""
+    if start.startswith(b"["):
+        return start[1:].lstrip()[:1] in (b"{", b"]")
+    first = start.split(b"\n", 1)[0].strip()
+    return first == b"{" or (first.startswith(b"{") and not _is_json(first) and first.endswith((b",", b"{", b"[")))
+
+
+def _is_json_lines(start: bytes) -> bool:
+    lines = [line for line in start.split(b"\n")[:3] if line.strip()]
+    return len(lines) > 1 and all(line.lstrip().startswith(b"{") and _is_json(line) for line in lines[:2])
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
