@@ -66,10 +66,12 @@ class ReadLog:
     Attributes:
         notes: Decision to the number of files that it was made for, such as "read as Windows-1252".
         skipped: File that was passed over to the reason.
+        marks: Loss that a document may have to the number of documents.
     """
 
     notes: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
+    marks: Counter[str] = field(default_factory=Counter)
 
     def note(self, text: str) -> None:
         """Count a decision about a file."""

@@ -1,6 +1,6 @@
 """Sources: which files belong to a source, and which reader reads which file.
 
-To add a format, name it in ``readers.formats`` and write a function ``read(path, file, config, log)`` in ``readers``. It
+To add a format, name it in ``readers.formats`` and write a function ``read(path, file, config, log)`` there. It
 yields a :class:`~data.documents.rows.RawRow` or a :class:`~data.documents.rows.RejectedRow` for every row, and is named
 in :data:`READERS`. Readers of tables stream: memory is bounded by one row or one small batch, never by the file.
 
@@ -33,7 +33,7 @@ from data.errors import InputError
 from data.sample.read import BUNDLED_SAMPLE, read_sample_jobs, read_sample_resumes
 
 Reader: TypeAlias = Callable[[Path, str, SourceConfig, ReadLog], Iterator[RawRow | RejectedRow]]
-"""Reads one file: its path, its name relative to the source's path, which fields hold what, and the log of decisions."""
+"""Reads one file: its path, its name relative to the source's path, which fields hold what, and the log."""
 
 READERS: dict[Format, Reader] = {
     Format.JSONL: jsonl.read,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.documents.clean import Document, clean_row
-from data.documents.rows import RejectedRow, RejectReason
+from data.documents.rows import ReadLog, RejectedRow, RejectReason
 from data.documents.sources import source_sha256
 from data.errors import InputError, SourceShrankError, StoreError
 from data.redaction.redact import Redactor, open_key_file
@@ -238,7 +238,15 @@ def _stage(
             )
         elif previous is not None:
             counts = former[name]
-            staged.counts[name] = Counts(counts.path, counts.raw_sha256, rows_in=counts.rows_in)
+            staged.counts[name] = Counts(
+                counts.path,
+                counts.raw_sha256,
+                rows_in=counts.rows_in,
+                marks=counts.marks,
+                notes=counts.notes,
+                skipped=counts.skipped,
+                num_skipped=counts.num_skipped,
+            )
             stage_former(staged, name, previous=previous, redactor=redactor)
         staged.close_source(name)
     progress.finish()
@@ -259,7 +267,8 @@ def _stage_source(
 ) -> None:
     """Read a source in chunks: unchanged rows keep their documents, new and changed ones are cleaned."""
     seen = _SeenIds()
-    for rows, digests in chunks(config, progress.step):
+    log = ReadLog()
+    for rows, digests in chunks(config, log, progress.step):
         staged.counts[name].rows_in += len(rows)
         known = former.find(np.array(digests, f"S{DIGEST_BYTES}")) if former is not None else no_known_rows()
         is_known = np.isin(np.arange(len(rows)), known.numbers)
@@ -286,6 +295,7 @@ def _stage_source(
             documents = documents.filter(pa.array(~np.isin(np.arange(len(documents)), [at for at, _, _ in repeated])))
         staged.add_documents(documents, source=name)
         staged.add_rejected([redact_rejected(rejected[number], redactor) for number in sorted(rejected)], source=name)
+    staged.counts[name].take_log(log)
 
 
 class _SeenIds:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.clean import Document, redact_document
-from data.documents.rows import RawRow, RejectedRow, RejectReason
-from data.documents.sources import read_rows
+from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
+from data.documents.sources import READER_VERSION, read_rows
 from data.redaction.redact import Redactor
 from data.schema import (
     DOCUMENT_SCHEMA,
@@ -41,14 +41,14 @@ DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
 
 
 def chunks(
-    config: SourceConfig, on_row: Callable[[], None]
+    config: SourceConfig, log: ReadLog, on_row: Callable[[], None]
 ) -> Iterator[tuple[list[RawRow | RejectedRow], list[bytes]]]:
     """All rows of a source with their digests, in chunks of bounded size; a row without a digest has an empty one."""
     rows: list[RawRow | RejectedRow] = []
     digests: list[bytes] = []
     num_chars = 0
-    seed = config.model_dump_json(exclude={"path"}).encode()
-    for row in read_rows(config):
+    seed = f"{READER_VERSION} {config.model_dump_json(exclude={'path'})}".encode()
+    for row in read_rows(config, log):
         on_row()
         written = _written_out(row)
         rows.append(row)

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig
-from data.documents.rows import RejectedRow
+from data.documents.rows import ReadLog, RejectedRow
+from data.documents.sources import READER_VERSION
 from data.errors import StoreError
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, DocumentKind, canonical_json, encoded_text, sha256_json
 from data.snapshots.manifest import SCHEMA_VERSION
@@ -27,6 +28,7 @@ from data.snapshots.snapshot import ORIGIN_SCHEMA
 from data.store.digests import Digests, FirstRows, pack_digests, unpack_digests
 
 _IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
+_MAX_NAMED = 100  # passed-over files that the manifest names
 _SKETCH = ORIGIN_SCHEMA.field("sketch")
 
 
@@ -41,6 +43,15 @@ class Counts:
     rows_quarantined: int = 0
     rows_duplicate: int = 0
     rows_near_duplicate: int = 0
+    marks: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    num_skipped: int = 0
+
+    def take_log(self, log: ReadLog) -> None:
+        """Keep what was decided while the source was read."""
+        self.marks, self.notes = dict(log.marks.most_common()), dict(log.notes.most_common())
+        self.skipped, self.num_skipped = dict(sorted(log.skipped.items())[:_MAX_NAMED]), len(log.skipped)
 
 
 @dataclass
@@ -141,7 +152,9 @@ class Staged:
         clean = self.clean
         marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
-        return sha256_json([SCHEMA_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests])[:16]
+        return sha256_json(
+            [SCHEMA_VERSION, READER_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests]
+        )[:16]
 
     def mark_near_duplicates(self) -> None:
         """Mark near duplicates over all sources together; parts without any are not rewritten."""

@@ -77,6 +77,10 @@ class IngestReport(StageReport):
     rows_duplicate: int
     rows_near_duplicate: int
     quarantine_reasons: dict[str, int] = {}
+    marks: dict[str, int] = {}
+    notes: dict[str, int] = {}
+    skipped: dict[str, str] = {}
+    num_skipped: int = 0
 
     def sentence(self) -> str:
         """What it did, for logs and tables."""
@@ -84,8 +88,17 @@ class IngestReport(StageReport):
         return (
             f"{self.rows_in:,} {self.kind} rows: {self.rows_kept:,} kept ({self.rows_duplicate:,} duplicates, "
             f"{self.rows_near_duplicate:,} near-duplicates), {self.rows_quarantined:,} quarantined"
-            f"{f' ({reasons})' if reasons else ''}"
+            f"{f' ({reasons})' if reasons else ''}{self._readers()}"
         )
+
+    def _readers(self) -> str:
+        """Marks, files that were passed over, and decisions of the readers."""
+        parts = [f"{count:,} marked {mark}" for mark, count in self.marks.items()]
+        if self.num_skipped:
+            named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
+            parts.append(f"{self.num_skipped:,} file(s) passed over ({named})")
+        parts += [f"{note} ({count:,} file(s))" for note, count in self.notes.items()]
+        return "".join(f"; {part}" for part in parts)
 
 
 class CheckpointRef(_Ref):

@@ -58,8 +58,19 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         rows_duplicate=sum(count.rows_duplicate for count in counts),
         rows_near_duplicate=sum(count.rows_near_duplicate for count in counts),
         quarantine_reasons=_quarantine_reasons(snapshot, chosen),
+        marks=_summed(count.marks for count in counts),
+        notes=_summed(count.notes for count in counts),
+        skipped={file: reason for count in counts for file, reason in count.skipped.items()},
+        num_skipped=sum(count.num_skipped for count in counts),
         seconds=time.monotonic() - started,
     )
+
+
+def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total.most_common())
 
 
 def _quarantine_reasons(snapshot: Snapshot, sources: Iterable[str]) -> dict[str, int]:

@@ -29,6 +29,7 @@ def read_as(found: Format) -> Callable[[Path, str, SourceConfig, ReadLog], Itera
         values: dict[str, object] = {config.title_field: title, text_field: extracted.text, config.id_field: file}
         if extracted.marks:
             values[MARKS_FIELD] = [str(mark) for mark in extracted.marks]
+            log.marks.update(str(mark) for mark in extracted.marks)
         yield RawRow(file, 1, values)
 
     return read
