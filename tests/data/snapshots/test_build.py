@@ -79,6 +79,10 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
         "rows_quarantined": 2,
         "rows_duplicate": 0,
         "rows_near_duplicate": 0,
+        "marks": {},
+        "notes": {},
+        "skipped": {},
+        "num_skipped": 0,
     }
     assert (manifest.totals.rows_in, manifest.num_documents, manifest.parent, manifest.run_id) == (4, 2, None, "run-1")
     assert manifest.created_at == "2026-03-01T02:00:00+00:00"
@@ -88,6 +92,26 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
     assert open_snapshot(store, "job", manifest.id).manifest == manifest
     assert latest_snapshot(store, "resume") is None
     assert list(store.list("tmp")) == []
+
+
+def test_a_snapshot_says_what_was_marked_passed_over_and_decided(store, tmp_path):
+    folder = tmp_path / "cvs"
+    folder.mkdir()
+    (folder / "anna.html").write_text("<html><body><p>Bakes bread.</p><p hidden>python</p></body></html>")
+    (folder / "ben.rtf").write_text(r"{\rtf1 Sells bread}")
+    (folder / "carl.docx").write_text(r"{\rtf1 Eats bread}")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (folder / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    config = SourceConfig(kind="resume", path=str(folder))
+    manifest = build(store, kind="resume", cvs=config).manifest
+    counts = manifest.sources["cvs"]
+    assert (counts.rows_in, counts.rows_kept, counts.rows_quarantined) == (4, 3, 1)
+    assert counts.marks == {"hidden_text": 1}
+    assert counts.notes == {"docx by its name, read as rtf": 1}
+    assert counts.skipped == {"Thumbs.db": "a file of the operating system"}
+    other = write(tmp_path / "b.jsonl", [posting(1)])
+    later = build(store, kind="resume", other=other.model_copy(update={"kind": "resume"})).manifest
+    assert later.sources["cvs"] == counts
 
 
 def test_files_have_the_schemas_and_can_be_read_by_anybody(store, tmp_path):
