@@ -1,4 +1,4 @@
-"""What the machine's matrix products can reach, measured: the yardstick for how well encoding and training use it."""
+"""Measured peak of the machine's matrix products, which the speed of encoding and training is compared with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 _WIDTH = {"cpu": 1024, "cuda": 8192}
-"""Rows and columns of the matrices; large enough that the product, and not its start, is measured."""
+"""Rows and columns of the matrices: so many that the start of a product does not count."""
 
 
 def device_name() -> str:
-    """What of the machine this process computes on, such as ``cuda`` or ``cpu-16`` (threads)."""
+    """Device of this process: ``cuda``, or for example ``cpu-16``, with the number of threads."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else f"cpu-{torch.get_num_threads()}"
@@ -26,7 +26,7 @@ def measure_peak_flops(precision: Precision = "fp32", *, duration_s: float = 0.5
 
     Args:
         precision: Type of the matrices.
-        duration_s: How long to try; the best single product counts, since neighbours only slow it down.
+        duration_s: How long to measure. The fastest product counts, because other processes can only slow it down.
     """
     import torch
 

@@ -5,7 +5,6 @@ Does not belong here: the sizes of a model (``architecture``), the formulas (``f
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +97,7 @@ def plan_recipe(
     """
     gpu_name, card = find_gpu(gpu)
     _require_numbers(num_documents, tokens_per_document, utilisation=utilisation, price_per_hour=price_per_hour)
-    config = read_config(base_model)
-    architecture = count_architecture(config)
-    stages = _stages(base_model, recipe, config, architecture)
+    architecture, works = _stage_works(base_model, recipe)
     machine = _Machine(card, utilisation, price_per_hour)
     return Plan(
         base_model=base_model,
@@ -109,9 +106,7 @@ def plan_recipe(
         gpu=card,
         utilisation=utilisation,
         price_per_hour=price_per_hour,
-        stages=tuple(
-            _plan_stage(stage, settings, architecture, adapter, machine) for stage, settings, adapter in stages
-        ),
+        stages=tuple(work.plan(machine) for work in works),
         embed=_plan_embed(
             architecture, num_documents, min(tokens_per_document, recipe.max_tokens), embed_precision, machine
         ),
@@ -126,12 +121,8 @@ def training_flops(base_model: str, recipe: Recipe) -> dict[Stage, tuple[Flops, 
         BaseModelError: The formulas do not hold for the base model, as in :func:`plan_recipe`.
         InputError: LoRA's targets name no layer.
     """
-    config = read_config(base_model)
-    architecture = count_architecture(config)
-    return {
-        stage: (_stage_flops(settings, architecture, adapter), settings.precision)
-        for stage, settings, adapter in _stages(base_model, recipe, config, architecture)
-    }
+    _, works = _stage_works(base_model, recipe)
+    return {work.stage: (work.flops, work.settings.precision) for work in works}
 
 
 @dataclass(frozen=True)
@@ -152,94 +143,90 @@ class _Machine:
         return size_bytes <= self.gpu.usable_bytes
 
 
-def _stages(
-    base_model: str,
-    recipe: Recipe,
-    config: Any,  # noqa: ANN401
-    architecture: Architecture,
-) -> list[tuple[Stage, StageSettings, AdapterSize]]:
-    """The stages with their settings and adapters. Equal adapters are counted once, because peft takes seconds."""
+@dataclass(frozen=True)
+class _StageWork:
+    """A training stage as the formulas see it."""
+
+    stage: Stage
+    settings: StageSettings
+    architecture: Architecture
+    adapter: AdapterSize
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(
+            precision=self.settings.precision,
+            gradient_checkpointing=self.settings.gradient_checkpointing,
+            padded=self.settings.views > 1,  # texts, unlike chunks, differ in length
+        )
+
+    @property
+    def flops(self) -> Flops:
+        forward_passes = 2 if self._is_cached(self.settings.micro_batch_size) else 1
+        return flops_per_token(self.architecture, self.adapter, **self._shape, forward_passes=forward_passes)
+
+    def memory(self, micro_batch_size: int) -> Memory:
+        # GradCache keeps one view of a micro batch at a time; a whole batch is kept with all its views.
+        views = 1 if self._is_cached(micro_batch_size) else self.settings.views
+        return step_memory(self.architecture, self.adapter, **self._shape, rows=views * micro_batch_size)
+
+    def plan(self, machine: _Machine) -> StagePlan:
+        settings, flops = self.settings, self.flops
+        batch_size = settings.batch_size
+        micro_batch_size = min(settings.micro_batch_size, batch_size)
+        memory = self.memory(micro_batch_size)
+        tokens = settings.views * settings.steps * batch_size * settings.sequence_tokens
+        duration_s = machine.seconds(flops.training * tokens, settings.precision)
+        divisors = (size for size in range(1, batch_size + 1) if batch_size % size == 0)
+        fitting = (size for size in divisors if machine.fits(self.memory(size).total))
+        return StagePlan(
+            stage=self.stage,
+            execution=self.execution,
+            trainable=self.adapter.trainable,
+            trainable_share=self.adapter.trainable / self.architecture.parameters,
+            tokens=tokens,
+            flops=flops,
+            seconds=duration_s,
+            cost=machine.cost(duration_s),
+            micro_batch_size=micro_batch_size,
+            memory=memory,
+            total_bytes=memory.total,
+            fits=machine.fits(memory.total),
+            largest_micro_batch_size=max(fitting, default=0),
+        )
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "sequence_tokens": settings.sequence_tokens,
+            "execution": self.execution,
+            "scored_share": settings.scored_share,
+        }
+
+    def _is_cached(self, micro_batch_size: int) -> bool:
+        """Whether a contrastive batch goes through in parts (GradCache), at the price of a second forward pass."""
+        return self.settings.views > 1 and micro_batch_size < self.settings.batch_size
+
+
+def _stage_works(base_model: str, recipe: Recipe) -> tuple[Architecture, list[_StageWork]]:
+    """The architecture of the base model, and the stages. Equal adapters are counted once: peft takes seconds."""
+    config = read_config(base_model)
+    architecture = count_architecture(config)
     if not architecture.output_width and "mntp" in recipe.stages:
         raise BaseModelError(
             f"{base_model} is an encoder-only model, which the stage mntp cannot train.",
             hint="Leave mntp out of train.stages, or choose a decoder as base model.",
         )
     adapters: dict[str, AdapterSize] = {}
-    stages: list[tuple[Stage, StageSettings, AdapterSize]] = []
+    works = []
     for stage in recipe.stages:
         settings: StageSettings = getattr(recipe, stage)
         lora = settings.lora.model_dump_json()
         if lora not in adapters:
             adapters[lora] = count_adapter(config, settings.lora)
-        stages.append((stage, settings, adapters[lora]))
-    return stages
-
-
-def _execution(settings: StageSettings) -> Execution:
-    return Execution(
-        precision=settings.precision,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        padded=settings.views > 1,  # texts, unlike chunks, differ in length
-    )
-
-
-def _is_cached(settings: StageSettings, micro_batch_size: int) -> bool:
-    """Whether a contrastive batch goes through in parts (GradCache), at the price of a second forward pass."""
-    return settings.views > 1 and micro_batch_size < settings.batch_size
-
-
-def _stage_flops(settings: StageSettings, architecture: Architecture, adapter: AdapterSize) -> Flops:
-    return flops_per_token(
-        architecture,
-        adapter,
-        sequence_tokens=settings.sequence_tokens,
-        execution=_execution(settings),
-        scored_share=settings.scored_share,
-        forward_passes=2 if _is_cached(settings, settings.micro_batch_size) else 1,
-    )
-
-
-def _stage_memory(
-    settings: StageSettings, architecture: Architecture, adapter: AdapterSize, micro_batch_size: int
-) -> Memory:
-    # GradCache keeps one view of a micro batch at a time; a whole batch is kept with all its views.
-    views = 1 if _is_cached(settings, micro_batch_size) else settings.views
-    return step_memory(
-        architecture,
-        adapter,
-        rows=views * micro_batch_size,
-        sequence_tokens=settings.sequence_tokens,
-        execution=_execution(settings),
-        scored_share=settings.scored_share,
-    )
-
-
-def _plan_stage(
-    stage: Stage, settings: StageSettings, architecture: Architecture, adapter: AdapterSize, machine: _Machine
-) -> StagePlan:
-    memory_with = functools.partial(_stage_memory, settings, architecture, adapter)
-    batch_size = settings.batch_size
-    micro_batch_size = min(settings.micro_batch_size, batch_size)
-    memory = memory_with(micro_batch_size)
-    flops = _stage_flops(settings, architecture, adapter)
-    tokens = settings.views * settings.steps * batch_size * settings.sequence_tokens
-    duration_s = machine.seconds(flops.training * tokens, settings.precision)
-    divisors = (size for size in range(1, batch_size + 1) if batch_size % size == 0)
-    return StagePlan(
-        stage=stage,
-        execution=_execution(settings),
-        trainable=adapter.trainable,
-        trainable_share=adapter.trainable / architecture.parameters,
-        tokens=tokens,
-        flops=flops,
-        seconds=duration_s,
-        cost=machine.cost(duration_s),
-        micro_batch_size=micro_batch_size,
-        memory=memory,
-        total_bytes=memory.total,
-        fits=machine.fits(memory.total),
-        largest_micro_batch_size=max((size for size in divisors if machine.fits(memory_with(size).total)), default=0),
-    )
+        works.append(_StageWork(stage, settings, architecture, adapters[lora]))
+    return architecture, works
 
 
 def _plan_embed(
@@ -265,7 +252,7 @@ def _require_numbers(
 ) -> None:
     if not 0 < utilisation <= 1:
         raise InputError(
-            f"The utilisation is {utilisation:g}, and a share of the peak above 0 and up to 1 was expected.",
+            f"The utilisation is {utilisation:g}; expected a share of the peak above 0 and up to 1.",
             hint="0.4 is what a good training loop reaches.",
         )
     if num_documents < 0 or tokens_per_document < 1 or (price_per_hour or 0) < 0:

@@ -1,8 +1,8 @@
-"""Short texts side by side in rows of equal length, where a batch would otherwise be padded to its longest text.
+"""Packing: several short texts in one row, instead of padding every text to the longest.
 
-Titles and sentences differ so much in length that half of a padded batch and more is padding. Attention stays within a
-text and its positions start at zero, so every state is what it is in a padded batch. The mask is transformers' own.
-With FlashAttention sentence-transformers leaves padding out by itself, and nothing is done here.
+Titles and sentences differ so much in length that more than half of a padded batch is padding. Attention stays within a
+text and its positions start at zero, so every state is the same as in a padded batch. The mask is transformers' own.
+With FlashAttention, sentence-transformers drops padding by itself, and this module does nothing.
 
 Source: Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """
@@ -20,21 +20,21 @@ from torch import Tensor
 from transformers.masking_utils import create_causal_mask, packed_sequence_mask_function
 
 _ROW_MULTIPLE = 64
-"""Rows have a multiple of this many slots: few shapes to compile for, and attention over no more than it needs."""
+"""The length of a row is a multiple of this: there are few shapes to compile, and few slots are wasted."""
 
 _MASKED_ATTENTION = ("sdpa", "eager")
-"""Implementations of attention that take a mask of rows and columns."""
+"""Implementations of attention that accept a mask of rows and columns."""
 
 
 class PackedTransformer(Transformer):  # type: ignore[misc]
-    """The sentence-transformers module of a decoder, which packs what it is given and hands it on unpacked."""
+    """The sentence-transformers module of a decoder, which packs its input and unpacks the states."""
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """States of a padded batch, as the plain module returns them.
 
         Args:
             features: ``input_ids`` and ``attention_mask``, both (batch, seq).
-            kwargs: Handed on.
+            kwargs: Passed to the plain module.
         """
         is_token: Bool[Tensor, "batch seq"] = features["attention_mask"].bool()
         lengths = is_token.sum(dim=1).tolist()
@@ -65,11 +65,14 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
 
 
 def pack_rows(lengths: Sequence[int], *, row_length: int) -> tuple[list[int], int]:
-    """Where each text starts, the rows counted through, and how many rows there are: first fit, longest first.
+    """Place texts into rows: first fit, longest first.
 
     Args:
         lengths: Tokens of each text, none above ``row_length``.
         row_length: Slots of a row.
+
+    Returns:
+        The first slot of each text, counted over all rows, and the number of rows.
     """
     used: list[int] = []
     starts = [0] * len(lengths)
@@ -83,7 +86,7 @@ def pack_rows(lengths: Sequence[int], *, row_length: int) -> tuple[list[int], in
 
 
 def _can_pack(model: Any, *, longest: int) -> bool:  # noqa: ANN401 - a transformers model, which ships no types
-    """Whether the model takes such rows: positions and a mask from outside, and no window that cuts a text."""
+    """Whether the model accepts packed rows: it takes positions and a mask, and no sliding window cuts a text."""
     window = getattr(model.config, "sliding_window", None)
     return (
         model.config._attn_implementation in _MASKED_ATTENTION
@@ -96,10 +99,10 @@ def _attention_within(
     text_of: Int64[Tensor, "rows slots"],
     model: Any,  # noqa: ANN401
 ) -> Tensor:
-    """The mask of a batch of rows: slots of one text see each other, as the model's attention has it.
+    """Attention mask of packed rows: tokens attend within their text, in the way of the model.
 
     Args:
-        text_of: Number of the text of each slot; empty slots see each other.
+        text_of: Number of the text in each slot; empty slots attend to each other.
         model: Its configuration states attention and implementation.
     """
     shape_alone = torch.empty(*text_of.shape, 1, dtype=model.dtype, device=text_of.device)

@@ -1,7 +1,8 @@
 """Settings of a run: the sections of a configuration, and the loader that merges its layers.
 
 The order is profile < ``l2v.toml`` < ``L2V_*`` environment variables < ``--set``. Sections of other rooms are defined
-there, beside the code that they configure.
+there, beside the code that they configure. The loader does not use pydantic-settings: its environment source parses
+JSON, not TOML, and silently ignores a misspelled variable. Every other layer would need a source of our own, too.
 """
 
 from __future__ import annotations

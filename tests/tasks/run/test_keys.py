@@ -1,10 +1,11 @@
-"""Keys of recipes as commit 003c9b4 made them: a stored checkpoint must be found again."""
+"""Keys as commit 003c9b4 made them: stored checkpoints, vectors and audits must be found again."""
 
 import pytest
 
 from flows.request import PROFILES_DIR
 from llm2vec_core.training.settings import Recipe
-from tasks.run.settings import load_settings
+from tasks.run.settings import EncodeSettings, Settings, load_settings
+from tasks.stages import audit
 
 STAGES = ["mntp", "simcse", "supervised"]
 OVERRIDDEN = {
@@ -84,3 +85,20 @@ def test_a_recipe_has_the_keys_that_it_always_had(name: str) -> None:
     recipe = load_settings(path, overrides=overrides).train if path.exists() else Recipe()
     found = (recipe.settings_key(), recipe.key({"job": "a", "resume": "b"}, "j", "b"))
     assert found == KEYS[name]
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({}, "5dbc748f1b7217f22967fe952444d9fff69e07ebd4e4055c9ca537966110d6b2"),
+        ({"precision": "bf16"}, "5e5d96ae2bd1b6e4ca7396ef3fba3e340abd1d36dec46534c989869d331c9fb7"),
+        ({"long_texts": "sections"}, "a8f6567f75c333ddb79ea7174e573721f93892b5248e0eaa823c66bef4f97465"),
+        ({"prompts": {"job": "Job: "}}, "2b7e85554ad971485db5886c053d1cffb218d0946061e80a23a0460e68e367ab"),
+    ],
+)
+def test_encode_settings_have_the_keys_that_they_always_had(changed: dict[str, object], key: str) -> None:
+    assert EncodeSettings.model_validate(changed).encode_key("job") == key
+
+
+def test_an_audit_is_identified_by_the_sizes_that_were_settings() -> None:
+    assert audit._sizes(Settings()) == {"resumes": 20, "jobs": 100, "pool": 2000, "top_k": 10, "seed": 0}
