@@ -1,4 +1,4 @@
-"""Attention x training x pooling on one base model, side by side."""
+"""Compare attention x training x pooling on one base model."""
 
 from __future__ import annotations
 

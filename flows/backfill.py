@@ -1,4 +1,4 @@
-"""Documents that are encoded again although nothing about them changed."""
+"""Encode documents again although they did not change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def backfill(
     """Encode documents again with the served checkpoint, and serve them; a killed one goes on where it stopped.
 
     Args:
-        meant: Which documents.
+        meant: Documents to encode again.
         request: Settings of the run.
     """
     request = request or RunRequest()

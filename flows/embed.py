@@ -1,4 +1,4 @@
-"""Snapshots and a checkpoint to served tables."""
+"""From snapshots and a checkpoint to served tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders to scores, a decision, and a report."""
+"""From encoders to scores, a decision, and a report."""
 
 from __future__ import annotations
 

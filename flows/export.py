@@ -1,4 +1,4 @@
-"""What is served to analysts' Parquet."""
+"""From the served state to analysts' Parquet."""
 
 from __future__ import annotations
 

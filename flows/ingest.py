@@ -1,4 +1,4 @@
-"""Sources to snapshots."""
+"""From sources to snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep the store small and fast: compact, index, and remove what nothing needs any more."""
+"""Keep the store small and fast: compact and index tables, and remove unneeded files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Served tables to ranked pairs."""
+"""From served tables to ranked pairs."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _Stage = TypeVar("_Stage", bound=StageReport)
 
 
 class NightlyReport(BaseModel):
-    """What a night did."""
+    """Reports of all stages of a night."""
 
     run_id: str
     ingested: list[IngestReport]
@@ -84,7 +84,7 @@ class NightlyReport(BaseModel):
 
     @property
     def refusal(self) -> str | None:
-        """Why the gate kept the served encoder, if it did; the night went on with that one."""
+        """The reason why the gate kept the served encoder, if it did. The night then went on with that one."""
         return self.evaluated.reason if self.evaluated.refused else None
 
 

@@ -87,7 +87,7 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
     if webhook_block is None:
         return built
     run = {"flow_run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}"}
-    told = {
+    alerts_of = {
         "failed": (_nightly("Failed"), run),
         "crashed": (_nightly("Crashed"), run),
         "late": (_nightly("Late"), run),
@@ -97,7 +97,7 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
             {"run_id": "{{ event.payload.run_id }}"},
         ),
     }
-    for alert, (trigger, details) in told.items():
+    for alert, (trigger, details) in alerts_of.items():
         payload = json.dumps({"alert": alert, "at": "{{ event.occurred }}", **details})
         call = CallWebhook(block_document_id=webhook_block, payload=payload)
         built.append(_automation(f"tell: {alert}", trigger, [call]))

@@ -1,4 +1,4 @@
-"""Snapshots to a checkpoint."""
+"""From snapshots to a checkpoint."""
 
 from __future__ import annotations
 

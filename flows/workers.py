@@ -138,7 +138,7 @@ def _take_and_encode(run: Run, fingerprint: str) -> list[ShardReport]:
 
 
 def encode_shard(run: Run, fingerprint: str, plan: ShardPlan) -> ShardReport:
-    """Encode one shard, as a task of its own: which shards come is known one after another."""
+    """Encode one shard, in a task of its own, because the next shard is known only when this one is done."""
     (report,) = encode_shards(run, fingerprint, [plan])
     return report
 

@@ -1,1 +1,1 @@
-"""What a run did: the run record, its usage and cost, and lineage events."""
+"""Records of runs: summaries, effective settings, usage, cost, and lineage events."""

@@ -70,14 +70,14 @@ def emit_end(record: RunRecord, *, error: str | None = None) -> None:
             read, made = datasets_of(report, record.run.store)
             inputs += read
             outputs += made
-    except DataError as error:  # the run did its work, whatever became of it since
+    except DataError as error:  # the run did its work, even if its output is gone by now
         logger.warning("the lineage of %s is incomplete: %s", record.flow, error)
     _emit(record, "COMPLETE", facets={}, inputs=inputs, outputs=outputs)
 
 
 @functools.singledispatch
 def datasets_of(report: StageReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
-    """What a stage read, and what it made; nothing of a stage that has no entry here."""
+    """Datasets that a stage read, and those that it made. Both are empty for a stage without an entry below."""
     return [], []
 
 

@@ -15,7 +15,7 @@ _Report = TypeVar("_Report", bound=StageReport)
 
 @dataclass
 class RunRecord:
-    """What the ledger will keep of a run.
+    """The record that the ledger writes when the run ends.
 
     Attributes:
         run: The run context.

@@ -1,1 +1,1 @@
-"""What every task is given: the run and its settings; and the reports that stages return."""
+"""The run context, its settings, the decorator of tasks, and the reports that stages return."""

@@ -1,4 +1,4 @@
-"""References that tasks hand on: ids and counts, never models, tables or arrays."""
+"""Reports that stages return: ids and counts, never models, tables or arrays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Usage(_Ref):
         return self.flops / self.seconds / self.peak_flops
 
     def summary(self) -> dict[str, float | None]:
-        """For the run ledger: the figures, and what follows from them."""
+        """The figures and what follows from them, for the run ledger."""
         return {**self.model_dump(), "tokens_per_s": self.tokens_per_s, "peak_share": self.peak_share}
 
     def sentence(self) -> str:
@@ -51,7 +51,7 @@ class Usage(_Ref):
 
 
 class StageReport(_Ref):
-    """What every stage tells.
+    """Base of all reports.
 
     Attributes:
         stage: Name of its flow.
@@ -61,7 +61,7 @@ class StageReport(_Ref):
     seconds: float
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         raise NotImplementedError
 
 
@@ -83,7 +83,7 @@ class IngestReport(StageReport):
     num_skipped: int = 0
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.quarantine_reasons.items())
         return (
             f"{self.rows_in:,} {self.kind} rows: {self.rows_kept:,} kept ({self.rows_duplicate:,} duplicates, "
@@ -120,7 +120,7 @@ class TrainReport(StageReport):
     usage: Usage | None = None
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         return f"{self.steps:,} steps on {self.tokens:,} tokens; checkpoint {self.checkpoint.fingerprint[:12]}"
 
 
@@ -138,7 +138,7 @@ class EvaluateReport(StageReport):
     reused: int
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         return f"{self.computed} scores computed, {self.reused} reused. {self.reason}".strip()
 
     def score_rows(self) -> list[dict[str, str]]:
@@ -171,7 +171,7 @@ class EmbedReport(StageReport):
     usage: Usage | None = None
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         served = ", ".join(f"{count:,} {kind}s" for kind, count in self.documents.items())
         return (
             f"{self.encoded_documents:,} documents encoded ({self.encoded_tokens:,} tokens, "
@@ -190,7 +190,7 @@ class MatchReport(StageReport):
     reused: bool
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         state = " (unchanged)" if self.reused else ""
         return f"{self.jobs:,} jobs x {self.resumes:,} resumes, both ways: {self.rows:,} ranked pairs{state}"
 
@@ -205,13 +205,13 @@ class ExportReport(StageReport):
     reused: bool
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         state = " (unchanged)" if self.reused else ""
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.rows.items()) + state
 
 
 class MaintainStep(_Ref):
-    """What one step of maintenance did; ``error`` says why it failed."""
+    """Outcome of one step of maintenance; ``error`` says why it failed."""
 
     step: str
     count: int
@@ -231,7 +231,7 @@ class MaintainReport(StageReport):
         return [step.step for step in self.steps if step.error]
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         freed = sum(step.freed_bytes for step in self.steps)
         failed = f"; failed: {', '.join(self.failed)}" if self.failed else ""
         return f"{sum(step.count for step in self.steps):,} objects, {freed / 1e6:,.1f} MB freed{failed}"
@@ -250,7 +250,7 @@ class EraseReport(StageReport):
     elsewhere: str
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         places = ", ".join(f"{count:,} {place}" for place, count in self.removed.items())
         return (
             f"{len(self.doc_ids)} document(s) erased; rewritten or removed: {places or 'nothing'}. "
@@ -268,6 +268,6 @@ class AuditReport(StageReport):
     findings: list[str]
 
     def sentence(self) -> str:
-        """What it did, for logs and tables."""
+        """One sentence for logs and tables."""
         state = f"moved by {', '.join(self.firing)}" if self.firing else "not shown to be moved by any attribute"
         return f"{self.encoded:,} versions of resumes encoded; rankings are {state}"

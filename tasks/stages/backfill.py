@@ -1,6 +1,6 @@
-"""Backfill: which documents are encoded again although nothing about them changed, and the record that it goes on from.
+"""Backfill: choose documents to encode again although they did not change.
 
-A backfill is asked for once and kept until its tables are served: whatever kills it, the same command goes on.
+The request is stored until its tables are served, so the same command continues a killed backfill.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _DONE = b"{}"
 
 
 class BackfillRequest(BaseModel):
-    """Which documents are encoded again: all that every given condition holds for.
+    """Documents to encode again: those that meet all given conditions.
 
     Attributes:
         since: First day.
-        until: First day that is not meant any more.
+        until: End date (exclusive).
         source: Only documents of this source.
         date_field: Field of the documents' metadata that holds their date (ISO 8601); None: the day of the first
             snapshot that is kept and holds the document as it is now.
@@ -43,7 +43,7 @@ class BackfillRequest(BaseModel):
     date_field: str | None = None
 
     def covers(self, day: date | None) -> bool:
-        """Whether a document of that day is meant; one without a date is when no day is asked for."""
+        """Whether a document of that day is chosen. A document without a date is chosen only if no days are given."""
         if day is None:
             return self.since is None and self.until is None
         return (self.since is None or self.since <= day) and (self.until is None or day < self.until)
@@ -59,13 +59,13 @@ class _Pending(BaseModel):
 
 @stage_task("begin backfill")
 def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapshots: dict[DocumentKind, str]) -> int:
-    """Forget the vectors of the documents that are meant; one that was begun before goes on.
+    """Forget the vectors of the chosen documents, or continue a backfill that was begun before.
 
     Returns:
         Number of contents that will be encoded again, or were.
 
     Raises:
-        InputError: No document is meant, or another backfill is not done.
+        InputError: No document is chosen, or another backfill is unfinished.
     """
     store = run.store
     run.lease.check()
@@ -97,19 +97,19 @@ def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapsho
 
 @stage_task("end backfill")
 def end_backfill(run: Run) -> None:
-    """Its tables are served: nothing is left to go on with."""
+    """Remove the stored request: the tables are served."""
     run.lease.check()
     run.store.compare_and_swap(_KEY, expected=run.store.read(_KEY), content=_DONE)
 
 
 def backfilled_contents(store: Store, snapshot: Snapshot) -> Digests | None:
-    """Contents of a snapshot whose vectors a backfill that is not done makes anew; None: there is none."""
+    """Contents of a snapshot that an unfinished backfill encodes again; None without a backfill."""
     pending = _pending(store.read(_KEY))
     return None if pending is None else select_contents(store, snapshot, pending.request)
 
 
 def select_contents(store: Store, snapshot: Snapshot, request: BackfillRequest) -> Digests:
-    """Different contents of the documents of a snapshot that a backfill means.
+    """Distinct contents of the documents that a backfill chooses from a snapshot.
 
     Raises:
         InputError: A date cannot be read.

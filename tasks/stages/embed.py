@@ -1,4 +1,4 @@
-"""Embedding: encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer."""
+"""Embedding: encode documents without a vector, update the tables, pass the gate, move the pointer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class TableReport(BaseModel):
-    """What bringing one table up to date did."""
+    """Outcome of updating one table."""
 
     model_config = ConfigDict(frozen=True)
 

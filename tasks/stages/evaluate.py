@@ -1,7 +1,7 @@
-"""Evaluation: score systems on tasks, decide what is served, write the report.
+"""Evaluation: score systems on tasks, decide which encoder is served, write the report.
 
-An outcome is kept under what decides it (``outcomes``), so that a night with nothing new computes nothing and loads no
-model, and a killed evaluation goes on where it stopped.
+Outcomes are stored under a key of all that decides them (``tasks.encoders.outcomes``). So a night with nothing new
+computes nothing and loads no model, and a killed evaluation continues where it stopped.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import InputError
-from data.sample.eval_tasks import write_sample_tasks
 from data.store.base import Store
 from data.vectors.pointer import read_pointer
-from llm2vec_core.errors import BaseModelError, EvalTaskError
+from llm2vec_core.errors import BaseModelError
 from llm2vec_core.evaluation.api import build_report, system_report
 from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
@@ -23,8 +22,6 @@ from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import Decision
 from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem
-from llm2vec_core.evaluation.tasks.benchmarks import load_benchmark, require_data
-from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import checkpoint_dir
@@ -42,8 +39,9 @@ from tasks.encoders.systems import (
 )
 from tasks.run.context import Run
 from tasks.run.reports import CheckpointRef, EvaluateReport
-from tasks.run.settings import EvaluateSettings, Settings
+from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
+from tasks.stages.chosen_tasks import load_tasks
 from tasks.ui.artifacts import Advance, progress, publish_link, publish_markdown, publish_plot, publish_table
 
 
@@ -180,61 +178,17 @@ def evaluate_named(
     return _publish(run, found)
 
 
-def load_tasks(store: Store, chosen: EvaluateSettings) -> list[ScorableTask]:
-    """The tasks of the settings: the sample's, those of task folders, and those of benchmarks.
-
-    Raises:
-        InputError: There is none, or an asked name is in none of these places.
-        EvalTaskError: A task folder that cannot be used, or the data of a benchmark is out of reach.
-    """
-    eval_tasks: list[ScorableTask] = []
-    there = list(chosen.sample_tasks)
-    with store.scratch() as scratch:
-        folders = write_sample_tasks(scratch / "sample", _among(chosen.tasks, chosen.sample_tasks))
-        eval_tasks += [load_eval_task(folder) for folder in folders]
-    for tasks_dir in _task_dirs(chosen):
-        found = {folder.name: folder for folder in discover_eval_tasks(tasks_dir)}
-        there += found
-        names = _among(chosen.tasks, list(found))
-        eval_tasks += [load_eval_task(found[name], max_items=chosen.max_items) for name in names]
-    for benchmark in chosen.benchmarks:
-        listed = {eval_task.name: eval_task for eval_task in load_benchmark(benchmark)}
-        there += listed
-        asked = [listed[name] for name in _among(chosen.tasks, list(listed))]
-        require_data(benchmark, asked)
-        eval_tasks += asked
-    _require_found(chosen, there, eval_tasks)
-    return _distinct(eval_tasks)
-
-
-def _distinct(eval_tasks: Sequence[ScorableTask]) -> list[ScorableTask]:
-    """Each task once: what comes from two folders with equal content is one task.
-
-    Raises:
-        EvalTaskError: Two tasks of one name have different content.
-    """
-    found: dict[str, ScorableTask] = {}
-    for eval_task in eval_tasks:
-        same = found.setdefault(eval_task.name, eval_task)
-        if same.content_sha256 != eval_task.content_sha256:
-            raise EvalTaskError(
-                f"Two evaluation tasks with different content are called {eval_task.name}.",
-                hint="Give one of them another name in its task.json, or leave it out with --tasks.",
-            )
-    return list(found.values())
-
-
 BASE_NAME = "base, before training"
-"""What reports call the recipe's base model as it comes: a plain decoder, or one with an adapter."""
+"""Name in reports of the recipe's base model as it comes: a plain decoder, or one with an adapter."""
 
 UNSUPERVISED_NAME, SUPERVISED_NAME = "LLM2Vec, unsupervised", "LLM2Vec, supervised"
-"""What reports call what the recipe made, by whether judgments trained it."""
+"""Names in reports of the encoder that the recipe made, without and with the supervised stage."""
 
 SERVED = "served"
-"""Name of whatever encoder is served."""
+"""Name of the served encoder, whichever it is."""
 
 _SMALL_TRAINING = 1_000_000
-"""Tokens below which a report says how little that is."""
+"""Number of training tokens below which a report warns."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +245,7 @@ class _Scorer:
     def report(
         self, name: str, entries: Sequence[_Entry], *, decision: Decision | None, served: str, refused: bool
     ) -> EvaluateReport:
-        """What the stage tells: which report was kept, what was decided, and what it took."""
+        """The report of the stage: the kept report, the decision, and the work done."""
         return EvaluateReport(
             served=served,
             reason=decision.reason if decision else "",
@@ -348,32 +302,6 @@ def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
     """The rows that are missing, with the reason."""
     names = [entry.name for entry in entries]
     return {name: reason for name, reason in _COMPARED.items() if not any(name in one for one in names)}
-
-
-def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
-    """The names that are asked for, of those there are; all of them when none are."""
-    return [name for name in there if asked is None or name in asked]
-
-
-def _task_dirs(chosen: EvaluateSettings) -> list[Path]:
-    folders = [Path(folder).expanduser() for folder in chosen.tasks_dirs]
-    return [folder for folder in folders if folder.is_dir() or not chosen.skip_missing_tasks_dirs]
-
-
-def _require_found(chosen: EvaluateSettings, there: Sequence[str], eval_tasks: Sequence[ScorableTask]) -> None:
-    """Refuse a run without tasks, and names that no task has."""
-    missing = [name for name in chosen.tasks or () if name not in there]
-    if missing and not chosen.skip_missing_tasks_dirs:
-        raise InputError(
-            f"No evaluation task {', '.join(map(repr, missing))} in the sample, the task folders or the benchmarks "
-            "of this run.",
-            hint=f"Found: {', '.join(there) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
-        )
-    if not eval_tasks:
-        raise InputError(
-            "There is no evaluation task to run.",
-            hint="Set evaluate.sample_tasks, or pass --tasks-dir or --benchmark.",
-        )
 
 
 def _require_served(store: Store) -> str:

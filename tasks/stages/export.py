@@ -34,7 +34,7 @@ _VECTORS_PER_PART = 10_000
 
 @stage_task("export")
 def export_all(run: Run) -> ExportReport:
-    """Publish what is served as Parquet; a served state that was published before costs nothing."""
+    """Publish the served state as Parquet. A state that was published before costs nothing."""
     started = time.monotonic()
     store, settings = run.store, run.settings
     pointer = served(store)
@@ -58,7 +58,7 @@ def export_all(run: Run) -> ExportReport:
 
 
 def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
-    """What is exported, each kind with what decides its rows."""
+    """The exported tables, each with an identity of all that decides its rows."""
     snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
     matches, report = store.read(LATEST_MATCHES.key), store.read(LATEST_REPORT.key)
     tables = {

@@ -74,7 +74,7 @@ def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _quarantine_reasons(snapshot: Snapshot, sources: Iterable[str]) -> dict[str, int]:
-    """How many rows of some sources were rejected for each reason, the most frequent first."""
+    """Number of rejected rows by reason, the most frequent first."""
     reasons: Counter[str] = Counter()
     for source in sources:
         for batch in snapshot.quarantine_batches(source=source):

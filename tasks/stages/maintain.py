@@ -1,4 +1,4 @@
-"""Maintenance of the store: each step is a task of its own, and one that fails leaves the others to do their work."""
+"""Maintenance of the store. Each step is a task; when one fails, the others still run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.run.stage_task import stage_task
 from tasks.stages.train import pinned_snapshots
 
 STEPS = ("tables", "pointers", "generations", "snapshots", "shards", "results", "leftovers")
-"""Names of the steps, in their order: later ones remove what earlier ones let go."""
+"""Names of the steps, in order: later steps remove what earlier ones release."""
 
 
 @stage_task("maintain {step}", retried=False)

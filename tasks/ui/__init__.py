@@ -1,1 +1,1 @@
-"""What the Prefect UI shows of a run: artifacts, events, retry policies; and the terminal's progress bars."""
+"""Artifacts and events of a run for the Prefect UI, and progress bars for the terminal."""

@@ -1,6 +1,6 @@
 """Show a run to people: progress on the terminal; progress, pages, tables, plots, links and events in the Prefect UI.
 
-Outside of a run nothing is published, and no server is called.
+Outside of a run no artifact is published, and no server is called for one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tasks.ui.console import STDERR
+from tasks.ui.console import progress_bar
 
 _SECONDS_BETWEEN_UPDATES = 5.0
 
@@ -42,23 +41,11 @@ def progress(description: str, total: int) -> Iterator[Advance]:
     Yields:
         ``advance(count, note="")``.
     """
-    with contextlib.ExitStack() as stack:
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=STDERR,
-            disable=not STDERR.is_terminal,
-            transient=True,
-        )
-        stack.enter_context(bar)
-        row = bar.add_task(description, total=total, note="")
-        artifact = _ProgressArtifact(description, total)
+    artifact = _ProgressArtifact(description, total)
+    with progress_bar(description, total) as advance_bar:
 
         def advance(count: int = 1, *, note: str = "") -> None:
-            bar.update(row, advance=count, note=note)
+            advance_bar(count, note)
             artifact.advance(count)
 
         yield advance
@@ -66,25 +53,25 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 
 
 def publish_markdown(key: str, markdown: str, *, description: str) -> None:
-    """Keep a Markdown page with the run."""
+    """Publish a Markdown page as an artifact of the run."""
     if _is_in_run():
         create_markdown_artifact(markdown, key=key, description=description)
 
 
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], *, description: str) -> None:
-    """Keep a table with the run."""
+    """Publish a table as an artifact of the run."""
     if _is_in_run():
         create_table_artifact([dict(row) for row in rows], key=key, description=description)
 
 
 def publish_link(key: str, url: str, *, text: str, description: str) -> None:
-    """Keep a link with the run."""
+    """Publish a link as an artifact of the run."""
     if _is_in_run():
         create_link_artifact(url, link_text=text, key=key, description=description)
 
 
 def publish_plot(key: str, png: bytes, *, description: str) -> None:
-    """Keep a plot with the run; it travels in its address, since a browser does not reach the store."""
+    """Publish a plot as an artifact of the run. The image is in its URL, because a browser cannot reach the store."""
     if _is_in_run():
         address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         create_image_artifact(address, key=key, description=description)
@@ -101,31 +88,30 @@ def _is_in_run() -> bool:
 
 
 class _ProgressArtifact:
-    """A progress artifact of a task that takes long: made after some seconds, then updated every few seconds.
+    """The progress artifact of a long task: created after some seconds, then updated every few seconds.
 
-    A short task gets none. A night has a task for every shard, and two calls of the server for each would cost more
-    than encoding a small one.
+    A short task gets none, because two calls of the server cost more than some tasks do.
     """
 
     def __init__(self, description: str, total: int) -> None:
         self._description = description
         self._total = max(total, 1)
         self._done = 0
-        self._told_at = time.monotonic()
+        self._updated_at = time.monotonic()
         self._in_task = TaskRunContext.get() is not None
         self._id: UUID | None = None
 
     def advance(self, count: int) -> None:
         self._done += count
-        if self._in_task and time.monotonic() - self._told_at > _SECONDS_BETWEEN_UPDATES:
-            self._told_at = time.monotonic()
-            self._tell(min(100.0, 100 * self._done / self._total))
+        if self._in_task and time.monotonic() - self._updated_at > _SECONDS_BETWEEN_UPDATES:
+            self._updated_at = time.monotonic()
+            self._update(min(100.0, 100 * self._done / self._total))
 
     def finish(self) -> None:
         if self._id is not None:
-            self._tell(100.0)
+            self._update(100.0)
 
-    def _tell(self, percent: float) -> None:
+    def _update(self, percent: float) -> None:
         if self._id is None:
             key = re.sub(r"[^a-z0-9]+", "-", self._description.lower()).strip("-")
             # Called from synchronous code, so this is the id and no coroutine.

@@ -49,7 +49,7 @@ class ShardPlan(BaseModel):
 
 
 class ShardReport(BaseModel):
-    """What encoding one shard took; one that was there already took nothing."""
+    """Work of encoding one shard; a shard that existed already took none."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -9,7 +9,7 @@ from llm2vec_core.errors import EvalTaskError
 from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
 from tasks.encoders.evaluation_reports import headlines
 from tasks.run.settings import EvaluateSettings, Settings
-from tasks.stages.evaluate import load_tasks
+from tasks.stages.chosen_tasks import load_tasks
 
 
 def test_every_folder_is_found_by_its_name(tmp_path: Path) -> None:
