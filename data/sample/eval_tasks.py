@@ -28,21 +28,7 @@ from typing import Literal, TypedDict
 
 from data.errors import InputError
 from data.sample.esco import read_flat_occupations, read_occupations
-from data.sample.generate import SAMPLE_DIR, render_jsonl
-from data.sample.read import read_sample_resumes, read_test_jobs
-
-__all__ = [
-    "ESCO_TITLE_TASK",
-    "SAMPLE_HEADLINES",
-    "SAMPLE_TASKS",
-    "SKILL_PAIR_TASK",
-    "TEST_JOB_TASK",
-    "SkillPair",
-    "is_held_out",
-    "measure_word_overlap",
-    "read_skill_pairs",
-    "write_sample_tasks",
-]
+from data.sample.read import SAMPLE_DIR, read_sample_resumes, read_test_jobs, render_jsonl
 
 TEST_JOB_TASK = "JobResumeRetrieval"
 SKILL_PAIR_TASK = "SkillParaphrasePairs"

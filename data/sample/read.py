@@ -10,38 +10,17 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 from data.sample.esco import Occupation, SamplePackageError, read_flat_occupations, read_occupations
-from data.sample.generate import (
-    SAMPLE_DIR,
-    build_job_id,
-    generate_relevance,
-    generate_resumes,
-    generate_triples,
-    read_phrases,
-    write_samples,
-)
 
-__all__ = [
-    "SAMPLE_DIR",
-    "SamplePackageError",
-    "TestJob",
-    "generate_relevance",
-    "generate_resumes",
-    "generate_triples",
-    "read_sample_jobs",
-    "read_sample_relevance",
-    "read_sample_resumes",
-    "read_test_jobs",
-    "read_train_triples",
-    "write_samples",
-]
-
+SAMPLE_DIR = Path(__file__).parent / "files"
 BUNDLED_SAMPLE = "bundled:sample"
 """Path of the source that reads the sample."""
 
@@ -149,6 +128,41 @@ def read_test_jobs() -> list[TestJob]:
         )
         for row in _read_jsonl("test_jobs.jsonl")
     ]
+
+
+@cache
+def read_phrases() -> dict[str, Any]:
+    """Read the wording tables.
+
+    Returns:
+        The content of ``files/resume_phrases.toml``.
+    """
+    with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
+        return tomllib.load(stream)
+
+
+def build_job_id(uri: str) -> str:
+    """Build the id of a posting of the sample from the occupation's URI.
+
+    Args:
+        uri: ESCO URI of an occupation.
+
+    Returns:
+        ``job-`` and the first group of the URI's UUID.
+    """
+    return f"job-{uri.rsplit('/', 1)[-1].split('-', 1)[0]}"
+
+
+def render_jsonl(rows: Iterable[object]) -> str:
+    """Render rows as JSON Lines, byte for byte as committed.
+
+    Args:
+        rows: JSON-serialisable rows.
+
+    Returns:
+        One object a line.
+    """
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
 def _read_jsonl(name: str) -> list[dict[str, Any]]:

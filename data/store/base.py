@@ -1,11 +1,10 @@
-"""The store: where everything at rest lives, behind a few small operations.
+"""The store interface, and the store in a local directory.
 
-Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). What is put under a key is immutable; only the few
-mutable records (``current.json``, ``lease.json``, ``latest.json``) change, and only by compare-and-swap. A multi-part
-artifact is committed by its manifest, which is put last: parts without a manifest do not exist for readers.
+Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). What is put under a key is immutable. Only a few
+records (``current.json``, ``lease.json``, ``latest.json``) change, by compare-and-swap. The manifest of an artifact with
+several parts is put last: for readers, parts without a manifest do not exist.
 
-Does not belong here: what the keys mean (see ``snapshot``, ``generations``, ``export``), the store in a bucket
-(``object_store``).
+Does not belong here: what the keys mean, the store in a bucket (``bucket``).
 """
 
 from __future__ import annotations
@@ -28,13 +27,7 @@ _SCRATCH = "tmp"
 
 
 class StoredFile(NamedTuple):
-    """What is known of a key without reading it.
-
-    Attributes:
-        key: Where it lies in the store.
-        size_bytes: Its size.
-        written_at: When it was written last; seconds since 1970.
-    """
+    """A key with its size and the time of its last write, in seconds since 1970."""
 
     key: str
     size_bytes: int
@@ -42,54 +35,51 @@ class StoredFile(NamedTuple):
 
 
 class Store(Protocol):
-    """Atomic, immutable storage. Every operation either happens completely or not at all.
+    """Atomic, immutable storage: every operation happens completely or not at all.
 
     Attributes:
-        machine: What belongs to this machine alone and is not shared: base models, training state, an embedded server's
-            database. A local store is its own.
-        storage_options: What LanceDB needs to reach :meth:`location`; None: nothing.
+        machine: Store for this machine's own files, which are not shared: base models, training state, the database of
+            an embedded server. For a local store it is the store itself.
+        storage_options: Options that LanceDB needs to reach :meth:`location`, if any.
     """
 
     machine: LocalStore
     storage_options: dict[str, str] | None
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
-        """Store ``content`` (bytes, or a finished local file, which is moved) unless the key exists.
+        """Store bytes, or move a finished local file into the store, unless the key exists.
 
         Returns:
-            True when this call stored it, False when the key already held something; a file then stays where it is.
+            Whether this call stored it. If not, a file stays where it was.
         """
         ...
 
     def compare_and_swap(self, key: str, *, expected: bytes | None, content: bytes) -> None:
-        """Replace the record under ``key`` if it still is ``expected`` (None: absent).
+        """Replace the record under ``key`` if its content still is ``expected`` (None: there is no record).
 
         Raises:
-            ConflictError: The record is another one; nothing was written.
+            ConflictError: The content is another; nothing was written.
         """
         ...
 
     def read(self, key: str) -> bytes | None:
-        """Content under ``key``, or None when there is none."""
+        """Content under ``key``, or None if there is none."""
         ...
 
     def open(self, key: str) -> pa.NativeFile:
-        """What is under ``key``, to be read from any place on; the caller closes it.
+        """Open the content under ``key`` for random access; the caller closes it.
 
         Raises:
-            OSError: There is nothing, or it cannot be read.
+            OSError: There is no such key, or it cannot be read.
         """
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """All keys below ``prefix``, in the order of their text."""
+        """All keys below ``prefix``, sorted."""
         ...
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
-        """``prefix`` itself, if it is a key, or all keys below it, hidden ones too, with size and time.
-
-        An empty prefix: all keys of the store.
-        """
+        """``prefix`` itself, if it is a key, or all keys below it, including hidden ones; ``""``: all keys."""
         ...
 
     def exists(self, prefix: str) -> bool:
@@ -97,44 +87,44 @@ class Store(Protocol):
         ...
 
     def delete(self, prefix: str) -> None:
-        """Remove ``prefix`` and all keys below it; absent keys are no error."""
+        """Remove ``prefix`` and all keys below it; a missing key is no error."""
         ...
 
     def keeps_versions(self) -> bool:
-        """Whether the place keeps, or kept, what was deleted or replaced as former versions."""
+        """Whether the storage keeps, or kept, former versions of what is deleted or replaced."""
         ...
 
     def delete_unseen(self) -> int:
-        """Remove for good what the place still holds of the store under no key; returns how many things there were."""
+        """Remove for good what the storage holds under no key, such as former versions; returns how many items."""
         ...
 
     def local_path(self, key: str) -> Path:
-        """A local path that holds what is under ``key`` (a file, or a directory of keys), for reading."""
+        """A local path with the content of ``key`` (a file, or a directory of keys), for reading."""
         ...
 
     def location(self, key: str) -> str:
-        """Where a key lies, for people and for LanceDB: a path or a URI."""
+        """Path or URI of a key, for people and for LanceDB."""
         ...
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
-        """A private directory for files under construction; removed when the context ends."""
+        """A private directory for unfinished files; removed when the context ends."""
         ...
 
 
 class LocalStore:
-    """A store in a local directory: temporary name, fsync, link or rename; flock around a swap.
+    """A store in a local directory. It writes to a temporary name, syncs, then links or renames; flock guards a swap.
 
-    What is under construction lies in ``tmp/``; what a killed process left there is of no use to anybody.
+    Unfinished files are in ``tmp/``; maintenance removes what killed processes left there.
 
     Args:
-        root: Directory of the store; created when missing.
+        root: Directory of the store; created if missing.
     """
 
     machine: LocalStore
     storage_options: dict[str, str] | None
 
     def __init__(self, root: Path) -> None:
-        """Resolve the root, so that a later change of directory changes nothing."""
+        """Resolve the root, so that the store does not depend on the working directory."""
         self.root = root.expanduser().resolve()
         self.machine, self.storage_options = self, None
         with storage_errors(f"create the store at {self.root}"):
@@ -151,7 +141,7 @@ class LocalStore:
                 if isinstance(content, bytes):
                     _write_synced(temporary, content)
                     return _link(temporary, target)
-                # Moved before it is linked: whatever is written to its old path later cannot change what is stored.
+                # Moved before it is linked: later writes to its old path cannot change what is stored.
                 shutil.move(content, temporary)
                 stored = False
                 try:
@@ -198,7 +188,7 @@ class LocalStore:
         yield from sorted(path.relative_to(self.root).as_posix() for path in paths)
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
-        """See :meth:`Store.entries`; what goes away meanwhile is not there."""
+        """See :meth:`Store.entries`; files that vanish meanwhile are left out."""
         top = self._path(prefix) if prefix else self.root
         with storage_errors(f"list {prefix}"):
             paths = sorted(top.rglob("*")) if top.is_dir() else [top]
@@ -220,7 +210,7 @@ class LocalStore:
         path = self._path(prefix)
         with storage_errors(f"delete {prefix}"):
             if path.is_dir():
-                with self._temporary() as doomed:  # one step for readers, however long the removal takes
+                with self._temporary() as doomed:  # one step for readers, even if the removal takes long
                     path.rename(doomed)
                     shutil.rmtree(doomed)
             else:
@@ -274,10 +264,10 @@ class LocalStore:
 
 
 def key_parts(key: str) -> tuple[str, ...]:
-    """The parts of a key.
+    """Split a key into its parts.
 
     Raises:
-        InputError: It is empty or would leave the store.
+        InputError: The key is empty, or leads out of the store.
     """
     parts = PurePosixPath(key).parts
     if not parts or key.startswith("/") or ".." in parts or "\0" in key:
@@ -286,10 +276,10 @@ def key_parts(key: str) -> tuple[str, ...]:
 
 
 def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None:
-    """Put all files of ``directory`` under ``key``, the file named ``last`` (its commit record) at the end.
+    """Put all files of ``directory`` under ``key``; the file named ``last``, its commit record, comes last.
 
-    What has its commit record stays as it is. An interrupted put is completed by a repeat with the same directory; a
-    caller that may come back with other files deletes the ``key`` of an interrupted put first.
+    If the commit record exists, nothing is done. Repeating an interrupted put with the same directory completes it; a
+    caller that may come back with other files deletes ``key`` first.
     """
     if store.read(f"{key}/{last}") is not None:
         return
@@ -301,11 +291,11 @@ def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None
 
 @contextlib.contextmanager
 def storage_errors(action: str) -> Iterator[None]:
-    """Turn what the operating system says into one sentence with a remedy."""
+    """Turn errors of the operating system, also those that Arrow reports, into a store error with a hint."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).splitlines()[0]
         raise StoreError(
             f"Could not {action}: {reason}.",
             hint="Nothing that was stored before is touched. Free space or restore the permission, then run again.",
@@ -313,7 +303,7 @@ def storage_errors(action: str) -> Iterator[None]:
 
 
 def _make_directory(path: Path) -> None:
-    """Make a directory and its parents, each of which outlives a power cut."""
+    """Make a directory and its parents, and sync each to disk."""
     if path.is_dir():
         return
     _make_directory(path.parent)
@@ -322,7 +312,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """Give a finished file its name, unless that is taken: link refuses to replace, rename does not."""
+    """Give a finished file its name unless the name is taken; rename would replace the other file."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -1,10 +1,10 @@
-"""The store in a bucket of an object store that speaks S3's protocol.
+"""The store in a bucket of an object store with S3's protocol.
 
-Every write is one conditional request: ``If-None-Match: *`` for what must not be there yet, ``If-Match`` for what must
-still be as it was read. The server decides who wins; no clock and no lock of ours takes part. A service that ignores
-these headers is no place for a store, and is refused before the first record is written.
+Every write is one conditional request: ``If-None-Match: *`` for a new key, ``If-Match`` for a record that must still be
+as it was read. The server decides who wins; no clock or lock of ours takes part. A service that ignores these headers
+is refused before the first record is written.
 
-Does not belong here: tables, which LanceDB reads and writes by itself (``lance``).
+Does not belong here: tables, which LanceDB reads and writes by itself (``data.vectors.lance``).
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from data.errors import ConflictError, StoreError
 from data.store.base import LocalStore, StoredFile, key_parts, storage_errors
 
 PART_BYTES = 64 * 1024**2
-"""Files beyond this are sent in parts: one request may carry five gigabytes, and is repeated whole when it fails."""
+"""Larger files are sent in parts: one request may carry five gigabytes, and a failed one is repeated as a whole."""
 
 _COPIES = "copies"
 _PROBE_KEY = "conditional-writes.json"
 _KEYS_PER_DELETE = 1000
 _MAX_ATTEMPTS = 5
-_WRITER = "l2v-writer"  # metadata: tells an answer that was lost on the way from a lost race
+_WRITER = "l2v-writer"  # metadata that tells a lost answer from a lost race
 _ABSENT = {"IfNoneMatch": "*"}
 
 
 class ObjectStore:
     """A store below a prefix of a bucket.
 
-    Endpoint, keys and region come from the environment, as for every program that uses boto3 (``AWS_ENDPOINT_URL``,
+    Endpoint, keys and region come from the environment, as for every program with boto3 (``AWS_ENDPOINT_URL``,
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, profiles, roles).
 
     Args:
-        bucket: Its name; it must exist.
-        prefix: Put before every key; may be empty.
-        machine: What belongs to this machine alone, copies of what lies in the bucket among it.
+        bucket: Name of an existing bucket.
+        prefix: Comes before every key; may be empty.
+        machine: Store for this machine's own files, including copies of objects.
 
     Raises:
         StoreError: The settings in the environment cannot be used.
     """
 
     def __init__(self, bucket: str, prefix: str, *, machine: LocalStore) -> None:
-        """Read the environment; the first request goes out with the first operation."""
+        """Read the environment; the first operation sends the first request."""
         self.machine = machine
         self._bucket, self._prefix = bucket, prefix
         with _remote_errors(f"reach s3://{bucket}"):
@@ -120,9 +120,9 @@ class ObjectStore:
         return next(self.entries(prefix), None) is not None
 
     def delete(self, prefix: str) -> None:
-        """See :meth:`data.store.base.Store.delete`: here the keys go one after another, those of records first."""
-        self._path(prefix)  # refuses an empty one, which would be everything
-        # What commits an artifact lies above its parts: without it, the rest is nothing to readers.
+        """See :meth:`data.store.base.Store.delete`; keys are removed one after another, records first."""
+        self._path(prefix)  # refuses an empty prefix, which would mean everything
+        # The record that commits an artifact lies above its parts: without it, readers ignore the parts.
         keys = sorted((entry.key for entry in self.entries(prefix)), key=lambda key: (key.count("/"), key))
         for start in range(0, len(keys), _KEYS_PER_DELETE):
             self._delete_objects([{"Key": self._path(key)} for key in keys[start : start + _KEYS_PER_DELETE]], prefix)
@@ -137,7 +137,7 @@ class ObjectStore:
             raise _store_error(f"delete {first.get('Key', what)}", str(first.get("Message", "it was refused")))
 
     def keeps_versions(self) -> bool:
-        """See :meth:`data.store.base.Store.keeps_versions`; one that was switched off keeps those from before."""
+        """See :meth:`data.store.base.Store.keeps_versions`; suspended versioning keeps the versions from before."""
         with _remote_errors(f"ask whether bucket {self._bucket} keeps former versions"):
             try:
                 return bool(self._client.get_bucket_versioning(Bucket=self._bucket).get("Status"))
@@ -147,7 +147,7 @@ class ObjectStore:
                 raise
 
     def delete_unseen(self) -> int:
-        """Former versions, marks of deleted keys, unfinished uploads; see :class:`data.store.base.Store`."""
+        """Remove former versions, delete markers and unfinished uploads; see :class:`data.store.base.Store`."""
         place = {"Bucket": self._bucket, "Prefix": f"{self._prefix}/" if self._prefix else ""}
         count = 0
         with _remote_errors("delete what no key shows"):
@@ -171,7 +171,7 @@ class ObjectStore:
         return count
 
     def local_path(self, key: str) -> Path:
-        """A copy, made when there is none, for what is stored never changes; see :class:`data.store.base.Store`."""
+        """Copy the content to this machine unless it is there already: stored content never changes."""
         target = self.machine.local_path(f"{_COPIES}/{key}")
         for entry in self.entries(key):
             copy = self.machine.local_path(f"{_COPIES}/{entry.key}")
@@ -194,17 +194,17 @@ class ObjectStore:
         return self.machine.scratch()
 
     def _require_conditional_writes(self) -> None:
-        """Make sure, once, that the service refuses a write whose condition does not hold.
+        """Test once that the service refuses a write whose condition does not hold.
 
         Raises:
-            StoreError: It took one: two writers would overwrite each other without a word.
+            StoreError: It accepted one: two writers would overwrite each other silently.
         """
         if self._is_probed:
             return
         if self.put_if_absent(_PROBE_KEY, b"{}") and self.put_if_absent(_PROBE_KEY, b"{}"):
             raise StoreError(
-                f"The service of bucket {self._bucket} ignores conditions of writes (If-None-Match).",
-                hint="Use one that keeps them: here two runs would overwrite each other's records.",
+                f"The service of bucket {self._bucket} ignores write conditions (If-None-Match).",
+                hint="Use a service that supports them: here two runs would overwrite each other's records.",
             )
         self._is_probed = True
 
@@ -212,7 +212,7 @@ class ObjectStore:
         return "/".join([*filter(None, [self._prefix]), *key_parts(key)])
 
     def _get(self, key: str) -> tuple[bytes | None, str | None]:
-        """Content and entity tag of a key; None when there is nothing."""
+        """Content and entity tag of a key; both None if there is no such key."""
         with _remote_errors(f"read {key}"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._path(key))
@@ -255,7 +255,7 @@ class ObjectStore:
         return stored
 
     def _is_stored(self, key: str, writer: str, request: Callable[[], None]) -> bool:
-        """Whether a conditional request stored its content; another writer's being there is no error."""
+        """Send a conditional request; returns False if another writer was first."""
         with _remote_errors(f"write {key}"):
             for attempt in range(_MAX_ATTEMPTS):
                 try:
@@ -263,10 +263,10 @@ class ObjectStore:
                     return True
                 except ClientError as error:
                     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status == 409 and attempt + 1 < _MAX_ATTEMPTS:  # another writer is at it this very moment
+                    if status == 409 and attempt + 1 < _MAX_ATTEMPTS:  # another writer is writing right now
                         time.sleep(0.1 * 2**attempt)
                     elif status == 412 or error.response["Error"]["Code"] == "NoSuchKey":
-                        # The client repeats what got no answer: then the one who came before may be this writer.
+                        # The client repeats a request without an answer: the first writer may have been this one.
                         return self._writer_of(key) == writer
                     else:
                         raise
@@ -285,12 +285,12 @@ class ObjectStore:
 
 @contextlib.contextmanager
 def _remote_errors(action: str) -> Iterator[None]:
-    """Turn what the service or the way to it says into one sentence with a remedy."""
+    """Turn errors of the service or the network into a store error with a hint."""
     try:
         yield
     except ClientError as error:
-        told = error.response.get("Error", {})
-        raise _store_error(action, f"{told.get('Code', 'error')}: {told.get('Message', '')}".strip(": ")) from error
+        answer = error.response.get("Error", {})
+        raise _store_error(action, f"{answer.get('Code', 'error')}: {answer.get('Message', '')}".strip(": ")) from error
     except BotoCoreError as error:
         raise _store_error(action, str(error)) from error
 

@@ -1,6 +1,6 @@
-"""Credentials in URLs: found, and kept out of whatever a person or a file is told.
+"""Credentials in URLs: finding them, and masking them in messages and records.
 
-Secrets come from the environment or from the orchestrator's blocks, never from settings, which are kept with every run.
+Secrets come from the environment or from the orchestrator's blocks. Settings hold none, because runs record them.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ def has_credentials(url: str) -> bool:
 
 
 def mask_credentials(text: str) -> str:
-    """``text`` without users, passwords and queries of the URLs in it: signed URLs keep their secret in the query."""
+    """Mask users, passwords and queries of all URLs in a text; signed URLs have their secret in the query."""
     return _QUERY.sub(rf"\g<1>{_SHOWN}", _USER.sub(rf"\g<1>{_SHOWN}@", text))

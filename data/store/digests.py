@@ -1,6 +1,6 @@
-"""Columns of hashes as numpy arrays: a fraction of the memory of strings, and set operations without Python objects.
+"""Columns of hashes as numpy arrays: they take a fraction of the memory of strings, and set operations are fast.
 
-The first 16 bytes of a SHA-256 stand for it: millions fit into memory, and two of them never meet by chance.
+A digest is the first 16 bytes of a SHA-256: millions fit into memory, and no two are equal by chance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 DIGEST_BYTES = 16
 Digests: TypeAlias = NDArray[np.bytes_]
-"""Digests of 16 bytes each, dtype ``S16``; shape (rows,). All 16 bytes count: equal padding cannot mislead."""
+"""Digests of 16 bytes each, dtype ``S16``; shape (rows,)."""
 
 _FIELD_SEPARATOR = "\x1f"
 _ABSENT = "\x00"
@@ -28,10 +28,10 @@ def no_digests() -> Digests:
 
 
 def pack_digests(column: pa.Array | pa.ChunkedArray) -> Digests:
-    """A string column of hex digests (32 digits or more each) as digests.
+    """Pack a string column of hex digests, each of 32 digits or more.
 
     Raises:
-        ValueError: A value is null, no hex, or of another length than its neighbours.
+        ValueError: A value is null, not hexadecimal, or of another length than the others.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     packed = [_pack_chunk(chunk) for chunk in chunks if len(chunk)]
@@ -51,23 +51,23 @@ def _pack_chunk(column: pa.Array) -> Digests:
 
 
 def unpack_digests(digests: Digests) -> list[str]:
-    """Digests as 32 hex digits each."""
+    """Write each digest as 32 hex digits."""
     raw = np.ascontiguousarray(digests).tobytes()
     return [raw[start : start + DIGEST_BYTES].hex() for start in range(0, len(raw), DIGEST_BYTES)]
 
 
 def hash_rows(columns: list[pa.Array]) -> pa.StringArray:
-    """SHA-256, in hex, of each row over all of the columns; null and empty are told apart."""
+    """SHA-256 of each row over all columns, in hex; null and empty values differ."""
     texts = [pc.fill_null(pc.cast(column, pa.string()), _ABSENT) for column in columns]
     joined = pc.binary_join_element_wise(*texts, _FIELD_SEPARATOR)
     return pa.array([hashlib.sha256(row.encode()).hexdigest() for row in joined.to_pylist()], pa.string())
 
 
 class DigestIndex:
-    """Where each digest stands in a column; lookups by binary search.
+    """Finds digests in a column by binary search.
 
     Args:
-        digests: The column; of equal ones the first counts.
+        digests: The column; of equal digests the first is found.
     """
 
     def __init__(self, digests: Digests) -> None:
@@ -76,11 +76,11 @@ class DigestIndex:
         self._sorted = digests[self._order]
 
     def __len__(self) -> int:
-        """Number of digests, repeated ones counted."""
+        """Number of digests, with repetitions."""
         return len(self._sorted)
 
     def positions(self, wanted: Digests) -> NDArray[np.int64]:
-        """Row of each wanted digest in the column; -1 where there is none."""
+        """Row of each wanted digest in the column; -1 if it is not there."""
         if not len(self._sorted):
             return np.full(len(wanted), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
@@ -92,20 +92,20 @@ class DigestIndex:
 
 
 def first_of_each(digests: Digests) -> NDArray[np.bool_]:
-    """Which rows hold a digest that no earlier row holds."""
+    """Whether each row is the first with its digest."""
     is_first = np.zeros(len(digests), dtype=np.bool_)
     is_first[np.unique(digests, return_index=True)[1]] = True
     return is_first
 
 
 class FirstRows:
-    """Where each digest of a growing column stood first; some 24 bytes for each different one.
+    """Finds the first row of each digest in a growing column; uses about 24 bytes of memory for each different digest.
 
-    Sorted runs, each at least twice as long as the next: adding costs a few searches and, now and then, a merge.
+    It keeps sorted runs, each at least twice as long as the next: adding costs a few searches, and sometimes a merge.
     """
 
     def __init__(self) -> None:
-        """Begin without rows."""
+        """Start without rows."""
         self._runs: list[tuple[Digests, NDArray[np.int64]]] = []
         self._num_rows = 0
 
@@ -114,7 +114,7 @@ class FirstRows:
         return self._num_rows
 
     def add(self, digests: Digests) -> NDArray[np.int64]:
-        """Add rows; for each of them the first row with an equal digest, itself where there is none before."""
+        """Add rows; returns for each the first row with an equal digest, which may be itself."""
         different, places, inverse = np.unique(digests, return_index=True, return_inverse=True)
         firsts = self._num_rows + places
         is_new = np.ones(len(different), dtype=np.bool_)
@@ -129,6 +129,6 @@ class FirstRows:
         while len(self._runs) > 1 and 2 * len(self._runs[-1][0]) > len(self._runs[-2][0]):
             (keys, rows), (more_keys, more_rows) = self._runs[-2:]
             keys, rows = np.concatenate([keys, more_keys]), np.concatenate([rows, more_rows])
-            order = np.argsort(keys, kind="stable")  # of two sorted runs: one pass
+            order = np.argsort(keys, kind="stable")  # a merge of two sorted runs
             self._runs[-2:] = [(keys[order], rows[order])]
         return firsts[inverse]

@@ -1,8 +1,8 @@
 """The lease: one writer at a time, with a time to live and a fencing epoch.
 
-A writer acquires the lease, a thread of its own renews it, and every commit calls :meth:`Lease.check` first. A writer
-that sleeps past its time to live loses the lease to the next one, whose epoch is higher; the sleeper's commits are
-refused from then on, whatever its clock says.
+A writer acquires the lease, a thread renews it, and every commit calls :meth:`Lease.check` first. A writer that sleeps
+past the time to live loses the lease to the next writer, whose epoch is higher. From then on the sleeper's commits are
+refused, whatever its clock says.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _POLL_S = 1.0
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """What ``lease.json`` holds.
+    """The content of ``lease.json``.
 
     Attributes:
-        owner: Who writes: a run id.
-        epoch: Grows by one with every change of owner; commits carry it.
-        expires_at: Seconds since 1970 after which another writer may take over; 0 when released.
+        owner: Run id of the writer.
+        epoch: Grows by one with every change of owner; commits record it.
+        expires_at: Seconds since 1970 after which another writer may take over; 0 if released.
         host: Machine of the writer.
-        pid: Its process id there: a dead process on this machine holds nothing.
+        pid: Process id on that machine: the lease of a dead process may be taken over.
     """
 
     owner: str
@@ -47,17 +47,12 @@ class LeaseRecord:
 
     @property
     def is_released(self) -> bool:
-        """Whether its owner gave it back."""
+        """Whether its owner released it."""
         return self.expires_at == 0
 
 
 class Lease:
-    """A held lease.
-
-    Args:
-        store: The store that it guards.
-        record: What was written when it was acquired.
-    """
+    """A lease that this run holds."""
 
     def __init__(self, store: Store, record: LeaseRecord) -> None:
         """Use :func:`hold_lease` or :func:`adopt_lease`."""
@@ -66,7 +61,7 @@ class Lease:
         self.epoch = record.epoch
 
     def check(self) -> None:
-        """Make sure that this writer may still commit.
+        """Check that this writer may still commit.
 
         Raises:
             FencedError: Another writer took over, or the lease was released.
@@ -86,13 +81,13 @@ def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S, wait_s
     """Hold the store's lease while the context lasts.
 
     Args:
-        store: What the lease guards.
-        owner: Who writes: a run id.
-        ttl_s: Seconds after which it ends when it is not renewed.
+        store: Store that the lease guards.
+        owner: Run id of the writer.
+        ttl_s: Seconds after which the lease ends unless it is renewed.
         wait_s: Seconds to wait for another living writer to finish.
 
     Raises:
-        LeaseHeldError: Another living writer holds it, and still does after that time.
+        LeaseHeldError: Another living writer still holds it after that time.
     """
     record = _acquire_within(wait_s, store, owner=owner, ttl_s=ttl_s)
     stop = threading.Event()
@@ -107,7 +102,7 @@ def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S, wait_s
 
 
 def adopt_lease(store: Store, *, owner: str) -> Lease:
-    """The lease that a parent run acquired under ``owner`` and keeps renewing.
+    """Use the lease that a parent run acquired as ``owner`` and keeps renewing.
 
     Raises:
         FencedError: The parent no longer holds it.
@@ -137,8 +132,8 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
     if current is not None and _is_alive(current):
         raise LeaseHeldError(
             f"Run {current.owner} on {current.host} (process {current.pid}) is writing to this store.",
-            hint="Wait until it is done. If it died on another machine, its lease ends "
-            f"{max(0.0, current.expires_at - time.time()):.0f} s from now.",
+            hint="Wait until it is done. If it died on another machine, its lease expires in "
+            f"{max(0.0, current.expires_at - time.time()):.0f} s.",
         )
     record = LeaseRecord(
         owner=owner,
@@ -160,19 +155,19 @@ def _renew(store: Store, record: LeaseRecord, ttl_s: float, stop: threading.Even
             if not _replace(store, record, expires_at=time.time() + ttl_s):
                 logger.error("run %s lost its lease", record.owner)
                 return
-        except StoreError as error:  # the next attempt may succeed before the time is over
+        except StoreError as error:  # the next attempt may succeed in time
             logger.warning("the lease could not be renewed: %s", error)
 
 
 def _release(store: Store, record: LeaseRecord) -> None:
     try:
         _replace(store, record, expires_at=0.0)  # the record stays, so that the next epoch is higher
-    except StoreError as error:  # what the run committed stands; the lease ends by itself
+    except StoreError as error:  # commits of the run stand; the lease expires
         logger.warning("the lease could not be released: %s", error)
 
 
 def _replace(store: Store, record: LeaseRecord, *, expires_at: float) -> bool:
-    """Change when a lease ends; False when it is no longer held under that record."""
+    """Change when a lease expires; returns False if another writer holds it."""
     raw = store.read(LEASE_KEY)
     current = _parse(raw)
     if current is None or (current.owner, current.epoch) != (record.owner, record.epoch):

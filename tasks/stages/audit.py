@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 
+from data.redaction.fairness_lines import fairness_lines, pronoun_swaps
 from data.redaction.redact import Redactor
-from data.redaction.swaps import pronoun_swaps, swap_lists
 from data.schema import canonical_json, encoded_text, sha256_json
 from data.store.base import Store
 from data.store.records import LATEST_AUDIT
@@ -82,7 +82,7 @@ def latest_audit(store: Store) -> str:
 
 def _audit_id(settings: Settings, pointer: Pointer) -> str:
     decisive = [pointer.generation, pointer.jobs, pointer.resumes, _sizes(settings)]
-    return sha256_json([_VERSION, decisive, settings.redact.identity("resume"), swap_lists()])[:32]
+    return sha256_json([_VERSION, decisive, settings.redact.identity("resume"), fairness_lines()])[:32]
 
 
 def _sizes(settings: Settings) -> dict[str, int]:
@@ -107,7 +107,7 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
             [encoded_text(row["title"], row["text"]) for row in rows],
             jobs=_vectors(jobs, job_ids),
             pool=_vectors(resumes, others or audited),
-            lists=swap_lists(),
+            lists=fairness_lines(),
             rewrites=pronoun_swaps(),
             top_k=TOP_K,
             seed=SEED,

@@ -17,8 +17,8 @@ from data.documents.judgments import Judgment, judgments_sha256, read_judgments,
 from data.errors import InputError
 from data.sample import esco as sample_esco
 from data.sample import eval_tasks as sample_tasks
-from data.sample import generate as sample_resumes
 from data.sample import read as sample
+from tools import make_sample
 
 BUNDLED = {name: read_judgments(name) for name in judgments.BUNDLED_JUDGMENTS}
 HELD_OUT = [entry for entry in sample_esco.read_occupations() if sample_tasks.is_held_out(entry.uri)]
@@ -178,7 +178,7 @@ class TestBundled:
         lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
         queries = {json.loads(line)["text"] for line in lines}
         assert len(queries) >= 200
-        written = {name for entry in HELD_OUT for name in sample_resumes._role_names(entry)}
+        written = {name for entry in HELD_OUT for name in make_sample._role_names(entry)}
         titles = {entry.label for entry in HELD_OUT}
         names = re.compile(
             "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(queries | written | titles)), re.IGNORECASE
@@ -199,9 +199,7 @@ class TestBundled:
         """Not more than that: each of them is of one, or has a name of one in its texts."""
         kept = {judgment.anchor for judgment in BUNDLED["bundled:sample"]}
         names = [
-            name
-            for entry in HELD_OUT
-            for name in (entry.label, *entry.alternatives, *sample_resumes._role_names(entry))
+            name for entry in HELD_OUT for name in (entry.label, *entry.alternatives, *make_sample._role_names(entry))
         ]
         own = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in names), re.IGNORECASE)
         for row in sample.read_train_triples():

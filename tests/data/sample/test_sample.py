@@ -13,9 +13,10 @@ from rank_bm25 import BM25Okapi
 from sklearn.metrics import ndcg_score
 
 from data.sample import esco as sample_esco
-from data.sample import generate as sample_resumes
 from data.sample import read as sample
-from data.sample.generate import comparable_sentences, render_jsonl, render_relevance
+from data.sample.read import render_jsonl
+from tools import make_sample
+from tools.make_sample import comparable_sentences, render_relevance
 
 JOBS = sample.read_sample_jobs()
 RESUMES = sample.read_sample_resumes()
@@ -49,13 +50,13 @@ def test_committed_files_are_what_the_generator_makes(tmp_path: Path) -> None:
     for name in ("resumes.jsonl", "relevance.tsv", "train_triples.jsonl", "test_jobs.jsonl"):
         assert b"\r" not in (sample.SAMPLE_DIR / name).read_bytes()
     (tmp_path / "test_jobs.jsonl").write_bytes((sample.SAMPLE_DIR / "test_jobs.jsonl").read_bytes())
-    sample.write_samples(tmp_path)
+    make_sample.write_samples(tmp_path)
     for name in ("resumes.jsonl", "relevance.tsv", "train_triples.jsonl", "test_jobs.jsonl"):
         assert (tmp_path / name).read_bytes() == (sample.SAMPLE_DIR / name).read_bytes(), name
 
 
 def test_another_seed_makes_other_resumes() -> None:
-    other = sample.generate_resumes(seed=1)
+    other = make_sample.generate_resumes(seed=1)
     assert len(other) == len(RESUMES)
     assert render_jsonl(other) != render_jsonl(RESUMES)
 
@@ -66,13 +67,13 @@ def test_relevance_follows_the_rule() -> None:
     resume_labels = {str(row["id"]): LABELS[str(row["occupation"])] for row in RESUMES}
     assert {job for job, _, _ in rows} == set(job_labels)
     assert all(
-        grade == sample_resumes.grade_occupations(job_labels[job], resume_labels[resume]) for job, resume, grade in rows
+        grade == make_sample.grade_occupations(job_labels[job], resume_labels[resume]) for job, resume, grade in rows
     )
     assert render_relevance(rows) == (sample.SAMPLE_DIR / "relevance.tsv").read_text(encoding="utf-8")  # type: ignore[arg-type]
 
 
 def test_families_name_every_ict_occupation_once_or_twice() -> None:
-    families = sample_resumes.read_families()
+    families = make_sample.read_families()
     assert set(families) == set(LABELS.values())
     assert {len(names) for names in families.values()} <= {1, 2}
 
@@ -87,8 +88,8 @@ def test_families_name_every_ict_occupation_once_or_twice() -> None:
     ],
 )
 def test_grade_occupations(left: str, right: str, grade: int) -> None:
-    assert sample_resumes.grade_occupations(left, right) == grade
-    assert sample_resumes.grade_occupations(right, left) == grade
+    assert make_sample.grade_occupations(left, right) == grade
+    assert make_sample.grade_occupations(right, left) == grade
 
 
 def test_judgments_of_test_jobs() -> None:
@@ -126,7 +127,7 @@ def test_triples_leave_out_the_occupations_of_test_jobs() -> None:
         name
         for occupation in sample_esco.read_occupations()
         if occupation.uri not in test_occupations
-        for name in sample_resumes._role_names(occupation)
+        for name in make_sample._role_names(occupation)
     }
     for row in TRIPLES:
         if row["occupation"] in LABELS:

@@ -45,7 +45,7 @@ def test_a_service_that_ignores_conditions_is_refused_before_a_record_is_written
     real = remote._client.put_object
     monkeypatch.setattr(remote._client, "put_object", lambda *, IfNoneMatch=None, **rest: real(**rest))
     with (
-        pytest.raises(StoreError, match="ignores conditions of writes") as caught,
+        pytest.raises(StoreError, match="ignores write conditions") as caught,
         hold_lease(remote, owner="run"),
     ):
         pass

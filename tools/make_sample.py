@@ -1,11 +1,12 @@
-"""How the committed files of the sample are made: resumes, graded relevance, training triples, judged test jobs.
+"""Remakes the committed files of the bundled sample: resumes, graded relevance, training triples, judged test jobs.
 
-Belongs here: the seeded generator that turns ESCO facts into resumes and triples, and the rule that grades a resume
-against an occupation. Does not belong here: reading the finished files (``sample.py``), the facts (``sample_esco.py``),
-or any wording: sentence patterns and families of occupations are in ``files/resume_phrases.toml``.
+    python -m tools.make_sample
 
-Every sentence is used once in all files together (except in the postings of ``sample.py``, which are ESCO's own words),
-so that no retriever can score by recognising a pattern. ``write_samples`` remakes everything that is committed.
+A seeded generator turns ESCO facts into resumes and triples, and a rule grades a resume against an occupation. The
+sentence patterns and the families of occupations are in ``data/sample/files/resume_phrases.toml``.
+
+No sentence occurs twice in all files together, so that no retriever can score by recognising a pattern. Postings are
+the exception: they are ESCO's own words.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from __future__ import annotations
 import json
 import random
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from data.sample.esco import FlatOccupation, Occupation, Skill, read_flat_occupations, read_occupations
+from data.sample.read import SAMPLE_DIR, build_job_id, read_phrases, render_jsonl
 
-SAMPLE_DIR = Path(__file__).parent / "files"
 RESUME_SEED = 20_240_611
 TRIPLE_SEED = 20_240_612
 
@@ -67,17 +67,6 @@ class Triple(TypedDict):
     positive: str
     negative: str
     occupation: str
-
-
-@cache
-def read_phrases() -> dict[str, Any]:
-    """Read the wording tables.
-
-    Returns:
-        The content of ``files/resume_phrases.toml``.
-    """
-    with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
-        return tomllib.load(stream)
 
 
 @cache
@@ -265,18 +254,6 @@ def write_samples(folder: Path = SAMPLE_DIR) -> None:
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def render_jsonl(rows: Iterable[object]) -> str:
-    """Render rows as JSON Lines, byte for byte as committed.
-
-    Args:
-        rows: JSON-serialisable rows.
-
-    Returns:
-        One object a line.
-    """
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-
-
 def render_relevance(rows: Iterable[tuple[str, str, Grade]]) -> str:
     """Render graded relevance as a table with a header.
 
@@ -287,18 +264,6 @@ def render_relevance(rows: Iterable[tuple[str, str, Grade]]) -> str:
         Tab-separated text.
     """
     return "job_id\tresume_id\tgrade\n" + "".join(f"{job}\t{resume}\t{grade}\n" for job, resume, grade in rows)
-
-
-def build_job_id(uri: str) -> str:
-    """Build the id of a posting of the sample from the occupation's URI.
-
-    Args:
-        uri: ESCO URI of an occupation.
-
-    Returns:
-        ``job-`` and the first group of the URI's UUID.
-    """
-    return f"job-{uri.rsplit('/', 1)[-1].split('-', 1)[0]}"
 
 
 class _Writer:
@@ -603,3 +568,7 @@ def _join(parts: Sequence[str]) -> str:
 
 def _content_words(text: str) -> set[str]:
     return {word for word in re.findall(r"[a-z0-9][a-z0-9+#-]*", text.lower()) if len(word) > 3}
+
+
+if __name__ == "__main__":
+    write_samples()

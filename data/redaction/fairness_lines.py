@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.redaction.names import name_groups
 
-_SWAPS_FILE = Path(__file__).parent / "swaps.toml"
+_FILE = Path(__file__).parent / "fairness_lines.toml"
 
 _PRONOUNS: dict[str, tuple[str, str, str, str]] = {
     "he": ("he", "him", "his", "himself"),
@@ -39,9 +39,9 @@ def _with_pronouns(text: str, *, forms: tuple[str, str, str, str]) -> str:
 
 
 @functools.cache
-def swap_lists() -> dict[str, dict[str, tuple[str, ...]]]:
+def fairness_lines() -> dict[str, dict[str, tuple[str, ...]]]:
     """Attribute to groups to the lines of a resume's head; the last attribute is the neutral edits."""
-    found = tomllib.loads(_SWAPS_FILE.read_text(encoding="utf-8"))
+    found = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     names = {
         f"{label}, {gender}": tuple(
             f"{first} {group.surnames[number % len(group.surnames)]}"
