@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 import pytest
-from data.redaction.swaps import pronoun_swaps
 
+from data.redaction.fairness_lines import pronoun_swaps
 from llm2vec_core.evaluation.fairness import NEUTRAL, FairnessAudit, audit_fairness, render_fairness
 
 DIM = 64
