@@ -1,1 +1,1 @@
-"""Vectors at rest: shards, LanceDB tables and their indexes, generations, the pointer, and the gate before it moves."""
+"""Vectors at rest: shards, LanceDB tables and indexes, generations, the gate, and the pointer to what is served."""

@@ -19,7 +19,7 @@ _CLAUSE = re.compile(
 
 
 def check_filter(where: str, columns: Iterable[str]) -> None:
-    """Refuse a filter whose end LanceDB would leave out without a word.
+    """Refuse a filter whose end LanceDB would silently ignore.
 
     Raises:
         InputError: The filter holds more than one statement, or a clause after its condition.
@@ -28,7 +28,7 @@ def check_filter(where: str, columns: Iterable[str]) -> None:
     if ";" in unquoted:
         raise unusable_filter(where, columns, "it holds more than one statement")
     if clause := _CLAUSE.search(unquoted):
-        raise unusable_filter(where, columns, f"it goes on behind the condition, with {clause.group().upper()}")
+        raise unusable_filter(where, columns, f"it goes on after the condition, with {clause.group().upper()}")
 
 
 def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputError:
@@ -42,10 +42,10 @@ def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputErr
 
 
 def sql_string(value: str) -> str:
-    """A string of SQL, as a condition on rows has it."""
+    """A string literal in SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def is_one_of(column: str, values: Iterable[str]) -> str:
-    """SQL for a column that has one of some values."""
+    """The SQL condition that a column has one of some values."""
     return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"

@@ -1,7 +1,6 @@
-"""The generation gate: whether a new table may be served, judged by figures against limits.
+"""The generation gate: it compares figures of a new table with limits, and decides whether the table may be served.
 
-Belongs here: what is measured of a table in one pass over its rows, and the verdict. Does not belong here: which tables
-are compared and what a refusal means (``generations``).
+Does not belong here: which tables are compared (``tables``).
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from data.store.digests import DIGEST_BYTES, Digests, first_of_each, no_digests,
 from data.vectors.shards import LENGTH_TOLERANCE
 
 PROFILE_COLUMNS = ("content_sha256", "num_chars", "text", "vector")
-"""What :func:`profile_table` reads."""
+"""Columns that :func:`profile_table` reads."""
 
 MIN_DOCUMENTS = 200
-"""With fewer documents, shares and shifts say nothing: they are not judged."""
+"""With fewer documents, shares and shifts are not judged: they would say nothing."""
 
-_LENGTH_BINS = 24  # of doubling width: up to 16 million characters
+_LENGTH_BINS = 24  # of doubling width, up to 16 million characters
 _EXCERPT_CHARS = 500
-# First code point of each range, and the class of letters that it begins; a to z are classes of their own.
+# First code point of each range, and its class of letters; each of a to z is a class of its own.
 _RANGES = (
     (0x00C0, "other Latin"), (0x0250, None), (0x0370, "Greek"), (0x0400, "Cyrillic"), (0x0530, None),
     (0x0590, "Hebrew"), (0x0600, "Arabic"), (0x0700, None), (0x0900, "Indic"), (0x0E00, "Thai and Lao"),
@@ -43,7 +42,7 @@ _NUM_LETTERS = 26 + len(_SCRIPTS)
 
 
 class Check(BaseModel):
-    """One gate of one table: a figure, its limit, the verdict."""
+    """One check of one table: a figure, its limit, the verdict."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +54,7 @@ class Check(BaseModel):
     note: str = ""
 
     def sentence(self) -> str:
-        """What is wrong with the table."""
+        """The fault as a sentence."""
         return f"Table '{self.table}': {self.gate} is {self.figure:.4g}, the limit is {self.limit:g}."
 
 
@@ -63,31 +62,31 @@ class GenerationRefusedError(RefusedError):
     """The generation gate refused new tables; what is served stays.
 
     Attributes:
-        checks: Every gate of every table with figure, limit and verdict.
+        checks: Every check of every table with figure, limit and verdict.
     """
 
     def __init__(self, checks: list[Check]) -> None:
-        """Say what failed."""
+        """Name the checks that failed."""
         failed = [check.note or check.sentence() for check in checks if not check.passed]
         super().__init__(
             f"The generation gate refused this night. {' '.join(failed)}",
-            hint="The served state is unchanged. Run `l2v embed` again after mending what is wrong; if the change is "
-            "meant, raise the limit for this run (--set gate.max_length_shift=1).",
+            hint="The served state is unchanged. Correct what is wrong and run `l2v embed` again. If the change is "
+            "intended, raise the limit for this run (--set gate.max_length_shift=1).",
         )
         self.checks = checks
 
 
 @dataclass(frozen=True)
 class TableProfile:
-    """What one pass over a table tells of it.
+    """Figures of a table, measured in one pass.
 
     Attributes:
-        num_documents: Rows.
-        num_unusable: Vectors that are not finite or not of length one.
+        num_documents: Number of rows.
+        num_unusable: Vectors that are not finite, or not of length one.
         num_contents: Different contents.
-        num_shared: Contents beyond the first with one and the same vector.
+        num_shared: Contents whose vector equals that of an earlier content.
         lengths: Documents by number of characters, in bins of doubling width.
-        letters: Letters in the beginnings of the texts, by letter (a to z) or script.
+        letters: Letters at the beginning of the texts, by letter (a to z) or script.
         centroid: Mean of the usable vectors.
     """
 
@@ -100,16 +99,16 @@ class TableProfile:
     centroid: NDArray[np.float64]
 
     def to_json(self) -> str:
-        """As a record; :meth:`from_json` reads it back to the last bit."""
+        """The figures as JSON; :meth:`from_json` restores them exactly."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return json.dumps(values, default=lambda array: array.tolist())
 
     @classmethod
     def from_json(cls, raw: bytes) -> TableProfile:
-        """Read a record.
+        """Read figures from JSON.
 
         Raises:
-            ValueError: It is damaged, or of another version of the gate.
+            ValueError: The JSON is damaged, or another version of the gate wrote it.
         """
         values = json.loads(raw)
         try:
@@ -124,10 +123,10 @@ class TableProfile:
 
 
 def profile_table(batches: Iterable[pa.RecordBatch]) -> TableProfile:
-    """Measure a table in one pass; holds 32 bytes a document.
+    """Measure a table in one pass; uses 32 bytes of memory a document.
 
     Args:
-        batches: Its rows, :data:`PROFILE_COLUMNS` of them.
+        batches: The :data:`PROFILE_COLUMNS` of its rows.
     """
     num_documents = num_unusable = 0
     total: NDArray[np.float64] = np.zeros(0)
@@ -140,7 +139,7 @@ def profile_table(batches: Iterable[pa.RecordBatch]) -> TableProfile:
         column = batch["vector"]
         vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        is_usable = np.abs(norms - 1) <= LENGTH_TOLERANCE  # written so that NaN is unusable
+        is_usable = np.abs(norms - 1) <= LENGTH_TOLERANCE  # the comparison is false for NaN
         num_unusable += int((~is_usable).sum())
         total = (total if len(total) else np.zeros(vectors.shape[1])) + vectors[is_usable].sum(axis=0, dtype=np.float64)
         num_documents += len(batch)
@@ -163,12 +162,12 @@ def profile_table(batches: Iterable[pa.RecordBatch]) -> TableProfile:
 
 
 def judge_table(table: str, profile: TableProfile, reference: TableProfile | None, config: GateConfig) -> list[Check]:
-    """Hold a table's figures against the limits.
+    """Compare a table's figures with the limits.
 
     Args:
-        table: Its name, for the verdict.
-        profile: Its figures.
-        reference: Those of the table that is served by the same checkpoint; None: there is none.
+        table: Name of the table.
+        profile: Figures of the table.
+        reference: Figures of the served table of the same checkpoint, if there is one.
         config: The limits.
     """
 
@@ -205,7 +204,7 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
 def stability_index(reference: NDArray[np.int64], found: NDArray[np.int64]) -> float:
     """Population stability index of two histograms: the symmetric Kullback-Leibler divergence of their shares.
 
-    One count is added to each bin, so that an empty one costs little. Below 0.1 is read as no change, above 0.25 as a
+    One count is added to each bin, so that empty bins matter little. Below 0.1 there is no change, above 0.25 a
     considerable one.
 
     Source: Siddiqi, Credit Risk Scorecards (2006).
@@ -222,7 +221,7 @@ def _digests_of(vectors: NDArray[np.float32]) -> Digests:
 
 
 def _count_letters(texts: pa.Array) -> NDArray[np.int64]:
-    """Letters of the beginnings of texts, by class."""
+    """Count the letters at the beginning of texts by class."""
     excerpts = pc.utf8_lower(pc.utf8_slice_codeunits(texts, 0, _EXCERPT_CHARS))
     points = np.frombuffer("".join(excerpts.to_pylist()).encode("utf-32-le", "replace"), dtype=np.uint32)
     classes = _CLASS_OF_POINT[np.minimum(points, len(_CLASS_OF_POINT) - 1)]
@@ -230,7 +229,7 @@ def _count_letters(texts: pa.Array) -> NDArray[np.int64]:
 
 
 def _letter_classes() -> NDArray[np.uint8]:
-    """Class of each code point; what is no letter has the last one."""
+    """Class of each code point; code points that are no letters have the last class."""
     last = _RANGES[-1][0]
     classes = np.full(last + 1, _NUM_LETTERS, dtype=np.uint8)
     classes[ord("a") : ord("z") + 1] = np.arange(26)

@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 TABLE_LAYOUT = 4
-"""Version of the tables' columns and of what their words are made of: another one names other generations."""
+"""Version of the columns and of how words are made; it is part of a generation's name."""
 
 _MAX_IDS_PER_DELETE = 1000
 _ROWS_PER_BATCH = 1024
 _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
-"""Time between the last version that goes and the first that stays: LanceDB tells them apart by their age."""
+"""Time between the last version to remove and the first to keep: LanceDB tells them apart by age."""
 
 _OVER_ROWS = ("AggregateFunction", "WindowFunction")
 
 
 def table_schema(embedding_dim: int) -> pa.Schema:
-    """Schema of ``jobs`` and ``resumes``: the document and its facets, its words, what made its vector, the vector.
+    """Schema of ``jobs`` and ``resumes``: the document, its facets, its words, its row hash, checkpoint and vector.
 
-    Metadata is JSON in the sense of LanceDB, whose functions then read it. Words are apart by a space; the vector has
-    length one.
+    Metadata has LanceDB's JSON type, so that LanceDB's JSON functions can read it. Words are separated by spaces.
+    Vectors have length one.
     """
     document = [field if field.name != "metadata" else field.with_type(pa.json_()) for field in DOCUMENT_SCHEMA]
     return pa.schema(
@@ -81,8 +81,11 @@ class IndexProbe(BaseModel):
 class LanceTable:
     """One table of one generation, at its newest or at a pinned version.
 
+    Reading methods raise :class:`~data.errors.InputError` for a filter that cannot be used, and
+    :class:`~data.errors.StoreError` if a file of the table is missing or damaged.
+
     Attributes:
-        probe: How to ask the approximate index; None: search is exact.
+        probe: How to query the approximate index; None: search is exact.
     """
 
     def __init__(self, database: DBConnection, table: Table, *, probe: IndexProbe | None = None) -> None:
@@ -106,7 +109,7 @@ class LanceTable:
         return int(self._table.schema.field("vector").type.list_size)
 
     def schema_of(self, columns: Sequence[str]) -> pa.Schema:
-        """Schema of some columns, as :meth:`batches` gives them."""
+        """Schema of some columns, as :meth:`batches` yields them."""
         return pa.schema([pa.field(name, self._table.schema.field(name).type) for name in columns])
 
     def count(self) -> int:
@@ -114,29 +117,22 @@ class LanceTable:
         return int(self._table.count_rows())
 
     def read(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
-        """Columns of all rows that ``where`` (SQL) lets through.
-
-        Raises:
-            InputError: The filter cannot be read or names an unknown column.
-            StoreError: A file of the table is gone or damaged.
-        """
+        """Columns of all rows, or of those that match the SQL filter ``where``."""
         return self._run(self._table.search(), columns, where)
 
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
-        """The ``limit`` rows of highest cosine with ``vector`` (of length one), and ``score``, that cosine.
+        """The ``limit`` rows with the highest cosine to ``vector`` (of length one); the cosine is column ``score``.
 
-        Exact, unless this version has an approximate index that was tuned; a filtered search always is.
+        The search is exact if it is filtered, or if this version has no tuned approximate index.
 
         Raises:
-            InputError: The filter cannot be read or names an unknown column.
-            VectorSpaceError: The vector has another length than those of the table.
-            StoreError: A file of the table is gone or damaged.
+            VectorSpaceError: The vector has another dimension than those of the table.
         """
         if len(vector) != self.embedding_dim:
             raise VectorSpaceError(
-                f"The query's vector has {len(vector)} numbers, those of the table have {self.embedding_dim}.",
+                f"The query's vector has {len(vector)} dimensions, those of the table have {self.embedding_dim}.",
                 hint="Encode the query with the checkpoint that made the table.",
             )
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
@@ -150,28 +146,24 @@ class LanceTable:
 
     @property
     def has_words(self) -> bool:
-        """Whether the table has a column of words; those of the first layout have none."""
+        """Whether the table has a column of words; tables of the first layout have none."""
         return "words" in self._table.schema.names
 
     @property
     def has_word_index(self) -> bool:
-        """Whether :meth:`best_words` can be asked; rows that came after the index was built are found, too."""
+        """Whether :meth:`best_words` can be used; it also finds rows that were added after the index was built."""
         return any("words" in index.columns for index in self._table.list_indices())
 
     def best_words(
         self, words: Sequence[str], *, limit: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
-        """The ``limit`` rows of highest BM25 for ``words``, and ``score``, that BM25 (Lucene's).
+        """The rows with the highest BM25 for ``words``, as Lucene computes it; it is column ``score``.
 
         Args:
-            words: Of the tokenizer that made the table's words; a word that occurs twice counts twice.
-            limit: Number of rows, at most; rows without any of the words are none.
-            columns: What to read.
+            words: Made by the tokenizer that made the table's words; a word that occurs twice counts twice.
+            limit: Most rows to return; rows without any of the words are left out.
+            columns: Columns to read.
             where: SQL filter, applied before ranking.
-
-        Raises:
-            InputError: The filter cannot be read or names an unknown column.
-            StoreError: A file of the table is gone or damaged.
         """
         assert self.has_word_index, "without its index LanceDB would cut the words by a tokenizer of its own"
         from lancedb.query import MatchQuery
@@ -182,38 +174,28 @@ class LanceTable:
     def batches(
         self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Columns of all rows, or of the first ``limit``, in parts of bounded size.
-
-        Args:
-            columns: Names; all columns when not given.
-            where: SQL filter.
-            limit: Number of rows, at most.
-
-        Raises:
-            InputError: The filter cannot be read or names an unknown column.
-            StoreError: A file of the table is gone or damaged.
-        """
+        """Rows in batches of bounded size: some or all columns, filtered by SQL, at most ``limit`` rows."""
         schema = self.schema_of(self._table.schema.names if columns is None else columns)
         query = self._filtered(self._table.search().limit(limit), where).select(schema.names)
         with self._reading(where):
             for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
-                # A filter changes which columns LanceDB says may be null.
+                # With a filter, LanceDB reports other columns as nullable.
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def has_all_words_indexed(self) -> bool:
-        """Whether every row stands in the word index; a table without rows needs none."""
+        """Whether the word index holds every row; a table without rows needs no index."""
         indexes = [index for index in self._table.list_indices() if "words" in index.columns]
         if not indexes:
             return not self.count()
         return not any(self._table.index_stats(index.name).num_unindexed_rows for index in indexes)
 
     def build_word_index(self) -> None:
-        """Build the word index over all rows, as a version of its own; a table without rows gets none.
+        """Build the word index over all rows, as a new version; a table without rows gets none.
 
-        Anew, not by adding to it: statistics of removed documents would stay in it.
+        The index is never extended: it would keep the statistics of removed documents.
 
         Raises:
-            StoreError: It could not be built; the rows are as they were.
+            StoreError: The index could not be built; the rows are unchanged.
         """
         from lancedb.index import FTS
 
@@ -232,23 +214,21 @@ class LanceTable:
         try:
             with _table_errors(action):
                 self._table.create_index("words", config=config, replace=True)
-        except ValueError as error:  # Lance calls some faults of its own so
+        except ValueError as error:  # Lance raises it for some faults of its own
             raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
 
     def upsert(self, rows: Iterable[pa.Table], *, rewrite: bool = False) -> int:
-        """Insert new documents and replace changed ones; unchanged ones are left alone.
-
-        Every part is committed as a table version of its own, even if it changes nothing.
+        """Insert new documents and replace changed ones; every part becomes a table version.
 
         Args:
             rows: Parts with distinct ``doc_id``, in :func:`table_schema`.
-            rewrite: Replace unchanged ones, too.
+            rewrite: Replace unchanged documents, too.
 
         Returns:
             Number of rows written.
 
         Raises:
-            StoreError: Writing failed; parts before are committed.
+            StoreError: Writing failed; earlier parts are committed.
         """
         only_changed = None if rewrite else "target.row_sha256 != source.row_sha256"
         written = 0
@@ -264,14 +244,14 @@ class LanceTable:
         return written
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove documents by id."""
+        """Remove documents."""
         for start in range(0, len(doc_ids), _MAX_IDS_PER_DELETE):
             doomed = is_one_of("doc_id", doc_ids[start : start + _MAX_IDS_PER_DELETE])
             with _table_errors(f"remove rows from table '{self._table.name}'"):
                 self._table.delete(doomed)
 
     def restore(self, version: int) -> None:
-        """Make ``version`` the newest one again: what was committed after it was never served."""
+        """Make ``version`` the newest again; versions after it were never served."""
         with _table_errors(f"restore version {version} of table '{self._table.name}'"):
             self._table.checkout(version)
             self._table.restore()
@@ -282,10 +262,10 @@ class LanceTable:
         return any("vector" in index.columns for index in self._table.list_indices())
 
     def create_vector_index(self, num_partitions: int) -> None:
-        """Build the approximate index anew: inverted lists of whole vectors.
+        """Build the approximate index: inverted lists of whole vectors.
 
         Raises:
-            StoreError: Training or writing failed; the version before is untouched.
+            StoreError: Training or writing failed; the version before is unchanged.
         """
         from lancedb.index import IvfFlat
 
@@ -295,34 +275,30 @@ class LanceTable:
             )
 
     def rows_at(self, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Columns of the rows at some offsets.
-
-        Raises:
-            StoreError: A file of the table is gone or damaged.
-        """
+        """Columns of the rows at some offsets."""
         with _table_errors(f"read table '{self._table.name}'"):
             return self._table.take_offsets(list(offsets)).select(list(columns)).to_arrow()
 
     @property
     def num_small_fragments(self) -> int:
-        """Files that compaction would merge."""
+        """Number of files that compaction would merge."""
         return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
     def compact(self, *, remove_older_than: timedelta | None = None) -> None:
-        """Merge small files and take new rows into the indices; commits a version when there is something to do.
+        """Merge small files and add new rows to the indexes; commits a version if there is something to do.
 
         Args:
-            remove_older_than: Remove versions of that age for good, and the files that only they need; None: none.
+            remove_older_than: Also remove older versions for good, with the files that only they need.
 
         Raises:
-            StoreError: Writing failed; the version before is untouched.
+            StoreError: Writing failed; the version before is unchanged.
         """
-        # Without an age Lance would remove versions after seven days, those that are served among them.
+        # Without an age Lance removes versions after seven days, even those that are served.
         with _table_errors(f"compact table '{self._table.name}'"):
             self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
 
     def committed_at(self) -> dict[int, datetime]:
-        """When each version that there is was committed, by the clock of its writer."""
+        """When each version was committed, by the clock of its writer."""
         with _table_errors(f"list versions of table '{self._table.name}'"):
             versions = self._table.list_versions()
         return {int(each["version"]): each["timestamp"].astimezone(UTC) for each in versions}
@@ -334,11 +310,11 @@ class LanceTable:
         return LanceTable(self._database, pinned)
 
     def versions(self) -> list[int]:
-        """All versions that can still be read, oldest first."""
+        """All readable versions, oldest first."""
         return sorted(int(found["version"]) for found in self._table.list_versions())
 
     def overwrite(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Make a version that holds these rows and shares no file with an earlier one; returns its number."""
+        """Write a version with these rows that shares no file with earlier ones; returns its number."""
         time.sleep(_VERSION_GAP_S)
         reader = pa.RecordBatchReader.from_batches(self._table.schema, batches)
         with _table_errors(f"write table '{self._table.name}'"):
@@ -349,11 +325,11 @@ class LanceTable:
         """Remove every version before ``first``, with its files, for good.
 
         Args:
-            first: A version that :meth:`overwrite` made; what an earlier tag protects goes, too.
-            keep: Versions that must outlive it; nothing is removed if one of them would go.
+            first: A version that :meth:`overwrite` made; tags do not protect earlier versions.
+            keep: Versions that must stay; nothing is removed if one of them would go.
 
         Raises:
-            StoreError: The removal failed, or would have taken a version of ``keep``.
+            StoreError: The removal failed, or would have removed a version of ``keep``.
         """
         made_at = {int(found["version"]): found["timestamp"].timestamp() for found in self._table.list_versions()}
         before = max((at for version, at in made_at.items() if version < first), default=None)
@@ -380,7 +356,7 @@ class LanceTable:
 
     @contextlib.contextmanager
     def _reading(self, where: str | None) -> Iterator[None]:
-        """Tell a filter that cannot be used from a table that cannot be read."""
+        """Turn Lance's errors into an input error, if the filter is at fault, or a store error."""
         try:
             with _table_errors(f"read table '{self._table.name}'"):
                 yield
@@ -397,10 +373,10 @@ class LanceTable:
 
 
 def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding_dim: int) -> LanceTable:
-    """Create the table of a kind in a generation, or open it when it is there.
+    """Create the table of a kind in a generation, or open it if it exists.
 
     Raises:
-        StoreError: It cannot be made, or is there with vectors of another length.
+        StoreError: It cannot be created, or exists with other columns or vectors of another dimension.
     """
     name = TABLE_OF_KIND[kind]
     with _table_errors(f"create table '{name}' of generation {generation}"):
@@ -408,9 +384,9 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
         schema = table_schema(embedding_dim)
         try:
             table = database.open_table(name)
-        except ValueError:  # it is not there
+        except ValueError:  # there is no such table
             return LanceTable(database, database.create_table(name, schema=schema))
-    # Types are not compared: LanceDB stores JSON as a type of its own.
+    # Types are not compared: LanceDB has its own type for JSON.
     if table.schema.names != schema.names or table.schema.field("vector").type != schema.field("vector").type:
         raise StoreError(
             f"Table '{name}' of generation {generation} has other columns than it should: "
@@ -428,7 +404,7 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
     """
     name = TABLE_OF_KIND[kind]
     try:
-        if not store.exists(generation_key(generation)):  # connecting would make it
+        if not store.exists(generation_key(generation)):  # connecting would create it
             raise FileNotFoundError(generation)
         database = _connect(store.location(generation_key(generation)), store.storage_options)
         table = database.open_table(name)
@@ -452,7 +428,7 @@ def _connect(folder: str, storage_options: dict[str, str] | None) -> DBConnectio
 
 
 def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: IndexProbe) -> None:
-    """Store how the index of a table version is asked; :func:`open_table` reads it."""
+    """Record how to query the index of a table version; :func:`open_table` reads it."""
     _probe_record(generation, TABLE_OF_KIND[kind], version).put_if_absent(store, probe)
 
 
@@ -466,9 +442,9 @@ def read_all_versions(
     """Every row of every version of a table, version by version.
 
     Args:
-        folder: Directory or URI that the table lies in.
-        name: Of the table.
-        storage_options: What LanceDB needs to reach it.
+        folder: Directory or URI of the database.
+        name: Name of the table.
+        storage_options: Options that LanceDB needs to reach it.
     """
     table = _connect(folder, storage_options).open_table(name)
     for found in table.list_versions():
@@ -477,28 +453,28 @@ def read_all_versions(
 
 
 def unreferenced_files(manifests: Iterable[bytes], files: Iterable[str]) -> list[str]:
-    """Data files of a table that none of its manifests names: LanceDB never reads them, whatever they hold."""
+    """Data files of a table that no manifest names; LanceDB never reads them."""
     named = b"".join(manifests)
     return [file for file in files if file.endswith(".lance") and file.encode() not in named]
 
 
 def generation_key(generation: str) -> str:
-    """Where a generation lies in the store."""
+    """Folder of a generation in the store."""
     return f"lance/{generation}"
 
 
 @contextlib.contextmanager
 def _table_errors(action: str) -> Iterator[None]:
-    """Turn what Lance says about the disk into one sentence with a remedy."""
+    """Turn Lance's errors into a store error with a hint."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"Could not {action}: {_reason(error)}",
-            hint="What is served stays as it is. Free space or restore the files, then run again.",
+            hint="What is served is unchanged. Free space or restore the files, then run again.",
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without the place in Lance's own sources."""
+    """The first line of an error, without the position in Lance's source code."""
     return re.split(r", (?=/|src|rust)", str(error))[0].split("\n")[0]

@@ -26,10 +26,10 @@ _FORMER = "pointers"
 
 
 class Pointer(BaseModel):
-    """What is served.
+    """The generation that is served, with the versions of its tables.
 
     Attributes:
-        restores: Sequence of the earlier pointer that a rollback went back to; None: no rollback.
+        restores: Sequence of the earlier pointer that a rollback restored, if it was a rollback.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class Pointer(BaseModel):
 
     @property
     def origin(self) -> int:
-        """Place of this state in the history: that of what a rollback went back to, else its own."""
+        """Position of this state in the history: for a rollback, the position of the restored state."""
         return self.sequence if self.restores is None else self.restores
 
     def version_of(self, kind: DocumentKind) -> int:
@@ -61,19 +61,19 @@ POINTER = Record(Pointer, POINTER_KEY, _HINT)
 
 
 def former_pointer(sequence: int) -> Record[Pointer]:
-    """The record of a pointer that another one has replaced."""
+    """The record of a pointer that was replaced."""
     return Record(Pointer, f"{_FORMER}/{sequence:08d}.json", _HINT)
 
 
 def stored_pointers(store: Store) -> Iterator[Record[Pointer]]:
-    """The records of the pointer and of all former ones, oldest first; none before the first promotion."""
+    """The records of the pointer and of all former ones; none before the first promotion."""
     if store.read(POINTER.key) is not None:
         yield POINTER
         yield from (Record(Pointer, key, _HINT) for key in store.list(_FORMER))
 
 
 def read_pointer(store: Store) -> Pointer | None:
-    """What is served, or None before the first promotion.
+    """Read the pointer; None before the first promotion.
 
     Raises:
         StoreError: The record is damaged.
@@ -92,11 +92,11 @@ def promote(
     now: datetime,
     restores: int | None = None,
 ) -> Pointer:
-    """Serve a generation at the given versions. A pointer that says so already stays as it is.
+    """Serve a generation at the given versions, unless it is served already.
 
     Args:
         store: Where the pointer is.
-        generation: What to serve.
+        generation: Generation to serve.
         versions: Version of each kind's table.
         snapshots: Snapshot that each table equals.
         lease: Lease of this writer.
@@ -106,7 +106,7 @@ def promote(
 
     Raises:
         FencedError: This writer lost its lease.
-        ConflictError: Another writer moved the pointer in between.
+        ConflictError: Another writer moved the pointer meanwhile.
     """
     raw = store.read(POINTER.key)
     current = POINTER.parse(raw)
@@ -128,7 +128,7 @@ def promote(
             return current
         if current.fencing_epoch > lease.epoch:
             raise FencedError(
-                f"The pointer was moved under epoch {current.fencing_epoch}, this writer's is {lease.epoch}.",
+                f"The pointer was moved under epoch {current.fencing_epoch}, but this writer's epoch is {lease.epoch}.",
                 hint="Another run took over; nothing was changed.",
             )
         former_pointer(current.sequence).put_if_absent(store, current)
@@ -137,7 +137,7 @@ def promote(
 
 
 def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
-    """Serve a generation as it was served last, by name; one that is being served stays as it is.
+    """Serve a generation as it was served last, unless it is served already.
 
     Raises:
         InputError: There is no such generation, or it was never served.
@@ -152,12 +152,12 @@ def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, no
 def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
     """Serve what was served before the current state.
 
-    A second rollback goes one state further back, not forth again to what was just given up: whoever rolls back
-    twice does not trust either. :func:`promote_generation` and the next night go forth.
+    A second rollback goes one state further back, not forward to the state that was just given up: whoever rolls back
+    twice trusts neither. :func:`promote_generation` and the next night go forward.
 
     Raises:
-        InputError: There is no former state.
-        StoreError: The former state's tables are gone.
+        InputError: There is no earlier state.
+        StoreError: The tables of the earlier state are gone.
     """
     current = read_pointer(store)
     for former in pointer_history(store):
@@ -167,7 +167,7 @@ def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Point
 
 
 def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -> Pointer:
-    """Serve other versions of the same rows: compacted ones. The pointer keeps its place in the history.
+    """Serve compacted versions of the same rows. The pointer keeps its place in the history.
 
     Args:
         store: Where the pointer is.
@@ -175,13 +175,13 @@ def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -
         lease: Lease of this writer.
 
     Raises:
-        StoreError: A new version has another number of rows than the one that is served.
+        StoreError: A new version has another number of rows than the served one.
         FencedError: This writer lost its lease.
-        ConflictError: Another writer moved the pointer in between.
+        ConflictError: Another writer moved the pointer meanwhile.
     """
     raw = store.read(POINTER.key)
     current = POINTER.parse(raw)
-    assert current is not None, "what is compacted is served"
+    assert current is not None, "only served tables are compacted"
     for kind, version in versions.items():
         counts = [
             open_table(store, generation=current.generation, kind=kind, version=each).count()
@@ -190,7 +190,7 @@ def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -
         if counts[0] != counts[1]:
             raise StoreError(
                 f"Compaction made {counts[1]} rows of {counts[0]} in table '{TABLE_OF_KIND[kind]}'.",
-                hint="What is served is untouched. Please report this as a defect.",
+                hint="What is served is unchanged. Please report this as a defect.",
             )
     changes = {TABLE_OF_KIND[kind]: version for kind, version in versions.items()}
     pointer = current.model_copy(update={**changes, "fencing_epoch": lease.epoch})
@@ -204,7 +204,7 @@ def _serve_again(
 ) -> Pointer:
     versions: dict[DocumentKind, int] = {kind: former.version_of(kind) for kind in KINDS}
     for kind, version in versions.items():
-        open_table(store, generation=former.generation, kind=kind, version=version)  # it must still be readable
+        open_table(store, generation=former.generation, kind=kind, version=version)  # must still be readable
     return promote(
         store,
         read_generation(store, former.generation),
@@ -222,7 +222,7 @@ def _served(pointer: Pointer) -> tuple[str, int, int]:
 
 
 def pointer_history(store: Store) -> Iterator[Pointer]:
-    """The current pointer and those before it, newest first."""
+    """The current pointer and former ones, newest first."""
     current = read_pointer(store)
     if current is None:
         return

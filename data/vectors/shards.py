@@ -1,8 +1,8 @@
-"""Shards: vectors of up to N contents in one Parquet file, written once.
+"""Shards: Parquet files of vectors, written once.
 
-Vectors are kept by content, not by document: duplicates share one, and a document that only moved or changed its
-metadata needs none. What is stale is planned by anti-join on the content hashes. Checksums of keys and vectors lie in
-the file, beside those of the pages: whatever was damaged is found before it is served.
+Vectors are stored by content, not by document: duplicates share one, and a document that moved or changed only its
+metadata needs no new one. An anti-join on content hashes finds what is missing. Every file holds checksums of its keys
+and vectors, besides those of its pages: damage is found before a vector is served.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
 
 LENGTH_TOLERANCE = 1e-3
-"""How far the length of a vector may be from one."""
+"""Allowed deviation of a vector's length from one."""
 
 _KEY_COLUMNS = ("content_sha256", "encode_key")
 _KEYS_CHECKSUM, _VECTORS_CHECKSUM = b"keys_sha256", b"vectors_sha256"
 
 
 def embed_key(content_sha256: str, *, fingerprint: str, encode_key: str) -> str:
-    """Identity of a vector: content, checkpoint, and the settings that decide what the checkpoint makes of it."""
+    """Identity of a vector: content, checkpoint, and encode settings."""
     return sha256_json([content_sha256, fingerprint, encode_key])
 
 
 def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
-    """Digests of the contents that have a vector under these settings; a content may be there twice.
+    """Digests of the contents that have a vector under these settings; a content may occur twice.
 
     Raises:
         StoreError: A shard cannot be read.
@@ -51,12 +51,12 @@ def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Dige
 
 
 def drop_shards(store: Store, *, fingerprint: str) -> None:
-    """Forget every vector of a checkpoint, so that its documents are encoded again."""
+    """Remove every vector of a checkpoint, so that its documents are encoded again."""
     store.delete(f"shards/{fingerprint}")
 
 
 def shard_key(contents: Iterable[str], *, fingerprint: str, encode_key: str) -> str:
-    """Where the shard of some contents lies in the store, whatever their order."""
+    """Key of the shard of some contents; their order does not matter."""
     keys = sorted(embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents)
     return f"shards/{fingerprint}/{sha256_json(keys)[:32]}.parquet"
 
@@ -72,24 +72,24 @@ def write_shard(
     """Write one shard; the same contents give the same shard.
 
     Args:
-        store: Where to.
+        store: Where to write.
         contents: ``content_sha256`` of each row.
         vectors: Vectors of length one.
-        fingerprint: Checkpoint that made them.
+        fingerprint: Checkpoint that made the vectors.
         encode_key: Settings that they were made with.
 
     Returns:
-        Where it lies in the store.
+        Key of the shard.
 
     Raises:
-        StoreError: A vector is not finite or has no length, which no text can have.
+        StoreError: A vector is not finite, or not of length one.
     """
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))  # written so that NaN is bad
+    bad = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))  # the comparison is false for NaN
     if len(bad):
         raise StoreError(
             f"The vector of content {contents[bad[0]][:12]} has length {lengths[bad[0]]:.4g}, expected 1.",
-            hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; it was not used further.",
+            hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; nothing was written.",
         )
     keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
     table = pa.table(
@@ -109,18 +109,19 @@ def write_shard(
 
 
 def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:
-    """Forget the vectors of some contents: what else their shards hold is written anew before they are removed.
+    """Remove the vectors of some contents: their shards are rewritten without them.
 
-    Killed in between, a repeat completes it: until then a content may have its vector twice, or still.
+    The new shard is written before the old one is removed. If the process is killed in between, a repeat completes it;
+    until then a content may have its vector twice.
 
     Args:
         store: Where the shards are.
         contents: Digests of the contents.
         fingerprint: Checkpoint that made the vectors.
-        encode_key: Settings that they were made with; any when not given.
+        encode_key: Only vectors made with these settings. Default: all.
 
     Returns:
-        Number of shards that were written anew or removed.
+        Number of shards that were rewritten or removed.
 
     Raises:
         StoreError: A shard cannot be read or written.
@@ -141,7 +142,7 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
                 rest["content_sha256"].to_pylist(),
                 column.flatten().to_numpy().reshape(len(rest), -1),
                 fingerprint=fingerprint,
-                encode_key=rest["encode_key"][0].as_py(),  # a shard is written under one
+                encode_key=rest["encode_key"][0].as_py(),  # the same for all rows of a shard
             )
         store.delete(key)
         num_changed += 1
@@ -150,19 +151,14 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One shard of a checkpoint.
-
-    Attributes:
-        key: Where it lies in the store.
-        contents: Digests of its contents.
-    """
+    """Key of a shard, and the digests of its contents."""
 
     key: str
     contents: Digests
 
 
 def list_shards(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
-    """All shards of a checkpoint, under whatever settings.
+    """All shards of a checkpoint, under any settings.
 
     Raises:
         StoreError: A shard cannot be read.
@@ -174,7 +170,7 @@ def list_shards(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
 class ShardVectors:
     """The vectors of a checkpoint under one encode key, found by content.
 
-    Holds some 24 bytes for each vector there is, and the vectors of one shard at a time.
+    Uses about 24 bytes of memory for each vector, and holds the vectors of one shard at a time.
 
     Args:
         store: Where the shards are.
@@ -204,7 +200,7 @@ class ShardVectors:
         return self._index.contains(contents)
 
     def of(self, contents: Digests) -> Float32[np.ndarray, "contents dim"]:
-        """Vectors of contents, in their order.
+        """Vectors of contents, in the given order.
 
         Raises:
             KeyError: A content has none.
@@ -227,7 +223,7 @@ class ShardVectors:
 
 
 def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:
-    """Key of the shard that holds the vector of a content; None when there is none."""
+    """Key of the shard with the vector of a content; None if there is none."""
     for key in _shard_keys(store, fingerprint):
         keys = _read(store, key, vectors=False)
         is_meant = pc.and_(pc.equal(keys["content_sha256"], content_sha256), pc.equal(keys["encode_key"], encode_key))
@@ -253,7 +249,7 @@ def _checksum_of_vectors(vectors: Float32[np.ndarray, "contents dim"]) -> bytes:
 
 
 def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
-    """Keys of a shard, with their vectors if asked for."""
+    """Read the keys of a shard, and the vectors if asked, and compare checksums."""
     columns = [*_KEY_COLUMNS, *(["vector"] if vectors else [])]
     try:
         with store.open(key) as source, pq.ParquetFile(source, page_checksum_verification=True) as parquet:
@@ -267,9 +263,9 @@ def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
             found[_VECTORS_CHECKSUM] = _checksum_of_vectors(table["vector"].combine_chunks().flatten().to_numpy())
         stated = table.schema.metadata or {}
         if any(stated.get(name) != checksum for name, checksum in found.items()):
-            raise ValueError("its checksum is another than was written.")
+            raise ValueError("its checksum does not match.")
         return table
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged file can lead to
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged file can cause
         raise StoreError(
             f"Shard {key} cannot be read: {str(error).splitlines()[0]}",
             hint="Remove the file; its documents are encoded again by the next `l2v embed`.",

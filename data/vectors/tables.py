@@ -38,7 +38,7 @@ _IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
 
 @dataclass(frozen=True)
 class TableChange:
-    """What bringing one table up to date did."""
+    """The version of a table after an update, and the numbers of rows written and removed."""
 
     version: int
     upserted: int
@@ -53,18 +53,18 @@ def sync_table(
     tokenize: Callable[[str], Sequence[str]] = str.split,
     rewritten: Digests | None = None,
 ) -> TableChange:
-    """Make a generation's table equal to a snapshot: new rows in, changed rows replaced, removed rows out.
+    """Make a generation's table equal to a snapshot: add new rows, replace changed ones, remove the others.
 
-    Starts from the version that the pointer pins, when the generation is served: what a killed night committed after
-    it is dropped. An unchanged snapshot gives the version that is pinned already. Every content of the snapshot must
-    have its vector in a shard. Holds some 100 bytes a document, and the rows of one merge.
+    If the generation is served, the update starts from the version that the pointer pins: versions that a killed night
+    committed after it are dropped. An unchanged snapshot gives the pinned version. Every content of the snapshot must
+    have a vector in a shard. Uses about 100 bytes of memory a document, besides the rows of one merge.
 
     Args:
         store: Where shards and tables are.
-        generation: What to bring up to date.
-        snapshot: What its table of the snapshot's kind shall hold.
-        tokenize: Words of a text, for full-text search; none may hold white space.
-        rewritten: Contents whose vectors were made anew: their rows are replaced although they look unchanged.
+        generation: Generation to update.
+        snapshot: Documents that the table of the snapshot's kind must hold.
+        tokenize: Splits a text into words for full-text search; no word may hold white space.
+        rewritten: Contents with new vectors: their rows are replaced although they look unchanged.
 
     Raises:
         StoreError: A vector is missing; or reading or writing failed.
@@ -91,19 +91,19 @@ def sync_table(
 
 
 def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
-    """Build the word index of a table of which it does not hold every row.
+    """Build the word index of a table, unless it holds every row already.
 
     Args:
         store: Where the table is.
-        generation: Of which generation.
-        kind: Which table.
-        version: What :func:`sync_table` gave; anything newer is what a killed night left, and is dropped.
+        generation: Generation of the table.
+        kind: Kind of the table.
+        version: Version from :func:`sync_table`; newer versions are left from a killed night, and are dropped.
 
     Returns:
-        The version with the index: the given one if it has it.
+        Version with the index, which may be the given one.
 
     Raises:
-        StoreError: It could not be built; the given version is as it was.
+        StoreError: The index could not be built; the given version is unchanged.
     """
     table = open_table(store, generation=generation.generation, kind=kind, version=version)
     if table.has_all_words_indexed():
@@ -122,20 +122,22 @@ def verify_generation(
     versions: Mapping[DocumentKind, int],
     config: GateConfig = GateConfig(),  # noqa: B008 - frozen
 ) -> list[Check]:
-    """The generation gate: the tables hold exactly the snapshots, with sound vectors like those that are served.
+    """Pass the tables of a generation through the gate before they are served.
+
+    The tables must hold exactly the documents of the snapshots, and sound vectors similar to the served ones.
 
     Args:
         store: Where the tables are.
-        generation: What shall be served.
-        snapshots: What its tables shall hold.
-        versions: Versions of the tables that shall be served.
-        config: Limits of the gates that compare.
+        generation: Generation to serve.
+        snapshots: Documents that its tables must hold.
+        versions: Versions of the tables to serve.
+        config: Limits of the gate.
 
     Returns:
-        Every gate of every table; all of them passed.
+        Every check of every table; all of them passed.
 
     Raises:
-        GenerationRefusedError: Names what failed, the figures found and the limits.
+        GenerationRefusedError: A check failed; the message has figures and limits.
     """
     checks: list[Check] = []
     for kind, snapshot in snapshots.items():
@@ -151,12 +153,12 @@ def verify_generation(
 
 
 def profiles_key(generation: str) -> str:
-    """Where the figures of a generation's table versions lie."""
+    """Folder with the figures of a generation's table versions."""
     return f"{generation_key(generation)}/profiles"
 
 
 def _profile(store: Store, generation: Generation, table: LanceTable) -> TableProfile:
-    """Figures of a table version, which never change: measured once and kept, those of the last two versions."""
+    """Figures of a table version. They never change, so they are stored; those of the last two versions are kept."""
     prefix = f"{profiles_key(generation.generation)}/{table.name}"
     key = f"{prefix}/{table.version:08d}.json"
     kept = store.read(key)
@@ -173,7 +175,7 @@ def _profile(store: Store, generation: Generation, table: LanceTable) -> TablePr
 
 
 def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -> list[Check]:
-    """Whether the rows of a table are the documents of a snapshot, and all made by the generation's checkpoint."""
+    """Check that a table holds the documents of a snapshot, all encoded by the generation's checkpoint."""
     name = TABLE_OF_KIND[snapshot.manifest.kind]
     found, strangers = _identities(table.batches([*_IDENTITY, "checkpoint"]), generation.checkpoint)
     expected, _ = _identities(snapshot.batches([*_IDENTITY]), generation.checkpoint)
@@ -190,7 +192,7 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
             note=""
             if not num_wrong
             else f"Table '{name}' has {len(found)} rows, snapshot {snapshot.manifest.id[:12]} has {len(expected)} "
-            f"documents: {num_missing} of these are missing, {num_excess} rows are none.",
+            f"documents: {num_missing} documents are missing, {num_excess} rows are none of them.",
         ),
         Check(
             gate="rows_of_another_checkpoint",
@@ -207,7 +209,7 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
 
 
 def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Digests, Counter[str]]:
-    """A digest of id, content and metadata for each row, and how many rows other checkpoints made."""
+    """A digest of id, content and metadata of each row; and the number of rows of each other checkpoint."""
     parts: list[Digests] = [no_digests()]
     strangers: Counter[str] = Counter()
     for batch in batches:
@@ -219,25 +221,25 @@ def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Dig
 
 
 def _pinned_table(store: Store, generation: Generation, kind: DocumentKind) -> LanceTable | None:
-    """The table as it is served; None when the generation is not."""
+    """The table at its served version; None if the generation is not served."""
     pointer = read_pointer(store)
     if pointer is None or pointer.generation != generation.generation:
         return None
     try:
         return open_table(store, generation=generation.generation, kind=kind, version=pointer.version_of(kind))
-    except StoreError as error:  # somebody removed it: building it anew is what repairs it
-        logger.warning("%s It is built anew.", error)
+    except StoreError as error:  # it was removed: a rebuild repairs it
+        logger.warning("%s It is rebuilt.", error)
         return None
 
 
 @dataclass(frozen=True)
 class _Difference:
-    """What has to change for a table to equal a snapshot.
+    """The changes that make a table equal to a snapshot.
 
     Attributes:
-        rows: Row numbers of the documents to be written.
+        rows: Row numbers of the documents to write.
         contents: Digests of their contents.
-        removed: Ids of the documents to be removed.
+        removed: Ids of the documents to remove.
     """
 
     rows: NDArray[np.int64]
@@ -266,7 +268,7 @@ def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None)
 
 
 def _row_hashes(documents: pa.RecordBatch | pa.Table) -> pa.StringArray:
-    """Hashes of everything that the rows of documents show, so that any change of it is seen."""
+    """Hash every column of each document, so that any change is noticed."""
     columns = [documents[name] for name in _HASHED_COLUMNS]
     return hash_rows([each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in columns])
 
@@ -278,7 +280,7 @@ def _table_rows(
     vectors: ShardVectors,
     tokenize: Callable[[str], Sequence[str]],
 ) -> Iterator[pa.Table]:
-    """Rows of the table for the documents at some row numbers of a snapshot, in parts."""
+    """Table rows of the documents at some row numbers of a snapshot, in parts."""
     for start in range(0, len(numbers), _ROWS_PER_MERGE):
         window = numbers[start : start + _ROWS_PER_MERGE]
         documents = pa.Table.from_batches(snapshot.rows(window), schema=DOCUMENT_SCHEMA)
@@ -293,7 +295,7 @@ def _table_rows(
 
 
 def _with_facets_and_words(documents: pa.Table, tokenize: Callable[[str], Sequence[str]]) -> pa.Table:
-    """Documents with what filters and full-text search ask for."""
+    """Add the columns for filters and full-text search to documents."""
     metadata = documents["metadata"].to_pylist()
     at = documents.schema.get_field_index("metadata")
     rows = documents.set_column(at, "metadata", pa.array([standard_json(text) for text in metadata], pa.json_()))

@@ -1,6 +1,6 @@
-"""The approximate index: none while exact search is fast enough, else one that is tuned to what exact search finds.
+"""The approximate index: built only if exact search is too slow, and tuned against it.
 
-Belongs here: when to index, how to tune. Does not belong here: Lance's calls (``lance``), the full-text index.
+Does not belong here: LanceDB's calls (``lance``), the full-text index.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ logger = logging.getLogger(__name__)
 _TOP_K = 10
 _TIMED_QUERIES = 15
 SAMPLE_SIZE = 200
-"""Documents whose neighbours the index is tuned on."""
+"""Queries that the index is tuned on."""
 
 
 def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
-    """Index a new table version if the policy asks for it.
+    """Index a new table version if exact search is too slow.
 
-    An index that fails is reported and leaves the version without it: search is then slower, never wrong.
+    If indexing fails, a warning is logged and the version has no index: search is then slower, never wrong.
 
     Args:
         store: Where the table is.
         generation: Generation of the table.
         kind: Kind of its documents.
         version: Newest version, which nobody reads yet.
-        config: The policy.
+        config: When to index, and how good the index must be.
 
     Returns:
-        Version to serve instead: the same rows.
+        Version to serve instead, with the same rows.
     """
     table = open_table(store, generation=generation, kind=kind)
     if table.version != version or not table.count():
-        return version  # served already, as it is
+        return version  # served already
     return reindex(store, table, generation=generation, kind=kind, config=config)
 
 
 def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentKind, config: VectorIndexConfig) -> int:
-    """Index the newest version of a table if the policy asks for it, and keep how the index is asked.
+    """Index the newest version of a table if exact search is too slow, and record how to query the index.
 
     Returns:
-        Version to serve: the same rows.
+        Version to serve, with the same rows.
     """
     version = table.version
     try:
@@ -65,10 +65,10 @@ def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentK
 
 
 def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | None:
-    """Index the vectors of a table's newest version and tune the index, where exact search is too slow.
+    """Index the vectors of a table's newest version and tune the index, if exact search is too slow.
 
     Returns:
-        How to ask the index; None: there is none.
+        How to query the index; None if there is none.
 
     Raises:
         StoreError: Building the index failed.
@@ -82,9 +82,9 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | 
 
 
 def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> IndexProbe:
-    """The fewest partitions, in powers of two, that find what exact search finds.
+    """Find the fewest partitions, in powers of two, that reach ``min_recall``.
 
-    The index holds whole vectors, so that no candidate needs refining; all partitions together are exact search.
+    The index holds whole vectors, so candidates need no refining. Searching all partitions is exact search.
     """
     exact = [_nearest(table, query) for query in queries]
     all_partitions = max(1, math.isqrt(table.count())) * 2  # the index may be older than the newest rows
@@ -113,7 +113,7 @@ def _exact_ms(table: LanceTable, queries: Float32[np.ndarray, "queries dim"]) ->
 
 
 def _sample_queries(table: LanceTable, size: int) -> Float32[np.ndarray, "queries dim"]:
-    """Vectors half way between two documents: a question is like none of them, and harder to find neighbours of."""
+    """Vectors half way between two documents: like real queries, they equal no document and are harder to search."""
     count = table.count()
     offsets = np.unique(np.linspace(0, count - 1, num=min(2 * size, count), dtype=np.int64))
     column = table.rows_at(offsets.tolist(), ["vector"])["vector"].combine_chunks()

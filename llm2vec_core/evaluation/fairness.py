@@ -7,8 +7,8 @@ impact ratio of the four-fifths rule). Intervals come from a bootstrap over the 
 within each resume tests the impact ratio: even by chance, the lowest of twelve rates is below the highest.
 
 Belongs here: writing the versions, the figures, what they mean in words; over texts and arrays.
-Does not belong here: which attributes there are and what they put into a resume (``data.redaction.fairness_lines``), which
-resumes and jobs are sampled (``tasks.stages.audit``).
+Does not belong here: the attributes and their lines (``data.redaction.fairness_lines``), which resumes and jobs are
+sampled (``tasks.stages.audit``).
 
 Source: the four-fifths rule is in 29 CFR 1607.4 D; counterfactual resumes after Bertrand and Mullainathan 2004, "Are
 Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a control after arXiv 2501.04316.

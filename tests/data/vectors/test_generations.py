@@ -292,7 +292,7 @@ def test_a_lower_epoch_than_the_pointers_is_refused(rooms, store, synced):
     with hold_lease(store, owner="b") as lease:
         pointer = move(rooms, store, lease, synced)
     store.delete("lease.json")  # epochs begin again
-    fenced = pytest.raises(FencedError, match="moved under epoch 2, this writer's is 1")
+    fenced = pytest.raises(FencedError, match="moved under epoch 2, but this writer's epoch is 1")
     with hold_lease(store, owner="c") as lease, fenced:
         move(rooms, store, lease, synced, versions={"job": 1, "resume": 1})
     assert read_pointer(store) == pointer

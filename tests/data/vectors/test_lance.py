@@ -79,7 +79,7 @@ def test_nearest_gives_the_order_of_an_exact_product(large, seed, limit, bound):
 
 
 def test_a_query_of_another_length_is_refused(large):
-    with pytest.raises(VectorSpaceError, match="has 3 numbers, those of the table have 8"):
+    with pytest.raises(VectorSpaceError, match="has 3 dimensions, those of the table have 8"):
         large.nearest(np.ones(3, np.float32), limit=1, columns=["doc_id"], where="num_chars > 1")
 
 
