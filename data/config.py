@@ -34,15 +34,17 @@ class SourceConfig(BaseModel):
         "A relative path starts at the working directory.",
     )
     id_field: str = Field(default="id", min_length=1, description="Field that holds the document's id.")
-    title_field: str = Field(default="title", min_length=1, description="Field that holds the title; may be absent.")
+    title_field: str = Field(default="title", min_length=1, description="Field that holds the title, if there is one.")
     text_field: str | None = Field(
-        default=None, min_length=1, description="Field that holds the text. None: 'text', else 'description'."
+        default=None,
+        min_length=1,
+        description="Field that holds the text. Default: 'text', or 'description' if there is no 'text'.",
     )
 
     @field_validator("path")
     @classmethod
     def _is_local(cls, path: str) -> str:
-        """Refuse a URI before anything runs: it may hold credentials, and runs keep what they were asked with."""
+        """Refuse a URI before anything runs: it may hold credentials, and runs record their settings."""
         if "://" in path:
             raise ValueError(
                 f"'{mask_credentials(path)}' is a URI; expected a local file, folder or glob "
@@ -51,49 +53,53 @@ class SourceConfig(BaseModel):
         return path
 
     def text_name(self, columns: Iterable[str]) -> str | None:
-        """Which of ``columns`` holds the text; None when none of them does."""
+        """The column that holds the text; None if there is none."""
         wanted = (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
         present = set(columns)
         return next((name for name in wanted if name in present), None)
 
 
 class CleanConfig(BaseModel):
-    """Limits of a document, and how duplicates are looked for."""
+    """Limits of a document, and how to find near duplicates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_chars: int = Field(
         default=200_000,
         gt=0,
-        description="Longest title and text together, in characters, before cleaning; also the longest metadata. "
-        "Beyond it a document is quarantined: 200,000 characters are some eighty pages.",
+        description="Most characters of title and text together, before cleaning, and of the metadata. A longer "
+        "document is quarantined; 200,000 characters are about eighty pages.",
     )
-    near_duplicates: bool = Field(default=True, description="Whether near duplicates are looked for and marked.")
+    near_duplicates: bool = Field(default=True, description="Whether to find and mark near duplicates.")
     near_duplicate_threshold: float = Field(
         default=0.9,
         ge=0.5,
         le=1.0,
-        description="Jaccard similarity of the word triples from which texts are near duplicates.",
+        description="Jaccard similarity of word triples from which texts are near duplicates.",
     )
 
 
 class RedactConfig(BaseModel):
-    """What is replaced by placeholders before a document is stored."""
+    """What to replace by placeholders before a document is stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resume: tuple[PiiType, ...] = Field(default=PII_TYPES, description="What resumes lose; empty: nothing.")
-    job: tuple[PiiType, ...] = Field(default=("email", "phone"), description="What jobs lose: contacts.")
+    resume: tuple[PiiType, ...] = Field(
+        default=PII_TYPES, description="Types of personal data to replace in resumes; empty: none."
+    )
+    job: tuple[PiiType, ...] = Field(
+        default=("email", "phone"), description="Types of personal data to replace in jobs."
+    )
     name_fields: tuple[str, ...] = Field(
         default=(
             "name", "full_name", "fullname", "first_name", "last_name", "firstname", "lastname", "given_name",
             "family_name", "middle_name", "maiden_name", "surname", "forename", "candidate_name", "applicant_name",
         ),
-        description="Further columns whose whole value is a name; it is replaced in title and text, too.",
+        description="Columns whose whole value is a name; the name is also replaced in title and text.",
     )  # fmt: skip
     birth_date_fields: tuple[str, ...] = Field(
         default=("date_of_birth", "birth_date", "birthdate", "birthday", "dob"),
-        description="Further columns whose whole value is a date of birth.",
+        description="Columns whose whole value is a date of birth.",
     )
     address_fields: tuple[str, ...] = Field(
         default=(
@@ -107,47 +113,47 @@ class RedactConfig(BaseModel):
             "zip",
             "zip_code",
         ),
-        description="Further columns whose whole value is a part of an address.",
+        description="Columns whose whole value is part of an address.",
     )
     contact_fields: tuple[str, ...] = Field(
         default=("phone", "phone_number", "telephone", "mobile", "mobile_number", "cell", "fax"),
-        description="Further columns whose whole value is a telephone number.",
+        description="Columns whose whole value is a telephone number.",
     )
     phone_regions: tuple[str, ...] = Field(
         default=("GB", "US", "IE", "DE", "FR", "IN", "AU", "ES", "IT", "NL"),
-        description="Regions (two letters) whose national telephone numbers are known; those with + always are.",
+        description="Two-letter regions whose national telephone numbers are recognised; numbers with + always are.",
     )
     kept_hosts: tuple[str, ...] = Field(
         default=("data.europa.eu", "schema.org", "purl.org", "www.w3.org"),
-        description="Hosts whose URLs stay: they name an occupation or a skill, and no person.",
+        description="Hosts whose URLs are kept: they identify an occupation or a skill, not a person.",
     )
     name_model: str | None = Field(
-        default=None, description="spaCy pipeline that finds names beyond the lists, such as en_core_web_sm."
+        default=None, description="spaCy pipeline that finds more names than the lists, such as en_core_web_sm."
     )
     key_file: str | None = Field(
-        default=None, description="File outside the store that keeps what was replaced, readable by its owner only."
+        default=None, description="File outside the store that records what was replaced, readable by its owner only."
     )
 
     def types(self, kind: DocumentKind) -> tuple[PiiType, ...]:
-        """What documents of a kind lose."""
+        """Types of personal data to replace in documents of a kind."""
         return self.resume if kind == "resume" else self.job
 
     def identity(self, kind: DocumentKind) -> str:
-        """Hash of all that decides what is replaced in documents of a kind."""
+        """Hash of everything that decides what is replaced in documents of a kind."""
         decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
         names = hashlib.sha256(NAMES_FILE.read_bytes()).hexdigest()
         return sha256_json([_RECOGNISER_VERSION, sorted(self.types(kind)), decisive, names])
 
 
 class ShrinkConfig(BaseModel):
-    """Which losses of a source are refused."""
+    """Which losses of a source to refuse."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_shrink: float = Field(
-        default=0.3, ge=0, le=1, description="share of its documents that a source may lose before it is refused"
+        default=0.3, ge=0, le=1, description="largest share of its documents that a source may lose"
     )
-    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are confirmed, for this run")
+    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are accepted in this run")
 
 
 class GateConfig(BaseModel):
@@ -156,29 +162,33 @@ class GateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_duplicate_share: float = Field(
-        default=0.01, ge=0, le=1, description="share of contents whose vector equals that of another content"
+        default=0.01, ge=0, le=1, description="largest share of contents whose vector equals that of another content"
     )
     max_length_shift: float = Field(
-        default=0.25, ge=0, description="population stability index of text lengths against what is served"
+        default=0.25,
+        ge=0,
+        description="largest population stability index of text lengths, compared with what is served",
     )
     max_letter_shift: float = Field(
-        default=0.1, ge=0, description="population stability index of letters and scripts, which tells languages apart"
+        default=0.1,
+        ge=0,
+        description="largest population stability index of letters and scripts, which detects another language",
     )
     max_centroid_shift: float = Field(
-        default=0.2, ge=0, le=2, description="distance of the mean vector from that of what is served"
+        default=0.2, ge=0, le=2, description="largest distance between the mean vector and that of what is served"
     )
 
 
 class VectorIndexConfig(BaseModel):
-    """When vectors get an approximate index, and how good it must be."""
+    """When to build an approximate vector index, and how good it must be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_exact_ms: float = Field(
-        default=100.0, ge=0, description="median time of an exact search up to which there is no approximate index"
+        default=100.0, ge=0, description="median time of an exact search from which an approximate index is built"
     )
     min_recall: float = Field(
-        default=0.99, gt=0, le=1, description="share of the exact ten nearest that the index must find"
+        default=0.99, gt=0, le=1, description="share of the ten nearest documents that the index must find"
     )
 
 
@@ -187,7 +197,9 @@ class RetentionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keep_served: int = Field(default=7, ge=1, description="served states that are kept, the current one among them")
+    keep_served: int = Field(default=7, ge=1, description="number of served states to keep, including the current one")
     grace_hours: float = Field(
-        default=168.0, ge=0, description="nothing younger is removed: a reader or a continued run may need it"
+        default=168.0,
+        ge=0,
+        description="hours for which nothing is removed, because a reader or a continued run may need it",
     )

@@ -3,19 +3,19 @@
 ::
 
     DataError
-    ├── InputError            the caller's mistake: nothing was changed
+    ├── InputError            the caller's mistake; nothing was changed
     │   ├── VectorSpaceError  query and table were encoded by different checkpoints
-    │   └── SamplePackageError  a package with facts of the bundled sample is not installed
-    ├── RefusedError          a guard defended the served state
+    │   └── SamplePackageError  a package with data of the bundled sample is not installed
+    ├── RefusedError          a guard protects the served state
     │   ├── GateRefusedError  a new encoder is worse than the one that is served
-    │   ├── GenerationRefusedError  new tables are not what they should be (in ``gate``, with its figures)
-    │   ├── SourceShrankError  a source lost more of its documents than it may
+    │   ├── GenerationRefusedError  new tables failed the generation gate (in ``data.vectors.gate``, with the figures)
+    │   ├── SourceShrankError  a source lost more documents than it may
     │   ├── LeaseHeldError    another writer is at work
     │   └── FencedError       this writer lost its lease; its commit was refused
     └── StoreError            the store failed (disk full, permission lost, damaged file)
         └── ConflictError     a compare-and-swap found other content than expected
 
-Every message says what was found and what was expected; ``hint`` says what to do about it.
+Every message says what was found and what was expected; ``hint`` says what to do.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ class DataError(Exception):
     """Base of all errors raised by ``data``.
 
     Attributes:
-        hint: What the reader of the message can do about it.
+        hint: What to do.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the hint beside the message, so that JSON output can show them apart."""
+        """Keep the hint apart from the message, so that JSON output can show both."""
         super().__init__(message)
         self.hint = hint
 
 
 class InputError(DataError):
-    """The caller's mistake: unreadable file, unknown id or key, wrong shape of a request."""
+    """The caller's mistake: an unreadable file, an unknown id or key, a malformed request."""
 
 
 class VectorSpaceError(InputError):
-    """Vectors of two different checkpoints would have been compared."""
+    """Query and table have vectors of different checkpoints."""
 
 
 class RefusedError(DataError):
-    """A guard refused the step to protect what is served."""
+    """A guard refused a step to protect what is served."""
 
 
 class GateRefusedError(RefusedError):
-    """The evaluation found a new encoder worse than the one it would replace."""
+    """A new encoder scored worse than the one that it would replace."""
 
 
 class SourceShrankError(RefusedError):
-    """A source has suddenly lost more of its documents than it may."""
+    """A source suddenly lost more documents than it may."""
 
 
 class LeaseHeldError(RefusedError):
@@ -59,12 +59,12 @@ class LeaseHeldError(RefusedError):
 
 
 class FencedError(RefusedError):
-    """A newer writer took over: this one must not commit."""
+    """A newer writer took over: this writer must not commit."""
 
 
 class StoreError(DataError):
-    """The store could not do what was asked; what it held before is untouched."""
+    """The store failed; what it held before is unchanged."""
 
 
 class ConflictError(StoreError):
-    """A compare-and-swap found other content than the caller expected."""
+    """A compare-and-swap found other content than expected."""

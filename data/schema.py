@@ -1,6 +1,7 @@
-"""Schemas of what lies at rest, and the hashes that identify it.
+"""Schemas of stored data, and the hashes that identify documents.
 
-One place for column names, types and meanings; the data dictionary of the exports is rendered from these fields.
+The data dictionary of the exports is made from these columns and their meanings. Every export records them, so a
+changed meaning needs a new version of the exports.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ TABLE_OF_KIND: dict[DocumentKind, str] = {"job": "jobs", "resume": "resumes"}
 
 
 def column(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
-    """A column with its meaning, which the data dictionary of the exports shows."""
+    """A column with its meaning, for the data dictionary of the exports."""
     return pa.field(name, type_, nullable=nullable, metadata={"description": meaning})
 
 
@@ -52,12 +53,12 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 def document_id(source: str, source_id: str) -> str:
-    """Stable id of a document: 32 hex digits of SHA-256 over source and id."""
+    """Stable id of a document: 32 hex digits of the SHA-256 over source and id."""
     return sha256_json([source, source_id])[:32]
 
 
 def encoded_text(title: str, text: str) -> str:
-    """The text that is encoded for a document: its title on a line of its own, then its body."""
+    """The text to encode for a document: the title on a line of its own, then the body."""
     return f"{title}\n{text}" if title else text
 
 
@@ -77,5 +78,5 @@ def canonical_json(value: object) -> str:
 
 
 def metadata_json(metadata: Mapping[str, object]) -> str:
-    """Metadata of a document in its stored form; values that JSON cannot hold become strings."""
+    """Metadata of a document as stored; values that JSON cannot hold become strings."""
     return json.dumps(metadata, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)

@@ -1,5 +1,4 @@
-"""Documents as people have them, and what we make of them.
+"""Documents: reading source files, cleaning texts, near duplicates, facets of metadata, and judgments for training.
 
-Reading source files, cleaning texts, finding near duplicates, typed metadata columns (facets), and judgments for
-training. Personal data is replaced in ``data.redaction``; the result is stored by ``data.snapshots``.
+``data.redaction`` replaces personal data, ``data.snapshots`` stores the result.
 """

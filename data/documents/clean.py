@@ -1,8 +1,7 @@
-"""Cleaning: from a raw row to a document, or to the reason why it is none.
+"""Cleaning: making a document of a raw row, or rejecting the row with a reason.
 
-Belongs here: Unicode repair, whitespace, the checks on ids, texts and metadata.
-Does not belong here: file formats (``sources``), duplicates (``near_duplicates``, ``snapshot``), what redaction finds
-(``redact``).
+Belongs here: Unicode repair, whitespace, checks of ids, texts and metadata. Does not belong here: file formats
+(``readers``), duplicates (``near_duplicates``, ``data.snapshots``), redaction (``data.redaction``).
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from data.schema import DocumentKind, document_id, encoded_text, metadata_json, 
 
 MAX_ID_CHARS = 1024
 
-# Quotes stay as they are written: straightening them repairs nothing. Entities are resolved by `_unescape`.
+# Quotes stay as written: straightening them repairs nothing. `_unescape` resolves entities.
 _FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, unescape_html=False, explain=False)
 _MAX_PASSES = 8
 
-# Texts of these characters only need no repair; ftfy is a hundred times slower than this check.
+# A text with only these characters needs no repair; this check is a hundred times faster than ftfy.
 _SOUND = re.compile("[\t\n\x20-\x7e\u00a0£·–—‘’“”•…€]*")
 _LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# Control characters, the byte order mark, zero-width spaces and soft hyphens: nobody sees them, tokenizers do.
+# Control characters, the byte order mark, zero-width spaces and soft hyphens: invisible, but not to tokenizers.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
 _MANY_BREAKS = re.compile("\n{3,}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
@@ -39,7 +38,7 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One cleaned document: the columns of :data:`data.schema.DOCUMENT_SCHEMA`, where their meanings are."""
+    """One cleaned document; :data:`data.schema.DOCUMENT_SCHEMA` explains the columns."""
 
     doc_id: str
     kind: DocumentKind
@@ -70,14 +69,14 @@ def clean_row(
     """Make a document of a raw row.
 
     Args:
-        row: Row as its file has it.
+        row: Raw row.
         source: Name of the source.
         config: Which fields hold id, title and text.
         clean: Limits.
-        redactor: Takes out what identifies a person, before anything is hashed.
+        redactor: Replaces personal data before anything is hashed.
 
     Returns:
-        The document, its marks of duplicates still empty; or the row with the first reason against it.
+        The document, not yet marked as duplicate or near duplicate; or the rejected row with the first reason.
     """
     try:
         return _to_document(row.values, source=source, config=config, clean=clean, redactor=redactor)
@@ -89,7 +88,7 @@ def clean_row(
 
 
 def redact_document(document: Document, redactor: Redactor) -> Document:
-    """A document that was kept before, redacted; its marks of duplicates are empty again."""
+    """Redact a stored document; its marks as a duplicate are cleared."""
     redacted = redactor.redact(document.title, document.text, json.loads(document.metadata))
     redactor.keep(document.doc_id, redacted)
     metadata, content = metadata_json(redacted.metadata), encoded_text(redacted.title, redacted.text)
@@ -107,13 +106,13 @@ def redact_document(document: Document, redactor: Redactor) -> Document:
 
 
 def clean_text(text: str) -> str:
-    """Repair the Unicode of a text and tidy its whitespace; cleaning a clean text changes nothing.
+    """Repair the Unicode of a text and normalise its whitespace; cleaning a clean text changes nothing.
 
-    Wrongly decoded characters, broken surrogates and HTML entities are repaired, invisible characters removed, runs
-    of spaces become one. Line breaks stay, of empty lines in a row one.
+    Wrongly decoded characters, broken surrogates and HTML entities are repaired. Invisible characters are removed. Runs
+    of spaces become one space, runs of empty lines one empty line.
     """
-    # One repair can uncover the next (an entity that spells an entity): repeat until nothing changes. The bound only
-    # matters for texts made to be slow.
+    # One repair can uncover the next (an entity that spells an entity): repeat until nothing changes. Only texts made
+    # to be slow reach the limit.
     for _ in range(_MAX_PASSES):
         cleaned = _clean_once(text)
         if cleaned == text:
@@ -136,7 +135,7 @@ def _clean_once(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    """Resolve complete, known HTML entities only: ``AT&T`` and ``R&D;`` stay, as does a bare ``&copy``."""
+    """Resolve complete, known HTML entities only: ``AT&T``, ``R&D;`` and a bare ``&copy`` stay."""
 
     def resolve(match: re.Match[str]) -> str:
         entity = match.group()
@@ -231,7 +230,7 @@ def _check_length(num_chars: int, clean: CleanConfig, *, before: str) -> None:
 
 
 def _plain(value: object) -> object:
-    """A value of the metadata that JSON can hold: text keys, no NaN, no infinity."""
+    """Make a metadata value that JSON can hold: text keys, no NaN, no infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,8 +1,7 @@
-"""Facets: the columns of a document's metadata that filters are asked for most, under one name and type each.
+"""Facets: the metadata that users filter by most, as columns with one name and type each.
 
-Sources call the same thing by many names; schema.org's JobPosting and the usual variants are known here. All other
-metadata can be filtered with LanceDB's JSON functions, which README.md shows. Does not belong here: running filters
-(``lance``).
+Sources use many names for the same thing: the names of schema.org's JobPosting and the usual variants are listed here.
+LanceDB's JSON functions filter by all other metadata. Does not belong here: running filters (``data.vectors.lance``).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ FACET_SCHEMA = pa.schema(
     ]
 )
 
-# Names without case and punctuation, the most telling first.
+# Names without case and punctuation, the most specific first.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "location": ("location", "joblocation", "locality", "addresslocality", "city", "place"),
     "employment_type": ("employmenttype", "jobtype", "contracttype", "worktype"),
@@ -36,21 +35,17 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def facet_columns(metadata: Iterable[str]) -> list[pa.Array]:
-    """Read the facets of documents.
-
-    Args:
-        metadata: The stored metadata of each document, one JSON object each.
+    """Read the facets of documents from their stored metadata, one JSON object each.
 
     Returns:
-        One array a column of :data:`FACET_SCHEMA`; null where a document does not say, or not in a way that can be
-        read.
+        One array for each column of :data:`FACET_SCHEMA`; null if a document lacks the facet, or it cannot be read.
     """
     rows = [_facets(json.loads(text)) for text in metadata]
     return [pa.array([row[field.name] for row in rows], field.type) for field in FACET_SCHEMA]
 
 
 def standard_json(metadata: str) -> str:
-    """Metadata as JSON that every reader takes: Python's NaN and Infinity, which JSON lacks, become null."""
+    """Metadata as standard JSON: Python's NaN and Infinity become null."""
     if "NaN" not in metadata and "Infinity" not in metadata:
         return metadata
     return json.dumps(json.loads(metadata, parse_constant=lambda _: None), ensure_ascii=False, separators=(",", ":"))
@@ -66,7 +61,7 @@ def _facets(metadata: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _as_text(value: object) -> str | None:
-    """A value as text; several as one list; nested ones cannot be compared."""
+    """A value as text; the values of a list are joined; nested objects have no text."""
     if isinstance(value, list):
         return ", ".join(said for each in value if (said := _as_text(each))) or None
     if value is None or isinstance(value, dict | bool):
@@ -75,7 +70,7 @@ def _as_text(value: object) -> str | None:
 
 
 def _as_day(text: str | None) -> str | None:
-    """A day in ISO 8601, with or without a time; other spellings cannot be told apart (3/4 is March or April)."""
+    """A day from ISO 8601, with or without a time. Other formats are ambiguous: 3/4 may be in March or April."""
     try:
         return None if text is None else datetime.fromisoformat(text).date().isoformat()
     except ValueError:

@@ -1,9 +1,9 @@
-"""Judgments: which text fits an anchor and which texts do not, for supervised training.
+"""Judgments for supervised training: which text fits an anchor, and which texts do not.
 
-Belongs here: the forms in which judgments come, the bundled ones, a bounded sample, and their identity. Does not belong
-here: documents (``sources.py``), how the sample's triples were made (``sample_resumes.py``), and training.
+Belongs here: file formats of judgments, the bundled judgments, sampling, and their hash. Does not belong here:
+documents (``sources``), how the sample's triples were made (``tools.make_sample``), training.
 
-A judgment that cannot be read is never left out in silence: a file with a bad line is refused, and its lines are named.
+No judgment is skipped silently: a file with bad lines is refused, and the error names the lines.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Judgment:
     """One text that fits an anchor, and texts that do not.
 
     Attributes:
-        anchor: What is asked for: a posting, a query, an alternative title.
+        anchor: A posting, a query or an alternative title.
         positive: A text that fits.
-        negatives: Texts that do not fit, near misses as a rule; may be empty.
-        source: Where the judgment is from: a bundled name, or the name of a file.
+        negatives: Texts that do not fit, usually near misses; may be empty.
+        source: Name of a bundled source or of a file.
     """
 
     anchor: str
@@ -56,14 +56,14 @@ def read_judgments(source: str) -> list[Judgment]:
 
     Args:
         source: ``bundled:sample`` (the sample's training triples), ``bundled:esco-titles`` (alternative labels of ICT
-            occupations and their titles), or the path of a JSONL file. Neither bundled source touches an occupation
-            that is held out for evaluation (:func:`~data.sample.eval_tasks.is_held_out`).
+            occupations and their titles), or the path of a JSONL file. The bundled sources leave out all occupations
+            that are held out for evaluation (:func:`~data.sample.eval_tasks.is_held_out`).
 
     Returns:
         Judgments in the order of the source.
 
     Raises:
-        InputError: The name is unknown, the file cannot be read, is empty, or has lines that are no judgments.
+        InputError: The name is unknown; or the file cannot be read, is empty, or has bad lines.
         SamplePackageError: A package with ESCO's texts is missing.
     """
     if source in _BUNDLED:
@@ -78,15 +78,15 @@ def read_judgments(source: str) -> list[Judgment]:
 
 
 def sample_judgments(judgments: Iterable[Judgment], *, max_per_source: int, seed: int) -> list[Judgment]:
-    """Keep a seeded sample of each source, so that a large source neither fills the memory nor drowns a small one.
+    """Keep a random sample of each source, so that a large source neither fills the memory nor drowns a small one.
 
     Args:
         judgments: Judgments of any sources.
-        max_per_source: Most judgments that one source keeps.
-        seed: Seed of the draw; what one source keeps does not depend on the other sources.
+        max_per_source: Most judgments to keep of one source.
+        seed: Seed of the draw; the sample of one source does not depend on the other sources.
 
     Returns:
-        The judgments that are kept, in the order in which they came.
+        The sample, in the original order.
     """
     places: dict[str, list[int]] = defaultdict(list)
     listed = list(judgments)
@@ -101,14 +101,7 @@ def sample_judgments(judgments: Iterable[Judgment], *, max_per_source: int, seed
 
 
 def judgments_sha256(judgments: Iterable[Judgment]) -> str:
-    """Identity of judgments: equal texts from equal sources in equal order, which is what decides a training run.
-
-    Args:
-        judgments: Judgments of any sources.
-
-    Returns:
-        Hexadecimal SHA-256.
-    """
+    """SHA-256 of judgments in hex; it covers texts, sources and order, which decide a training run."""
     digest = hashlib.sha256()
     for judgment in judgments:
         digest.update(f"{json.dumps(astuple(judgment))}\n".encode())
@@ -116,7 +109,7 @@ def judgments_sha256(judgments: Iterable[Judgment]) -> str:
 
 
 class _Fault(Exception):
-    """What is wrong with a line: what was found, what was expected."""
+    """A bad line: what was found, and what was expected."""
 
 
 def _read_file(path: Path) -> list[Judgment]:
@@ -140,11 +133,7 @@ def _read_file(path: Path) -> list[Judgment]:
 
 
 def _parse_line(line: bytes, *, source: str) -> list[Judgment]:
-    """Parse one line of any form.
-
-    Raises:
-        _Fault: It is no judgment.
-    """
+    """Parse one line of any form; raises :class:`_Fault` for a bad line."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -160,7 +149,7 @@ def _parse_line(line: bytes, *, source: str) -> list[Judgment]:
     judgments = [Judgment(*parts, source=source) for parts in forms[0](row)]
     for judgment in judgments:
         if {judgment.anchor, judgment.positive} & set(judgment.negatives):
-            raise _Fault("found a negative that is the anchor or the positive, too; expected another text")
+            raise _Fault("found a negative that equals the anchor or the positive; expected another text")
     return judgments
 
 
@@ -173,12 +162,12 @@ def _parse_triple(row: Mapping[str, object]) -> Iterator[_Parts]:
 
 
 def _parse_titles(row: Mapping[str, object]) -> Iterator[_Parts]:
-    """An alternative title of an occupation and its title, as O*NET lists them."""
+    """Read an alternative title of an occupation and its title, as in O*NET."""
     yield _text(row, "alternate_title"), _text(row, "title"), ()
 
 
 def _parse_judged_job(row: Mapping[str, object]) -> Iterator[_Parts]:
-    """A job description with the texts that fit it and those that do not: one judgment for each that fits."""
+    """Read a job description with texts that fit and texts that do not: one judgment for each that fits."""
     positives, negatives = _texts(row, "pos"), _texts(row, "neg")
     if not positives:
         raise _Fault("found an empty pos, expected at least one text that fits")
@@ -195,7 +184,7 @@ _FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, object]], Iterator[_Part
         ("description", "pos", "neg"): _parse_judged_job,
     }
 )
-"""Keys that tell a form, and what reads it. Further keys are facts about the judgment, and are not read."""
+"""The keys of each form, and its parser. Other keys are ignored."""
 
 
 def _text(row: Mapping[str, object], key: str) -> str:
@@ -203,7 +192,7 @@ def _text(row: Mapping[str, object], key: str) -> str:
 
 
 def _texts(row: Mapping[str, object], key: str) -> tuple[str, ...]:
-    """Distinct texts of a list that may be absent, in order."""
+    """Distinct texts of an optional list, in order."""
     values = row.get(key, [])
     if not isinstance(values, list):
         raise _Fault(f"found {key} = {_excerpt(values)}, expected a list of texts")
@@ -226,7 +215,7 @@ def _excerpt(value: object) -> str:
 
 
 def _read_sample() -> list[Judgment]:
-    """The sample's triples without those in which a held-out occupation appears, with its URI or by a name."""
+    """The sample's triples, except those that mention a held-out occupation by URI or by name."""
     return [
         Judgment(anchor=anchor, positive=positive, negatives=(negative,), source=BUNDLED_SAMPLE)
         for row in read_train_triples()
@@ -238,7 +227,7 @@ def _read_sample() -> list[Judgment]:
 
 
 def _read_esco_titles() -> list[Judgment]:
-    """Alternative labels and titles of the occupations that are not held out; never a name that a held-out one has."""
+    """Alternative labels and titles of the other occupations, except names that a held-out occupation has, too."""
     held_out = _held_out_names()
     return [
         Judgment(anchor=label, positive=occupation.label, negatives=(), source=BUNDLED_ESCO_TITLES)
@@ -253,11 +242,11 @@ _BUNDLED: Mapping[str, Callable[[], list[Judgment]]] = MappingProxyType(
     {BUNDLED_SAMPLE: _read_sample, BUNDLED_ESCO_TITLES: _read_esco_titles}
 )
 BUNDLED_JUDGMENTS: tuple[str, ...] = tuple(_BUNDLED)
-"""Names of the judgments that ship with the project."""
+"""Names of the bundled judgments."""
 
 
 def _alternative_labels(occupation: Occupation) -> Sequence[str]:
-    """Alternative labels that are not the title in another case, each once."""
+    """Distinct alternative labels, except the title in another case."""
     labels = {" ".join(label.split()).casefold(): " ".join(label.split()) for label in occupation.alternatives}
     return [label for folded, label in labels.items() if folded != occupation.label.casefold()]
 
@@ -269,7 +258,7 @@ def _names_held_out(text: str) -> bool:
 
 @cache
 def _held_out_names() -> frozenset[str]:
-    """All names of the held-out ICT occupations: the triples do not say of which occupation their negative is."""
+    """All names of the held-out ICT occupations; needed because triples do not record the negative's occupation."""
     return frozenset(
         _fold(name)
         for occupation in read_occupations()
@@ -278,7 +267,7 @@ def _held_out_names() -> frozenset[str]:
     )
 
 
-# The generator of the sample writes these words of ESCO's labels in another way.
+# The generator of the sample spells these words of ESCO's labels differently.
 _RESPELLED = MappingProxyType({"ict": "it", "programme": "program"})
 
 

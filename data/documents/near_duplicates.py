@@ -1,7 +1,7 @@
-"""Near duplicates: which texts say nearly the same, by MinHash and locality-sensitive hashing.
+"""Near duplicates: finding texts that are nearly equal, by MinHash and locality-sensitive hashing.
 
-Imported where it is used: datasketch loads scipy, which readers of a snapshot never need. Does not belong here: exact
-duplicates, which equal content hashes show.
+Import this module where it is used: datasketch loads scipy, which readers of a snapshot do not need. Does not belong
+here: exact duplicates, which have equal content hashes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 _SHINGLE_WORDS = 3
 NUM_PERM = 128
 """Entries of a signature."""
-_BANDED_PERM = 64  # half of them finds candidates, which keeps the buckets small; all of them judge a candidate
+_BANDED_PERM = 64  # half of the entries find candidates, which keeps the buckets small; all of them judge a candidate
 _ID_BYTES = 16  # a doc_id is 32 hex digits
 _SHINGLE_WEIGHTS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
-# Odd numbers of 64 bits: the high half of a sum of products is a hash.
+# Odd 64-bit numbers: the high half of a sum of products is a hash.
 _BAND_WEIGHTS: NDArray[np.uint64] = np.random.default_rng(1).integers(0, 2**63, 16, dtype=np.uint64) * 2 + 1
 _PERMUTATIONS: NDArray[np.uint32] = MinHash(NUM_PERM, seed=1).permutations
 
@@ -31,12 +31,12 @@ def minhash(text: str) -> NDArray[np.uint32]:
 
     Source: Broder, On the resemblance and containment of documents (1997); permutations of datasketch.
     """
-    # crc32 instead of Python's hash: it gives the same values in every process.
+    # crc32, because Python's hash differs between processes.
     words = np.array([zlib.crc32(word) for word in text.lower().encode().split()] or [0], dtype=np.uint64)
     width = min(_SHINGLE_WORDS, len(words))
     windows = [words[start : len(words) - width + 1 + start] * _SHINGLE_WEIGHTS[start] for start in range(width)]
     shingles: NDArray[np.uint64] = np.sum(windows, axis=0, dtype=np.uint64)
-    # What MinHash.update_batch does, without its loop over Python integers: four times as fast.
+    # The same as MinHash.update_batch, but four times as fast: there is no loop over Python integers.
     factors, offsets = _PERMUTATIONS
     permuted = factors[:, None] * _mix((shingles >> np.uint64(32)).astype(np.uint32))[None, :]
     permuted += offsets[:, None]
@@ -45,9 +45,9 @@ def minhash(text: str) -> NDArray[np.uint32]:
 
 
 def sketch(text: str) -> NDArray[np.uint16]:
-    """What is kept of a signature: the low half of each entry; shape (128,).
+    """The low half of each entry of the signature; shape (128,).
 
-    Texts are compared by the low bytes; a band of two entries still has 2^32 buckets.
+    It suffices: texts are compared by the low bytes, and a band of two entries still has 2^32 buckets.
     """
     return minhash(text).astype(np.uint16)
 
@@ -56,7 +56,7 @@ def bands_of(sketches: NDArray[np.uint16], threshold: float) -> NDArray[np.uint3
     """A hash of each band of sketches; shape (texts, bands). Near duplicates nearly always share one.
 
     Args:
-        sketches: As of :func:`sketch`; shape (texts, 128).
+        sketches: Results of :func:`sketch`; shape (texts, 128).
         threshold: Jaccard similarity from which texts are near duplicates.
     """
     rows = _rows_of_a_band(threshold)
@@ -66,7 +66,7 @@ def bands_of(sketches: NDArray[np.uint16], threshold: float) -> NDArray[np.uint3
 
 
 def shares_a_band(bands: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Which texts have the hash of a band in common with another one: only these can be near duplicates."""
+    """Whether each text shares the hash of a band with another text: only these can be near duplicates."""
     shares = np.zeros(len(bands), dtype=np.bool_)
     for column in bands.T:
         order = np.argsort(column)
@@ -77,31 +77,31 @@ def shares_a_band(bands: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def _rows_of_a_band(threshold: float) -> int:
-    """So many that a pair at the threshold meets in one of the bands with a probability of 0.95 or more."""
+    """The most entries a band at which a pair at the threshold shares a band with a probability of 0.95 or more."""
     return next(rows for rows in (16, 8, 4, 2, 1) if 1 - (1 - threshold**rows) ** (_BANDED_PERM // rows) >= 0.95)
 
 
 def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The finalizer of MurmurHash3, which datasketch puts before its permutations."""
+    """The finalizer of MurmurHash3, which datasketch applies before its permutations."""
     mixed = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return mixed ^ (mixed >> np.uint32(16))
 
 
 class NearDuplicateIndex:
-    """Finds for each text an earlier one that is nearly equal, by MinHash and locality-sensitive hashing.
+    """Finds for each text an earlier one that is nearly equal.
 
-    Only texts that are not near duplicates themselves are kept, so each group has one representative: its first.
-    Own buckets instead of ``datasketch.MinHashLSH``: an integer for a band takes a fraction of the memory of its sets.
-    For the same reason only the low byte of each signature entry is kept, and the comparison allows for the 1 in 256
-    that agree by chance. Texts that share no band with any other (:func:`shares_a_band`) need not be added at all.
+    Near duplicates are not kept themselves, so each group has one representative: its first text. To save memory, a
+    bucket is an integer instead of the sets of ``datasketch.MinHashLSH``, and only the low byte of each signature entry
+    is kept; the comparison allows for the 1 in 256 that agree by chance. A text that shares no band with another
+    (:func:`shares_a_band`) need not be added.
 
     Args:
         threshold: Jaccard similarity from which texts are near duplicates.
     """
 
     def __init__(self, threshold: float) -> None:
-        """Begin without texts."""
+        """Start without texts."""
         self._min_equal = threshold * 255 / 256 + 1 / 256
         self._band_rows = _rows_of_a_band(threshold)
         num_bands = _BANDED_PERM // self._band_rows
@@ -111,13 +111,13 @@ class NearDuplicateIndex:
         self._keys = bytearray()
 
     def add(self, doc_id: str, signature: NDArray[np.uint16]) -> str | None:
-        """Id of the first document whose text is nearly equal; None when there is none, and then this one is kept.
+        """Find the first document with a nearly equal text; if there is none, keep this one and return None.
 
         Args:
-            doc_id: Of the document.
+            doc_id: Id of the document.
             signature: The :func:`sketch` of its text.
         """
-        # Python's hash differs between processes, but only names a bucket; what counts is the comparison in _match.
+        # Python's hash differs between processes, but it only names a bucket; the comparison in _match decides.
         bands = [hash(band.tobytes()) for band in signature[:_BANDED_PERM].reshape(-1, self._band_rows)]
         low_bytes = signature.astype(np.uint8)
         match = self._match(low_bytes, bands)

@@ -86,7 +86,7 @@ class RejectedRow:
         file: File it came from, relative to the source's path.
         row: 1-based number in that file, as in :class:`RawRow`.
         reason: Why it was rejected.
-        detail: What was found and what was expected.
+        detail: What was found and what was expected. It is part of the snapshot's id, so rewording it changes ids.
         excerpt: Beginning of the raw row in printable characters.
     """
 

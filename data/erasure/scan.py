@@ -1,8 +1,7 @@
-"""The scanner: does anything below a directory, or in a store, still hold what was erased?
+"""The scanner: it looks for erased data in everything below a directory or in a store.
 
-Reads every file or object as raw bytes, and everything that hides its content once more as what it is: Parquet and
-Arrow files decoded, gzip, bzip2, xz, zstd, zip and tar unpacked (also inside of each other), every version of every
-Lance table read through LanceDB. Memory is bounded by a few chunks.
+It reads every file or object as raw bytes. Files that hide their content are also decoded: Parquet and Arrow; gzip,
+bzip2, xz, zstd, zip and tar (also nested); and every version of every Lance table. Memory is bounded by a few chunks.
 
 Does not belong here: removing what is found (``erase``).
 """
@@ -33,11 +32,11 @@ _LANCE_SUFFIX = ".lance"
 
 
 class Finding(NamedTuple):
-    """A place that holds what was looked for.
+    """A place that holds a needle, or that could not be read.
 
     Attributes:
-        path: File below the scanned directory; what it holds, if it is an archive, behind ``!``.
-        what: Kinds of needles found, or why it could not be read.
+        path: File below the scanned directory; for an archive, ``!`` and the member follow.
+        what: Kind of the needle, or why the file could not be read.
     """
 
     path: str
@@ -46,12 +45,12 @@ class Finding(NamedTuple):
 
 @dataclass
 class ScanReport:
-    """What a scan saw.
+    """The result of a scan.
 
     Attributes:
         findings: Places that hold a needle, or could not be read.
-        num_files: Files read.
-        size_bytes: Bytes read as they lie there.
+        num_files: Number of files read.
+        size_bytes: Size of these files.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -60,15 +59,15 @@ class ScanReport:
 
 
 class Needles:
-    """Byte strings to look for, each with the kind of thing that it is."""
+    """Byte strings to look for, each with its kind."""
 
     def __init__(self, values: Mapping[bytes, str]) -> None:
-        """Keep those that are long enough to be told from chance."""
+        """Keep strings of eight bytes or more: shorter ones occur by chance."""
         self._values = {value: kind for value, kind in values.items() if len(value) >= 8}
         self.overlap = max((len(value) for value in self._values), default=1) - 1
 
     def found_in(self, content: bytes) -> set[str]:
-        """Kinds of the needles that stand in ``content``."""
+        """Kinds of the needles in ``content``."""
         return {kind for value, kind in self._values.items() if value in content}
 
 
@@ -76,9 +75,9 @@ def scan_tree(root: Path, needles: Needles, *, skip: Collection[str] = ()) -> Sc
     """Look for needles in everything below a directory.
 
     Args:
-        root: Directory.
+        root: Directory to scan.
         needles: What to look for.
-        skip: Paths below ``root``, files or folders, that are not looked at.
+        skip: Files and folders below ``root`` to skip.
     """
     report = ScanReport()
     for path in sorted(root.rglob("*")):
@@ -101,15 +100,15 @@ def scan_tree(root: Path, needles: Needles, *, skip: Collection[str] = ()) -> Sc
 
 
 def scan_store(store: Store, needles: Needles, *, tree: str = "", skip: Collection[str] = ()) -> ScanReport:
-    """Look for needles in all of a store, or in one of its trees; paths of the findings are keys.
+    """Look for needles in a store; the paths of the findings are keys.
 
-    Objects of a bucket come one after another by way of a nameless file; former versions of them do not come.
+    Objects of a bucket are copied one after another into an unnamed temporary file. Their former versions are not read.
 
     Args:
-        store: Where to look; what belongs to this machine alone is part of a local store only.
+        store: Store to scan; this machine's own files are only part of a local store.
         needles: What to look for.
-        tree: Prefix of the keys; empty: all of them.
-        skip: Keys, or prefixes of keys, that are not looked at.
+        tree: Prefix of the keys to scan. Default: all.
+        skip: Keys and prefixes of keys to skip.
     """
     if store.machine is store:
         root = store.machine.root / tree
@@ -140,10 +139,10 @@ def scan_store(store: Store, needles: Needles, *, tree: str = "", skip: Collecti
 
 
 def scan_stream(handle: IO[bytes], needles: Needles, *, depth: int = 0) -> Iterator[tuple[str, set[str]]]:
-    """Look into one open file, and into what it packs.
+    """Look into one open file, and into the files packed in it.
 
     Yields:
-        Place inside of the file (empty: the file itself) and kinds of needles found there.
+        Place inside the file (empty: the file itself), and kinds of needles found there.
     """
     yield "", _scan_raw(handle, needles)
     if depth > _MAX_DEPTH:
@@ -157,7 +156,7 @@ def scan_stream(handle: IO[bytes], needles: Needles, *, depth: int = 0) -> Itera
             try:
                 yield from reader(handle, needles, depth)
             except _UNREADABLE as error:
-                # A file that only begins like an archive was read as raw bytes; a damaged one may hide anything.
+                # It was read as raw bytes, too, but a damaged archive may hide anything.
                 yield "", {f"cannot be decoded ({type(error).__name__})"}
 
 
@@ -181,7 +180,7 @@ def _scan_raw(handle: IO[bytes], needles: Needles) -> set[str]:
 
 
 def _scan_batches(batches: Iterable[pa.RecordBatch], needles: Needles) -> set[str]:
-    """Decoded values lie one behind the other in the buffers of a column: strings, and the numbers of vectors."""
+    """Scan the buffers of decoded columns, which hold the bytes of strings and vectors."""
     found: set[str] = set()
     for batch in batches:
         for column in batch.columns:
@@ -240,7 +239,7 @@ def _scan_tar(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple
 
 
 def _spooled(stream: Any, needles: Needles, depth: int, name: str) -> Iterator[tuple[str, set[str]]]:  # noqa: ANN401
-    """Look into a stream by way of a nameless file: what is inside may have to be read from its end."""
+    """Copy a stream into an unnamed temporary file and look into it: archives are read from the end."""
     with tempfile.TemporaryFile() as plain:
         while chunk := stream.read(_CHUNK_BYTES):
             plain.write(chunk)

@@ -1,1 +1,1 @@
-"""What a night hands on: matches, Parquet exports, and the removal of what nobody needs any more."""
+"""The results of a night (matches, Parquet exports), and the removal of what nobody needs any more."""

@@ -1,11 +1,10 @@
-"""Exports: analysts' Parquet, partitioned, with a data dictionary, published atomically.
+"""Exports: partitioned Parquet files for analysts, with a data dictionary, published atomically.
 
-``v<schema>/<run_id>/date=…/kind=…/part-*.parquet``, then ``DATA_DICTIONARY.md``, ``manifest.json`` and, last,
-``_SUCCESS``; then ``latest.json`` names the run. A folder without ``_SUCCESS`` is to be ignored.
+Files are written in this order: ``v<schema>/<run_id>/date=…/kind=…/part-*.parquet``, ``DATA_DICTIONARY.md``,
+``manifest.json``, ``_SUCCESS``. Then ``latest.json`` names the run. Readers ignore a folder without ``_SUCCESS``.
 
-An export is made only when something changed: the manifest keeps a hash of what decides the content, and a run that
-finds the hash of the latest export publishes nothing. What changed is exported whole, so that a folder never depends on
-another one and any of them may be removed.
+The manifest holds a hash of everything that decides the content; a run whose hash equals that of the latest export
+publishes nothing. An export is always complete: no folder depends on another, and any of them may be removed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from data.store.records import Latest
 
 _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 64 * 1024**2
-"""A row group is closed at either: large enough to scan fast, small enough to hold one in memory."""
+"""A row group ends at either limit: large enough to scan fast, small enough for memory."""
 
 _ROW_GROUPS_PER_FILE = 8
 _SUCCESS = "_SUCCESS"
@@ -37,11 +36,11 @@ _SUCCESS = "_SUCCESS"
 
 @dataclass(frozen=True)
 class ExportTable:
-    """Rows of one kind on their way into an export.
+    """Rows of one kind to export.
 
     Attributes:
         identity: Hash or id of everything that decides the rows; equal identities mean equal rows.
-        parts: The rows in tables of any size; taken from only when the export is not there yet.
+        parts: The rows in tables of any size; read only if there is something to export.
     """
 
     identity: str
@@ -50,14 +49,14 @@ class ExportTable:
 
 @dataclass(frozen=True)
 class PublishedExport:
-    """An export that ``latest.json`` names.
+    """The export that ``latest.json`` names.
 
     Attributes:
-        key: Where it lies in the store.
+        key: Folder in the store.
         rows: Rows of each kind.
-        num_files: Parquet files.
-        reused: Whether it was there already, because nothing changed.
-        removed: Former exports that the retention removed.
+        num_files: Number of Parquet files.
+        reused: Whether nothing changed, so that it is the former export.
+        removed: Number of former exports that were removed.
     """
 
     key: str
@@ -86,22 +85,22 @@ def publish_export(
     fence: Callable[[], None],
     prefix: str = "",
 ) -> PublishedExport:
-    """Write and publish one export, unless the latest one holds the same.
+    """Write and publish an export, unless the latest one holds the same rows.
 
     Args:
-        store: Where to.
+        store: Where to write.
         tables: Kind of rows, one of :data:`data.outputs.export_schemas.EXPORT_SCHEMAS`, to its rows.
         run_id: Run that exports.
-        day: Partition.
-        keep: Exports to keep, this one among them; older ones are removed.
+        day: Date of the partition.
+        keep: Number of exports to keep, including this one; older ones are removed.
         fence: Called before the export becomes the latest; raises when this writer lost its lease.
-        prefix: Put before every key, such as ``exports/``.
+        prefix: Comes before every key, such as ``exports/``.
 
     Returns:
-        The latest export. One that this run published before stays as it is, whatever the tables hold now.
+        The latest export. If this run published an export before, that one stays as it is.
 
     Raises:
-        RefusedError: Exports of this version with other columns are there.
+        RefusedError: There are exports of this version with other columns.
         StoreError: Writing failed; the latest export is the former one.
     """
     _check_version(store, prefix)
@@ -120,7 +119,7 @@ def publish_export(
 
 
 def _check_version(store: Store, prefix: str) -> None:
-    """Readers of ``v1`` rely on its columns: other columns under the same version are refused."""
+    """Refuse other columns under the same version: readers of ``v1`` rely on its columns."""
     key = f"{prefix}v{EXPORT_VERSION}/schema.json"
     store.put_if_absent(key, schema_record())
     if store.read(key) != schema_record():
@@ -131,7 +130,7 @@ def _check_version(store: Store, prefix: str) -> None:
 
 
 def _unchanged(store: Store, prefix: str, content: str) -> str | None:
-    """Key of the latest export, if it holds this content and is still there."""
+    """Folder of the latest export, if it exists and has this content."""
     export = latest_export(prefix).name(store)
     if export is None:
         return None
@@ -144,7 +143,7 @@ def _is_complete(store: Store, root: str) -> bool:
 
 
 def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: Callable[[], None]) -> int:
-    """Remove all but the newest exports; run ids begin with the time. The latest one always stays."""
+    """Remove all but the newest exports (run ids begin with the time); the latest always stays."""
     versions = [f"{prefix}v{version}" for version in range(1, EXPORT_VERSION + 1)]
     roots = {
         f"{version}/{folder}"
@@ -158,7 +157,7 @@ def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: 
     if doomed:
         fence()
     for root in doomed:
-        store.delete(f"{root}/{_SUCCESS}")  # first, so that nobody takes what is left of it for an export
+        store.delete(f"{root}/{_SUCCESS}")  # first, so that nobody reads a half-removed export
         store.delete(root)
     return len(doomed)
 
@@ -188,14 +187,14 @@ def _put_export(
             (directory / "DATA_DICTIONARY.md").write_text(render_dictionary(), encoding="utf-8")
             (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             (directory / _SUCCESS).touch()
-        store.delete(root)  # parts of an interrupted try, which may be of another day
+        store.delete(root)  # parts of an interrupted try, perhaps with another date
         put_directory(store, root, directory, last=_SUCCESS)
 
 
 def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
-    """Documents as they are exported: a second pass over what a snapshot holds, and over the ids of the source.
+    """Redact documents for an export: a second pass over stored documents that also redacts ``source_id``.
 
-    The first pass leaves ``source_id`` alone, by which a row is found again; analysts have ``doc_id`` for that.
+    The first pass keeps ``source_id``, because it identifies the row in its source. Analysts have ``doc_id`` instead.
     """
     rows = batch.to_pylist()
     for row in rows:
@@ -208,11 +207,7 @@ def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
 
 
 def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:
-    """Write the files of one kind; a kind without rows has one file with its schema.
-
-    Returns:
-        Number of rows.
-    """
+    """Write the files of one kind (without rows: one empty file with the schema); returns the number of rows."""
     schema = annotated_schema(kind)
     writer: pq.ParquetWriter | None = None
     num_rows = 0
@@ -237,7 +232,7 @@ def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:
 
 
 def _row_groups(parts: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Row groups of bounded size out of parts of any size; at least one, which may be empty."""
+    """Regroup parts of any size into row groups of bounded size; yields at least one, which may be empty."""
     waiting: list[pa.Table] = []
     num_rows = size_bytes = 0
     is_first = True

@@ -1,11 +1,9 @@
-"""What analysts get: the columns of every exported kind of rows, with type, unit and meaning, under one version.
+"""The exported columns of every kind of rows, with type, unit and meaning, and the data dictionary.
 
-Belongs here: which columns leave the store, and the data dictionary made of them. Does not belong here: how an export
-is written and published (``export``).
+Exported columns are listed one by one: a column that is added to stored data is not exported by itself. Personal data
+stays in the store: no export holds a text, and exported resumes have no ``metadata``, where names and addresses are.
 
-The exported columns are named one by one, so that a column that is added to what lies at rest does not leave the store
-by itself. What is about a person stays: no export has a text, and resumes go without the further columns of their
-source (``metadata``), where names and addresses are.
+Does not belong here: how an export is written and published (``export``).
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from data.outputs.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, column
 
 EXPORT_VERSION = 1
-"""Version of the exported schemas; raised with every change that a reader would notice."""
+"""Version of the exported schemas; raise it with every change that a reader would notice."""
 
 _UNIT = b"unit"
 _DESCRIPTION = b"description"
 
 
 def _chosen(schema: pa.Schema, columns: Mapping[str, str]) -> pa.Schema:
-    """Columns of a schema at rest by name, each with its unit; an empty unit is none."""
+    """Columns of a stored schema, each with its unit; an empty string means no unit."""
     return pa.schema([_with_unit(schema.field(name), unit) for name, unit in columns.items()])
 
 
@@ -89,7 +87,7 @@ EXPORT_SCHEMAS: dict[str, pa.Schema] = {
 
 
 def dictionary_of(kind: str) -> list[dict[str, str | bool]]:
-    """The data dictionary of one kind: name, type, unit, nullability and meaning of every column."""
+    """The data dictionary of one kind: name, type, unit, nullability and meaning of each column."""
     return [
         {
             "column": field.name,
@@ -103,7 +101,7 @@ def dictionary_of(kind: str) -> list[dict[str, str | bool]]:
 
 
 def annotated_schema(kind: str) -> pa.Schema:
-    """The schema of a kind as its files carry it: the dictionary lies in the key ``data_dictionary`` of the file."""
+    """The schema of a kind's files; its metadata holds the dictionary under the key ``data_dictionary``."""
     return EXPORT_SCHEMAS[kind].with_metadata(
         {
             "export_version": str(EXPORT_VERSION),
@@ -114,7 +112,7 @@ def annotated_schema(kind: str) -> pa.Schema:
 
 
 def schema_record() -> bytes:
-    """All exported schemas as JSON: what must not change under one version."""
+    """All exported schemas as JSON, which must not change under one version."""
     record = {"version": EXPORT_VERSION, "kinds": {kind: dictionary_of(kind) for kind in EXPORT_SCHEMAS}}
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
 

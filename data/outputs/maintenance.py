@@ -1,10 +1,9 @@
-"""Maintenance: what is merged or removed for good, and what the pointer, a rollback or a running reader still needs.
+"""Maintenance: merging small files, and removing what the pointer, a rollback or a running reader no longer needs.
 
-Each step stands alone: one that fails leaves the others to do their work. What is kept follows from the pointers that a
-rollback may go back to; nothing younger than the grace time is removed, because a reader may have just found it, or a
-run that was killed may be continued with it.
+The steps are independent: if one fails, the others still work. The pointers that a rollback may restore decide what is
+kept. Nothing younger than the grace time is removed, because a reader or a continued run may need it.
 
-Does not belong here: erasing a person's documents.
+Does not belong here: erasing a person's documents (``data.erasure``).
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ from data.vectors.shards import list_shards
 from data.vectors.vector_index import reindex
 
 KEEP_RESULTS = 7
-"""Reports and matches that are kept, of each; ``export.keep`` says how many exports."""
+"""Number of reports, and of matches, to keep; ``export.keep`` is the number of exports."""
 
 KEEP_RUNS = 400
-"""Records of runs that are kept."""
+"""Number of run records to keep."""
 
 COMPACT_FROM = 16
-"""Small files of a table from which on they are merged."""
+"""Number of small files from which a table is compacted."""
 
 _AGE_MARGIN = timedelta(minutes=10)
-"""Added to the age of versions that are removed, which Lance holds against a clock that it reads later."""
+"""Added to the age of versions to remove, because Lance reads the clock later than we do."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What later steps must not remove.
+    """What the steps must not remove.
 
     Attributes:
-        pointers: Served states that are kept, newest first.
-        snapshots: Ids of the snapshots that these, training, or the next night need.
-        oldest: When something must have been touched last to be removed; seconds since 1970.
+        pointers: Served states to keep, newest first.
+        snapshots: Ids of snapshots that these states, training or the next night need.
+        oldest: Only what was last written before this time may be removed; seconds since 1970.
     """
 
     pointers: tuple[Pointer, ...]
@@ -65,7 +64,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Removed:
-    """What a step removed."""
+    """Number and size of what a step removed."""
 
     count: int = 0
     size_bytes: int = 0
@@ -76,11 +75,11 @@ class Removed:
 
 
 def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str]) -> Kept:
-    """What the pointer, its rollback targets, the next night and training need.
+    """Find out what the pointer, rollbacks, the next night and training need.
 
     Args:
-        store: The store.
-        config: How much is kept.
+        store: Store to maintain.
+        config: How much to keep.
         pinned: Snapshots that recipes are pinned to.
 
     Raises:
@@ -88,7 +87,7 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str
     """
     history = list(pointer_history(store))
     current = history[0] if history else None
-    # A rollback counts from where the current state stands in the history; a promotion may go to any newer one.
+    # A rollback counts from the current state's position in the history; a promotion may go to any newer state.
     earlier = [pointer for pointer in history if current is not None and pointer.sequence <= current.origin]
     kept = {pointer.sequence: pointer for pointer in (*history[: config.keep_served], *earlier[: config.keep_served])}
     latest = [latest_snapshot(store, kind) for kind in KINDS]
@@ -103,12 +102,12 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str
 
 
 def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease: Lease) -> Removed:
-    """Merge small files of the served tables, index them anew, and remove versions that nobody needs.
+    """Merge small files of the served tables, rebuild the vector index, and remove versions that nobody needs.
 
-    The pointer then names the merged versions: the same rows in other files, so its place in the history stays.
+    The pointer then names the merged versions. They hold the same rows, so its place in the history stays.
 
     Raises:
-        StoreError: Writing failed; what is served is untouched.
+        StoreError: Writing failed; what is served is unchanged.
         FencedError: This writer lost its lease.
     """
     pointer = read_pointer(store)
@@ -125,7 +124,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
         if newest.version != pointer.version_of(kind):
             newest.restore(pointer.version_of(kind))
         newest.compact()
-        # By itself, because Lance counts the age from when it is done with compacting.
+        # In a second call, because Lance measures the age when it has finished compacting.
         newest.compact(remove_older_than=_removable_age(newest, kept, kind, pointer.generation))
         versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
     if versions:
@@ -134,31 +133,31 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
 
 
 def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:
-    """Age of versions that no kept pointer names; at least the grace time."""
+    """Age from which no kept pointer names a version; at least the grace time."""
     pinned = [pointer.version_of(kind) for pointer in kept.pointers if pointer.generation == generation]
-    # A clock that was moved back orders versions otherwise than their numbers: the oldest time since then counts.
+    # If the clock was set back, times and version numbers disagree: the oldest time since then counts.
     times = [when for version, when in table.committed_at().items() if version >= min(pinned)]
     oldest = min([*times, datetime.fromtimestamp(kept.oldest, UTC)])
     return max(datetime.now(UTC) - oldest + _AGE_MARGIN, timedelta(0))
 
 
 def remove_pointers(store: Store, kept: Kept) -> Removed:
-    """Former pointers that no rollback goes back to, oldest first."""
+    """Remove former pointers that no rollback needs, oldest first."""
     wanted = {former_pointer(pointer.sequence).key for pointer in kept.pointers}
     newest = max((pointer.sequence for pointer in kept.pointers), default=0)
-    # One beyond the current pointer belongs to a promotion that was killed; the next one may need it.
+    # A pointer beyond the current one belongs to a promotion that was killed; the next one may need it.
     doomed = [key for key in store.list("pointers") if key not in wanted and key < former_pointer(newest).key]
     return sum((_remove(store, key) for key in doomed), Removed())
 
 
 def remove_generations(store: Store, kept: Kept) -> Removed:
-    """Generations that no kept pointer names."""
+    """Remove generations that no kept pointer names."""
     unwanted = [found.generation for found in list_generations(store) if found.generation not in kept.generations]
     return sum((_remove_if_old(store, generation_key(name), kept) for name in unwanted), Removed())
 
 
 def remove_snapshots(store: Store, kept: Kept) -> Removed:
-    """Snapshots that neither a kept pointer nor the next night nor training needs, and unfinished ones."""
+    """Remove unfinished snapshots, and those that no kept pointer, training or the next night needs."""
     found = _groups(store, "snapshots", depth=2)
     return sum(
         (_remove_if_old(store, key, kept) for key in found if key.split("/")[2] not in kept.snapshots), Removed()
@@ -166,7 +165,7 @@ def remove_snapshots(store: Store, kept: Kept) -> Removed:
 
 
 def remove_shards(store: Store, kept: Kept) -> Removed:
-    """Shards of checkpoints that no kept pointer names, and those none of whose contents a kept snapshot holds."""
+    """Remove shards of checkpoints that no kept pointer names, and shards without any content of a kept snapshot."""
     checkpoints = {pointer.checkpoint for pointer in kept.pointers}
     packed = [contents_of(snapshot) for kind in KINDS for snapshot in _snapshots(store, kind, kept)]
     needed = DigestIndex(np.unique(np.concatenate([no_digests(), *packed])))
@@ -183,7 +182,7 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
 
 
 def remove_results(store: Store, kept: Kept) -> Removed:
-    """All but the newest reports, matches and records of runs; the latest of each always stays."""
+    """Remove all but the newest reports, matches and run records; the latest report and matches always stay."""
     removed = Removed()
     latest = {f"reports/{LATEST_REPORT.name(store)}", f"matches/{LATEST_MATCHES.name(store)}"}
     for prefix, num_kept in (("reports", KEEP_RESULTS), ("matches", KEEP_RESULTS), ("runs", KEEP_RUNS)):
@@ -195,7 +194,7 @@ def remove_results(store: Store, kept: Kept) -> Removed:
 
 
 def remove_leftovers(store: Store, kept: Kept) -> Removed:
-    """What killed processes left under construction on this machine, and its copies of what lies in a bucket."""
+    """Remove unfinished files of killed processes, and this machine's copies of objects in a bucket."""
     machine = store.machine
     found = [*_groups(machine, "tmp", depth=1), *_groups(machine, "copies", depth=2)]
     return sum((_remove_if_old(machine, key, kept) for key in found), Removed())
@@ -209,7 +208,7 @@ def _snapshots(store: Store, kind: DocumentKind, kept: Kept) -> Iterator[Snapsho
 
 
 def _groups(store: Store, prefix: str, *, depth: int) -> list[str]:
-    """Directories, or files that are not records, so many levels below a prefix."""
+    """Folders and files ``depth`` levels below a prefix, except ``latest.json``."""
     parts = prefix.count("/") + 1 + depth
     found = {"/".join(key.split("/")[:parts]) for key in store.list(prefix)}
     return sorted(key for key in found if key.count("/") == parts - 1 and not key.endswith("latest.json"))
@@ -226,7 +225,7 @@ def _remove(store: Store, key: str) -> Removed:
 
 
 def _touched_at(store: Store, key: str) -> float:
-    """When anything below a key was written last."""
+    """Time of the last write below a key."""
     return max((entry.written_at for entry in store.entries(key)), default=0.0)
 
 

@@ -1,6 +1,6 @@
-"""Matches at rest: ranked pairs of jobs and resumes, both ways, as Parquet under one id.
+"""Stored matches: ranked pairs of jobs and resumes in both directions, as Parquet files under one id.
 
-Does not belong here: how they are ranked (``llm2vec_core``).
+Does not belong here: ranking (``llm2vec_core.ranking``).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ KINDS_OF: dict[Direction, tuple[DocumentKind, DocumentKind]] = {
     "resumes_for_job": ("job", "resume"),
     "jobs_for_resume": ("resume", "job"),
 }
-"""Kind of the documents that are ranked for, and of those that are ranked."""
+"""Kind of the query documents, and kind of the ranked documents."""
 
 LATEST_MATCHES = Latest("matches/latest.json", "match")
-"""Names the matches that exports and readers take."""
+"""Names the matches that exports and readers use."""
 
 _MANIFEST = "manifest.json"
 _CUT = "cut.txt"
 _DOCUMENTS = "documents.npz"
 
-_WORDS = pa.list_(pa.field("element", pa.string()))  # named as Parquet names it: what is written is what is read
+_WORDS = pa.list_(pa.field("element", pa.string()))  # "element" is Parquet's own name for it
 
 MATCH_SCHEMA = pa.schema(
     [
@@ -60,24 +60,24 @@ MATCH_SCHEMA = pa.schema(
 
 
 def match_id(pointer: Pointer, settings: dict[str, object]) -> str:
-    """Identity of the matches of a served state under match settings."""
+    """Id of the matches of a served state under match settings."""
     return sha256_json([pointer.generation, pointer.jobs, pointer.resumes, settings])[:32]
 
 
 def read_manifest(store: Store, match: str) -> dict[str, object] | None:
-    """Manifest of finished matches, or None."""
+    """Manifest of finished matches; None if they are not finished."""
     raw = store.read(f"matches/{match}/{_MANIFEST}")
     return None if raw is None else json.loads(raw)
 
 
 @dataclass(frozen=True)
 class MatchPart:
-    """One block of matches, made when it is asked for.
+    """One block of matches.
 
     Attributes:
-        direction: Of all its rows.
-        number: Place among the parts of its direction.
-        build: Makes the rows, in :data:`MATCH_SCHEMA`.
+        direction: Direction of all its rows.
+        number: Position among the parts of its direction.
+        build: Computes the rows, in :data:`MATCH_SCHEMA`.
     """
 
     direction: Direction
@@ -86,31 +86,31 @@ class MatchPart:
 
     @property
     def path(self) -> str:
-        """Where it lies below the matches."""
+        """File name below the folder of the matches."""
         return f"direction={self.direction}/part-{self.number:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class FormerMatches:
-    """Finished matches, for what of them still holds.
+    """Finished matches, parts of which may still be valid.
 
     Attributes:
-        documents: Digest of each document that was matched, in the order of their ids.
-        paths: Parts of each direction.
+        documents: Digest of each matched document, in the order of the ids.
+        paths: Files of each direction.
     """
 
     documents: Mapping[DocumentKind, Digests]
     paths: Mapping[Direction, list[Path]]
 
     def rows(self, direction: Direction, query_ids: Sequence[str]) -> pa.Table:
-        """Rows of some queries, in :data:`MATCH_SCHEMA` and in no order; parts without any of them are not read.
+        """Rows of some queries, in :data:`MATCH_SCHEMA` and in no order; files without any of them are not read.
 
         Args:
-            direction: Of the rows.
-            query_ids: Ids of documents of the kind that is ranked for, in order.
+            direction: Direction of the rows.
+            query_ids: Ids of query documents, sorted.
 
         Raises:
-            StoreError: A part is gone.
+            StoreError: A file is gone.
         """
         if not query_ids or not self.paths[direction]:
             return MATCH_SCHEMA.empty_table()
@@ -124,7 +124,7 @@ class FormerMatches:
 
 
 def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
-    """The latest matches, if they were ranked by the same recipe and say which documents they had."""
+    """The latest matches, if they have the same recipe and record their documents."""
     match = LATEST_MATCHES.name(store)
     manifest = read_manifest(store, match) if match else None
     documents = store.read(f"matches/{match}/{_DOCUMENTS}") if match else None
@@ -137,7 +137,7 @@ def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
 
 
 def forget_documents(store: Store) -> None:
-    """Remove the hashes of what was matched; the next matches carry nothing over."""
+    """Remove the digests of matched documents, so that the next matches carry nothing over."""
     for key in list(store.list("matches")):
         if key.endswith(f"/{_DOCUMENTS}"):
             store.delete(key)
@@ -157,17 +157,17 @@ def write_matches(
     documents: Mapping[DocumentKind, Digests],
     fence: Callable[[], None],
 ) -> int:
-    """Write matches part by part, then their manifest, then make them the latest.
+    """Write matches part by part, then their manifest, and make them the latest.
 
-    Parts are kept as they are finished: a run that was killed goes on after them, if it cuts the matches the same way.
+    Each part is stored when it is finished: a run that was killed continues after them if its ``cut`` is the same.
 
     Args:
-        store: Where to.
+        store: Where to write.
         match: Their :func:`match_id`.
-        parts: What to write. Not taken from when the matches are there.
-        cut: What decides which rows a part holds besides ``match``: parts of another cut are dropped.
-        manifest: What to record beside the number of rows; ``recipe`` says how they were ranked.
-        documents: Digest of each document, in the order of their ids: the next matches tell by them what changed.
+        parts: Parts to write; not read if the matches are finished.
+        cut: Decides, with ``match``, which rows a part holds; stored parts of another cut are dropped.
+        manifest: What to record besides the number of rows; ``recipe`` identifies how they were ranked.
+        documents: Digest of each document, in the order of the ids: the next matches compare them to find changes.
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:
@@ -221,7 +221,7 @@ def _put_matches(
 
 
 def latest_match_files(store: Store) -> list[Path]:
-    """Parquet files of the latest matches; none before the first."""
+    """Parquet files of the latest matches; empty before the first."""
     match = LATEST_MATCHES.name(store)
     if match is None:
         return []

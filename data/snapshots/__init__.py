@@ -1,1 +1,1 @@
-"""Snapshots: the latest documents of all sources of one kind, stored once under a hash of their content."""
+"""Snapshots: the latest documents of all sources of one kind, stored under a hash of their content."""

@@ -1,10 +1,10 @@
-"""Tombstones: what was erased stays away, without a word about who it was.
+"""Tombstones keep erased documents from coming back with the next ingest, without saying whose they were.
 
-A tombstone is a salted hash of a document's id, and ids are hashes of source and source id: it can be compared with a
-row that is read again, and says nothing by itself. Beside them lie the successors of snapshots that an erasure
-replaced.
+A tombstone is a salted hash of a document's id, which is itself a hash of source and source id. It can be compared with
+a row that is read again, and reveals nothing by itself. The successors of snapshots that an erasure replaced are
+recorded here, too.
 
-Does not belong here: erasing (``erase``).
+Does not belong here: erasing (``data.erasure``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Tombstones:
         return bool(self.hashes) and _hash(self.salt, doc_id) in self.hashes
 
     def holds_row(self, source: str, source_id: object) -> bool:
-        """Whether the row of a source was erased; ids are compared as cleaning reads them."""
+        """Whether a row of a source was erased; its id is normalised as in cleaning."""
         if not self.hashes or isinstance(source_id, bool) or not isinstance(source_id, (str, int)):
             return False
         found = str(source_id).strip()
@@ -44,14 +44,14 @@ class Tombstones:
 
 
 def read_tombstones(store: Store) -> Tombstones:
-    """The tombstones of a store; none before the first erasure."""
+    """Read the tombstones of a store; empty before the first erasure."""
     salt = store.read(_SALT_KEY) or b""
     names = (key.rsplit("/", 1)[1].removesuffix(".json") for key in store.list(_TOMBSTONES))
     return Tombstones(salt, frozenset(names))
 
 
 def bury(store: Store, doc_ids: set[str], *, now: datetime) -> None:
-    """Keep documents from coming back with the next ingest."""
+    """Write tombstones for documents."""
     store.put_if_absent(_SALT_KEY, secrets.token_bytes(32))
     salt = store.read(_SALT_KEY) or b""
     for doc_id in doc_ids:
@@ -60,13 +60,13 @@ def bury(store: Store, doc_ids: set[str], *, now: datetime) -> None:
 
 
 def snapshot_successor(store: Store, kind: DocumentKind, snapshot_id: str) -> str | None:
-    """The snapshot that took the place of one that held an erased document."""
+    """The snapshot that replaced one with an erased document, if any."""
     raw = store.read(_successor_key(kind, snapshot_id))
     return None if raw is None else str(json.loads(raw)["id"])
 
 
 def keep_successor(store: Store, kind: DocumentKind, snapshot_id: str, successor: str) -> None:
-    """Remember what took the place of a snapshot, for whatever names it: pins of recipes, former pointers, records."""
+    """Record what replaced a snapshot, for everything that names it: pinned recipes, former pointers, records."""
     store.put_if_absent(_successor_key(kind, snapshot_id), canonical_json({"id": successor}).encode())
 
 

@@ -192,7 +192,7 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
             note=""
             if not num_wrong
             else f"Table '{name}' has {len(found)} rows, snapshot {snapshot.manifest.id[:12]} has {len(expected)} "
-            f"documents: {num_missing} documents are missing, {num_excess} rows are none of them.",
+            f"documents: {num_missing} missing, {num_excess} rows of no document.",
         ),
         Check(
             gate="rows_of_another_checkpoint",

@@ -158,5 +158,5 @@ def test_other_vectors_or_keys_than_were_written_are_found_whoever_wrote_them(st
     table = pq.read_table(path, partitioning=None)
     column = table.schema.get_field_index(changed)
     pq.write_table(table.set_column(column, table.schema.field(changed), table[changed].take([1, 0, 2])), path)
-    with pytest.raises(StoreError, match="checksum is another"):
+    with pytest.raises(StoreError, match="checksum does not match"):
         read(store, names)
