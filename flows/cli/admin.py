@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.command import Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
-from flows.cli.output import print_json, print_table, show
+from flows.cli.output import show
 from tasks.errors import SettingsError
 
 app = typer.Typer()
@@ -27,11 +27,13 @@ def maintain(call: Call, wait: WaitOption = None) -> None:
     from flows.maintain import maintain as maintain_flow
 
     report = maintain_flow(request)
-    if call.as_json:
-        print_json({**report.model_dump(), "failed": report.failed})
-    else:
-        rows = [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps]
-        print_table(report.sentence(), ["step", "objects", "bytes freed", "error"], rows)
+    show(
+        {**report.model_dump(), "failed": report.failed},
+        as_json=call.as_json,
+        title=report.sentence(),
+        columns=["step", "objects", "bytes freed", "error"],
+        rows=lambda: [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps],
+    )
     if report.failed:
         raise typer.Exit(1)
 
@@ -60,11 +62,7 @@ def automations(
     call: Call,
     webhook: Annotated[
         str | None,
-        typer.Option(
-            "--webhook",
-            envvar="LLM2VEC_WEBHOOK",
-            help="URL to post alerts to (default: no alerts).",
-        ),
+        typer.Option("--webhook", envvar="LLM2VEC_WEBHOOK", help="URL to post alerts to (default: no alerts)."),
     ] = None,
 ) -> None:
     """Create alerts and automatic restarts on the Prefect server. Replaces those of an earlier call."""
@@ -78,10 +76,13 @@ def automations(
     from flows.server import AutomationSettings, apply_automations
 
     names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))
-    if call.as_json:
-        print_json({"automations": names})
-    else:
-        print_table("Automations", [""], [(name,) for name in names])
+    show(
+        {"automations": names},
+        as_json=call.as_json,
+        title="Automations",
+        columns=[""],
+        rows=lambda: [(name,) for name in names],
+    )
 
 
 @command(generations_app, "list")
@@ -90,14 +91,16 @@ def list_generations(call: Call) -> None:
     from tasks.queries.status import generations
 
     found = generations(call.request().settings())
-    if call.as_json:
-        print_json({"generations": found})
-        return
-    rows = [
-        (each["generation"], str(each["checkpoint"])[:12], each["created_at"], "served" if each["served"] else "")
-        for each in found
-    ]
-    print_table("Generations", ["generation", "checkpoint", "created", ""], rows)
+    show(
+        {"generations": found},
+        as_json=call.as_json,
+        title="Generations",
+        columns=["generation", "checkpoint", "created", ""],
+        rows=lambda: [
+            (each["generation"], str(each["checkpoint"])[:12], each["created_at"], "served" if each["served"] else "")
+            for each in found
+        ],
+    )
 
 
 @command(generations_app, "promote")

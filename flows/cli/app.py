@@ -19,7 +19,7 @@ import llm2vec_core.errors
 from data.store.credentials import mask_credentials
 from flows.cli import admin, models, pipeline, query
 from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint
-from flows.cli.output import print_json
+from flows.cli.output import REFUSED, print_json
 from tasks.errors import SettingsError, TaskError
 
 app = typer.Typer(
@@ -33,7 +33,6 @@ for _commands in (pipeline, query, models, admin):
     app.add_typer(_commands.app)
 
 _CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)
-_REFUSED = 3
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def run(arguments: list[str]) -> int:
     except data.errors.RefusedError as error:
         checks = [check.model_dump() for check in getattr(error, "checks", ())]
         details = {"refused": str(error), **({"gates": checks} if checks else {})}
-        return _fail(str(error), error.hint, code=_REFUSED, as_json=as_json, details=details)
+        return _fail(str(error), error.hint, code=REFUSED, as_json=as_json, details=details)
     except (data.errors.DataError, llm2vec_core.errors.CoreError, TaskError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:

@@ -29,6 +29,10 @@ AllowShrinkOption = Annotated[
     list[str] | None,
     typer.Option("--allow-shrink", metavar="SOURCE", help="Accept that this source lost documents. Can be repeated."),
 ]
+BaseModelOption = Annotated[
+    str | None,
+    typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name (default: the recipe's)."),
+]
 WaitOption = Annotated[
     float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait this long for another writer to finish.")
 ]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from flows.cli.command import Call, command
+from flows.cli.command import BaseModelOption, Call, command
 from flows.cli.environment import prepare_prefect
-from flows.cli.output import print_json, print_table
+from flows.cli.output import print_json, print_table, show
 
 if TYPE_CHECKING:
     from flows.request import RunRequest
@@ -76,10 +76,7 @@ def evaluate(
 @command(app)
 def ablate(
     call: Call,
-    base_model: Annotated[
-        str | None,
-        typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name.", show_default=False),
-    ] = None,
+    base_model: BaseModelOption = None,
     tasks_dir: TasksDirOption = None,
     tasks: TasksOption = None,
     max_items: MaxItemsOption = None,
@@ -140,12 +137,7 @@ def _evaluation_overrides(
 def plan(
     call: Call,
     gpu: Annotated[str, typer.Option("--gpu", help="GPU, such as A100-80GB.")],
-    base_model: Annotated[
-        str | None,
-        typer.Option(
-            "--base-model", help="Base model: a bundled name, a directory or a hub name (default: the recipe's)."
-        ),
-    ] = None,
+    base_model: BaseModelOption = None,
     documents: Annotated[int, typer.Option("--documents", min=1, help="Number of documents to embed.")] = 100_000,
     tokens_per_document: Annotated[
         int, typer.Option("--tokens-per-document", min=1, help="Mean length of a document, in tokens.")
@@ -169,10 +161,12 @@ def plan(
         utilisation=utilisation,
         price_per_hour=price,
     )
-    if call.as_json:
-        print_json(planned.model_dump(mode="json"))
-    else:
-        print_table(f"{recipe.base_model} on {gpu}", ["", ""], render_plan(planned))
+    show(
+        planned.model_dump(mode="json"),
+        as_json=call.as_json,
+        title=f"{recipe.base_model} on {gpu}",
+        rows=lambda: render_plan(planned),
+    )
 
 
 @command(app)
@@ -199,10 +193,13 @@ def convert(
     chosen: dict[Format, bool] = {"onnx": onnx, "gguf": gguf}
     formats = [name for name, is_chosen in chosen.items() if is_chosen]
     conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
-    if call.as_json:
-        print_json({**conversion.model_dump(), "path": str(to.resolve())})
-        return
-    print_table(f"{conversion.label} in {to}", [""], [(describe(proof),) for proof in conversion.proofs])
+    show(
+        {**conversion.model_dump(), "path": str(to.resolve())},
+        as_json=call.as_json,
+        title=f"{conversion.label} in {to}",
+        columns=[""],
+        rows=lambda: [(describe(proof),) for proof in conversion.proofs],
+    )
 
 
 @command(app)
@@ -220,9 +217,12 @@ def prove(
 
     call.request()
     proof = prove_server(directory, url=url, runtime=runtime)
-    if call.as_json:
-        print_json(proof.model_dump())
-    else:
-        print_table(str(directory), [""], [(describe(proof),)])
+    show(
+        proof.model_dump(),
+        as_json=call.as_json,
+        title=str(directory),
+        columns=[""],
+        rows=lambda: [(describe(proof),)],
+    )
     if proof.status == "failed":
         raise typer.Exit(1)

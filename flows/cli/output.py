@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+REFUSED = 3
+"""Exit code of a command that was refused to protect what is served."""
 
-def show(result: dict[str, Any], *, as_json: bool, title: str) -> None:
-    """Print a result as a table of names and values, or as JSON."""
+
+def show(
+    result: dict[str, Any],
+    *,
+    as_json: bool,
+    title: str,
+    columns: Sequence[str] = ("", ""),
+    rows: Callable[[], Iterable[Iterable[object]]] | None = None,
+) -> None:
+    """Print a result as JSON or as a table.
+
+    Args:
+        result: The JSON object.
+        as_json: Whether to print it as JSON.
+        title: Title of the table.
+        columns: Headings of the table.
+        rows: Makes the rows of the table (default: names and values of ``result``).
+    """
     if as_json:
         print_json(result)
     else:
-        print_table(title, ["", ""], [(name, cell(value)) for name, value in result.items()])
+        print_table(title, columns, rows() if rows else [(name, cell(value)) for name, value in result.items()])
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -24,7 +43,7 @@ def print_json(result: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(result, default=str) + "\n")
 
 
-def print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN401 - rows of cells
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table; columns of numbers are right-aligned."""
     table = Table(title=escape(title), title_justify="left", show_header=any(columns))
     for column in columns:
@@ -32,7 +51,7 @@ def print_table(title: str, columns: list[str], rows: Any) -> None:  # noqa: ANN
             column, justify="right" if column in ("seconds", "main score", "95 % interval", "rank") else "left"
         )
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(str(each)) for each in row))
     Console().print(table)
 
 

@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.command import AllowShrinkOption, Call, WaitOption, command, writing_overrides
+from flows.cli.command import AllowShrinkOption, BaseModelOption, Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
-from flows.cli.output import print_json, print_table, show
+from flows.cli.output import REFUSED, print_json, print_table, show
 from tasks.errors import SettingsError
 
 app = typer.Typer()
 
-_REFUSED = 3
 KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of documents.")]
 
 
@@ -50,7 +49,7 @@ def nightly(call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption
 def _exit_refused(refusal: str | None) -> None:
     """Exit with 3 if a gate refused a new encoder, even though the night finished."""
     if refusal:
-        raise typer.Exit(_REFUSED)
+        raise typer.Exit(REFUSED)
 
 
 @command(app)
@@ -89,11 +88,9 @@ def train(
     call: Call,
     stage: Annotated[
         Literal["mntp", "simcse", "supervised", "all"],
-        typer.Option("--stage", help="Train one stage (default: all)."),
+        typer.Option("--stage", help="Train one stage (default: all).", show_default=False),
     ] = "all",
-    base_model: Annotated[
-        str | None, typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name.")
-    ] = None,
+    base_model: BaseModelOption = None,
 ) -> None:
     """Train the recipe on the newest snapshots. A killed run resumes from its last save."""
     overrides: dict[str, Any] = {}

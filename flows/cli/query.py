@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli.command import Call, command
-from flows.cli.output import cell, print_json, print_table
+from flows.cli.output import cell, print_json, print_table, show
 
 app = typer.Typer()
+
+CheckpointOption = Annotated[str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")]
 
 
 @command(app)
@@ -27,9 +29,7 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the scores and ranks of both legs, and the matched terms.")
     ] = False,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
 ) -> None:
     """Search the served jobs or resumes."""
     from tasks.queries.search import search as search_served
@@ -37,21 +37,17 @@ def search(
     settings = call.request().settings()
     kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
     hits = search_served(settings, text, kind=kind, mode=mode, limit=limit, where=where, checkpoint=checkpoint)
-    if call.as_json:
-        print_json({"hits": hits})
-        return
-    columns = ["rank", "title", "id", "score"] + (["dense", "lexical", "matched terms"] if explain else [])
-    rows = [
-        [
-            *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
-            *([leg(hit, "dense"), leg(hit, "lexical"), cell(hit["matched_terms"])] if explain else []),
-        ]
-        for hit in hits
-    ]
-    print_table(f"{len(hits)} {table}", columns, rows)
+    columns = ["rank", "title", "id", "score", *(["dense", "lexical", "matched terms"] if explain else [])]
+
+    def row(hit: dict[str, Any]) -> list[str]:
+        legs = [_leg(hit, "dense"), _leg(hit, "lexical"), cell(hit["matched_terms"])]
+        return [*(cell(hit[name]) for name in ("rank", "title", "source_id", "score")), *(legs if explain else [])]
+
+    title = f"{len(hits)} {table}"
+    show({"hits": hits}, as_json=call.as_json, title=title, columns=columns, rows=lambda: map(row, hits))
 
 
-def leg(hit: dict[str, Any], leg: str) -> str:
+def _leg(hit: dict[str, Any], leg: str) -> str:
     """Score and rank that a leg gave a hit, such as ``0.71 #3``."""
     score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
     return "" if rank is None else f"{score:.2f} #{rank}"
@@ -64,9 +60,7 @@ def explain(
     resume: Annotated[
         list[str], typer.Option("--resume", help="Served resume: its doc_id, or its id in the source. Can be repeated.")
     ],
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", help="Also write an HTML page to this path. `l2v erase` does not reach it."),
@@ -98,18 +92,13 @@ def status(
     from tasks.queries.status import run_rows, run_status, status_rows
     from tasks.queries.status import status as read_status
 
+    settings = call.request().settings()
     if run is not None:
-        found = run_status(call.request().settings(), run)
-        if call.as_json:
-            print_json(found)
-        else:
-            print_table(f"Run {run}", ["", ""], run_rows(found))
-        return
-    state = read_status(call.request().settings())
-    if call.as_json:
-        print_json(state)
+        found = run_status(settings, run)
+        show(found, as_json=call.as_json, title=f"Run {run}", rows=lambda: run_rows(found))
     else:
-        print_table("Status", ["", ""], status_rows(state))
+        state = read_status(settings)
+        show(state, as_json=call.as_json, title="Status", rows=lambda: status_rows(state))
 
 
 @command(app)
@@ -122,7 +111,4 @@ def trace(
     from tasks.queries.trace import trace_rows
 
     found = trace_document(call.request().settings(), doc_id)
-    if call.as_json:
-        print_json(found)
-    else:
-        print_table(f"Document {doc_id}", ["", ""], trace_rows(found))
+    show(found, as_json=call.as_json, title=f"Document {doc_id}", rows=lambda: trace_rows(found))
