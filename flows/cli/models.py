@@ -14,7 +14,7 @@ from flows.cli.output import print_json, print_table, show
 
 if TYPE_CHECKING:
     from flows.request import RunRequest
-    from llm2vec_core.serving.record import Format
+    from llm2vec_core.serving.record import ServedFormat
     from tasks.run.reports import EvaluateReport
 
 app = typer.Typer()
@@ -190,7 +190,7 @@ def convert(
     from llm2vec_core.serving.record import describe
     from tasks.queries.convert import convert_encoder
 
-    chosen: dict[Format, bool] = {"onnx": onnx, "gguf": gguf}
+    chosen: dict[ServedFormat, bool] = {"onnx": onnx, "gguf": gguf}
     formats = [name for name, is_chosen in chosen.items() if is_chosen]
     conversion = convert_encoder(call.request().settings(), checkpoint, to=to, formats=formats, precision=precision)
     show(

@@ -16,6 +16,6 @@ To make a page, write a template that imports the macros (``{% import macros as 
 """
 
 from llm2vec_core.pages.rendering import render_page
-from llm2vec_core.pages.tables import NOTHING, Cell, Column, Emphasis, Group, Mark, Table, TableRow
+from llm2vec_core.pages.tables import NOTHING, Cell, CellMark, Column, Emphasis, Group, Table, TableRow
 
-__all__ = ["NOTHING", "Cell", "Column", "Emphasis", "Group", "Mark", "Table", "TableRow", "render_page"]
+__all__ = ["NOTHING", "Cell", "CellMark", "Column", "Emphasis", "Group", "Table", "TableRow", "render_page"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-Mark = Literal["", "best", "tied", "real"]
+CellMark = Literal["", "best", "tied", "real"]
 """``best`` of its row or column; ``tied``: not significantly different from the best; ``real``: significant."""
 
 Emphasis = Literal["", "average", "total"]
@@ -18,7 +18,7 @@ class Cell:
     """A printed value; ``notes`` are small lines below it, such as its interval."""
 
     text: str
-    mark: Mark = ""
+    mark: CellMark = ""
     notes: tuple[str, ...] = ()
 
 
@@ -92,6 +92,6 @@ class Table:
         runs = [(group, len(list(columns))) for group, columns in groupby(self.columns, key=lambda one: one.group)]
         return tuple(runs) if any(group for group, _ in runs) else ()
 
-    def has_mark(self, mark: Mark) -> bool:
+    def has_mark(self, mark: CellMark) -> bool:
         """Whether any cell has this mark."""
         return any(cell.mark == mark for group in self.groups for row in group.rows for cell in row.cells)

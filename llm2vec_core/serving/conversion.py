@@ -21,7 +21,7 @@ from llm2vec_core.serving.gguf_file import require_llama, write_gguf
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
 from llm2vec_core.serving.parity import PROBE_NAME, ParityProbe, ServedPrecision, build_probe
 from llm2vec_core.serving.portable import servable_model, write_portable
-from llm2vec_core.serving.record import FORMATS, Conversion, Format, Proof, describe, prove, write_conversion
+from llm2vec_core.serving.record import FORMATS, Conversion, Proof, ServedFormat, describe, prove, write_conversion
 from llm2vec_core.serving.runtimes import SERVERS, ServedEncoder
 
 _ONNX_DIR = "onnx"
@@ -32,7 +32,7 @@ def convert(
     target: Path,
     *,
     label: str,
-    formats: Collection[Format] = frozenset(("onnx",)),
+    formats: Collection[ServedFormat] = frozenset(("onnx",)),
     precision: ServedPrecision = "float32",
     prompts: Mapping[str, str] | None = None,
 ) -> Conversion:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.model.modes import Attention
 from llm2vec_core.serving.parity import LIMITS, Agreement, ParityProbe, ServedPrecision, compare, read_beside
 
-Format = Literal["onnx", "gguf"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+ServedFormat = Literal["onnx", "gguf"]
+FORMATS: tuple[ServedFormat, ...] = get_args(ServedFormat)
 CONVERSION_FILE = "conversion.json"
 
 
@@ -71,7 +71,7 @@ class Conversion(BaseModel):
     embedding_dim: int
     max_tokens: int
     precision: ServedPrecision
-    formats: tuple[Format, ...]
+    formats: tuple[ServedFormat, ...]
     empty_text: str | None
     prompts: dict[str, str]
     proofs: tuple[Proof, ...]

@@ -23,7 +23,7 @@ from llm2vec_core.model.checkpoint import RECORD_NAME, read_record
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import OnStep, Recipe, StepLog, TrainingTriple
 
-Judgment = TrainingTriple | Sequence[str] | Mapping[str, Any]
+JudgedExample = TrainingTriple | Sequence[str] | Mapping[str, Any]
 """One example of the supervised stage: an anchor, a text that fits, and texts that do not fit.
 
 As a mapping: ``{"anchor": ..., "positive": ..., "negatives": [...]}``, where ``negatives`` can be missing and
@@ -38,7 +38,7 @@ def train(
     texts: Iterable[str] = (),
     *,
     save_to: str | Path,
-    judgments: Iterable[Judgment] | str | Path = (),
+    judgments: Iterable[JudgedExample] | str | Path = (),
     on_step: OnStep | None = None,
     show_progress: bool = False,
     cache_dir: str | Path | None = None,
@@ -53,8 +53,8 @@ def train(
         texts: What the unsupervised stages learn from. A seeded sample is taken if there are more than
             ``recipe.max_documents``.
         save_to: Directory of the encoder; must not exist yet, or hold what the same call made.
-        judgments: What the supervised stage learns from: examples (:data:`Judgment`), or the path of a JSONL file with
-            one mapping a line.
+        judgments: Examples of the supervised stage (:data:`JudgedExample`), or the path of a JSONL file with one
+            mapping a line.
         on_step: Called after every update.
         show_progress: Show a progress bar.
         cache_dir: Where converted base models are kept. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
@@ -104,7 +104,7 @@ def _is_finished(target: Path, *, recipe_key: str) -> bool:
     )
 
 
-def _read_judgments(judgments: Iterable[Judgment] | str | Path) -> Iterator[TrainingTriple]:
+def _read_judgments(judgments: Iterable[JudgedExample] | str | Path) -> Iterator[TrainingTriple]:
     if not isinstance(judgments, str | Path):
         for number, judgment in enumerate(judgments):
             yield _as_triple(judgment, where=f"judgments[{number}]", source="")

@@ -24,14 +24,14 @@ from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.serving.parity import ServedPrecision
-    from llm2vec_core.serving.record import Conversion, Format, Proof
+    from llm2vec_core.serving.record import Conversion, Proof, ServedFormat
 
 _TIMEOUT_S = 600.0
 """Timeout of a request; a server may load its model at the first one."""
 
 
 def convert_encoder(
-    settings: Settings, name: str | None, *, to: Path, formats: Sequence[Format], precision: ServedPrecision
+    settings: Settings, name: str | None, *, to: Path, formats: Sequence[ServedFormat], precision: ServedPrecision
 ) -> Conversion:
     """Write an encoder in the formats of other runtimes.
 

@@ -42,7 +42,7 @@ from llm2vec_core.evaluation.results import (
     metric_scope,
 )
 from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
-from llm2vec_core.pages import NOTHING, Cell, Column, Group, Mark, Table, TableRow
+from llm2vec_core.pages import NOTHING, Cell, CellMark, Column, Group, Table, TableRow
 
 MAX_SYSTEM_COLUMNS = 8
 """With more systems than this, systems are rows and tasks are columns: such a table fits a page."""
@@ -90,7 +90,7 @@ def _marked(
     there = [(name, value.number) for name, value in zip(systems, values, strict=True) if value is not None]
     best, highest = max(there, key=lambda pair: pair[1], default=("", 0.0))
 
-    def mark(name: str, value: _Value) -> Mark:
+    def mark(name: str, value: _Value) -> CellMark:
         if len(there) < 2:
             return ""
         if number(value.number) == number(highest):
@@ -427,7 +427,7 @@ def _difference_cell(comparison: Comparison | None, first: str) -> Cell:
     difference, low, high = comparison.difference, comparison.ci_low, comparison.ci_high
     if comparison.better != first:
         difference, low, high = -difference, -high, -low
-    mark: Mark = "real" if comparison.is_significant else ""
+    mark: CellMark = "real" if comparison.is_significant else ""
     return Cell(_signed(difference), mark, (f"{_signed(low)} to {_signed(high)}",))
 
 

@@ -40,7 +40,7 @@ from llm2vec_core.evaluation.tasks.layouts import (
     Layout,
     TaskRow,
     ValueKind,
-    read_text,
+    read_task_file,
     require_keys,
     require_variety,
 )
@@ -168,7 +168,7 @@ def _read_header(folder: Path) -> TaskRow:
     """``task.json``, with the keys that scoring needs."""
     path = folder / TASK_FILE
     try:
-        header = json.loads(read_text(path))
+        header = json.loads(read_task_file(path))
     except json.JSONDecodeError as error:
         raise EvalTaskError(f"{path} is not JSON: {error}.", hint=LAYOUT_HINT) from None
     require_keys(header, dict.fromkeys(("name", "type", "main_score"), ValueKind.TEXT), where=str(path))

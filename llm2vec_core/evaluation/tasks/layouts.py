@@ -21,7 +21,7 @@ LAYOUT_HINT = "The layout of a task folder is described in llm2vec_core/evaluati
 TaskRow = dict[str, Any]
 
 
-def read_text(path: Path) -> str:
+def read_task_file(path: Path) -> str:
     """The text of a file of the folder."""
     try:
         return path.read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def _jsonl(
     def read(folder: Path) -> list[TaskRow]:
         rows = []
         # not splitlines(): a JSON string may hold U+2028 and its like
-        for number, line in enumerate(read_text(folder / name).split("\n"), start=1):
+        for number, line in enumerate(read_task_file(folder / name).split("\n"), start=1):
             if not line.strip():
                 continue
             where = f"{folder / name}, line {number}"
@@ -102,7 +102,7 @@ def _qrels(folder: Path) -> list[TaskRow]:
     """``qrels.tsv``: query, document and a whole-number judgment a line, after a header."""
     path = folder / "qrels.tsv"
     rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_task_file(path).split("\n"), start=1):
         cells = line.rstrip("\r").split("\t")
         if number == 1 or not line.strip():
             continue
