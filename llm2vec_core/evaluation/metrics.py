@@ -24,8 +24,8 @@ RANKING_METRICS = {
 """Column titles of the table of a headline task, and the mteb metrics behind them."""
 
 METRIC_MEANINGS = {
-    "ndcg_at_10": "How many relevant documents are among the first ten and how high they stand, against the best "
-    "possible order.",
+    "ndcg_at_10": "How many relevant documents are among the first ten, and how high they are ranked, compared with "
+    "the best possible order.",
     "map_at_1000": "Mean average precision: precision at the rank of each relevant document, averaged; rewards "
     "finding all of them early.",
     "mrr_at_10": "One over the rank of the first relevant document among the first ten, averaged.",
@@ -35,12 +35,12 @@ METRIC_MEANINGS = {
     "recall_at_50": "Share of the relevant documents that are among the first fifty.",
     "precision_at_5": "Share of the first five documents that are relevant; with fewer than five relevant documents "
     "it cannot reach 100.",
-    "accuracy": "Share of texts that a logistic regression on the vectors labels rightly, learned from 8 texts a "
-    "label, mean of ten draws.",
-    "v_measure": "Agreement of clusters of the vectors with the true groups; 0: they say "
-    "nothing about the groups, 100: they are the groups.",
-    "cosine_spearman": "Rank correlation of the cosine of two vectors with human judgment; 0 is unrelated, below zero "
-    "is the wrong way round.",
+    "accuracy": "Share of texts that a logistic regression on the vectors labels correctly; it learns from 8 texts "
+    "a label; mean of ten draws.",
+    "v_measure": "Agreement of clusters of the vectors with the true groups; 0: no agreement, 100: the clusters are "
+    "the groups.",
+    "cosine_spearman": "Rank correlation of the cosine of two vectors with human judgment; 0: unrelated, below 0: "
+    "reversed.",
     "cosine_ap": "Average precision of the cosine as a sign that two texts mean the same.",
     "max_ap": "Average precision of closeness as a sign that two texts mean the same, with the best of mteb's "
     "distances.",
@@ -48,7 +48,7 @@ METRIC_MEANINGS = {
 """Meanings of the metrics of the seven categories, as the report prints them."""
 
 WORD_METRIC_MEANINGS = {
-    "accuracy": "Share of words that a linear classifier on their hidden states labels rightly.",
+    "accuracy": "Share of words that a linear classifier on their hidden states labels correctly.",
     "f1": "Harmonic mean of the share of found spans that are right and the share of true spans that are found; a span "
     "counts only if its bounds and its label are right.",
 }

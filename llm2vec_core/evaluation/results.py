@@ -113,7 +113,7 @@ class Average(ResultRecord):
 
 
 class Comparison(ResultRecord):
-    """Two systems on the same items: is the difference more than chance?
+    """Test of the difference between two systems on the same items.
 
     Attributes:
         scope: Name of the task, or a category, or ``all``.
@@ -146,8 +146,8 @@ class Comparison(ResultRecord):
                 f"({interval}, p {_printed_p(self.p_value)})."
             )
         return (
-            f"This set can't tell {self.better} and {self.worse} apart: {self.difference:.1f} points ({interval}, "
-            f"p {_printed_p(self.p_value)}). It would show {self.smallest_difference:.1f} points and more."
+            f"These items can't tell {self.better} and {self.worse} apart: {self.difference:.1f} points ({interval}, "
+            f"p {_printed_p(self.p_value)}). They would show a difference of {self.smallest_difference:.1f} points."
         )
 
 

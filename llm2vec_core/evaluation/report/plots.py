@@ -221,8 +221,8 @@ def _distributions(report: ReportContent) -> list[Plot]:
         list(dict.fromkeys((one.task, one.metric) for one in report.distributions)),
         systems,
         draw_panel,
-        caption="How single queries score. Thick: the middle half of the queries; thin: from 5 to 95 % of them; "
-        "stroke: the median. Right: the share of queries that score zero.",
+        caption="Scores of single queries. Thick line: the middle half of the queries; thin: from 5 to 95 % of them; "
+        "stroke: the median. On the right: the share of queries that score zero.",
         label="Spread of the score over queries, a panel a task, a row a system",
     )
 

@@ -505,8 +505,8 @@ def system_table(report: ReportContent) -> Table:
     rows = [
         TableRow(one.name, (Cell(one.mode), Cell(one.description), Cell(one.fingerprint))) for one in report.systems
     ]
-    columns = _columns("Mode", "What it is", "Fingerprint", is_text=True)
-    return _one_group("What was compared", "System", columns, rows)
+    columns = _columns("Mode", "Description", "Fingerprint", is_text=True)
+    return _one_group("Compared systems", "System", columns, rows)
 
 
 def content_table(report: ReportContent) -> Table | None:
@@ -517,4 +517,4 @@ def content_table(report: ReportContent) -> Table | None:
         for task in tasks.values()
     ]
     columns = (Column("Category", is_text=True), Column("Items"), Column("Content (SHA-256)", is_text=True))
-    return _one_group("What it was compared on", "Task", columns, rows) if rows else None
+    return _one_group("Tasks of the comparison", "Task", columns, rows) if rows else None

@@ -211,7 +211,7 @@ def test_text_from_data_is_only_text_in_markdown(report: EvaluationReport) -> No
 def test_a_bare_report_is_a_report() -> None:
     bare = EvaluationReport(title="Empty", created_at=datetime(2026, 1, 1, tzinfo=UTC), run_id="r", systems=())
     assert "Empty" in render_html(bare)
-    assert "Nothing was to be decided." in render_markdown(bare)
+    assert "There was no decision to make." in render_markdown(bare)
     assert plot_files(bare) == {}
 
 
