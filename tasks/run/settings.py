@@ -29,8 +29,8 @@ from data.schema import DocumentKind, sha256_json
 from data.store.base import Store
 from data.store.credentials import has_credentials, mask_credentials
 from data.store.open import open_store
-from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
-from llm2vec_core.training.settings import Recipe
+from llm2vec_core.model.modes import STAGES, LongTexts, PoolingMode, Precision
+from llm2vec_core.training.settings import Recipe, SharedSettings
 from tasks.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "L2V_"
@@ -285,10 +285,9 @@ def load_settings(
         for name, value in (environment or {}).items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    single = [*variables.items(), *(overrides or {}).items()]
-    layers = [lowest, own, *(_nested(key, _parse_value(value)) for key, value in single)]
+    layers = [lowest, own, _as_tables(variables), _as_tables(overrides or {})]
     try:
-        return Settings.model_validate(functools.reduce(_merge, layers))
+        return Settings.model_validate(functools.reduce(_overlay, layers))
     except ValidationError as error:
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(
@@ -318,7 +317,7 @@ def _read_profile(path: Path) -> dict[str, Any]:
     """A profile, merged over the one that it ``extends``, if any."""
     layer = _read_toml(path)
     extended = layer.pop("extends", None)
-    return layer if extended is None else _merge(_read_profile(path.with_name(f"{extended}.toml")), layer)
+    return layer if extended is None else _overlay(_read_profile(path.with_name(f"{extended}.toml")), layer)
 
 
 def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
@@ -364,10 +363,36 @@ def _parse_value(value: Any) -> Any:  # noqa: ANN401 - a value of any setting
         return value
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
+def _as_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by key, such as ``train.mntp.steps``, as nested tables."""
+    tables: dict[str, Any] = {}
+    for key, value in values.items():
+        table = _parse_value(value)
+        for part in reversed(key.split(".")):
+            table = {part: table}
+        tables = _merge(tables, table)
+    return tables
+
+
+def _overlay(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a layer over a lower one. Its settings of all training stages also replace those of single stages below."""
+    given, below = upper.get("train"), lower.get("train")
+    if isinstance(given, Mapping) and isinstance(below, Mapping):
+        shared = {name: value for name, value in given.items() if name in SharedSettings.model_fields}
+        stages = {stage: _without(below[stage], shared) for stage in STAGES if stage in below}
+        lower = {**lower, "train": {**below, **stages}}
+    return _merge(lower, upper)
+
+
+def _without(table: Any, removed: Any) -> Any:  # noqa: ANN401 - values of any setting
+    """A table without the values that ``removed`` has, at any depth."""
+    if not isinstance(table, Mapping) or not isinstance(removed, Mapping):
+        return table
+    return {
+        name: _without(value, removed[name]) if name in removed else value
+        for name, value in table.items()
+        if name not in removed or isinstance(value, Mapping)
+    }
 
 
 def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Two processes learn what one does: ``accelerate launch`` on the CPU, with the same global batch."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from llm2vec_core.training.loop import micro_batches
 from llm2vec_core.training.settings import (
     MntpSettings,
     Recipe,
+    SharedSettings,
     SimcseSettings,
     SupervisedSettings,
     TrainingTriple,
@@ -80,6 +83,14 @@ def test_a_job_is_the_same_after_a_round_trip_through_json(recipe, tiny_base, tm
     job = StageJob(stage="supervised", recipe=recipe, base=tiny_base, work_dir=tmp_path, texts=TEXTS, triples=TRIPLES)
     read = StageJob.model_validate_json(job.model_copy(update={"on_step": print}).model_dump_json())
     assert read == job
+
+
+def test_a_job_file_of_before_is_read(recipe, tmp_path):
+    written = json.loads(recipe.model_dump_json())
+    old = {name: value for name, value in written.items() if name not in SharedSettings.model_fields}
+    content = {"stage": "mntp", "recipe": old, "base": "b", "texts": ["t"], "triples": [], "work_dir": str(tmp_path)}
+    job = StageJob.model_validate_json(json.dumps(content))
+    assert (job.settings, job.texts) == (recipe.mntp, ["t"])
 
 
 def test_every_stage_has_a_trainer():

@@ -30,6 +30,24 @@ def test_each_layer_lies_over_the_one_before(profile, tmp_path):
     assert (found.steps, found.batch_size, found.micro_batch_size, found.chunk_tokens) == (1, 20, 7, 20)
 
 
+def test_a_setting_of_all_stages_replaces_those_of_single_stages_in_lower_layers(tmp_path):
+    lower, config = tmp_path / "lower.toml", tmp_path / "l2v.toml"
+    lower.write_text("[train.mntp]\nsteps = 1\nseed = 1\nlora = {rank = 2, alpha = 3}\n[train.simcse]\nsteps = 2\n")
+    config.write_text("[train]\nsteps = 7\nlora = {rank = 9}\n[train.simcse]\nsteps = 8\n")
+    recipe = load_settings(lower, config=config, overrides={"train.seed": "5"}).train
+    assert (recipe.mntp.steps, recipe.simcse.steps, recipe.supervised.steps) == (7, 8, 7)
+    assert (recipe.mntp.lora.rank, recipe.mntp.lora.alpha, recipe.simcse.lora.rank) == (9, 3, 9)
+    assert (recipe.mntp.seed, recipe.simcse.seed) == (5, 5)
+
+
+@pytest.mark.parametrize("wrong", ["[train]\nmntp = 3", "[train]\nlora = 3", "[train.mntp]\nlora = 3"])
+def test_a_value_in_place_of_a_table_is_a_fault(profile, tmp_path, wrong):
+    config = tmp_path / "l2v.toml"
+    config.write_text(wrong)
+    with pytest.raises(SettingsError, match=r"train.*found 3"):
+        load_settings(profile, config=config, overrides={"train.seed": "5"})
+
+
 def test_own_sources_take_the_place_of_the_profile_s(profile, tmp_path):
     config = tmp_path / "l2v.toml"
     config.write_text('[sources.mine]\nkind = "resume"\npath = "cvs/"\n')
