@@ -1,7 +1,6 @@
-"""The repository's own lists of personal names and swaps, as ``names.toml`` has them.
+"""The repository's own lists of personal names, read from ``names.toml``.
 
-Does not belong here: how a name is recognised (``redact``), what a swap does to a ranking
-(``llm2vec_core.evaluation.fairness``).
+Does not belong here: recognising names (``pii``), the fairness audit (``llm2vec_core.evaluation.fairness``).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES_FILE = Path(__file__).parent / "names.toml"
+"""Its bytes are part of the identity of redaction: changing even a comment redacts every stored document again."""
 
 
 @dataclass(frozen=True)
