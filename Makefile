@@ -40,7 +40,7 @@ format: env  ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 
 lock: $(UV)  ## resolve the dependencies again and write requirements.lock
-	$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra pipeline --extra serving --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean:  ## remove the environment and the caches; keep var/

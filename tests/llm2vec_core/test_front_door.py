@@ -114,3 +114,10 @@ def test_what_cannot_be_evaluated_is_refused(tiny_base, task_folder, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(errors.MissingPackageError, match=r"^`evaluate` needs the extra 'evaluation': pip"):
         llm2vec_core.evaluate("bm25", task_folder)
+
+
+def test_the_command_without_its_extra_says_what_to_install():
+    script = "import importlib.util; importlib.util.find_spec = lambda name: None; import flows.cli"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "`l2v` needs the extra 'pipeline': pip install 'llm2vec-pipelines[pipeline]'\n"
