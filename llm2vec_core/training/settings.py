@@ -205,7 +205,7 @@ class SupervisedSettings(StageSettings):
         "nearer ones may well fit (0.05: NV-Retriever)",
     )
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
-        (), description="lengths to which the vectors can be cut later; the loss counts these leading dimensions, too"
+        (), description="lengths to which the vectors can later be cut; the loss also trains these leading dimensions"
     )
 
     @property
@@ -230,7 +230,7 @@ class Recipe(SharedSettings):
         UNSUPERVISED_STAGES, description="training stages, in order; supervised needs judgments"
     )
     attention: Attention = Field(
-        "bidirectional", description="attention of the trained encoder; causal keeps that of a decoder"
+        "bidirectional", description="attention of the trained encoder: bidirectional, or causal as in the decoder"
     )
     pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
     standardised: bool = Field(
@@ -244,7 +244,7 @@ class Recipe(SharedSettings):
         description="processes that share every update, one for each device of the host; the result is the same",
     )
     max_documents: int = Field(
-        100_000, ge=1, description="documents to train on at most; a seeded sample if there are more"
+        100_000, ge=1, description="most documents to train on; a seeded sample if there are more"
     )
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()

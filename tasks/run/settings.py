@@ -152,7 +152,7 @@ class JudgmentSettings(_Section):
 
     sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles")
     max_per_source: int = Field(
-        100_000, ge=1, description="judgments used of each source at most; a seeded sample if there are more"
+        100_000, ge=1, description="most judgments to use of each source; a seeded sample if there are more"
     )
 
 
@@ -160,7 +160,7 @@ class AuditSettings(_Section):
     """The nightly fairness audit. It encodes some 30 versions of each sampled resume when the served state is new."""
 
     enabled: bool = Field(False, description="run the audit at the end of a night")
-    resumes: int = Field(20, ge=2, description="sampled resumes of which versions are written")
+    resumes: int = Field(20, ge=2, description="number of sampled resumes")
 
 
 class ExportSettings(_Section):
@@ -172,7 +172,7 @@ class ExportSettings(_Section):
 
 
 class CostSettings(_Section):
-    """Prices and powers of the machine, from which the cost of a run is estimated."""
+    """Price and power of the machine, from which the cost of a run is estimated."""
 
     price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine, in dollars")
     power_w: float | None = Field(None, ge=0, description="power that the machine draws at work, in watts")
