@@ -19,7 +19,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError, EvalTaskError, InputError
-from llm2vec_core.evaluation.protocols.mteb_models import build_mteb_model
+from llm2vec_core.evaluation.protocols.mteb_models import RankingModel, build_mteb_model
 from llm2vec_core.evaluation.protocols.registry import can_score
 from llm2vec_core.evaluation.protocols.scoring import evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
@@ -241,6 +241,18 @@ def test_fusion_finds_what_either_leg_finds(make_system: MakeSystem, tmp_path: P
     eval_task = load_eval_task(tmp_path)
     assert evaluate_task(make_system("hybrid", Fixed(vectors)), eval_task).score.main_score == pytest.approx(100)
     assert evaluate_task(make_system("lexical"), eval_task).score.main_score < 100
+
+
+def test_a_candidate_that_is_named_twice_counts_once(make_system: MakeSystem) -> None:
+    vectors = {"nurse": [1, 0], "nurse post": [0.5, 0.5], "carer post": [1, 0.1], "chef post": [0, 1]}
+    model = RankingModel(make_system("hybrid", Fixed(vectors)))
+    texts = list(vectors)[1:]
+    model.index({"id": ["a", "b", "c"], "title": [""] * 3, "text": texts})
+    ranked = [
+        model.search({"id": ["q"], "text": ["nurse"]}, task_metadata=None, top_k=9, top_ranked={"q": candidates})  # type: ignore[arg-type]
+        for candidates in (["c", "b", "a"], ["c", "b", "a", "b", "c", "a"])
+    ]
+    assert ranked[0] == ranked[1] == {"q": {"a": 0.0, "b": -1.0, "c": -2.0}}
 
 
 def write_blind_retrieval(folder: Path, num_queries: int) -> Fixed:

@@ -1,0 +1,47 @@
+"""What is served is found by its pointer, and only vectors of one checkpoint are compared."""
+
+import pyarrow as pa
+import pytest
+
+from data.errors import InputError, VectorSpaceError
+from data.store.base import LocalStore
+from data.vectors.lance import create_table, table_schema
+from data.vectors.pointer import POINTER_KEY
+from llm2vec_core.encoding.build import write_checkpoint
+from llm2vec_core.model.checkpoint import EncoderSpec
+from tasks.encoders.checkpoints import store_checkpoint
+from tasks.queries.served import require_same_space, served, served_table, words_of
+
+
+def test_an_empty_home_serves_nothing(tmp_path):
+    with pytest.raises(InputError, match="Nothing is served yet") as caught:
+        served(LocalStore(tmp_path))
+    assert "l2v nightly" in caught.value.hint
+
+
+def test_the_pointer_decides_the_version_of_a_table(tmp_path, make_pointer):
+    store = LocalStore(tmp_path)
+    table = create_table(store, generation="g", kind="job", embedding_dim=2)
+    before = table.version
+    columns = {name: ["x"] for name in table_schema(2).names} | {"metadata": ["{}"], "num_chars": [1]}
+    table.upsert([pa.table(columns | {"vector": [[1.0, 0.0]]}, schema=table_schema(2))])
+    pointer = make_pointer(jobs=table.version)
+    store.compare_and_swap(POINTER_KEY, expected=None, content=pointer.model_dump_json().encode())
+    assert served(store) == pointer
+    assert served_table(store, pointer, "job").count() == 1
+    assert served_table(store, make_pointer(jobs=before), "job").count() == 0
+
+
+def test_a_query_of_another_checkpoint_is_refused(tmp_path, make_pointer, tiny_base):
+    store = LocalStore(tmp_path / "home")
+    spec = EncoderSpec(base_model="tiny", attention="bidirectional", pooling_mode="mean", max_tokens=64)
+    write_checkpoint(tmp_path / "made", backbone=tiny_base, spec=spec)
+    known = store_checkpoint(store, tmp_path / "made").fingerprint
+    require_same_space(store, make_pointer(checkpoint=known), known[:12])
+    with pytest.raises(VectorSpaceError, match=f"would be encoded by {known[:12]}"):
+        require_same_space(store, make_pointer(checkpoint="f" * 64), known[:12])
+
+
+def test_rows_of_the_first_layout_have_their_words_in_the_text():
+    assert words_of({"words": "ci/cd ci cd", "title": "", "text": "not read"}) == ["ci/cd", "ci", "cd"]
+    assert words_of({"title": "C++", "text": "and Go"}) == ["c++", "and", "go"]
