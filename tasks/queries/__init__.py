@@ -1,1 +1,1 @@
-"""What interactive commands call: search, explain, status, trace, promotion, erasure. Never imports prefect."""
+"""Functions behind interactive commands: search, explain, status, trace, promotion, erasure. Never imports prefect."""

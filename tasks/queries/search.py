@@ -100,29 +100,27 @@ def search(
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     words = tokenize(query)
-    if mode == "lexical":
-        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
-        hits = {
-            doc_id: Hit(score, lexical_score=score, lexical_rank=rank)
-            for rank, (doc_id, score) in enumerate(lexical[:limit], start=1)
-        }
-    else:
+    dense: Leg = ()
+    lexical: Leg = ()
+    if mode != "lexical":
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
         vector = encoder.encode(query, long_texts=settings.encode.long_texts, normalize=True)[0]
         dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
-        if mode == "dense":
-            hits = {
-                doc_id: Hit(score, dense_score=score, dense_rank=rank)
-                for rank, (doc_id, score) in enumerate(dense[:limit], start=1)
-            }
-        else:
-            lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
-            weight = served_weight(settings, store, pointer)
-            reranker = settings.match.reranker
-            num_fused = limit if reranker is None else max(limit, settings.match.reranked)
-            hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
-            if reranker is not None:
-                hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
+    if mode != "dense":
+        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+    if mode == "dense":
+        hits = {dense[at][0]: Hit(dense[at][1], *_in_leg(dense, at + 1)) for at in range(min(limit, len(dense)))}
+    elif mode == "lexical":
+        hits = {
+            lexical[at][0]: Hit(lexical[at][1], None, None, *_in_leg(lexical, at + 1))
+            for at in range(min(limit, len(lexical)))
+        }
+    else:
+        weight, reranker = served_weight(settings, store, pointer), settings.match.reranker
+        num_fused = limit if reranker is None else max(limit, settings.match.reranked)
+        hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
+        if reranker is not None:
+            hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
     rows = [found[doc_id] for doc_id in hits]
     return [
         {"rank": rank, **{name: row[name] for name in _SHOWN}, **asdict(hit), "matched_terms": terms}
@@ -170,9 +168,10 @@ def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str 
 
 def ranking(rows: pa.Table, found: dict[str, dict[str, Any]]) -> list[tuple[str, float]]:
     """Ids and scores, best first, ties by id. The rows are added to ``found``."""
-    hits = rows.to_pylist()
-    found.update((row["doc_id"], row) for row in hits)
-    return sorted(((row["doc_id"], row["score"]) for row in hits), key=lambda pair: (-pair[1], pair[0]))
+    by_id = rows.sort_by("doc_id").to_pylist()
+    found.update((row["doc_id"], row) for row in by_id)
+    best = top_k(np.array([row["score"] for row in by_id]), len(by_id))
+    return [(by_id[at]["doc_id"], by_id[at]["score"]) for at in best]
 
 
 def fuse_legs(
@@ -209,20 +208,18 @@ def fuse_legs(
         weighted = Weighted(weight, *both)
     numbers = (np.array([[number_of[doc_id] for doc_id, _ in leg]], np.int64) for leg in (dense, lexical))
     fused = fuse(*numbers, limit=limit, weighted=weighted)
-    found = (each[fused.is_hit].tolist() for each in (fused.documents, fused.scores))
-    ranks = (
-        [rank or None for rank in each[fused.is_hit].tolist()] for each in (fused.dense_ranks, fused.lexical_ranks)
-    )
+    columns = (fused.documents, fused.scores, fused.dense_ranks, fused.lexical_ranks)
     return {
-        ids[number]: Hit(
-            score,
-            dense_score=dense[dense_rank - 1][1] if dense_rank else None,
-            dense_rank=dense_rank,
-            lexical_score=lexical[lexical_rank - 1][1] if lexical_rank else None,
-            lexical_rank=lexical_rank,
+        ids[number]: Hit(score, *_in_leg(dense, dense_rank), *_in_leg(lexical, lexical_rank))
+        for number, score, dense_rank, lexical_rank in zip(
+            *(each[fused.is_hit].tolist() for each in columns), strict=True
         )
-        for number, score, dense_rank, lexical_rank in zip(*found, *ranks, strict=True)
     }
+
+
+def _in_leg(leg: Leg, rank: int) -> tuple[float | None, int | None]:
+    """Score and rank of a document in a leg; rank 0 means that the leg did not bring it."""
+    return (leg[rank - 1][1], rank) if rank else (None, None)
 
 
 def _all_scores(

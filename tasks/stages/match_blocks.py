@@ -40,6 +40,10 @@ BLOCK_ROWS = 2048
 MATCHED_TERMS = 20
 """Maximum number of shared words to show. A long posting and a long resume share hundreds."""
 
+_ROWS_PER_COPY = 4096
+_SCORES_AT_ONCE = 1 << 22
+_QUERIES_AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class Side:
@@ -327,8 +331,3 @@ def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray,
 def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
     """Map a file as a writable array. An empty file, which cannot be mapped, gives an empty array."""
     return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)
-
-
-_ROWS_PER_COPY = 4096
-_SCORES_AT_ONCE = 1 << 22
-_QUERIES_AT_ONCE = 64
