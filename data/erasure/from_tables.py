@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from data.erasure.from_outputs import findings
 from data.erasure.journal import MARKS, Journal, all_tables
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
-from data.snapshots.tombstones import snapshot_successor
+from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.filters import is_one_of
 from data.vectors.lance import LanceTable, generation_key
@@ -112,13 +112,9 @@ def _rename_in_pointers(store: Store, renamed: dict[tuple[str, DocumentKind], di
             for kind in KINDS
             for version in [pointer.version_of(kind)]
         }
-        snapshots = {kind: _newest(store, kind, pointer.snapshots[kind]) for kind in KINDS if kind in pointer.snapshots}
+        snapshots = {
+            kind: current_id(store, kind, pointer.snapshots[kind]) for kind in KINDS if kind in pointer.snapshots
+        }
         changed = pointer.model_copy(update={**versions, "snapshots": snapshots})
         if changed != pointer:
             record.swap(store, changed, expected=raw)
-
-
-def _newest(store: Store, kind: DocumentKind, snapshot_id: str) -> str:
-    while (successor := snapshot_successor(store, kind, snapshot_id)) is not None:
-        snapshot_id = successor
-    return snapshot_id

@@ -9,7 +9,7 @@ Does not belong here: erasing a person's documents (``data.erasure``).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,7 @@ from data.config import RetentionConfig, VectorIndexConfig
 from data.outputs.matches import LATEST_MATCHES
 from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
+from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.store.digests import DigestIndex, no_digests
 from data.store.lease import Lease
@@ -74,13 +75,13 @@ class Removed:
         return Removed(self.count + other.count, self.size_bytes + other.size_bytes)
 
 
-def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str]) -> Kept:
+def what_to_keep(store: Store, config: RetentionConfig, *, pinned: Iterable[tuple[DocumentKind, str]]) -> Kept:
     """Find out what the pointer, rollbacks, the next night and training need.
 
     Args:
         store: Store to maintain.
         config: How much to keep.
-        pinned: Snapshots that recipes are pinned to.
+        pinned: Kind and id of the snapshots that recipes are pinned to, also of those that an erasure replaced.
 
     Raises:
         StoreError: A record is damaged.
@@ -92,11 +93,11 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: frozenset[str
     kept = {pointer.sequence: pointer for pointer in (*history[: config.keep_served], *earlier[: config.keep_served])}
     latest = [latest_snapshot(store, kind) for kind in KINDS]
     needed = {snapshot.manifest.id for snapshot in latest if snapshot is not None}
-    for pointer in kept.values():
-        needed.update(pointer.snapshots.values())
+    named = [*pinned, *(item for pointer in kept.values() for item in pointer.snapshots.items())]
+    needed.update(current_id(store, kind, snapshot_id) for kind, snapshot_id in named)
     return Kept(
         pointers=tuple(kept[sequence] for sequence in sorted(kept, reverse=True)),
-        snapshots=frozenset(needed | pinned),
+        snapshots=frozenset(needed),
         oldest=time.time() - 3600 * config.grace_hours,
     )
 

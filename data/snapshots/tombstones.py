@@ -65,6 +65,13 @@ def snapshot_successor(store: Store, kind: DocumentKind, snapshot_id: str) -> st
     return None if raw is None else str(json.loads(raw)["id"])
 
 
+def current_id(store: Store, kind: DocumentKind, snapshot_id: str) -> str:
+    """Id that a snapshot has now: its own, or that of its last successor after any number of erasures."""
+    while (successor := snapshot_successor(store, kind, snapshot_id)) is not None:
+        snapshot_id = successor
+    return snapshot_id
+
+
 def keep_successor(store: Store, kind: DocumentKind, snapshot_id: str, successor: str) -> None:
     """Record what replaced a snapshot, for everything that names it: pinned recipes, former pointers, records."""
     store.put_if_absent(_successor_key(kind, snapshot_id), canonical_json({"id": successor}).encode())

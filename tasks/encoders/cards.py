@@ -1,13 +1,18 @@
-"""The model card of a stored checkpoint: written when it is made, and again when it was evaluated.
+"""The model card of a stored checkpoint: written when it is made, and again after an evaluation.
 
-Never imports prefect.
+The card names the sources of the training texts. They are stored when the checkpoint is made, because the
+snapshots may be removed later (``l2v maintain``) while the checkpoint is still used. Never imports prefect.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydantic import TypeAdapter
+
+from data.errors import DataError
 from data.schema import KINDS
 from data.snapshots.snapshot import open_snapshot
 from data.store.base import Store
@@ -17,7 +22,10 @@ from llm2vec_core.serving.model_card import TrainingSource, render_model_card
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.checkpoints import checkpoint_dir, stored_at
 
+logger = logging.getLogger(__name__)
+
 _BUNDLED_LICENCE = "apache-2.0"
+_SOURCES = TypeAdapter(list[TrainingSource])
 _SAMPLE_LICENCE = "written for this project (Apache-2.0); facts of ESCO (CC BY 4.0)"
 
 
@@ -47,16 +55,32 @@ def write_model_card(store: Store, fingerprint: str, *, scores: Sequence[TaskSco
 
 
 def _training_sources(store: Store, record: CheckpointRecord) -> list[TrainingSource]:
-    """The sources of the snapshots that a checkpoint was trained on."""
-    return [
-        TrainingSource(
-            name=name,
-            kind=kind,
-            snapshot=record.training_snapshots[kind],
-            num_documents=counts.rows_kept,
-            licence=_SAMPLE_LICENCE if counts.path == "bundled:sample" else None,
-        )
-        for kind in KINDS
-        if record.training_snapshots and kind in record.training_snapshots
-        for name, counts in open_snapshot(store, kind, record.training_snapshots[kind]).manifest.sources.items()
-    ]
+    """The sources that a checkpoint was trained on, as they were when its first card was written.
+
+    A checkpoint from before this record existed may outlive its snapshots: its card then leaves the sources out.
+    """
+    key = (
+        f"training_sources/{record.fingerprint}.json"  # not in the directory, whose fingerprint covers every JSON file
+    )
+    known = store.read(key)
+    if known is not None:
+        return _SOURCES.validate_json(known)
+    try:
+        sources = [
+            TrainingSource(
+                name=name,
+                kind=kind,
+                snapshot=record.training_snapshots[kind],
+                num_documents=counts.rows_kept,
+                licence=_SAMPLE_LICENCE if counts.path == "bundled:sample" else None,
+            )
+            for kind in KINDS
+            if record.training_snapshots and kind in record.training_snapshots
+            for name, counts in open_snapshot(store, kind, record.training_snapshots[kind]).manifest.sources.items()
+        ]
+    except DataError as error:
+        logger.warning("The card of %s does not list its training sources: %s", record.fingerprint[:12], error)
+        return []
+    if sources:
+        store.put_if_absent(key, _SOURCES.dump_json(sources))
+    return sources

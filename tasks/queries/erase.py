@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 
 from data.erasure.erase import erase_documents
+from data.schema import KINDS
+from data.snapshots.tombstones import current_id
+from data.store.base import Store
 from data.store.lease import hold_lease
+from llm2vec_core.model.checkpoint import CheckpointRecord
 from tasks.encoders.checkpoints import stored_checkpoints
 from tasks.run.context import new_run_id, utc_now
 from tasks.run.reports import EraseReport
@@ -50,12 +54,12 @@ def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = Fal
             key_file=Path(settings.redact.key_file).expanduser() if settings.redact.key_file else None,
             former_versions=former_versions,
         )
-    held = {snapshot for ids in report.snapshots.values() for snapshot in ids}
+    held = {(kind, current_id(store, kind, name)) for kind, names in report.snapshots.items() for name in names}
     trained = [
         record.fingerprint
         for record in stored_checkpoints(store)
         # A trained checkpoint without a list of its snapshots may have seen the documents.
-        if record.stages and (record.training_snapshots is None or held & set(record.training_snapshots.values()))
+        if record.stages and (record.training_snapshots is None or held & _trained_on(store, record))
     ]
     return EraseReport(
         doc_ids=report.doc_ids,
@@ -67,3 +71,9 @@ def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = Fal
         elsewhere="" if store.machine is store else _ELSEWHERE.format(work_dir=store.machine.root),
         seconds=time.monotonic() - started,
     )
+
+
+def _trained_on(store: Store, record: CheckpointRecord) -> set[tuple[str, str]]:
+    """Kind and present id of the snapshots that a checkpoint was trained on; earlier erasures gave them new ids."""
+    named = record.training_snapshots or {}
+    return {(kind, current_id(store, kind, named[kind])) for kind in KINDS if kind in named}

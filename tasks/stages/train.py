@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
-from data.schema import KINDS, encoded_text, sha256_json
+from data.schema import KINDS, DocumentKind, encoded_text, sha256_json
 from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import Store
 from llm2vec_core.model.base_models import base_content
@@ -239,10 +239,10 @@ def _pin(store: Store, settings: Settings, pinned: TrainingPin) -> None:
     store.compare_and_swap(key, expected=store.read(key), content=content)
 
 
-def pinned_snapshots(store: Store) -> frozenset[str]:
-    """Snapshots that recipes are pinned to."""
+def pinned_snapshots(store: Store) -> frozenset[tuple[DocumentKind, str]]:
+    """Kind and id of the snapshots that recipes are pinned to."""
     pins = [store.read(key) or b"" for key in store.list("recipes/pinned")]
-    return frozenset(pin[kind] for pin in map(_parse_pin, pins) for kind in KINDS if kind in pin)
+    return frozenset((kind, pin[kind]) for pin in map(_parse_pin, pins) for kind in KINDS if kind in pin)
 
 
 def _parse_pin(content: bytes) -> dict[str, str]:
