@@ -18,13 +18,13 @@ def ablate(
     request: RunRequest | None = None,
     standardised: bool = False,
 ) -> EvaluateReport:
-    """Train the recipe with every attention and training, and score all of them with every pooling.
+    """Train the recipe's ablations, and evaluate each one with every pooling mode.
 
-    Killed in the middle, the next call goes on: trained encoders and scores are kept.
+    A killed ablation resumes at the next call: trained encoders and scores are kept.
 
     Args:
-        request: Settings of the run; its recipe says how each stage is trained, its evaluation on what is scored.
-        standardised: Score every encoder with standardised vectors, too.
+        request: Settings of the run: the recipe of each stage, and the evaluation tasks.
+        standardised: Also evaluate standardised vectors.
     """
     with recorded("ablate", request) as record:
         names: list[str] = []

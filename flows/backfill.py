@@ -17,7 +17,7 @@ def backfill(
     meant: BackfillRequest,
     request: RunRequest | None = None,
 ) -> EmbedReport:
-    """Encode documents again with the served checkpoint, and serve them; a killed one goes on where it stopped.
+    """Encode unchanged documents again with the served checkpoint, and serve them. A killed backfill continues.
 
     Args:
         meant: Documents to encode again.

@@ -27,12 +27,12 @@ def embed(
     request: RunRequest | None = None,
     full: bool = False,
 ) -> EmbedReport:
-    """Encode what has no vector yet, bring the tables up to date, pass the gate, move the pointer.
+    """Encode contents without a vector, update the tables, pass the gate, move the pointer.
 
     Args:
         fingerprint: Checkpoint to encode with.
         request: Settings of the run.
-        full: Encode everything again.
+        full: Encode every document again.
     """
     started = time.monotonic()
     request = request or RunRequest()

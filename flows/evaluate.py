@@ -21,22 +21,22 @@ def evaluate(
     gate: bool = False,
     mteb_results: str | None = None,
 ) -> EvaluateReport:
-    """Score encoders side by side.
+    """Evaluate encoders side by side and write a report.
 
     Args:
         request: Settings of the run.
-        checkpoints: Encoders by name: fingerprints, directories, model names, ``bm25``.
-        trained: Without names: the encoder to set beside its untrained base; the recipe's when not given.
-        against: Encoder by name that the first of ``checkpoints`` is judged against; ``served`` is the served one.
-        gate: Fail when it is worse in any category, beyond chance and by more than ``evaluate.gate_margin``.
-        mteb_results: Directory for the results of ``checkpoints`` in mteb's own format.
+        checkpoints: Names of encoders: fingerprints, directories, model names, ``bm25``.
+        trained: Encoder to compare with its untrained base if there are no names (default: the recipe's).
+        against: Name of the encoder to compare the first of ``checkpoints`` with, or ``served``.
+        gate: Fail if the first is worse in any category, beyond chance and by more than ``evaluate.gate_margin``.
+        mteb_results: Directory to write the results of ``checkpoints`` to, in mteb's format.
 
     Raises:
         InputError: ``against`` or ``gate`` without a candidate.
-        GateRefusedError: The gate refused the candidate; the report is kept.
+        GateRefusedError: The gate refused the candidate. The report is kept.
     """
     if (against or gate or mteb_results) and not checkpoints:
-        raise InputError("There is no encoder to compare, or to write results of.", hint="Name it: --checkpoint NAME.")
+        raise InputError("There is no encoder to compare or to write results of.", hint="Name one with --checkpoint.")
     with recorded("evaluate", request) as record:
         run = record.run
         if not checkpoints:

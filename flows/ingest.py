@@ -18,11 +18,11 @@ def ingest(
     kind: DocumentKind | None = None,
     sources: dict[str, SourceConfig] | None = None,
 ) -> list[IngestReport]:
-    """Read sources and make the snapshots that follow.
+    """Read the sources and make new snapshots.
 
     Args:
         request: Settings of the run.
-        kind: Only documents of this kind; both when not given.
+        kind: Kind of documents to read (default: both).
         sources: Read these instead of the configured ones.
     """
     with recorded("ingest", request) as record:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @flow(name="maintain", flow_run_name=run_name)
 def maintain(request: RunRequest | None = None) -> MaintainReport:
-    """Carry out every step of maintenance; one that fails is reported, and the others go on.
+    """Carry out every step of maintenance. A step that fails is reported; the others still run.
 
     Args:
         request: Settings of the run.

@@ -11,7 +11,7 @@ from tasks.stages.match import match_all
 
 @flow(name="match", flow_run_name=run_name)
 def match(request: RunRequest | None = None) -> MatchReport:
-    """Rank resumes for every job, and jobs for every resume.
+    """Rank resumes for every job and jobs for every resume.
 
     Args:
         request: Settings of the run.

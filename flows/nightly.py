@@ -1,4 +1,4 @@
-"""The whole chain: ingest, train, evaluate, embed, match, export."""
+"""The whole pipeline: ingest, train, evaluate, embed, match, export."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class NightlyReport(BaseModel):
     cost: Cost
 
     def summary(self) -> dict[str, object]:
-        """The contract of ``l2v nightly --json``."""
+        """The JSON object that ``l2v nightly --json`` prints."""
         return {
             "run_id": self.run_id,
             "stages": {
@@ -90,7 +90,7 @@ class NightlyReport(BaseModel):
 
 @flow(name="nightly", flow_run_name=run_name)
 def nightly(request: RunRequest | None = None) -> NightlyReport:
-    """Ingest, train, evaluate, embed, match, export; a failed stage stops the rest and leaves what is served.
+    """Ingest, train, evaluate, embed, match, export. A failed stage stops the rest; the served state stays.
 
     Args:
         request: Settings of the run.
@@ -130,7 +130,7 @@ def _logged(report: _Stage) -> _Stage:
 
 
 def _publish(store: Store, report: NightlyReport) -> None:
-    """Artifacts of the night, beside those of its stages."""
+    """Publish the artifacts of the night; its stages publish their own."""
     publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
     if report.refusal:
         emit_refusal(report.run_id, report.refusal)
@@ -139,7 +139,7 @@ def _publish(store: Store, report: NightlyReport) -> None:
 
 
 def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
-    """Stage, what it did, seconds: the table that ends a night."""
+    """Rows of the table at the end of a night: stage, what it did, seconds."""
     ingested = "; ".join(each.sentence() for each in report.ingested)
     stages = {
         "train": report.trained,
@@ -156,7 +156,7 @@ def night_rows(report: NightlyReport) -> list[tuple[str, str, float]]:
 
 
 def render_night(report: NightlyReport) -> str:
-    """The night as Markdown."""
+    """Render the night as Markdown."""
     lines = [f"# Night {report.run_id}", "", "| stage | what it did | seconds |", "| --- | --- | ---: |"]
     lines += [f"| {stage} | {what} | {seconds:.1f} |" for stage, what, seconds in night_rows(report)]
     lines += [

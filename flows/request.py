@@ -1,4 +1,4 @@
-"""The request of a flow: a profile, a configuration file, overrides. It is the form of a deployment's run page."""
+"""The request of a flow: profile, configuration file, overrides. A deployment's run page shows it as a form."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class RunRequest(BaseModel):
-    """Which settings a run takes, and which run it is a stage of.
+    """Settings of a run, and the run that it is a stage of.
 
     A request reads its settings once. Make another request for another run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: Profile = Field("demo", description="named settings that everything else is laid over")
+    profile: Profile = Field("demo", description="profile that supplies the default settings")
     config: str | None = Field(None, description="path of an l2v.toml on the worker")
     overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
-    parent_run: str | None = Field(None, description="run that this is a stage of; left empty otherwise")
+    parent_run: str | None = Field(None, description="run that this is a stage of; otherwise empty")
     resolved: dict[str, Any] | None = Field(
-        None, description="settings that a night hands to its stages on other workers; left empty otherwise"
+        None, description="settings that a night passes to its stages on other workers; otherwise empty"
     )
 
     _settings: Settings | None = PrivateAttr(None)
     _parent: Run | None = PrivateAttr(None)
 
     def settings(self) -> Settings:
-        """The settings: those handed over by a night, or else those of the files and the environment here.
+        """Return the settings that the night passed on, or those of the files and the environment.
 
         Files and environment are read at the first call only.
         """
@@ -55,13 +55,13 @@ class RunRequest(BaseModel):
         return self._settings
 
     def of_stage(self, run: Run) -> RunRequest:
-        """The same request, for a stage of ``run``. In this process the stage works with ``run`` itself."""
+        """Return the request of a stage of ``run``. In this process the stage uses ``run`` itself."""
         request = self.model_copy(update={"parent_run": run.id})
         request._settings, request._parent = run.settings, run
         return request
 
     def for_worker(self) -> dict[str, Any]:
-        """The request of a stage as JSON, for a flow run on another worker: it reads no settings there."""
+        """Return the request as JSON for a stage on another worker, with the resolved settings."""
         return {**self.model_dump(mode="json"), "resolved": hand_over(self.settings())}
 
     def parent(self) -> Run:
@@ -75,13 +75,13 @@ class RunRequest(BaseModel):
 
 @contextmanager
 def recorded(flow: str, request: RunRequest | None) -> Iterator[RunRecord]:
-    """Run ``flow`` under the lease, and keep in the ledger what it did.
+    """Run ``flow`` under the lease, and record it in the ledger.
 
     Args:
         flow: Name of the flow.
-        request: Its settings, and the run that it is a stage of, if it is (default: the default settings).
+        request: Settings of the run, and the run that it is a stage of (default: the default settings).
     """
-    from tasks.ledger.runs import recorded_run, recorded_stage  # loads LanceDB, which the command line does not need
+    from tasks.ledger.runs import recorded_run, recorded_stage  # imports what the command line does not need
 
     request = request or RunRequest()
     if request.parent_run is not None:

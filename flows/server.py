@@ -30,7 +30,7 @@ _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 @flow(name="freshness")
 def freshness(request: RunRequest | None = None) -> None:
-    """Fail when the last good night is too long ago; an automation listens to the failure.
+    """Fail if the last good night is too long ago. An automation reacts to the failure.
 
     Args:
         request: Settings of the run.
@@ -44,22 +44,20 @@ def freshness(request: RunRequest | None = None) -> None:
 
 
 class AutomationSettings(BaseModel):
-    """Alerts and restarts."""
+    """Settings of alerts and restarts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    webhook: SecretStr | None = Field(
-        None, description="URL that alerts are posted to as JSON; none are when not given"
-    )
+    webhook: SecretStr | None = Field(None, description="URL that alerts are posted to as JSON (default: no alerts)")
     heartbeat_timeout_s: int = Field(120, ge=10, description="seconds without a heartbeat after which a run is dead")
     start_timeout_s: int = Field(
-        1800, ge=10, description="seconds after a worker took a run in which it must begin; images are pulled in them"
+        1800, ge=10, description="seconds within which a run must begin after a worker took it; includes pulling images"
     )
     restart_after_s: int = Field(60, ge=0, description="seconds until a crashed night is started again")
 
 
 def apply_automations(settings: AutomationSettings) -> list[str]:
-    """Create the automations on the server, in place of those with the same names.
+    """Create the automations on the server. Automations with the same names are replaced.
 
     Returns:
         Their names.
@@ -77,7 +75,7 @@ def apply_automations(settings: AutomationSettings) -> list[str]:
 
 
 def build_automations(settings: AutomationSettings, webhook_block: UUID | None) -> list[AutomationCore]:
-    """All automations. Without a webhook there are no alerts, only restarts."""
+    """Build all automations. Without a webhook there are only restarts, no alerts."""
     restart = RunDeployment(source="inferred", schedule_after=timedelta(seconds=settings.restart_after_s))
     built = [
         _lost_heartbeat(settings.heartbeat_timeout_s),
@@ -113,7 +111,7 @@ def _nightly(state: str) -> EventTrigger:
 
 
 def _of_flow(flow: str, state: str) -> EventTrigger:
-    """A run of a flow entered a state."""
+    """Trigger: a run of a flow entered a state."""
     return EventTrigger(
         expect={f"{_FLOW_RUN}.{state}"},
         match={"prefect.resource.id": f"{_FLOW_RUN}.*"},
@@ -124,14 +122,14 @@ def _of_flow(flow: str, state: str) -> EventTrigger:
 
 
 def _lost_heartbeat(timeout_s: int) -> AutomationCore:
-    """After a heartbeat, either the next one or an end is due."""
+    """Mark a run as crashed if it sends no further heartbeat and does not end."""
     trigger = _missed(after="heartbeat", expect=("heartbeat", *_ENDED), within_s=timeout_s)
     crash = ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process or its machine is gone.")
     return _automation("a run without heartbeat has crashed", trigger, [crash])
 
 
 def _never_begun(timeout_s: int) -> AutomationCore:
-    """After a worker took a run, it begins, ends, or waits for its turn."""
+    """Mark a run as crashed if a worker took it and it does not begin, end or wait for its turn."""
     waiting = ("Scheduled", "Late", "AwaitingConcurrencySlot", "Cancelling")
     trigger = _missed(after="Pending", expect=("Running", *waiting, *_ENDED), within_s=timeout_s)
     crash = ChangeFlowRunState(state=StateType.CRASHED, message="It never began: the machine that took it is gone.")
@@ -139,7 +137,7 @@ def _never_begun(timeout_s: int) -> AutomationCore:
 
 
 def _missed(*, after: str, expect: tuple[str, ...], within_s: int) -> EventTrigger:
-    """None of the expected events of a run came in time."""
+    """Trigger: none of the expected events of a run came in time."""
     return EventTrigger(
         after={f"{_FLOW_RUN}.{after}"},
         expect={f"{_FLOW_RUN}.{name}" for name in expect},

@@ -14,7 +14,7 @@ def train(
     request: RunRequest | None = None,
     newest: bool = True,
 ) -> TrainReport:
-    """Train the recipe; nothing is done when its checkpoint is there.
+    """Train the recipe, unless its checkpoint exists.
 
     Args:
         request: Settings of the run.

@@ -1,4 +1,4 @@
-"""Other workers: a stage of a night as a deployment on them, and the shards of a night shared with them."""
+"""Other workers: a stage of a night runs there as a deployment, or they share the shards of a night."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tasks.workers.shards import ShardPlan, ShardReport
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-"""Seconds between two looks at a stage that runs elsewhere."""
+"""Seconds between two polls of a stage on another worker."""
 
 _Report = TypeVar("_Report", bound=StageReport)
 
@@ -91,7 +91,7 @@ def _run_on_worker(name: str, kept_as: type[_Report], request: RunRequest, param
 
 @flow(name="encode", flow_run_name=run_name)
 def encode(fingerprint: str, request: RunRequest | None = None) -> int:
-    """Encode shards of a night beside its embed stage, which starts this; no other run does.
+    """Help the embed stage of a night to encode shards. The embed stage starts this flow.
 
     Args:
         fingerprint: Checkpoint to encode with.
