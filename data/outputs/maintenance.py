@@ -93,7 +93,9 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: Iterable[tupl
     kept = {pointer.sequence: pointer for pointer in (*history[: config.keep_served], *earlier[: config.keep_served])}
     latest = [latest_snapshot(store, kind) for kind in KINDS]
     needed = {snapshot.manifest.id for snapshot in latest if snapshot is not None}
-    named = [*pinned, *((kind, pointer.snapshots[kind]) for pointer in kept.values() for kind in KINDS)]
+    named = {*pinned} | {
+        (kind, pointer.snapshots[kind]) for pointer in kept.values() for kind in KINDS if kind in pointer.snapshots
+    }
     needed.update(current_id(store, kind, snapshot_id) for kind, snapshot_id in named)
     return Kept(
         pointers=tuple(kept[sequence] for sequence in sorted(kept, reverse=True)),
