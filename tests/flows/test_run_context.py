@@ -4,6 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from prefect import flow
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from data.errors import DataError
@@ -20,6 +22,7 @@ from tasks.errors import SettingsError, StageFailedError, StaleError, TaskError
 from tasks.ledger.runs import read_settings
 from tasks.run import settings as settings_module
 from tasks.run.context import Run
+from tasks.run.stage_task import stage_task
 
 
 @pytest.fixture
@@ -104,6 +107,22 @@ def test_a_run_shows_its_id_and_nothing_of_its_settings(make_run, tmp_path):
     settings = settings_module.Settings(home=str(tmp_path / "planted-71f3"))
     assert repr(make_run(settings, "night-1")) == "Run(id='night-1')"
     assert set(Run.__dataclass_fields__) == {"id", "settings", "store", "lease", "clock"}
+
+
+def test_a_submitted_task_takes_the_run_and_may_be_named_by_it(prefect_server, make_run, tmp_path):
+    run = make_run(settings_module.Settings(home=str(tmp_path)), "night-1")
+
+    @stage_task("look at {run.id}")
+    def look(run):
+        return TaskRunContext.get().task_run.name, run
+
+    @flow
+    def night():
+        return look.submit(run).result()
+
+    name, seen = night()
+    assert name == "look at night-1"
+    assert seen is run
 
 
 def test_a_request_of_a_stage_keeps_its_run_out_of_what_is_recorded(make_run, tmp_path):
