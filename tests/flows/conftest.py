@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +22,6 @@ JOBS = [
     ("Teacher", "Teaches mathematics to pupils aged eleven to sixteen and prepares them for exams."),
     ("Chef", "Leads the kitchen of a busy restaurant, plans the menu and trains the junior cooks."),
 ]
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One ephemeral server with its own database for all tests of flows."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 class SmallNight:

@@ -1,24 +1,18 @@
 """prefect.yaml: every entrypoint loads, every parameter set is one that its flow accepts."""
 
-import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import CallWebhook
 from prefect.flows import load_flow_from_entrypoint
 from prefect.runtime import flow_run
 from prefect.utilities.callables import parameter_schema
 
 from flows.request import RunRequest, run_name
-from flows.server import AutomationSettings, build_automations, freshness
 from llm2vec_core.planning.plan import plan_recipe
-from tasks.errors import StaleError
-from tasks.queries.status import Alert
 
 ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -121,43 +115,3 @@ def test_a_night_is_named_by_its_day_its_base_model_and_its_recipe(monkeypatch):
     monkeypatch.setattr(flow_run, "scheduled_start_time", datetime(2026, 11, 21, 2, tzinfo=UTC), raising=False)
     key = RunRequest(profile="tiny").settings().train.settings_key()
     assert run_name() == f"nightly 2026-11-21 · smollm2-135m-{key[:4]}"
-
-
-class TestAutomations:
-    """What is built for the server; tests/integration holds it against a real one."""
-
-    def test_without_a_webhook_nothing_is_told_and_dead_runs_are_still_found(self):
-        built = build_automations(AutomationSettings(), None)
-        actions = [type(each.actions[0]).__name__ for each in built]
-        assert actions == ["ChangeFlowRunState", "ChangeFlowRunState", "RunDeployment"]
-
-    def test_every_alert_is_one_json_object(self):
-        built = build_automations(AutomationSettings(), UUID(int=1))
-        calls = [each.actions[0] for each in built if isinstance(each.actions[0], CallWebhook)]
-        alerts = [json.loads(call.payload)["alert"] for call in calls]
-        assert alerts == ["failed", "crashed", "late", "stale", "refused"]
-
-    def test_a_heartbeat_is_waited_for_longer_than_it_takes(self):
-        lost = build_automations(AutomationSettings(), None)[0]
-        pools = {deployment["work_pool"]["name"]: deployment["work_pool"] for deployment in DEPLOYMENTS.values()}
-        for pool in pools.values():
-            frequency = int(pool["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-            assert lost.trigger.within.total_seconds() >= 3 * frequency
-
-
-class TestFreshness:
-    """The check that an automation listens to."""
-
-    def test_a_stale_store_fails(self, tmp_path):
-        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
-        with pytest.raises(StaleError, match="Nothing is served"):
-            freshness.fn(request)
-
-    def test_other_alerts_do_not(self, tmp_path, monkeypatch):
-        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
-        found = [Alert(kind="failed", message="it failed"), Alert(kind="refused", message="it was refused")]
-        monkeypatch.setattr("flows.server.alerts", lambda _: found)
-        assert freshness.fn(request) is None
-        found.append(Alert(kind="stale", message="it is old"))  # the flow looks at these alerts, and at all of them
-        with pytest.raises(StaleError, match="it is old"):
-            freshness.fn(request)

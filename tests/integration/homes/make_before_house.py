@@ -1,4 +1,4 @@
-"""Make the home that tests/flows/test_old_home.py opens, with the code of another commit: see README.md.
+"""Make the home that tests/integration/test_old_home.py opens, with the code of another commit: see README.md.
 
 Run it in an empty folder, with that commit's checkout as PYTHONPATH.
 """

@@ -1,19 +1,27 @@
-"""Automations on a real Prefect server: what goes wrong reaches a receiver on this machine, as JSON."""
+"""The watch over nights: automations on a real Prefect server send JSON to a receiver, and freshness is checked."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CallWebhook
 from prefect.states import Crashed, Late, Pending, Scheduled
 
 from data.errors import InputError
 from flows.nightly import nightly
 from flows.request import RunRequest
-from flows.server import AutomationSettings, apply_automations, freshness
+from flows.server import AutomationSettings, apply_automations, build_automations, freshness
 from tasks.errors import StaleError
+from tasks.queries.status import Alert
 from tasks.ui.artifacts import emit_refusal
 from tests.integration.servers import wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -83,3 +91,44 @@ def test_a_run_that_a_worker_took_and_never_began_has_crashed(told):
         run = client.create_flow_run(nightly, name="nightly 2026-01-02", state=Pending())
         wait_for(lambda: client.read_flow_run(run.id).state.type == StateType.CRASHED, "the crashed run", timeout_s=90)
     assert the_alert(told, "crashed")["flow_run"] == "nightly 2026-01-02"
+
+
+class TestAutomations:
+    """What is built for the server; tests/integration holds it against a real one."""
+
+    def test_without_a_webhook_nothing_is_told_and_dead_runs_are_still_found(self):
+        built = build_automations(AutomationSettings(), None)
+        actions = [type(each.actions[0]).__name__ for each in built]
+        assert actions == ["ChangeFlowRunState", "ChangeFlowRunState", "RunDeployment"]
+
+    def test_every_alert_is_one_json_object(self):
+        built = build_automations(AutomationSettings(), UUID(int=1))
+        calls = [each.actions[0] for each in built if isinstance(each.actions[0], CallWebhook)]
+        alerts = [json.loads(call.payload)["alert"] for call in calls]
+        assert alerts == ["failed", "crashed", "late", "stale", "refused"]
+
+    def test_a_heartbeat_is_waited_for_longer_than_it_takes(self):
+        lost = build_automations(AutomationSettings(), None)[0]
+        deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        pools = {deployment["work_pool"]["name"]: deployment["work_pool"] for deployment in deployments}
+        for pool in pools.values():
+            frequency = int(pool["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+            assert lost.trigger.within.total_seconds() >= 3 * frequency
+
+
+class TestFreshness:
+    """The check that an automation listens to."""
+
+    def test_a_stale_store_fails(self, tmp_path):
+        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
+        with pytest.raises(StaleError, match="Nothing is served"):
+            freshness.fn(request)
+
+    def test_other_alerts_do_not(self, tmp_path, monkeypatch):
+        request = RunRequest(profile="tiny", overrides={"home": str(tmp_path / "home")})
+        found = [Alert(kind="failed", message="it failed"), Alert(kind="refused", message="it was refused")]
+        monkeypatch.setattr("flows.server.alerts", lambda _: found)
+        assert freshness.fn(request) is None
+        found.append(Alert(kind="stale", message="it is old"))  # the flow looks at these alerts, and at all of them
+        with pytest.raises(StaleError, match="it is old"):
+            freshness.fn(request)
