@@ -4,7 +4,7 @@ Belongs here: escaping, the table macro, the page frame and its style. Does not 
 The evaluation report (``evaluation.report``) and the explanation of a match (``tasks.queries.explain``) use it.
 
 =================  =================================================================================
-``tables``         records of a table: columns, groups of rows, cells
+``records``        records of a table: columns, groups of rows, cells
 ``rendering``      renders a template as HTML or Markdown
 ``html.j2``        macros for HTML: document, section, table, plot, folded part, ...
 ``markdown.j2``    the same macros for Markdown
@@ -15,7 +15,7 @@ To make a page, write a template that imports the macros (``{% import macros as 
 :func:`render_page`. See ``evaluation/report/report.j2``.
 """
 
+from llm2vec_core.pages.records import NOTHING, Cell, CellMark, Column, Emphasis, Group, Table, TableRow
 from llm2vec_core.pages.rendering import render_page
-from llm2vec_core.pages.tables import NOTHING, Cell, CellMark, Column, Emphasis, Group, Table, TableRow
 
 __all__ = ["NOTHING", "Cell", "CellMark", "Column", "Emphasis", "Group", "Table", "TableRow", "render_page"]

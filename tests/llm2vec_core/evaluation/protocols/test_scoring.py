@@ -19,8 +19,9 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError, EvalTaskError, InputError
+from llm2vec_core.evaluation.metrics import METRIC_MEANINGS, RANKING_METRICS
 from llm2vec_core.evaluation.protocols.mteb_models import RankingModel, build_mteb_model
-from llm2vec_core.evaluation.protocols.registry import can_score
+from llm2vec_core.evaluation.protocols.registry import PROTOCOLS, can_score, protocol_of
 from llm2vec_core.evaluation.protocols.scoring import evaluate_task
 from llm2vec_core.evaluation.systems import System, SystemTraits
 from llm2vec_core.evaluation.tasks.folders import load_eval_task
@@ -466,3 +467,18 @@ def test_minilm_gives_its_published_figure_on_stsbenchmark(make_system: MakeSyst
     assert outcome.score.main_score == pytest.approx(82.03, abs=0.1)
     assert outcome.score.is_official
     assert outcome.estimate.interval() == pytest.approx((80.5, 83.5), abs=1.0)
+
+
+def test_every_type_of_task_has_a_protocol_and_its_first_fitting_one_is_taken(
+    make_task: MakeTask, make_system: MakeSystem, encoder: Any
+) -> None:
+    assert {each for protocol in PROTOCOLS for each in protocol.types} == {*EVAL_TASK_TYPES, WORD_TASK_TYPE}
+    dense, lexical = make_system("dense", encoder), System("BM25", "lexical")
+    sts = load_eval_task(make_task("STS"))
+    assert protocol_of(lexical, sts).name == "BM25 on pairs"
+    assert protocol_of(dense, sts).name == "mteb"
+    assert protocol_of(dense, load_eval_task(make_task(WORD_TASK_TYPE))).name == "linear probe on words"
+
+
+def test_every_metric_of_a_headline_table_is_explained() -> None:
+    assert set(RANKING_METRICS.values()) <= set(METRIC_MEANINGS)
