@@ -5,6 +5,7 @@ This module imports no reader and no table, so that a command can check its sett
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -17,6 +18,7 @@ from data.store.credentials import mask_credentials
 
 PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
 PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
+SourceFormat = Literal["json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml"]
 DEFAULT_TEXT_FIELDS = ("text", "description")
 _RECOGNISER_VERSION = 2
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
@@ -38,7 +40,20 @@ class SourceConfig(BaseModel):
     text_field: str | None = Field(
         default=None,
         min_length=1,
-        description="Field that holds the text. Default: 'text', or 'description' if there is no 'text'.",
+        description="Field that holds the text. Default: 'text', or 'description' where that is absent or empty.",
+    )
+    text_fields: tuple[str, ...] = Field(
+        default=(), description="Fields that are joined into the text, in this order and with headings."
+    )
+    format: SourceFormat | None = Field(
+        default=None, description="Known format of the records, which says where id, title and text are."
+    )
+    records: str | None = Field(
+        default=None, min_length=1, description="Path to the records of a JSON file, or name of an XML element."
+    )
+    encoding: str | None = Field(default=None, description="Encoding of text files. Default: detected.")
+    separator: str | None = Field(
+        default=None, min_length=1, max_length=1, description="Separator of CSV cells. Default: detected."
     )
 
     @field_validator("path")
@@ -52,11 +67,30 @@ class SourceConfig(BaseModel):
             )
         return path
 
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        if encoding is not None:
+            try:
+                codecs.lookup(encoding)
+            except LookupError:
+                raise ValueError(f"'{encoding}' is no encoding; expected one such as utf-8, utf-16 or cp1252") from None
+        return encoding
+
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """Fields that may hold the text, the first one first."""
+        return (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
+
+    @property
+    def named_fields(self) -> tuple[str, ...]:
+        """Names of the fields that become id, title and text."""
+        return (self.id_field, self.title_field, *self.text_names, *self.text_fields)
+
     def text_name(self, columns: Iterable[str]) -> str | None:
         """The column that holds the text; None if there is none."""
-        wanted = (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
         present = set(columns)
-        return next((name for name in wanted if name in present), None)
+        return next((name for name in self.text_names if name in present), None)
 
 
 class CleanConfig(BaseModel):

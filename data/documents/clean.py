@@ -32,6 +32,8 @@ _SOUND = re.compile("[\t\n\x20-\x7e\u00a0£·–—‘’“”•…€]*")
 _LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # Control characters, the byte order mark, zero-width spaces and soft hyphens: invisible, but not to tokenizers.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
+# Words that programs write where a value is missing.
+_EMPTY_WORDS = frozenset({"", "nan", "n/a", "#n/a", "none", "null", "-", "--"})
 _MANY_BREAKS = re.compile("\n{3,}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 
@@ -151,16 +153,19 @@ def _unescape(text: str) -> str:
 def _to_document(
     values: Mapping[str, object], *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
 ) -> Document:
-    text_name = config.text_name(values)
+    text_name = _text_name(values, config)
     source_id = _check_id(values, config.id_field)
     title = "" if config.title_field == text_name else _check_title(values.get(config.title_field), config.title_field)
     text = _check_text(values, text_name)
+    title, text = _without_markup(title), _without_markup(text)
     _check_length(len(title) + len(text), clean, before="before cleaning")
     title, text = clean_text(title).replace("\n", " "), clean_text(text)
     if not text:
         raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")
     _check_length(len(title) + len(text), clean, before="after cleaning")
     named = {config.id_field, config.title_field, text_name}
+    # An empty field in place of which another one was taken says nothing.
+    named |= {name for name in config.text_names if _is_empty(values.get(name, ""))}
     further = {str(name): _plain(value) for name, value in values.items() if name not in named}
     redacted = redactor.redact(title, text, further)
     title, text = redacted.title, redacted.text
@@ -186,6 +191,24 @@ def _to_document(
     )
 
 
+def _text_name(values: Mapping[str, object], config: SourceConfig) -> str | None:
+    """Field that holds the text: the first one that is not empty, else the first one that is there."""
+    filled = (name for name in config.text_names if not _is_empty(values.get(name)))
+    return next(filled, config.text_name(values))
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _EMPTY_WORDS)
+
+
+def _without_markup(text: str) -> str:
+    if "<" not in text and "&" not in text:
+        return text
+    from data.documents.extract.html import strip_markup
+
+    return strip_markup(text)
+
+
 def _check_id(values: Mapping[str, object], name: str) -> str:
     if name not in values:
         raise _RejectError(RejectReason.MISSING_ID, f"no field '{name}'; expected the document's id there")
@@ -193,7 +216,7 @@ def _check_id(values: Mapping[str, object], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     found = _check_string(value, name, expected="a string or an integer").strip()
-    if not found:
+    if _is_empty(found) and found != "-":
         raise _RejectError(RejectReason.MISSING_ID, f"'{name}' is empty; expected the document's id")
     if len(found) > MAX_ID_CHARS:
         detail = f"'{name}' of {len(found)} characters; expected at most {MAX_ID_CHARS}"
@@ -204,7 +227,7 @@ def _check_id(values: Mapping[str, object], name: str) -> str:
 
 
 def _check_title(value: object, name: str) -> str:
-    return "" if value is None else _check_string(value, name, expected="a string or nothing")
+    return "" if _is_empty(value) else _check_string(value, name, expected="a string or nothing")
 
 
 def _check_text(values: Mapping[str, object], name: str | None) -> str:
@@ -212,7 +235,10 @@ def _check_text(values: Mapping[str, object], name: str | None) -> str:
         raise _RejectError(RejectReason.MISSING_TEXT, "none of the fields that may hold the text is there")
     if values[name] is None:
         raise _RejectError(RejectReason.MISSING_TEXT, f"'{name}' is null; expected the document's text")
-    return _check_string(values[name], name, expected="a string")
+    text = _check_string(values[name], name, expected="a string")
+    if text.strip() and _is_empty(text):
+        raise _RejectError(RejectReason.EMPTY_TEXT, f"'{name}' is {text.strip()!r}; expected the document's text")
+    return text
 
 
 def _check_string(value: object, name: str, *, expected: str) -> str:

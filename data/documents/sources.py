@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
-from data.documents.readers import csv, documents, jsonl, parquet
+from data.documents.readers import csv, documents, json_values, jsonl, parquet, sheets, xml
 from data.documents.readers.checks import readable
 from data.documents.readers.formats import (
     PACKED,
@@ -39,6 +39,9 @@ READERS: dict[Format, Reader] = {
     Format.JSONL: jsonl.read,
     Format.CSV: csv.read,
     Format.PARQUET: parquet.read,
+    Format.JSON: json_values.read,
+    Format.XML: xml.read,
+    Format.SHEET: sheets.read,
     **{each: documents.read_as(each) for each in Format if each not in TABLES},
 }
 """Format of a file to its reader."""

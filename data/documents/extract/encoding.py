@@ -23,11 +23,14 @@ _MARKS = (
 _STRANGE = re.compile(r"[^\W\d_][¡-©«¬®-´¶-¹»-¿×÷‚„†‡ˆ‰‹›˜][^\W\d_]|[\x80-\x9f]")
 
 
-def detect_encoding(path: Path) -> str:
+def detect_encoding(path: Path, *, min_invalid: int = 1) -> str:
     """Name of the encoding of a text file, as Python knows it; ``utf-8-sig`` when in doubt.
 
-    A file is UTF-8 if more of its lines with other than ASCII characters are valid UTF-8 than are not: a single row in
-    another encoding is a broken row.
+    A file is UTF-8 if as many of its lines with other than ASCII characters are valid UTF-8 as are not.
+
+    Args:
+        path: The file.
+        min_invalid: Lines that must not be UTF-8: in a table, a single one is a broken row.
     """
     with path.open("rb") as handle:
         head = handle.read(_SAMPLE)
@@ -56,14 +59,9 @@ def detect_encoding(path: Path) -> str:
                     invalid += 1
                     if sum(map(len, strange)) < _SAMPLE:
                         strange.append(line[:_SAMPLE])
-    if invalid <= valid:
+    if invalid <= valid or invalid < min_invalid:
         return "utf-8-sig"
     return _single_byte(b"".join(strange))
-
-
-def decode(content: bytes, encoding: str) -> str:
-    """Bytes as text; what is no character of the encoding becomes half a character, which is repaired or rejected."""
-    return content.decode(encoding, "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape")
 
 
 def read_text(path: Path) -> tuple[str, str]:

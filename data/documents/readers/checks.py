@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
+from data.config import SourceConfig
+from data.documents.readers.mappings import suggestion
 from data.errors import InputError
 
 
@@ -48,11 +49,11 @@ def empty_file(path: Path) -> InputError:
 def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> None:
     """Raise an input error unless ``columns`` hold id and text, each once; the message names all faults."""
     counted = Counter(columns)
-    wanted = [config.text_field] if config.text_field else list(DEFAULT_TEXT_FIELDS)
+    wanted = config.text_names
     faults = []
     if config.id_field not in counted:
         faults.append(f"no id column '{config.id_field}' (set id_field)")
-    if config.text_name(counted) is None:
+    if config.text_name(counted) is None and not counted.keys() & set(config.text_fields):
         faults.append(f"no text column {' or '.join(repr(name) for name in wanted)} (set text_field, --text-field)")
     faults += [
         f"{counted[name]} columns named '{name}'"
@@ -61,7 +62,9 @@ def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> N
     ]
     if faults:
         shown = ", ".join(islice(sorted(counted), 30)) or "none"
+        hint = "Name the columns that hold the id and the text with id_field and text_field of the source."
+        known = suggestion(counted)
         raise InputError(
             f"'{path}' has {' and '.join(faults)}; columns found: {shown}.",
-            hint="Name the columns that hold the id and the text with id_field and text_field of the source.",
+            hint=f'It looks like {known}: set format = "{known}" of the source. {hint}' if known else hint,
         )

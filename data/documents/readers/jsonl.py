@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from data.config import SourceConfig
+from data.documents.extract.encoding import detect_encoding
 from data.documents.readers.checks import (
-    check_columns,
     empty_file,
     readable,
     require_content,
 )
+from data.documents.readers.records import RecordRows
 from data.documents.rows import (
     EXCERPT_CHARS,
     MAX_ROW_BYTES,
@@ -24,35 +26,42 @@ from data.documents.rows import (
     make_excerpt,
 )
 
-
-class _SeenFields:
-    """Collects the fields of the objects in a file: a field that no object has is a missing column."""
-
-    def __init__(self) -> None:
-        self.num_objects = 0
-        self.names: set[str] = set()
-
-    def add(self, values: Mapping[str, object]) -> None:
-        self.num_objects += 1
-        if len(self.names) < 10_000:  # objects with random keys must not fill the memory
-            self.names.update(values)
+_UTF8 = "utf-8"
 
 
 def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
-    seen = _SeenFields()
+    rows = RecordRows(path, file, config, log)
     row = None
-    with readable(path), path.open("rb") as handle:
+    with readable(path):
+        encoding = config.encoding or detect_encoding(path, min_invalid=2)
+    if encoding not in (_UTF8, "utf-8-sig"):
+        log.note(f"read as {encoding}")
+    with readable(path), _opened(path, encoding) as handle:
         for number, line, size in _bounded_lines(handle):
-            row = _parse_json(line, file=file, number=number, size=size)
-            if isinstance(row, RawRow):
-                seen.add(row.values)
+            values = _parse_json(line, file=file, number=number, size=size, encoding=encoding)
+            row = values if isinstance(values, RejectedRow) else rows.row(number, values)
             yield row
     if row is None:
         raise empty_file(path)
-    if seen.num_objects:
-        check_columns(path, seen.names, config)
+    rows.check()
+
+
+def _opened(path: Path, encoding: str) -> BinaryIO:
+    """The file as bytes whose lines end with a byte; UTF-16 and UTF-32 are written anew as UTF-8."""
+    if not _is_wide(encoding):
+        return path.open("rb")
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    with path.open(encoding=encoding, errors="replace", newline="") as handle:
+        while block := handle.read(2**20):
+            copy.write(block.encode("utf-8", "replace"))
+    copy.seek(0)
+    return cast(BinaryIO, copy)
+
+
+def _is_wide(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
 
 
 def _bounded_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
@@ -73,7 +82,7 @@ def _bounded_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
             yield number, line, size
 
 
-def _parse_json(line: bytes, *, file: str, number: int, size: int) -> RawRow | RejectedRow:
+def _parse_json(line: bytes, *, file: str, number: int, size: int, encoding: str) -> dict[str, object] | RejectedRow:
     def reject(reason: RejectReason, detail: str) -> RejectedRow:
         return RejectedRow(file, number, reason, detail, make_excerpt(line))
 
@@ -82,7 +91,7 @@ def _parse_json(line: bytes, *, file: str, number: int, size: int) -> RawRow | R
     if b"\0" in line:
         return reject(RejectReason.NUL_BYTES, f"NUL byte at position {line.index(0)}; expected text without NUL bytes")
     try:
-        values = json.loads(line.decode("utf-8"))
+        values = json.loads(line.decode(_UTF8 if encoding == "utf-8-sig" or _is_wide(encoding) else encoding))
     except UnicodeDecodeError as error:
         return reject(RejectReason.INVALID_UTF8, f"{error.reason} at byte {error.start}; expected UTF-8")
     except RecursionError:
@@ -91,4 +100,4 @@ def _parse_json(line: bytes, *, file: str, number: int, size: int) -> RawRow | R
         return reject(RejectReason.BAD_JSON, f"{error}; expected one complete JSON object a line")
     if not isinstance(values, dict):
         return reject(RejectReason.NOT_AN_OBJECT, f"JSON {type(values).__name__}; expected an object")
-    return RawRow(file, number, values)
+    return values

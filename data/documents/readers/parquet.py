@@ -41,13 +41,32 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         _check_types(path, parquet.schema_arrow, config)
         _check_sizes(path, parquet.metadata)
         strings = [field.name for field in parquet.schema_arrow if _is_string(field.type)]
+        has_float_ids = pa.types.is_floating(parquet.schema_arrow.field(config.id_field).type)
+    if has_float_ids:
+        _check_float_ids(path, config.id_field)
+        log.note("ids that were written as floats read as integers")
     number = 0
     # Strings stay dictionary-encoded until their unpacked size is known.
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=strings) as parquet:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
             for part in _bounded_batches(batch):
-                yield from _parse_batch(part, file=file, before=number)
+                for row in _parse_batch(part, file=file, before=number):
+                    if has_float_ids and isinstance(row, RawRow) and isinstance(row.values[config.id_field], float):
+                        row.values[config.id_field] = int(row.values[config.id_field])
+                    yield row
                 number += part.num_rows
+
+
+def _check_float_ids(path: Path, name: str) -> None:
+    """Raise an input error unless the ids are integers that a program made floats of."""
+    with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name]):
+            ids = batch.column(0).drop_null()
+            if not pc.all(pc.equal(ids, pc.round(ids)).cast(pa.bool_()), min_count=0).as_py():
+                raise InputError(
+                    f"'{path}' has a id column '{name}' of type {ids.type} with fractions; expected whole numbers.",
+                    hint="Write the column as strings, or name another one with id_field.",
+                )
 
 
 def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
@@ -93,7 +112,11 @@ def _bounded_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def _check_types(path: Path, schema: pa.Schema, config: SourceConfig) -> None:
     text_name = config.text_name(schema.names)
     rules: list[tuple[str, str, Callable[[pa.DataType], bool]]] = [
-        ("id", config.id_field, lambda found: _is_string(found) or pa.types.is_integer(found)),
+        (
+            "id",
+            config.id_field,
+            lambda found: _is_string(found) or pa.types.is_integer(found) or pa.types.is_floating(found),
+        ),
         ("title", config.title_field, lambda found: _is_string(found) or pa.types.is_null(found)),
         ("text", str(text_name), _is_string),
     ]

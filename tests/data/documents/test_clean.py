@@ -98,6 +98,26 @@ def test_a_bad_row_is_rejected_with_its_reason(change, reason):
     assert rejected.excerpt.isprintable()
 
 
+def test_markup_is_gone_before_a_document_is_made():
+    document = clean(
+        {"id": "1", "title": "Cook &amp; <b>chef</b>", "text": "<p>Plans&nbsp;menus</p><ul><li>a<li>b</ul>"}
+    )
+    assert (document.title, document.text) == ("Cook & chef", "Plans menus\n\na\nb")
+    assert clean({"id": "1", "text": "x < 5 and List<String>"}).text == "x < 5 and List<String>"
+
+
+@pytest.mark.parametrize("empty", ["", " ", "NaN", "N/A", "None", "-", None])
+def test_the_description_is_taken_where_the_text_is_empty(empty):
+    document = clean({"id": "1", "title": empty, "text": empty, "description": "Plans menus"})
+    assert (document.title, document.text, document.metadata) == ("", "Plans menus", "{}")
+
+
+@pytest.mark.parametrize("empty", ["NaN", "n/a", "null", "--"])
+def test_a_word_for_nothing_is_no_text_and_no_id(empty):
+    assert clean({"id": "1", "text": empty}).reason == "empty_text"
+    assert clean({"id": empty, "text": "x"}).reason == "missing_id"
+
+
 def test_too_long_a_text_is_not_repaired_first(monkeypatch):
     monkeypatch.setattr("data.documents.clean.clean_text", None)
     assert str(clean({"id": "1", "text": "x" * 11}, max_chars=10).reason) == "text_too_long"

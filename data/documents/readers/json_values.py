@@ -1,0 +1,171 @@
+"""Reader of JSON files: an array of records, objects one after the other, one object, or records below a key."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from data.config import SourceConfig
+from data.documents.extract.encoding import detect_encoding
+from data.documents.readers.checks import empty_file, readable, require_content
+from data.documents.readers.fields import values_at
+from data.documents.readers.mappings import KNOWN_FORMATS, suggestion
+from data.documents.readers.records import RecordRows
+from data.documents.rows import MAX_ROW_BYTES, RawRow, ReadLog, RejectedRow, RejectReason, make_excerpt
+from data.errors import InputError
+
+MAX_ROOT_CHARS = 2**29
+"""Longest object whose records lie below a key, in characters: it is in memory as a whole."""
+
+_BLOCK = 2**20
+_BLANKS = " \t\r\n\ufeff"
+
+
+def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
+    require_content(path)
+    rows = RecordRows(path, file, config, log)
+    records = config.records or (KNOWN_FORMATS[config.format].records if config.format else None)
+    with readable(path):
+        encoding = config.encoding or detect_encoding(path, min_invalid=2)
+    if encoding not in ("utf-8-sig", "utf-8"):
+        log.note(f"read as {encoding}")
+    values = _Values(path, encoding, max_chars=MAX_ROOT_CHARS if records else MAX_ROW_BYTES)
+    number = 0
+    first: RawRow | None = None  # waits: whether it is the only one decides whether it needs an id of its own
+    for value in values:
+        for each in _records(value, records, path):
+            number += 1
+            row = _row(each, number, rows, file, config)
+            if number == 1 and isinstance(row, RawRow):
+                first = row
+                continue
+            if first is not None:
+                yield first
+                first = None
+            yield row
+    if not number and not values.is_array:
+        raise empty_file(path)
+    if first is not None:
+        # A known format has an id of its own: it is proposed.
+        if not values.is_array and config.id_field not in first.values and suggestion(first.values) is None:
+            _check_is_record(path, first, config)
+            log.note("the file's name taken for the id")
+            first = RawRow(file, 1, {**first.values, config.id_field: file})
+            rows.names.add(config.id_field)
+        yield first
+    rows.check()
+
+
+def _row(value: object, number: int, rows: RecordRows, file: str, config: SourceConfig) -> RawRow | RejectedRow:
+    if isinstance(value, RejectedRow):
+        return replace(value, file=file, row=number)
+    if not isinstance(value, dict):
+        detail = f"JSON {type(value).__name__}; expected an object"
+        return RejectedRow(file, number, RejectReason.NOT_AN_OBJECT, detail, make_excerpt(str(value)))
+    return rows.row(number, value)
+
+
+def _records(value: object, records: str | None, path: Path) -> list[object]:
+    if records is None or not isinstance(value, dict):
+        return [value]
+    found = values_at(value, records if records.endswith("]") else f"{records}[]")
+    if not found and not values_at(value, records.removesuffix("[]")):
+        if suggestion(value):
+            return [value]  # one record a line or element
+        raise InputError(
+            f"'{path}' has no records at '{records}'; fields found: {', '.join(sorted(value)[:30]) or 'none'}.",
+            hint='Name the list of records with records of the source, such as records = "jobs[]".',
+        )
+    return found
+
+
+def _check_is_record(path: Path, row: RawRow, config: SourceConfig) -> None:
+    """Refuse an object that holds its records below a key, rather than take it for one."""
+    lists = [
+        name
+        for name, value in row.values.items()
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value[:10])
+    ]
+    if config.text_name(row.values) is None and lists:
+        known = suggestion(row.values) or next((found for name in lists if (found := _of_list(row.values[name]))), None)
+        proposed = f'format = "{known}"' if known else f'records = "{lists[0]}[]"'
+        raise InputError(
+            f"'{path}' is one object with the fields {', '.join(sorted(row.values)[:30])}; expected records.",
+            hint=f"It looks as if {proposed} of the source reads it.",
+        )
+
+
+def _of_list(value: object) -> str | None:
+    return suggestion(value[0]) if isinstance(value, list) and isinstance(value[0], dict) else None
+
+
+class _Values:
+    """The values of a file one by one: the elements of an array, or values one after the other.
+
+    Args:
+        path: The file.
+        encoding: Its encoding.
+        max_chars: Longest value.
+
+    Attributes:
+        is_array: Whether the file is one array.
+    """
+
+    def __init__(self, path: Path, encoding: str, *, max_chars: int) -> None:
+        self.is_array = False
+        self._path, self._encoding, self._max_chars = path, encoding, max_chars
+
+    def __iter__(self) -> Iterator[object]:
+        """Every value; a rejected row for the rest of a file that cannot be read to its end."""
+        decoder = json.JSONDecoder()
+        with readable(self._path), self._path.open("rb") as handle:
+            decode = codecs.getincrementaldecoder(self._encoding)(
+                "surrogateescape" if "16" not in self._encoding else "replace"
+            )
+            buffer, start, is_end, want = "", 0, False, _BLOCK
+            is_first = True
+            while True:
+                while start < len(buffer) and (buffer[start] in _BLANKS or (buffer[start] == "," and not is_first)):
+                    start += 1
+                if start < len(buffer):
+                    if is_first and buffer[start] == "[":
+                        self.is_array, is_first, start = True, False, start + 1
+                        continue
+                    if self.is_array and buffer[start] == "]":
+                        return
+                    try:
+                        value, stop = decoder.raw_decode(buffer, start)
+                        # A number may go on in the next block.
+                        if stop < len(buffer) or is_end:
+                            is_first, start, want = False, stop, _BLOCK
+                            yield value
+                            continue
+                    except RecursionError:
+                        yield _rejected(RejectReason.BAD_JSON, "nested too deeply", buffer[start:])
+                        return
+                    except ValueError as error:
+                        if is_end:
+                            yield _rejected(
+                                RejectReason.BAD_JSON, f"{error}; expected JSON to the end of the file", buffer[start:]
+                            )
+                            return
+                    if len(buffer) - start > self._max_chars:
+                        detail = f"value of more than {self._max_chars} characters"
+                        yield _rejected(RejectReason.ROW_TOO_LARGE, detail, buffer[start:])
+                        return
+                elif is_end:
+                    if self.is_array:
+                        yield _rejected(RejectReason.BAD_JSON, "the file ends within its array; it is cut off", "")
+                    return
+                block = handle.read(want)
+                is_end = len(block) < want
+                buffer, start = buffer[start:] + decode.decode(block, final=is_end), 0
+                want = max(_BLOCK, len(buffer))  # twice as much each time, so that a long value is not parsed often
+
+
+def _rejected(reason: RejectReason, detail: str, rest: str) -> RejectedRow:
+    return RejectedRow("", 0, reason, detail, make_excerpt(rest[:1000].encode("utf-8", "replace").decode()))

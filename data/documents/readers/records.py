@@ -1,0 +1,65 @@
+"""What the readers of JSON, XML and spreadsheets share: from records to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.config import SourceConfig
+from data.documents.readers.checks import check_columns
+from data.documents.readers.fields import canonical_names, resolve
+from data.documents.readers.mappings import KNOWN_FORMATS
+from data.documents.rows import RawRow, ReadLog
+
+_MAX_NAMES = 10_000  # objects with random keys must not fill the memory
+
+
+class RecordRows:
+    """Makes rows of the records of one file, and remembers which fields they had.
+
+    Args:
+        path: The file.
+        file: Its name in the source.
+        config: Which fields hold what.
+        log: Collects decisions.
+    """
+
+    def __init__(self, path: Path, file: str, config: SourceConfig, log: ReadLog) -> None:
+        """Start with no record."""
+        self.num_records = 0
+        self.names: set[str] = set()
+        self._path, self._file, self._config, self._log = path, file, config, log
+        self._known = KNOWN_FORMATS[config.format] if config.format else None
+        self._renamed: dict[tuple[str, ...], list[str] | None] = {}
+
+    def row(self, number: int, values: Mapping[str, object]) -> RawRow:
+        """The row of a record."""
+        self.num_records += 1
+        if self._known is not None:
+            fallback_id = f"{self._file}#{number}"
+            return RawRow(self._file, number, self._known.apply(values, self._config, fallback_id=fallback_id))
+        found = resolve(self._canonical(dict(values)), self._config)
+        if len(self.names) < _MAX_NAMES:
+            self.names.update(found)
+        return RawRow(self._file, number, found)
+
+    def _canonical(self, values: dict[str, object]) -> dict[str, object]:
+        """The record with the names that the source uses; most records have them already."""
+        config = self._config
+        if config.id_field in values and config.title_field in values and config.text_name(values) is not None:
+            return values
+        keys = tuple(values)
+        if keys not in self._renamed:
+            if len(self._renamed) >= _MAX_NAMES:
+                return values
+            missing = [name for name in config.named_fields if name not in values]
+            folded = {name.strip().casefold() for name in missing}
+            has_other = any(key.strip().casefold() in folded for key in keys)
+            self._renamed[keys] = canonical_names(keys, config, self._log) if has_other else None
+        names = self._renamed[keys]
+        return values if names is None else dict(zip(names, values.values(), strict=True))
+
+    def check(self) -> None:
+        """Raise an input error if no record had the fields for id and text."""
+        if self.num_records and self._known is None:
+            check_columns(self._path, self.names, self._config)
