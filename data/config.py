@@ -32,7 +32,7 @@ class SourceConfig(BaseModel):
     kind: DocumentKind = Field(description="Kind of the documents: job or resume.")
     path: str = Field(
         min_length=1,
-        description="File, folder or glob of .jsonl, .csv, .parquet, .pdf and .docx files, or 'bundled:sample'. "
+        description="File, folder or glob of tables and documents (see the how-to), or 'bundled:sample'. "
         "A relative path starts at the working directory.",
     )
     id_field: str = Field(default="id", min_length=1, description="Field that holds the document's id.")

@@ -51,8 +51,9 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
             for part in _bounded_batches(batch):
                 for row in _parse_batch(part, file=file, before=number):
-                    if has_float_ids and isinstance(row, RawRow) and isinstance(row.values[config.id_field], float):
-                        row.values[config.id_field] = int(row.values[config.id_field])
+                    found = row.values[config.id_field] if isinstance(row, RawRow) and has_float_ids else None
+                    if isinstance(row, RawRow) and isinstance(found, float):
+                        row.values[config.id_field] = int(found)
                     yield row
                 number += part.num_rows
 
