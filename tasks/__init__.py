@@ -1,6 +1,6 @@
-"""Thin tasks: settings in, a call into the core or the data room, a small reference out.
+"""Thin tasks: a run in, a call into the core or the data room, a small report out.
 
 Belongs here: what composes ``llm2vec_core`` and ``data`` (they do not know each other), retries, progress, artifacts.
 Does not belong here: the order of things (``flows``), arithmetic (``llm2vec_core``), file formats (``data``).
-What interactive commands call (``settings``, ``search``, ``status``) never imports prefect, so that they start fast.
+Interactive commands call ``queries``, which never import prefect, so that they start fast.
 """

@@ -55,7 +55,7 @@ def store_checkpoint(store: Store, directory: Path) -> CheckpointRef:
 
 
 def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
-    """Records of all checkpoints of the store; a checkpoint's record is put last, so the others are complete.
+    """Records of all complete checkpoints of the store: a record is written last.
 
     Only the records are read: in a bucket the weights of many checkpoints are not worth fetching for their names.
     """
@@ -79,7 +79,7 @@ def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
 
 
 def build_untrained(store: Store, settings: Settings, base_model: str) -> CheckpointRef:
-    """The checkpoint of an untrained base model; built once and found again by its name and settings.
+    """The checkpoint of an untrained base model. It is built once, and found again by name and settings.
 
     A decoder comes as its configuration states: nearly all are causal, with the pooling of the settings (weighted mean
     is best for an untrained one: LLM2Vec, table 5). What looks both ways comes with mean pooling.
@@ -112,7 +112,7 @@ def build_untrained(store: Store, settings: Settings, base_model: str) -> Checkp
 
 
 def _base_identity(base_model: str) -> list[str]:
-    """What tells a base model from another: its name, and the content of an adapter or a directory."""
+    """Identity of a base model: its name, and the content of an adapter or a directory."""
     content = base_content(base_model)
     return [base_model] if content is None else [base_model, content]
 
@@ -146,7 +146,7 @@ def stored_at(store: Store, fingerprint: str) -> float:
 
 
 def cached_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
-    """Load an encoder in several ways of reading it, once per process; the last two directories stay."""
+    """Load an encoder in several views, once per process. The two directories that were used last stay loaded."""
     return _cached_views(directory, encode.token_budget, encode.precision, views)
 
 
@@ -169,7 +169,7 @@ def _cached_views(
 
 
 def load_encoder(directory: Path, encode: EncodeSettings) -> Encoder:
-    """Load an encoder as it was saved, once per process; the last two stay."""
+    """Load an encoder as it was saved, once per process. The two that were used last stay loaded."""
     return cached_views(directory, encode, (EncoderView(),))[0]
 
 
@@ -198,7 +198,7 @@ def encode_documents(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
-    """Encode texts as documents of a kind are: with its prompt, long ones as the settings say, to length one."""
+    """Encode texts as documents of a kind: with its prompt, long texts as the settings say, normalised to length one."""
     return encoder.encode_with_counts(
         texts,
         prompt=settings.prompts.get(kind),

@@ -26,7 +26,7 @@ def headlines(eval_tasks: Sequence[ScorableTask]) -> tuple[Headline, ...]:
 
 
 def keep_report(store: Store, report: EvaluationReport) -> str:
-    """Keep a report and name it the latest; what it says decides its id, not when it was written."""
+    """Store a report and name it the latest. Its content decides its id, not the time."""
     name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine", "headlines"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
         for file, content in report.files().items():
@@ -41,7 +41,7 @@ def report_location(store: Store, report: str, suffix: str) -> str:
 
 
 def report_url(run: Run, report: str) -> str:
-    """Address of a kept report's page: where the reports are served to browsers, else that of the file."""
+    """URL of a report: on the server of ``evaluate.reports_url``, or of its file."""
     served_at = run.settings.evaluate.reports_url
     if served_at is not None:
         return f"{served_at.rstrip('/')}/{report}/report.html"

@@ -1,6 +1,6 @@
 """Names of encoders: which directory is meant, how it is read, and where it stands in the paper's ablation.
 
-Nothing is loaded to answer, but the first time that an encoder of others is asked for. Never imports prefect.
+No model is loaded, except when a foreign encoder is named for the first time. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> Resolve
 
 
 def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderView) -> ResolvedEncoder:
-    """Describe an encoder that others made, read through a view. What it does is measured once, and kept."""
+    """Describe a foreign encoder, read through a view. Its traits are measured once, and stored."""
     saved_fingerprint = directory_fingerprint(directory)
     key = f"encoders/{saved_fingerprint}.json"
     known = store.read(key)
@@ -131,7 +131,7 @@ def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderV
 
 
 class _Saved(BaseModel):
-    """What an encoder does as it was saved."""
+    """Traits of an encoder as it was saved."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -143,7 +143,7 @@ class _Saved(BaseModel):
 def _read_through(
     view: EncoderView, saved: _Saved, *, fingerprint: str, base_model: str, stages: tuple[str, ...] = ()
 ) -> tuple[EncoderView, str, SystemTraits | None]:
-    """What of a view changes a saved encoder, the identity of the two, and their traits."""
+    """Reduce a view to its changes of the saved encoder; returns it with the identity and the traits of the two."""
     view = view.changes(attention=saved.attention, pooling_mode=saved.pooling_mode, standardised=saved.standardised)
     calibration = read_calibration_texts() if view.standardised else ()
     identity = view_fingerprint(fingerprint, view, calibration=calibration)

@@ -1,7 +1,7 @@
-"""Outcomes of evaluations at rest: scored once, found again by everything that decides a score.
+"""Stored outcomes of evaluations: a system is scored once on a task, and the score is found again by its key.
 
 The key of an outcome covers the system's fingerprint (weights, tokenizer, attention, pooling, reading), the content of
-the task, the prompt, the precision and the version of mteb. A killed evaluation goes on behind its last outcome.
+the task, the prompt, the precision and the version of mteb. A killed evaluation continues after its last outcome.
 Never imports prefect.
 """
 
@@ -24,7 +24,7 @@ from llm2vec_core.evaluation.tasks.queries import QueryScores
 from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE
 
 _VERSION = 4
-"""Of what is kept; raised when an outcome of before no longer says what it should."""
+"""Record version; bump to invalidate old outcomes."""
 
 
 _BY_QUERY = "by_query/"
@@ -84,7 +84,7 @@ class OutcomeStore:
         return Outcome(record, estimate, queries, task_result.decode() if task_result is not None else None)
 
     def _keep(self, key: str, outcome: Outcome) -> None:
-        """Keep an outcome; its score last, since that makes it known."""
+        """Store an outcome. The score is written last, because it makes the outcome known."""
         arrays: dict[str, np.ndarray | None] = {"deviations": outcome.estimate.deviations}
         if outcome.queries is not None:
             arrays |= {_BY_QUERY + name: values for name, values in outcome.queries.metrics.items()}

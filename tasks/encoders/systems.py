@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedSystem:
-    """A system, and what it is in a sentence."""
+    """A system, and a description of it."""
 
     system: System
     description: str
@@ -47,7 +47,7 @@ def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | No
 
 
 def instructed_system(dense: NamedSystem) -> NamedSystem:
-    """The same with the instruction of each task before its texts; the two share the vectors without one."""
+    """The same system with the instruction of each task before its texts. Both share vectors without instruction."""
     system = replace(dense.system, name=f"{dense.system.name}, instructed", instructed=True)
     return NamedSystem(system, f"{dense.description}, with the instruction of each task")
 
@@ -139,7 +139,7 @@ def _dense(encoder: ResolvedEncoder, remembering: EncodeOnce, *, name: str) -> N
 
 
 def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dict[str, EncodeOnce]:
-    """By fingerprint what loads an encoder and encodes each text once; one forward pass serves all that it can."""
+    """Encoders that load on first use and encode each text once, by fingerprint. They share forward passes."""
     groups: dict[tuple[object, ...], dict[str, ResolvedEncoder]] = {}
     for encoder in encoders:
         view = encoder.view
@@ -170,7 +170,7 @@ def _encode_together(
 
 
 def _distinct(systems: list[NamedSystem]) -> list[NamedSystem]:
-    """The same systems once each, and no two of one name: the beginning of the fingerprint tells them apart."""
+    """Drop repeated systems, and add the beginning of the fingerprint to names that several systems have."""
     once = {(each.system.mode, each.system.fingerprint): each for each in systems}
     names = [each.system.name for each in once.values()]
     return [

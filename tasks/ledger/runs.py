@@ -114,7 +114,7 @@ def _keep(record: RunRecord, *, state: RunState, parameters: Mapping[str, object
 def _keep_refusal(
     store: Store, run_id: str, flow: str, *, parameters: Mapping[str, object], refusal: LeaseHeldError
 ) -> None:
-    """Keep that a run was refused the lease: without it, nobody could tell later why a night is missing."""
+    """Record that a run was refused the lease, so that a missing night can be explained."""
     summary = {
         "run_id": run_id,
         "flow": flow,
@@ -134,13 +134,13 @@ def _write_summary(store: Store, summary: Mapping[str, object]) -> None:
 
 
 def usage_of(reports: tuple[StageReport, ...]) -> dict[str, dict[str, float | None]]:
-    """Work of a model by stage, of the stages that did any."""
+    """Usage by stage, of stages that used a model."""
     found = {report.stage: getattr(report, "usage", None) for report in reports}
     return {stage: usage.summary() for stage, usage in found.items() if isinstance(usage, Usage)}
 
 
 def read_stage(store: Store, parent: str, flow: str) -> bytes | None:
-    """Reports that a stage of a run kept, as a JSON list; None when it did not get to its end."""
+    """Reports of a stage of a run, as a JSON list; None if it did not complete."""
     return store.read(_stage_key(parent, flow))
 
 
@@ -153,7 +153,7 @@ def _settings_key(run_id: str) -> str:
 
 
 def read_settings(store: Store, run_id: str) -> dict[str, Any] | None:
-    """Settings that a run worked with, secrets masked; None for a run of an earlier version, which kept none."""
+    """Settings of a run, secrets masked; None for a run of an earlier version, which stored none."""
     raw = store.read(_settings_key(run_id))
     return None if raw is None else json.loads(raw)
 
@@ -165,7 +165,7 @@ def read_summary(store: Store, run_id: str) -> dict[str, Any] | None:
 
 
 def latest_summary(store: Store, *, flow: str | None = None, state: RunState | None = None) -> dict[str, Any] | None:
-    """Summary of the newest run that began, of a flow or in a state if one is named; run ids begin with the time."""
+    """Summary of the newest run that began, of a given flow or state. Ids of runs begin with the time."""
     keys = sorted((key for key in store.list("runs") if key.endswith("/summary.json")), reverse=True)
     for key in keys:
         summary: dict[str, Any] = json.loads(store.read(key) or b"{}")

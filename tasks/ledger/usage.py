@@ -29,7 +29,7 @@ CURRENCY = "$"
 
 
 class Cost(BaseModel):
-    """Estimate for the time of a run, by the configured prices; None where there is no price."""
+    """Cost of a run, estimated from its time and the configured prices. None where there is no price."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,14 +38,14 @@ class Cost(BaseModel):
     energy_kwh: float | None
 
     def sentence(self) -> str:
-        """For tables; empty without prices."""
+        """Cost and energy for tables; empty without prices."""
         parts = [] if self.amount is None else [f"{self.currency}{self.amount:,.2f}"]
         parts += [] if self.energy_kwh is None else [f"{self.energy_kwh:,.3f} kWh"]
         return ", ".join(parts)
 
 
 def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
-    """Cost and energy of an occupied machine."""
+    """Estimate cost and energy of a machine that is in use for some seconds."""
     hours = duration_s / 3600
     return Cost(
         amount=None if settings.price_per_hour is None else settings.price_per_hour * hours,

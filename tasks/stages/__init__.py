@@ -1,1 +1,1 @@
-"""One module for each stage of a night. The only place for ``@task``."""
+"""One module for each stage of a night. Every task is declared here, with ``@stage_task``."""

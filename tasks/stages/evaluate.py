@@ -212,7 +212,7 @@ class _Entry:
 
 
 class _Scorer:
-    """Scores systems on the same tasks, and shows how far it is."""
+    """Scores systems on the same tasks, and shows its progress."""
 
     def __init__(
         self,
@@ -277,7 +277,7 @@ def _publish(run: Run, report: EvaluateReport) -> EvaluateReport:
 
 
 def _score_reranked(run: Run, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
-    """Hybrid search with its first documents re-ranked; where no cross-encoder is at hand, the reason."""
+    """Score hybrid search with re-ranking, or return the reason why there is no cross-encoder."""
     name = "hybrid + re-ranking"
     try:
         reranked = reranked_system(run.store, run.settings, dense.named, name=name)
@@ -299,7 +299,7 @@ _COMPARED = {
 
 
 def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
-    """The rows that are missing, with the reason."""
+    """Reasons of missing rows, by row."""
     names = [entry.name for entry in entries]
     return {name: reason for name, reason in _COMPARED.items() if not any(name in one for one in names)}
 
@@ -317,7 +317,7 @@ def _entry_of(entries: Sequence[_Entry], named: NamedSystem) -> _Entry:
 
 
 def _summary(entry: _Entry) -> dict[str, object]:
-    """A system in the contract of ``l2v evaluate --json``."""
+    """A system as ``l2v evaluate --json`` prints it."""
     return {
         "name": entry.name,
         "fingerprint": entry.fingerprint,

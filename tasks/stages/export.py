@@ -109,7 +109,7 @@ def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:
 
 
 def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snapshot]) -> Iterator[pa.Table]:
-    """Vectors of every content that is served, each once a kind, as the shards give them."""
+    """Vectors of every served content, once for each kind."""
     schema = EXPORT_SCHEMAS["vectors"]
     (encode_keys,) = (found.encode_keys for found in list_generations(store) if found.generation == pointer.generation)
     for kind, snapshot in snapshots.items():

@@ -65,7 +65,7 @@ class TrainingPin(BaseModel):
 
 @stage_task("pin training data")
 def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> TrainingPin:
-    """Choose the data to train on: what the recipe was trained on before, or the newest.
+    """Choose the data to train on: the newest, or the data that the recipe was trained on before.
 
     Args:
         run: The run.
@@ -183,7 +183,7 @@ def build_base(run: Run) -> CheckpointRef:
 
 
 def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> list[str]:
-    """Texts of the pinned snapshots, each content once; a seeded sample where there are more than the recipe takes."""
+    """Distinct texts of the pinned snapshots; a seeded sample if there are more than the recipe takes."""
     texts = [
         encoded_text(row["title"], row["text"])
         for kind in KINDS

@@ -24,7 +24,7 @@ def offer_plans(run: Run, plans: Sequence[ShardPlan]) -> None:
 
 
 def take_plans(run: Run, *, worker: str) -> Iterator[tuple[int, ShardPlan]]:
-    """Plans of a run with their numbers, claimed one after another, until there is none that nobody took.
+    """Claim plans of a run one after another, until every plan is taken; yields number and plan.
 
     Args:
         run: Run that offered the plans. One that offered none yields none.

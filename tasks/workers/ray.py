@@ -22,7 +22,7 @@ def encode_on_ray(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[ShardReport]:
-    """Encode planned shards on a Ray cluster; without one, in processes of this machine, one for each ``ray_gpus``.
+    """Encode planned shards on a Ray cluster, or without one in processes of this machine.
 
     Args:
         settings: Settings of the run.

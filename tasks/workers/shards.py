@@ -63,7 +63,7 @@ class ShardReport(BaseModel):
 def encode_planned(
     settings: Settings, fingerprint: str, plan: ShardPlan, *, on_progress: Callable[[int], None] | None = None
 ) -> ShardReport:
-    """Encode the documents of one planned shard and write it, unless it is there: a former try got as far.
+    """Encode the documents of one planned shard and write it, unless it exists.
 
     Args:
         settings: Settings of the run.
