@@ -198,7 +198,7 @@ def encode_documents(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
-    """Encode texts as documents of a kind: with its prompt, long texts as the settings say, normalised to length one."""
+    """Encode texts as documents of a kind: with its prompt, long texts as the settings say, to length one."""
     return encoder.encode_with_counts(
         texts,
         prompt=settings.prompts.get(kind),
