@@ -217,7 +217,7 @@ def row_of(traits: SystemTraits) -> tuple[str, ...]:
     Whether there are figures for its base model is another question: :func:`find_published`.
 
     Args:
-        traits: Of the system. The pooling ``last`` is in no row: the paper's EOS pooling appends a token.
+        traits: Traits of the system. The pooling ``last`` is in no row: the paper's EOS pooling appends a token.
 
     Returns:
         Keys of :data:`PAPER_ROWS`, such as ``("Uni + w. Mean", "Uni, weighted_mean")``, or the rows of BERT and MiniLM;

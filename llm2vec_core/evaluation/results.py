@@ -80,7 +80,7 @@ class SystemReport(ResultRecord):
 
     Attributes:
         name: Short; heads its column.
-        description: What it is, in a sentence.
+        description: Description in a sentence.
         fingerprint: Identity of the system.
         mode: How it ranks.
         traits: Its place in the ablation: base model, attention, training, pooling; none for BM25.
@@ -250,7 +250,7 @@ class Headline(ResultRecord):
         task: Name of the task.
         title: Title of the section, such as ``{count} job descriptions``.
         caption: Caption of its table; ``{count}`` is the number of queries here, too.
-        note: What a reader must know about the task, as a sentence among the notes of the report.
+        note: A remark on the task for the notes of the report.
     """
 
     task: str
@@ -272,7 +272,7 @@ class PublishedScore(ResultRecord):
         system: The row, such as ``Uni + w. Mean``, ``LLM2Vec`` or ``Bi + MNTP, mean``.
         scope: Name of a task, a category, or ``all``.
         score: The figure.
-        source: Where it stands.
+        source: Paper or page that gives it.
         other_score: Figure of another source for the same cell, if it differs.
         other_source: That source.
     """

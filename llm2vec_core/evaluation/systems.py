@@ -85,7 +85,7 @@ class System:
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
             ``tuned`` by both with a weight chosen on judged queries, ``reranked`` as ``hybrid``, the first documents
             then read by a cross-encoder.
-        encoder: Of all but ``lexical``.
+        encoder: The encoder; None for ``lexical``.
         reranking: The cross-encoder of ``reranked``, and how much it reads.
         traits: Place of the encoder in the paper's ablation, where it has one.
         candidates: Documents that each leg brings to a fusion.

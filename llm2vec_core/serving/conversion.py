@@ -43,7 +43,7 @@ def convert(
         target: Directory to make.
         label: Readable name of the encoder.
         formats: Formats to write in addition to safetensors.
-        precision: Of the safetensors and of GGUF.
+        precision: Precision of the safetensors and the GGUF file.
         prompts: Prompts before texts, by name; sentence-transformers and text-embeddings-inference add the prompt that
             a request names.
 

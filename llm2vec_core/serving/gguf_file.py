@@ -68,7 +68,7 @@ def write_gguf(
         directory: Its portable directory; the tokenizer is read from it.
         attention: Attention of the model.
         pooling: Mode of the pooling module, as sentence-transformers calls it.
-        precision: Of the matrices.
+        precision: Precision of the matrices.
     """
     import gguf
 

@@ -69,10 +69,10 @@ def render_model_card(
     """The card of a checkpoint: metadata for the hub, then information for users; unknown facts are marked as unknown.
 
     Args:
-        record: Of the checkpoint.
-        curves: What each training stage did.
-        training_data: What it was trained on.
-        scores: Of this checkpoint on evaluation tasks; without any, the card has no evaluation.
+        record: Record of the checkpoint.
+        curves: Curve of each training stage.
+        training_data: Sources of its training texts.
+        scores: Scores of this checkpoint only; without any, the card has no evaluation.
         base_licence: Licence of the base model, such as ``apache-2.0``.
         created: Day on which the checkpoint was made.
 

@@ -71,7 +71,7 @@ class ParityProbe(BaseModel):
 
     Attributes:
         texts: Texts that are sent to a runtime.
-        vectors: Of length one, one per text.
+        vectors: One vector of length one for each text.
         empty_text: Replacement of an empty text, if the tokenizer has no token for one; None if an empty text is sent
             unchanged.
     """

@@ -74,7 +74,7 @@ def write_portable(model: Any, directory: Path, *, attention: Attention, precisi
         model: The model; with ``float16`` its weights are rounded in place.
         directory: Target.
         attention: Attention of the model; the configuration of a decoder states it under both names that servers read.
-        precision: Of the weights.
+        precision: Precision of the weights.
     """
     if precision == "float16":
         model.half()

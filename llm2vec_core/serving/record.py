@@ -24,7 +24,7 @@ class Proof(BaseModel):
     """Result of comparing the vectors of a runtime.
 
     Attributes:
-        runtime: Its name.
+        runtime: Name of the runtime.
         version: Version of the runtime; None if it was not run.
         status: ``proven``: the vectors are equal up to rounding; ``failed``: they are not; ``not proven here``: it was
             not run; ``cannot serve it``: it lacks something that the encoder needs.
@@ -54,8 +54,8 @@ class Conversion(BaseModel):
         pooling: Mode of the pooling module, as sentence-transformers calls it.
         standardised: Whether means and deviations of the dimensions are taken out after pooling.
         max_tokens: Longer texts are to be cut here.
-        precision: Of the weights; an ONNX graph always has float32.
-        formats: What was written beside the safetensors.
+        precision: Precision of the weights; an ONNX graph always has float32.
+        formats: Formats that were written in addition to safetensors.
         empty_text: Text to send in place of an empty text; None: the empty text.
         prompts: Prompts before texts, by name.
         proofs: One per runtime.
@@ -125,7 +125,7 @@ def prove(
     """Compare the vectors of a runtime with the expected ones.
 
     Args:
-        runtime: Its name.
+        runtime: Name of the runtime.
         vectors: Its vectors of the texts of the probe.
         probe: Texts and expected vectors.
         precision: ServedPrecision of the runtime; decides the limits.

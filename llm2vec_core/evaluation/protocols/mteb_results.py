@@ -53,7 +53,7 @@ def write_mteb_results(
         name: Name of the system, such as a checkpoint's label; several systems may share it.
         revision: Fingerprint of the system.
         task_results: mteb's ``TaskResult`` as JSON, by name of the task.
-        description: What the system is; kept beside the results as ``description.txt``, since mteb has no place for it.
+        description: Description of the system, stored as ``description.txt`` because mteb has no field for it.
         embed_dim: Length of a vector; none for a system without vectors.
 
     Returns:

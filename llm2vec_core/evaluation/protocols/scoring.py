@@ -49,8 +49,8 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
     """Score one system on one task.
 
     Args:
-        system: What to score.
-        eval_task: What to score it on.
+        system: The system.
+        eval_task: The task.
 
     Returns:
         The outcome. A metric without a value (a correlation with constant predictions, as a collapsed encoder makes

@@ -55,7 +55,7 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
     Nothing is read from or written to mteb's cache, and no network is used for a task whose data is loaded.
 
     Args:
-        system: What to score; it must support tasks of this type.
+        system: The system; it must support tasks of this type.
         task: mteb's task.
     """
     import mteb

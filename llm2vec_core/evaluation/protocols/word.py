@@ -39,7 +39,8 @@ _TOLERANCE = 1e-3
 """Largest slope of the mean loss at which the fit ends. A third of it took three times as long on the 211,691 words of
 CoNLL-2000 (MiniLM's states) and gained 0.1 points of accuracy; three times as much lost 0.6."""
 _MAX_ITERATIONS = 200
-"""Of the fit; those states needed 55. One takes about a second for 200,000 words of 576 numbers on one core."""
+"""Iterations of the fit at most; the measured states needed 55. One takes about a second for 200,000 words of 576
+numbers on one core."""
 
 
 class WordEncoder(Protocol):
@@ -90,7 +91,7 @@ def probe_words(encoder: WordEncoder, eval_task: EvalTask, *, label_shift: bool,
         encoder: Gives the word states; nothing of it is trained.
         eval_task: A word-level task.
         label_shift: Read a word one token earlier, as a model trained with MNTP and nothing after it wants.
-        seed: Of the solver. The one used here draws nothing: equal states give equal scores with any seed.
+        seed: Seed of the solver, which draws nothing: equal states give equal scores with any seed.
 
     Returns:
         Scores and counts. A test tag that no training word has cannot be predicted and counts as an error.
@@ -151,7 +152,7 @@ def score_tags(gold: Sequence[Sentence], predicted: Sequence[Sentence], *, marks
 
 
 def _require_main_score(eval_task: EvalTask, *, marks_entities: bool) -> None:
-    """Refuse a main score that will not be there, before anything is encoded."""
+    """Refuse a main score that is not computed, before anything is encoded."""
     computed = ["accuracy", "precision", "recall", "f1"] if marks_entities else ["accuracy"]
     if eval_task.main_score not in computed:
         kind = "mark entities" if marks_entities else "do not mark entities"

@@ -92,7 +92,7 @@ def plot_files(report: ReportContent, drawn: Mapping[str, Plot] | None = None) -
     """Every plot as files.
 
     Args:
-        report: What to plot.
+        report: The content.
         drawn: Its plots, if they exist already: drawing takes seconds.
 
     Returns:

@@ -41,7 +41,7 @@ class EvaluationReport(ReportContent):
         """Write every file of the report into a directory, which is made if it does not exist.
 
         Args:
-            directory: Where to; files of an earlier report in it are overwritten.
+            directory: Target directory; files of an earlier report in it are overwritten.
 
         Returns:
             Path of ``report.html``.
@@ -57,7 +57,7 @@ def render_markdown(report: ReportContent, published: Sequence[PublishedScore] |
     """The report as Markdown (for the Prefect UI): the tables and sentences of the HTML page, without the plots.
 
     Args:
-        report: What to say.
+        report: The content.
         published: Figures that others published. Default: all that are known.
 
     Returns:
@@ -75,7 +75,7 @@ def render_html(
     """The report as one self-contained page: inline style, inline plots, no script, nothing loaded from elsewhere.
 
     Args:
-        report: What to say.
+        report: The content.
         published: Figures that others published. Default: all that are known.
         drawn: Plots of the report, if they exist already: drawing takes seconds.
 

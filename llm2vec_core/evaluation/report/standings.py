@@ -207,8 +207,8 @@ class AblationRow:
 
     Attributes:
         training: Attention and stages as in the paper's Table 5, such as ``Bi + MNTP``.
-        system: Name of the system where several share training and pooling, so that the rows can be told apart.
-        averages: By name of the pooling.
+        system: Name of the system, if several share training and pooling; it distinguishes the rows.
+        averages: Averages by name of the pooling.
     """
 
     training: str

@@ -361,7 +361,7 @@ def _oriented(
     """Tables of tasks by systems: tasks are rows where systems are few, and columns of several tables where not.
 
     Args:
-        caption: Of the tables.
+        caption: Caption of the tables.
         groups: Titles with rows; each row has a cell a system.
         systems: The systems, in the order of the cells.
         best: Whether the best values are marked.

@@ -24,7 +24,7 @@ class CategoryFinding:
         category: Name of the category.
         tasks: Tasks that both were scored on.
         difference: Mean main score of the candidate less that of the incumbent, in points.
-        p_value: Of the hypothesis that the candidate is not worse by more than the margin; one-sided,
+        p_value: P-value of the hypothesis that the candidate is not worse by more than the margin; one-sided,
             Holm-corrected over the categories.
         margin: Points of loss that are accepted.
     """

@@ -45,7 +45,7 @@ class SideBySide:
     """Comparison of several systems on the same tasks.
 
     Attributes:
-        averages: Of categories and of all tasks, for the systems that did all tasks of the scope.
+        averages: Averages of categories and of all tasks, for the systems that did all tasks of the scope.
         comparisons: Every pair of systems, by task, by category and over all tasks.
         distributions: Spread over queries, by task and system.
         slices: Scores of kinds of queries of retrieval task folders.

@@ -101,8 +101,8 @@ class RatioOfSums:
     """A ratio of sums over items: word accuracy and entity F1, drawn by sentence.
 
     Attributes:
-        numerators: What an item adds above the line (right words; twice the true positives).
-        denominators: What it adds below (words; predicted and true entities).
+        numerators: Numerator of each item (correct words; twice the true positives).
+        denominators: Denominator of each item (words; predicted and true entities).
     """
 
     numerators: Shaped[np.ndarray, " num_items"]

@@ -37,7 +37,7 @@ class Estimate:
 
     Attributes:
         score: From 0 to 100.
-        deviations: Of each resample, in points; their mean is zero. None where the items are not known: a mean that
+        deviations: Deviation of each resample, in points, with mean zero. None if the items are unknown: a mean that
             rests on such a score has no interval either.
     """
 
@@ -62,7 +62,7 @@ def estimate(score: float, parts: Sequence[Observations], *, content_sha256: str
 
     Args:
         score: The main score, from 0 to 100.
-        parts: What was observed, one a split and language; most tasks have one. Empty: not known.
+        parts: Observations of each split and language; most tasks have one. Empty: not known.
         content_sha256: Identity of the task: the draws depend on nothing else, so that all systems share them.
     """
     if not parts:
@@ -104,7 +104,7 @@ def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]
     Holm-corrected over the pairs.
 
     Args:
-        scope: What they were scored on, for the record.
+        scope: Name of the tasks that they were scored on, for the record.
         systems: Name to estimate. Those without deviations are left out.
 
     Returns:

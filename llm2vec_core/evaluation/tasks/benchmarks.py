@@ -122,7 +122,7 @@ def load_official(name: str) -> list[BenchmarkTask]:
 
 
 def require_data(benchmark: str, tasks: Sequence[BenchmarkTask]) -> None:
-    """Refuse a benchmark whose data is out of reach, before hours are spent on a part of it.
+    """Refuse a benchmark with missing data before hours are spent on a part of it.
 
     Raises:
         EvalTaskError: The hub cannot be reached and the local cache lacks data sets; they are named.

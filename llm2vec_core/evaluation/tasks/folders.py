@@ -66,7 +66,7 @@ class EvalTask:
         is_official: Whether this is the whole of a task of MTEB, so that published figures compare: its ``note`` says
             so, and no subset was drawn.
         tables: Rows by file stem (``pairs``, ``train``, ``corpus``, ...), checked.
-        instruction: What a text is asked for, in a sentence, for instructed systems; ``instruction`` in ``task.json``.
+        instruction: Instruction for instructed systems, as a sentence; ``instruction`` in ``task.json``.
     """
 
     name: str
@@ -121,7 +121,7 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
             random. A corpus and a training split stay whole: they are what the items are scored against. Except for a
             word-level task, where the training sentences cost as much as the test sentences: at most four times as
             many of them are drawn, too. Default: all.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         The task. Its hash covers a subset only where the subset leaves something out.

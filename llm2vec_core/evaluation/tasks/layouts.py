@@ -203,7 +203,7 @@ def _check_summaries(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
 
 
 def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[TaskRow]]) -> None:
-    """Refuse a set on which every system would score the same, or none could be scored."""
+    """Refuse a task with a single label or score, on which every system would score the same."""
     stem, key = {
         "STS": ("pairs", "score"),
         "PairClassification": ("pairs", "label"),
@@ -231,7 +231,7 @@ class Layout:
     Attributes:
         files: Readers by file stem.
         items: The table whose rows are counted and scored; ``max_items`` cuts it.
-        check: What the rows must have in common; may drop rows that cannot be scored.
+        check: Checks all rows together; may drop rows that cannot be scored.
         also_cut: Other tables that ``max_items`` cuts, each to that many times as many rows.
     """
 
