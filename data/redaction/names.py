@@ -1,6 +1,6 @@
 """The repository's own lists of personal names, read from ``names.toml``.
 
-Does not belong here: recognising names (``pii``), the fairness audit (``llm2vec_core.evaluation.fairness``).
+Does not belong here: recognising names (``person_names``), the fairness audit (``llm2vec_core.evaluation.fairness``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Equal values of a document get equal placeholders (``[EMAIL_1]``), so that a rea
 does not reveal what was replaced; only a key file outside the store, if the settings name one, can restore it.
 Redacting a redacted text changes nothing.
 
-Does not belong here: recognising personal data (``pii``), other cleaning (``data.documents.clean``).
+Does not belong here: recognising personal data (``contacts``, ``person_names``), cleaning (``data.documents.clean``).
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from pathlib import Path
 
 from data.config import PII_TYPES, PiiType, RedactConfig
 from data.errors import InputError
-from data.redaction.pii import (
-    NameModel,
+from data.redaction.contacts import (
     Span,
     find_addresses,
     find_birth_dates,
     find_emails,
-    find_listed_names,
-    find_parts,
     find_phones,
-    find_stated_names,
     find_urls,
-    load_name_model,
     merge_spans,
 )
+from data.redaction.person_names import NameModel, find_listed_names, find_parts, find_stated_names, load_name_model
 from data.schema import DocumentKind
 from data.store.base import storage_errors
 

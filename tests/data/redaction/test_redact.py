@@ -16,7 +16,7 @@ from benchmarks.redaction_accuracy import DECOYS, make_cases, measure
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.errors import InputError
 from data.outputs.export import redact_rows
-from data.redaction import pii
+from data.redaction import contacts, person_names
 from data.redaction.redact import Redactor, forget_keys, read_key_file
 from data.sample.read import read_sample_jobs, read_sample_resumes
 from data.snapshots.build import build_snapshot
@@ -160,7 +160,7 @@ def _repeats(parsed, inside=1):
 
 
 def _patterns():
-    for value in vars(pii).values():
+    for value in [*vars(contacts).values(), *vars(person_names).values()]:
         for item in value if isinstance(value, tuple) else (value,):
             for inner in item if isinstance(item, tuple) else (item,):
                 if isinstance(inner, re.Pattern):

@@ -1,19 +1,18 @@
-"""Recognisers of personal data: contacts, addresses, dates of birth and names, and where they are in a text.
+"""Recognising e-mail addresses, URLs, telephone numbers, dates of birth and postal addresses.
 
 Every pattern is bounded: no repetition without an upper limit, so that a megabyte of ``a@`` takes linear time. A test
-checks this. Does not belong here: replacing what was found (``redact``).
+checks this. Does not belong here: names (``person_names``), replacing what was found (``redact``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import phonenumbers
 
 from data.config import PiiType
-from data.redaction.names import name_lists
 
 
 class Span(NamedTuple):
@@ -23,8 +22,6 @@ class Span(NamedTuple):
     end: int
     type: PiiType
 
-
-# --- e-mail and URL ---------------------------------------------------------------------------------------------------
 
 _TLD = (
     "com|org|net|edu|gov|info|biz|io|dev|me|app|ai|tech|eu|uk|de|fr|es|it|nl|be|ch|at|ie|pl|se|no|dk|fi|pt|in|au|nz|ca|"
@@ -94,10 +91,8 @@ def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
             yield Span(match.start(), match.start() + len(found), "url")
 
 
-# --- telephone --------------------------------------------------------------------------------------------------------
-
 _SEPARATOR = r"(?: {0,2}[().\-–]{0,2} {0,2}|/)"
-_PHONE = re.compile(rf"(?<![\w@#/.,$£€-])(?:\+ ?)?\(?\d(?:{_SEPARATOR}\d){{6,17}}(?!\w|[.,]\d|%)")
+PHONE = re.compile(rf"(?<![\w@#/.,$£€-])(?:\+ ?)?\(?\d(?:{_SEPARATOR}\d){{6,17}}(?!\w|[.,]\d|%)")
 _HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212", "-"))  # written by PDFs and word processors
 _PHONE_LABEL = re.compile(
     r"(?:\b(?:tel|telephone|telefon|tele|phone|mobile|mob|cell|cellphone|handy|fax|call|ring|whatsapp|text|contact|portable"
@@ -130,7 +125,7 @@ def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
         regions: Two-letter regions whose national numbers are recognised.
     """
     text = text.translate(_HYPHENS)
-    for match in _PHONE.finditer(text):
+    for match in PHONE.finditer(text):
         found = match.group()
         before = text[max(0, match.start() - _CONTEXT_CHARS) : match.start()]
         if _is_phone(found, before, regions):
@@ -194,8 +189,6 @@ def _parse_phone(number: str, region: str | None) -> phonenumbers.PhoneNumber | 
         return None
 
 
-# --- date of birth ----------------------------------------------------------------------------------------------------
-
 _D2, _D4 = r"\d(?: ?\d)?", r"\d(?: ?\d){3}"
 _MONTH = (
     "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|januar|februar|märz|mai|juni|juli|oktober|dezember|janvier|février"
@@ -222,8 +215,6 @@ def find_birth_dates(text: str) -> Iterator[Span]:
     for match in _BIRTH_DATE.finditer(text):
         yield Span(*match.span("date"), "birth_date")
 
-
-# --- postal address ---------------------------------------------------------------------------------------------------
 
 _CAPITAL = r"[^\W\d_a-zß-öø-ÿ][\w'’.-]{0,30}"
 _POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}"
@@ -287,214 +278,6 @@ def find_addresses(text: str) -> Iterator[Span]:
             continue
         for match in pattern.finditer(text):
             yield Span(match.start(), match.end(), "address")
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-_JOINTS = (" ", "  ", ". ", ", ")
-_TOKEN = re.compile(r"(?<![^\W_])[A-Z\u00c0-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
-_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
-_SEQUENCE = r"[^\W\d_][\w'’.-]{0,30}(?:,? {1,2}[^\W\d_][\w'’.-]{0,30}){0,3}"
-_LABELLED = re.compile(
-    r"(?:^|[|\"'{,;(•*\t])[ \"']{0,4}"
-    r"(?:(?:full|candidate|applicant|first|last|given|family|middle|maiden|sur|fore)[ _]?)?"
-    rf"name[\"']? {{0,3}}[:|=–-] {{0,4}}[\"']?(?P<name>{_SEQUENCE})",
-    re.IGNORECASE | re.MULTILINE,
-)
-_ADDRESSED = re.compile(
-    rf"\b(?:Mrs?|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Herr|Frau|Mme|Señora?)\.? (?P<name>{_SEQUENCE.replace(',?', '')})"
-)
-_HEADER_LINES = 6
-_HEADER_CHARS = 60
-_CONTACT_LINES = 2
-_HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
-_MAX_NAME_TOKENS = 4
-_MIN_LONE_CHARS = 3
-_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n])[\s\"'(*\u2022-]{0,8}\Z")
-_SENTENCE_START_CHARS = 9
-_PARTICLES = frozenset(
-    {"van", "von", "de", "da", "del", "der", "den", "di", "la", "le", "bin", "ibn", "al", "el", "dos", "ter"}
-)
-
-
-def find_stated_names(text: str) -> Iterator[Span]:
-    """Find names that the text itself marks: in the head of a resume, after "Name:", after a title such as "Ms"."""
-    yield from _labelled_names(text)
-    yield from _header_names(text)
-
-
-def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
-    """Find known names in a text: as a whole, also as ``jane_doe``, or single parts that are not ordinary words."""
-    for name in names:
-        parts = [match.group() for match in _WORD.finditer(name)]
-        if not parts:
-            continue
-        whole = r"[ ._,-]{1,3}".join(map(re.escape, parts))
-        for match in re.finditer(rf"(?<![^\W_]){whole}(?![^\W_])", text, re.IGNORECASE):
-            if _names_one(match, text) if len(parts) == 1 else _names_several(match.group()):
-                yield Span(match.start(), match.end(), "name")
-        lone = [part for part in parts if len(part) >= _MIN_LONE_CHARS and not _is_word(part)] if len(parts) > 1 else []
-        for part in lone:
-            for match in re.finditer(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", text, re.IGNORECASE):
-                if match.group()[0].isupper():
-                    yield Span(match.start(), match.end(), "name")
-
-
-def _names_several(found: str) -> bool:
-    """Whether several words are a name: "Will Mark" and "will_mark" are, "will mark" may be a promise."""
-    return found[0].isupper() or " " not in found
-
-
-def _names_one(match: re.Match[str], text: str) -> bool:
-    """Whether one word is a name: "Grace" is, "grace" is not, nor is "An" at the start of a sentence."""
-    found = match.group()
-    if found[0].islower():
-        return False
-    is_word = len(found) < _MIN_LONE_CHARS or _is_word(found)
-    before = max(0, match.start() - _SENTENCE_START_CHARS)
-    return not (is_word and _SENTENCE_START.search(text, before, match.start()))
-
-
-def _labelled_names(text: str) -> Iterator[Span]:
-    for pattern in (_LABELLED, _ADDRESSED):
-        for match in pattern.finditer(text):
-            yield from _leading_name(text, match.start("name"), match.end("name"))
-
-
-def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
-    """The capitalised tokens at the beginning of a part of a text, or tokens of a script without capitals."""
-    stop = start
-    for match in _WORD.finditer(text, start, end):
-        token = match.group()
-        if (token[0].islower() and token not in _PARTICLES) or _is_heading(token):
-            break
-        stop = match.end()
-        if "\n" in text[start:stop]:
-            break
-    if stop > start:
-        yield Span(start, stop, "name")
-
-
-def _header_names(text: str) -> Iterator[Span]:
-    """Find the line of the head that looks like a name: capitalised, no heading, and on a list or near contacts."""
-    lists = name_lists()
-    head = list(_head_lines(text))
-    has_contact = any("@" in line or _PHONE.search(line) for _, line in head)
-    for number, (start, line) in enumerate(head):
-        candidate = _HEADER_END.split(line, maxsplit=1)[0].strip(" *#\"'_")
-        tokens = _WORD.findall(candidate)
-        looks_right = (
-            2 <= len(tokens) <= _MAX_NAME_TOKENS
-            and not any(char.isdigit() or char in ":/@&" for char in candidate)
-            and all(_is_capitalised(token) or token in _PARTICLES for token in tokens)
-            and not any(_is_heading(token) for token in tokens)
-        )
-        if not looks_right:
-            continue
-        folded = [token.casefold() for token in tokens]
-        is_listed = folded[0] in lists.first or folded[-1] in lists.surnames or folded[-1] in lists.first
-        if is_listed or (has_contact and number < _CONTACT_LINES):
-            at = start + line.index(candidate)
-            yield Span(at, at + len(candidate), "name")
-            return
-
-
-def _head_lines(text: str) -> Iterator[tuple[int, str]]:
-    start = seen = 0
-    while start < len(text) and seen < _HEADER_LINES:
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        if text[start:end].strip():
-            seen += 1
-            if end - start <= 4 * _HEADER_CHARS:
-                yield start, text[start:end]
-        start = end + 1
-
-
-def find_listed_names(text: str) -> Iterator[Span]:
-    """Find names on the repository's lists; those that are also words ("Will", "Mark", "May") only beside a surname."""
-    lists = name_lists()
-    tokens = [match for match in _TOKEN.finditer(text) if _is_capitalised(match.group())]
-    taken = -1
-    for number, match in enumerate(tokens):
-        first = _base(match.group()).casefold()
-        if match.start() < taken or first not in lists.first:
-            continue
-        before = tokens[number - 1] if number and text[tokens[number - 1].end() : match.start()] in _JOINTS else None
-        if before is not None and before.group().casefold() in lists.royals:
-            continue
-        start = match.start()
-        end, has_surname = match.start() + len(_base(match.group())), False
-        is_institution = False
-        for following in tokens[number + 1 : number + _MAX_NAME_TOKENS]:
-            if not _joins(text[end : following.start()]):
-                break
-            token = _base(following.group())
-            folded = token.casefold()
-            if folded in lists.institutions:
-                is_institution = True
-                break
-            is_surname = folded in lists.surnames
-            is_initial = len(token) == 1
-            if not (is_surname or is_initial or (first not in lists.ambiguous and not _is_heading(token))):
-                break
-            has_surname = has_surname or is_surname
-            end = following.start() + len(token)
-        if before is not None and text[before.end() : start] == ", " and before.group().casefold() in lists.surnames:
-            start, has_surname = before.start(), True  # "Smith, John"
-        if (
-            is_institution
-            or text[start:end].casefold() in lists.phrases
-            or (first in lists.ambiguous and not has_surname)
-        ):
-            continue
-        taken = end
-        yield Span(start, end, "name")
-
-
-def _joins(between: str) -> bool:
-    return between in _JOINTS[:-1] or between.strip(" ") in _PARTICLES
-
-
-def _base(token: str) -> str:
-    """A token without its possessive ending."""
-    return token[:-2] if token.endswith(("'s", "’s")) else token
-
-
-def _is_capitalised(token: str) -> bool:
-    return token[0].isupper()
-
-
-def _is_heading(token: str) -> bool:
-    return _base(token).casefold() in name_lists().words
-
-
-def _is_word(token: str) -> bool:
-    folded = token.casefold()
-    return folded in name_lists().ambiguous or folded in name_lists().words or folded in _PARTICLES
-
-
-# --- all of them ------------------------------------------------------------------------------------------------------
-
-NameModel = Callable[[str], Iterable[tuple[int, int]]]
-"""Finds names of persons in a text; yields (start, end)."""
-
-
-def load_name_model(name: str) -> NameModel:
-    """Load a spaCy pipeline that finds persons.
-
-    Raises:
-        ImportError: spaCy is not installed.
-        OSError: The pipeline is not installed.
-    """
-    import spacy  # type: ignore[import-not-found]  # optional, for redact.name_model
-
-    pipeline = spacy.load(name)
-
-    def find(text: str) -> Iterator[tuple[int, int]]:
-        return ((entity.start_char, entity.end_char) for entity in pipeline(text).ents if entity.label_ == "PERSON")
-
-    return find
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
