@@ -27,11 +27,10 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
 
-from benchmarks.common.machine import BASE_MODEL, base_model_dir, describe, sample_texts
+from benchmarks.common.machine import base_model_dir, describe, sample_texts
+from llm2vec_core import Encoder
 from llm2vec_core.encoding.batching import padded_length, plan_batches
-from llm2vec_core.encoding.build import write_checkpoint
-from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS, Encoder
-from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS
 from llm2vec_core.planning.architecture import count_architecture
 from llm2vec_core.planning.formulas import Execution, flops_per_token
 from llm2vec_core.planning.peak import measure_peak_flops
@@ -48,15 +47,9 @@ def main() -> None:
     texts = mixed_texts(20 if quick else 64)
     base = base_model_dir()
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(
-            Path(folder),
-            backbone=base,
-            spec=EncoderSpec(
-                base_model=BASE_MODEL, attention="bidirectional", pooling_mode="mean", max_tokens=MAX_TOKENS
-            ),
-        )
-        ours = Encoder.load(Path(folder), device="cpu")
-        ours_bf16 = Encoder.load(Path(folder), device="cpu", precision="bf16")
+        ours = Encoder.from_base(base, max_tokens=MAX_TOKENS, device="cpu")
+        ours.save(folder)
+        ours_bf16 = Encoder.load(folder, device="cpu", precision="bf16")
         theirs = SentenceTransformer(folder, device="cpu", local_files_only=True)
     sides: dict[str, Callable[[list[str]], np.ndarray]] = {"ours": ours.encode, "ours, bf16": ours_bf16.encode}
     for batch_size in (32, 8) if quick else (32, 8, 16, 64):

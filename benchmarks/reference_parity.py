@@ -26,9 +26,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llm2vec_core.encoding.build import write_checkpoint
-from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core import Encoder
 
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden" / "llm2vec_reference"
 REFERENCE = "llm2vec==0.2.3"
@@ -80,7 +78,7 @@ def main() -> None:
         base = Path(folder) / "base"
         write_model(base)
         reference = encode_by_reference(arguments.env, base)
-        ours = encode_by_ours(base, Path(folder) / "checkpoint")
+        ours = encode_by_ours(base)
         if arguments.write_golden:
             write_golden(base, reference)
     differences = {name: float(np.abs(ours[name] - reference[name]).max()) for name in reference}
@@ -154,16 +152,9 @@ def encode_by_reference(environment: Path, base: Path) -> dict[str, np.ndarray]:
     return {name: np.array(rows, dtype=np.float32) for name, rows in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def encode_by_ours(base: Path, checkpoint: Path) -> dict[str, np.ndarray]:
+def encode_by_ours(base: Path) -> dict[str, np.ndarray]:
     """Our vectors of the same weights; the reference puts one space between instruction and text."""
-    write_checkpoint(
-        checkpoint,
-        backbone=base,
-        spec=EncoderSpec(
-            base_model="tiny-llama", attention="bidirectional", pooling_mode="mean", max_tokens=MAX_TOKENS
-        ),
-    )
-    encoder = Encoder.load(checkpoint, device="cpu")
+    encoder = Encoder.from_base(base, max_tokens=MAX_TOKENS, device="cpu")
     return {
         name: encoder.encode(TEXTS, prompt=f"{instruction} " if instruction else None, pool_prompt=False)
         for name, instruction in instructions().items()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("data", "tasks", "flows")
+ROOMS = ("llm2vec_core", "data", "tasks", "flows")
 
 
 def modules_of(room: str, root: Path = ROOT) -> dict[str, Path]:
