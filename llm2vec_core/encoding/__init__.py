@@ -1,1 +1,1 @@
-"""Texts to vectors: tokenizing, batching, long texts, and the encoder itself."""
+"""Texts to vectors: the encoder, and its tokens, batches and long texts."""

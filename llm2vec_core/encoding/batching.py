@@ -1,19 +1,19 @@
-"""Batches of nearly equal length under a token budget: little padding, bounded memory."""
+"""Batches of texts of similar length: little padding, bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 LENGTH_MULTIPLE = 8
-"""Padded lengths are multiples of this: freely varying shapes fragment the allocator's memory."""
+"""Padded lengths are multiples of this. Shapes that vary freely fragment the allocator's memory."""
 
 ENOUGH_TOKENS = 512
-"""Padded tokens that keep two cores busy: a batch that has them takes no text that it would have to pad further. With
-120 titles of 4 to 40 tokens, which a budget of 4,096 puts into two batches, that is more than twice as fast."""
+"""Padded tokens that keep two cores busy. A batch of this size takes no shorter text that it would have to pad. For 120
+titles of 4 to 40 tokens, this is more than twice as fast as the two batches that a budget of 4,096 would make."""
 
 
 def padded_length(length: int) -> int:
-    """``length`` rounded up to a multiple of :data:`LENGTH_MULTIPLE`."""
+    """Round ``length`` up to a multiple of :data:`LENGTH_MULTIPLE`."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
@@ -37,6 +37,6 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]
 
 
 def _takes(num_rows: int, padded: int, length: int, batch_tokens: int) -> bool:
-    """Whether a batch of some rows of one padded length, that of its first text, takes a text that is no longer."""
+    """Whether a batch whose texts are padded to ``padded`` tokens takes one more text, which is no longer than that."""
     needs_more = num_rows * padded < ENOUGH_TOKENS or padded_length(length) == padded
     return needs_more and (num_rows + 1) * padded <= batch_tokens

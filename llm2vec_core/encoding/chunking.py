@@ -45,9 +45,9 @@ def split_sections(text: str, headings: re.Pattern[str] = _ANY_HEADING) -> list[
         headings: Pattern from :func:`heading_pattern`.
 
     Returns:
-        What stands before the first heading, then a section for each kind of heading in the order of their first
-        mention, without the heading. Sections of one kind are joined; without kinds, sections of one heading are. The
-        text itself when it has no heading.
+        The text before the first heading, then one section for each kind of heading, in the order of first mention and
+        without the headings. Sections of one kind are joined; if headings have no kinds, sections of one heading are.
+        A text without headings is one section.
     """
     found = list(headings.finditer(text))
     if not found:
@@ -61,15 +61,15 @@ def split_sections(text: str, headings: re.Pattern[str] = _ANY_HEADING) -> list[
 
 
 def part_borders(text: str, token_spans: Sequence[tuple[int, int]], *, max_tokens: int) -> Iterator[tuple[int, int]]:
-    """Cut a text into parts of at most ``max_tokens`` tokens, between words where that loses less than half a part.
+    """Cut a text into parts of at most ``max_tokens`` tokens; between words if that keeps at least half of a part.
 
     Args:
         text: Any text.
-        token_spans: For each of its tokens the first character it covers and the one behind its last, in order.
-        max_tokens: Tokens of a part.
+        token_spans: For each token, in order, its first character and the character behind its last one.
+        max_tokens: Highest number of tokens in a part.
 
     Yields:
-        First character of each part and the one behind its last; together they are the text.
+        First character of each part, and the character behind its last one. The parts together are the text.
     """
     starts = [0]
     first = 0

@@ -389,21 +389,21 @@ class Encoder:
 
     @property
     def model(self) -> SentenceTransformer:
-        """The modules as this encoder reads them; echo and the EOS token of EOS pooling are not among them."""
+        """The sentence-transformers model. It knows nothing of echo, nor of the EOS token of EOS pooling."""
         return self.forward.model
 
     @property
     def end_token_id(self) -> int | None:
-        """Token that EOS pooling puts behind every text; None where nothing is put there."""
+        """Token that EOS pooling puts behind every text; None if it puts none."""
         return self.forward.texts.end_token_id
 
     @property
     def empty_token_id(self) -> int | None:
-        """Token that an empty text is read as; None where the tokenizer gives it tokens of its own."""
+        """Token that stands for an empty text; None if the tokenizer gives it tokens."""
         return self.forward.texts.empty_token_id
 
     def split(self, text: str) -> list[str]:
-        """A text in parts that the encoder reads whole; the text itself where it fits.
+        """Cut a text into parts that fit the encoder; a text that fits is one part.
 
         Raises:
             InputError: The tokenizer does not know which characters a token covers.

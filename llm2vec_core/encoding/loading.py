@@ -57,7 +57,7 @@ class LoadedModel:
         return view.changes(attention=self.attention, pooling_mode=self.pooling_mode, standardised=self.standardised)
 
     def modules(self, change: EncoderView) -> list[Any]:
-        """The modules with another pooling, and without the saved standardisation wherever a view changes anything."""
+        """The modules with the pooling of a change; a saved standardisation is dropped if anything changes."""
         modules = list(self.model)
         if change and self.standardised:
             modules.pop()

@@ -1,8 +1,7 @@
-"""Texts to token ids, and which of the tokens are pooled or make up which word.
+"""Texts to token ids: which tokens are pooled, and which belong to which word.
 
-Where a prompt ends and where a word begins is decided by the characters that a token covers, never by tokenising parts
-of a text alone: a tokenizer may merge characters across the border. A token that covers a border belongs to what it
-ends in.
+The characters that a token covers decide where a prompt ends and a word begins. Tokenising parts of a text alone would
+be wrong: a tokenizer may merge characters across the border. A token that covers a border belongs to what it ends in.
 
 An echo puts a text twice into a prompt, and only the second copy is pooled: under causal attention, every token of the
 second copy has seen the whole text. No training, twice the tokens.
@@ -33,7 +32,7 @@ SECOND_COPY = "\nRewritten sentence: "
 _SPARE_TOKENS = 4
 
 _Offsets = list[tuple[int, int]]
-"""For each token the first character it covers and the one behind its last; two zeros for an added token."""
+"""For each token its first character and the character behind its last one; two zeros for an added token."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,13 @@ class TokenizedTexts:
 
 @dataclass(frozen=True)
 class TokenizedWords:
-    """One sentence as a model reads it, and where the states of its words are.
+    """One sentence as a model reads it, and the positions of its words.
 
     Attributes:
-        token_ids: The first is an added one (BOS, or what stands for it) and belongs to no word.
-        positions: Tokens whose states are read; a token can be read for several words.
-        words: For each of the positions the word that it is read for; every word has at least one.
-        num_unread: Words without a token of their own, which are read from the last token of the sentence.
+        token_ids: The first token is added (BOS, or a substitute) and belongs to no word.
+        positions: Tokens whose states are read. One token can be read for several words.
+        words: The word that each position is read for. Every word has at least one position.
+        num_unread: Words without a token of their own; they are read from the last token of the sentence.
     """
 
     token_ids: list[int]
@@ -69,7 +68,7 @@ class TokenizedWords:
 
 
 class TextTokenizer:
-    """Tokenises texts as an encoder's view asks.
+    """Tokenises texts for one way of reading an encoder.
 
     Args:
         tokenizer: Tokenizer of the model, from transformers.
@@ -82,7 +81,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: Any, *, max_tokens: int, pooling_mode: PoolingMode | None, echo: bool) -> None:  # noqa: ANN401
-        """Look at what the tokenizer itself adds to a text."""
+        """Find out which tokens the tokenizer itself adds to a text."""
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._echo = echo
@@ -99,12 +98,12 @@ class TextTokenizer:
 
     @property
     def end_token_id(self) -> int | None:
-        """Token that is put behind every text; None where nothing is, or the tokenizer does it by itself."""
+        """Token to put behind every text; None if there is none, or if the tokenizer adds it by itself."""
         return self._appended[0] if self._appended else None
 
     @property
     def empty_token_id(self) -> int | None:
-        """Token that an empty text is read as; None where it has tokens of its own."""
+        """Token that stands for an empty text; None if the tokenizer gives it tokens."""
         return None if self._appended or self._count_tokens("") else _any_token_id(self._tokenizer)
 
     def texts(self, texts: Sequence[str], *, prompt: str = "", pool_prompt: bool = True) -> TokenizedTexts:
@@ -141,9 +140,9 @@ class TextTokenizer:
         return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], len(too_long))
 
     def split(self, text: str, *, prompt: str = "") -> list[str]:
-        """A text in parts of which each, behind the prompt, fits ``max_tokens``; the text itself where it fits whole.
+        """Cut a text into parts that fit ``max_tokens`` behind the prompt; a text that fits whole is one part.
 
-        A part by itself can have a few tokens more than in the text, so a few are kept free.
+        A part tokenised by itself can have a few tokens more than within the text, so a few are kept free.
 
         Raises:
             InputError: The prompt leaves no room, or the tokenizer does not know which characters a token covers.
@@ -165,7 +164,7 @@ class TextTokenizer:
         return [part for part in parts if part] or [text]
 
     def sentences(self, sentences: Sequence[Sequence[str]], *, label_shift: bool) -> list[TokenizedWords]:
-        """Tokens of sentences that come as words, joined by single spaces and cut at ``max_tokens``.
+        """Tokenise sentences that are given as words; they are joined by single spaces and cut at ``max_tokens``.
 
         Args:
             sentences: Words of each sentence.
@@ -191,12 +190,12 @@ class TextTokenizer:
         return self._max_tokens - len(self._appended)
 
     def _frame(self, text: str, prompt: str) -> tuple[str, int]:
-        """What is tokenised for a text, and the character where the part that may be pooled alone begins."""
+        """The whole string to tokenise for a text, and the character at which its poolable part begins."""
         whole = echo_text(text, prompt=prompt) if self._echo else f"{prompt}{text}"
         return whole, len(whole) - len(text)
 
     def _shorten_for_echo(self, text: str, prompt: str) -> str:
-        """The longest beginning of a text, token by token, that fits twice."""
+        """The longest beginning of a text that fits twice."""
         num_frame_tokens = self._count_tokens(self._frame("", prompt)[0])
         room = (self._limit - num_frame_tokens) // 2
         if room < 1:
@@ -206,14 +205,14 @@ class TextTokenizer:
                 hint="Take an encoder with a larger max_tokens, or leave echo out.",
             )
         [(_, covered)] = self._tokenize([text], offsets=True)
-        # Fewer and fewer: at the borders of the copies, the tokens can be others than in the text alone.
+        # Try shorter ones, one by one: at the borders of the copies, tokens can differ from those of the text alone.
         for _, end in reversed(covered[:room]):
             if self._count_tokens(self._frame(text[:end], prompt)[0]) <= self._limit:
                 return text[:end]
         return ""
 
     def _finish(self, ids: list[int], covered: _Offsets, first_character: int) -> tuple[list[int], range]:
-        """Token ids with what is put behind them, and the tokens to pool."""
+        """Token ids with the tokens added behind them, and the tokens to pool."""
         ids = ids + self._appended or [_any_token_id(self._tokenizer)]
         start = next((index for index, (_, end) in enumerate(covered) if end > first_character), None)
         if start is None:
@@ -228,11 +227,11 @@ class TextTokenizer:
     def _tokenize(
         self, texts: list[str], *, offsets: bool, max_tokens: int | None = None
     ) -> list[tuple[list[int], _Offsets]]:
-        """Token ids of each text, and the characters that each token covers, if asked for."""
+        """Token ids of each text, and if asked for, the characters that each token covers."""
         if offsets and not self._tokenizer.is_fast:
             raise InputError(
-                f"{type(self._tokenizer).__name__} does not tell which characters a token covers, which echo, prompts "
-                "that are not pooled and word states need.",
+                f"{type(self._tokenizer).__name__} cannot say which characters a token covers. Echo, prompts that are "
+                "not pooled, and word states need that.",
                 hint="Use a model with a fast tokenizer (tokenizer.json).",
             )
         encoded = self._tokenizer(
@@ -270,7 +269,7 @@ def _locate_words(words: Sequence[str], ids: list[int], covered: _Offsets, *, la
 
 
 def _special_token_id(tokenizer: Any, *names: str, purpose: str) -> int:  # noqa: ANN401 - ships no types
-    """Id of the first of the special tokens that the tokenizer has."""
+    """Id of the first of these special tokens that the tokenizer has."""
     for name in names:
         token_id: int | None = getattr(tokenizer, f"{name}_token_id")
         if token_id is not None:
@@ -282,6 +281,6 @@ def _special_token_id(tokenizer: Any, *names: str, purpose: str) -> int:  # noqa
 
 
 def _any_token_id(tokenizer: Any) -> int:  # noqa: ANN401
-    """A token for a text without any, so that no row of a batch is empty."""
+    """A token for a text that has none, so that no row of a batch is empty."""
     known = (tokenizer.eos_token_id, tokenizer.pad_token_id)
     return next((token_id for token_id in known if token_id is not None), 0)

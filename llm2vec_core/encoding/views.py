@@ -1,4 +1,4 @@
-"""Several ways of reading one encoder, over one copy of its weights: for evaluations.
+"""Read one encoder in several ways, over one copy of its weights. Evaluations do this.
 
 An ablation reads one directory with three poolings; their vectors come from one forward pass.
 """

@@ -1,4 +1,4 @@
-"""What differs between transformer architectures: what is no text model or an encoder, and names of their settings.
+"""Differences between transformer architectures: decoders and encoders, padding, positions, names of settings.
 
 A decoder is made bidirectional by a switch in its configuration; an encoder-only model (BERT, RoBERTa, MiniLM) looks
 both ways as it comes and has no such switch. Does not belong here: the switch and the probe (``bidirectional``), and
@@ -24,7 +24,7 @@ _ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_
 
 
 def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, which ships no types
-    """Whether a model of this configuration looks both ways as it comes and knows no causal switch.
+    """Whether a model of this configuration is bidirectional by design and has no causal switch.
 
     That is so where transformers gives the architecture an output layer for masked words, and the configuration does
     not turn it into a decoder. (A causal output layer says nothing: BERT has one, too.) The answer is a statement about
@@ -40,7 +40,7 @@ def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, wh
 
 
 def require_one_stack(config: Any) -> None:  # noqa: ANN401
-    """Refuse a model that is more than one stack of layers over the tokens of a text.
+    """Refuse a model that is not one stack of layers over the tokens of a text.
 
     Raises:
         BaseModelError: An encoder-decoder (BART, T5), or a model for texts and images (Gemma 3 from 4B).
@@ -60,7 +60,7 @@ def require_one_stack(config: Any) -> None:  # noqa: ANN401
 
 
 def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # noqa: ANN401
-    """Refuse texts that are longer than a model's positions reach.
+    """Refuse texts that have more tokens than the model has positions.
 
     Args:
         config: Configuration of the model.
@@ -81,7 +81,7 @@ def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # no
 
 
 def prepare_padding(tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers ship no types
-    """Make a decoder's tokenizer pad texts so that no vector depends on its batch.
+    """Set up a decoder's padding so that no vector depends on its batch.
 
     Many decoders (GPT-2, LLaMA, Mistral) come without padding token; the token that ends a text takes its place, which
     is never seen, since the attention mask hides it. Padding goes to the right: learned positions such as GPT-2's are
@@ -110,7 +110,7 @@ def holds_encoder_only(directory: Path) -> bool:
 
 
 def base_attention(directory: Path) -> Attention:
-    """The attention of a base model as it comes: an encoder-only one looks both ways, a decoder as it states."""
+    """Attention of a base model before any switch: bidirectional if encoder-only, else as its configuration states."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)
@@ -118,14 +118,14 @@ def base_attention(directory: Path) -> Attention:
 
 
 def apply_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
-    """Make a loaded transformer attend as asked, and prove it.
+    """Switch the attention of a loaded transformer, and prove that it follows.
 
     A decoder is switched and states the attention in its configuration from then on. An encoder-only model is left as
     it is: where a switch reaches it at all (through torch's attention kernel), it holds for unpadded batches only.
 
     Args:
         model: A transformer without head.
-        attention: What it shall do.
+        attention: The attention it must have.
         name: Base model's name, for messages.
 
     Raises:
@@ -154,10 +154,10 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
 
 
 def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
-    """The sentence-transformers module of a transformer that reads texts as they are.
+    """The sentence-transformers module of a transformer, set up to read texts without a chat template.
 
-    Without being told so, the library takes a tokenizer with a chat template for that of a chat model, and wraps every
-    text in the template: system prompt and all, short texts would then be equal up to ``max_tokens``.
+    By default, the library takes a tokenizer with a chat template for that of a chat model and wraps every text in the
+    template. Short texts would then share nearly all of their tokens.
 
     Args:
         directory: Of a transformer with its tokenizer.
@@ -178,12 +178,12 @@ def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **
 
 
 def state_width(config: Any) -> int:  # noqa: ANN401 - PretrainedConfig, which ships no types
-    """Dimensions of the states that a transformer hands on: its hidden size, but for OPT-350m, which projects them."""
+    """Width of the states that a transformer returns: its hidden size, except for OPT-350m, which projects them."""
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 def transformer_directory(base: Path) -> Path:
-    """Where the transformer of a base model lies: ``base``, or its folder in a sentence-transformers directory.
+    """Directory of a base model's transformer: ``base``, or a folder in it if it is a sentence-transformers directory.
 
     Raises:
         BaseModelError: A sentence-transformers directory whose first module is no transformer.
@@ -203,7 +203,7 @@ def transformer_directory(base: Path) -> Path:
 
 @contextlib.contextmanager
 def seeded_missing_weights() -> Iterator[None]:
-    """Load a model so that weights which its directory lacks are the same every time.
+    """Draw weights that a model's directory lacks from a fixed seed while it is loaded.
 
     BERT's pooler is such a part: published without weights as a rule, drawn at random while loading, used by none of
     our poolings, but saved with the rest. Unseeded, every build of the same encoder would have another fingerprint.

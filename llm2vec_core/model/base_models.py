@@ -1,4 +1,4 @@
-"""Finding a base model: bundled weights, a local directory, or a name on the hub, as one local directory.
+"""Base models: bundled weights, local directories and hub names, each as one local directory.
 
 A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names. Where a
 ``config.json`` lies beside the adapter, the merged model has the attention that it states: an adapter that was trained
@@ -58,12 +58,12 @@ def holds_base_model(directory: Path) -> bool:
 
 
 def short_name(name: str) -> str:
-    """A model's name without where it is from: ``all-minilm-l6-v2`` of ``bundled:all-minilm-l6-v2``."""
+    """A model's name without its origin: ``all-minilm-l6-v2`` for ``bundled:all-minilm-l6-v2``."""
     return name.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 
 def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
-    """Local directory with a base model's configuration, weights and tokenizer.
+    """Find a base model and return its local directory: configuration, weights, tokenizer.
 
     Args:
         name: A bundled name, a directory of a model or of an adapter, or a hub name.
@@ -84,9 +84,9 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
 
 
 def base_content(name: str) -> str | None:
-    """Hash of the adapter or of the model directory that a name leads to; None for bundled models and hub names.
+    """Hash of an adapter or of a model directory; None for bundled models and hub names.
 
-    Either may be trained further under its name: what is made of it is kept under both.
+    A directory may be trained further under the same name, so its content is part of every key made from it.
 
     Raises:
         BaseModelError: The adapter has no weights.
@@ -99,10 +99,10 @@ def base_content(name: str) -> str | None:
 
 
 def trained_from(name: str) -> str:
-    """The base model that an adapter was trained on; the name itself where it leads to no adapter.
+    """Name of the base model that an adapter was trained on; any other name is returned as it is.
 
     Raises:
-        BaseModelError: The adapter does not say.
+        BaseModelError: The adapter does not name its base model.
     """
     adapter = _adapter_directory(name)
     if adapter is None:
@@ -169,7 +169,7 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
 
 
 def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
-    """The model that an adapter was trained on with the adapter merged into it, made once for the adapter's content."""
+    """Merge an adapter into its base model; done once for each content of the adapter."""
     merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
     if merged.is_dir():
         return merged
@@ -219,7 +219,7 @@ def content_hash(directory: Path) -> str:
 
 
 def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
-    """Save a model where nobody sees half of it."""
+    """Save a model so that nobody ever sees half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         model.save_pretrained(scratch)

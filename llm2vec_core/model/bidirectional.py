@@ -38,12 +38,12 @@ def attention_overrides(attention: Attention) -> dict[str, bool]:
 
 
 def stated_attention(config: Any) -> Attention:  # noqa: ANN401 - PretrainedConfig, which ships no types
-    """The attention that a model's configuration asks for; decoders are causal unless they say otherwise."""
+    """The attention that a configuration states; a decoder is causal unless it says otherwise."""
     return "bidirectional" if getattr(config, "is_causal", True) is False else "causal"
 
 
 def saved_attention(model: nn.Module, *, name: str) -> Attention:
-    """The attention of a loaded transformer: what its configuration states, proved; else what it shows.
+    """Attention of a loaded transformer: stated by its configuration and proved, or measured if nothing is stated.
 
     Raises:
         BaseModelError: The configuration states an attention that the model does not show.
@@ -57,9 +57,9 @@ def saved_attention(model: nn.Module, *, name: str) -> Attention:
 
 @torch.inference_mode()
 def measured_attention(model: nn.Module) -> Attention:
-    """What the model does: does a later neighbour change an earlier hidden state?
+    """Measure the attention: does changing a token change an earlier hidden state?
 
-    The neighbour, not the last token, is changed: a sliding window may rightly hide a far one.
+    The next token is changed, not the last one: a sliding window may rightly hide a far token.
 
     Args:
         model: A transformer without head; its forward takes ``input_ids`` and returns ``last_hidden_state``.
@@ -82,7 +82,7 @@ def measured_attention(model: nn.Module) -> Attention:
 
 
 def switch_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
-    """Make a loaded transformer attend as asked, and state it in its configuration.
+    """Switch the attention of a loaded decoder, state it in its configuration, and prove it.
 
     Set on the loaded model: keys that a ``config.json`` does not have yet are dropped or refused while loading.
 
@@ -125,10 +125,10 @@ def require_attention(model: nn.Module, attention: Attention, *, name: str) -> N
 
 @torch.inference_mode()
 def one_sided_blocks(model: nn.Module) -> list[int]:
-    """Blocks of a decoder that look to the left only, by their number.
+    """Numbers of the blocks in which no state depends on a later one.
 
-    What :func:`measured_attention` sees may be the work of a single block. Here each block is run again on its own
-    input, in which one state is changed. A block is what transformers never splits over devices.
+    :func:`measured_attention` is content if a single block looks ahead. Here each block is run again on its own input,
+    with one state changed. A block is a module that transformers never splits over devices.
 
     Args:
         model: A transformer without head; its forward takes ``input_ids`` and ``use_cache``.
@@ -169,14 +169,14 @@ def one_sided_blocks(model: nn.Module) -> list[int]:
 
 
 def _probe_tokens(model: nn.Module) -> Int64[Tensor, "1 seq"]:
-    """The same few random tokens every time."""
+    """A few random tokens, the same every time."""
     vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     tokens = torch.randint(vocab_size, (1, _PROBE_LENGTH), generator=torch.Generator().manual_seed(0))
     return tokens.to(next(model.parameters()).device)
 
 
 def _unstated_attention(model: nn.Module) -> Attention:
-    """What the model does while its configuration states nothing: its architecture's own attention."""
+    """The architecture's own attention, measured while the configuration states none."""
     config = model.config
     stated = {key: vars(config)[key] for key in attention_overrides("causal") if key in vars(config)}
     for key in stated:

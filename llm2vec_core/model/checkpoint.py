@@ -30,7 +30,7 @@ _VERSION_KEYS = frozenset({"transformers_version", "__version__", "_name_or_path
 
 
 class EncoderSpec(BaseModel):
-    """What an encoder is made of.
+    """Specification of an encoder: its base model, its training, and how it reads texts.
 
     Attributes:
         base_model: Name of the base model it was made from.
@@ -56,12 +56,12 @@ class EncoderSpec(BaseModel):
 
     @property
     def base_name(self) -> str:
-        """The base model without where it is from, such as ``smollm2-135m``."""
+        """Name of the base model without its origin, such as ``smollm2-135m``."""
         return self.base_model.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 
 class CheckpointRecord(EncoderSpec):
-    """What is known about a checkpoint; stored in its directory as ``checkpoint.json``.
+    """Record of a checkpoint, stored in its directory as ``checkpoint.json``.
 
     Attributes:
         fingerprint: Identity of the encoder, 64 hex digits (see :func:`fingerprint`).
@@ -84,7 +84,7 @@ class CheckpointRecord(EncoderSpec):
 
     @property
     def seeds(self) -> dict[str, int]:
-        """Seed of each training stage, as far as the recipe is known."""
+        """Seed of each training stage, if the recipe is known."""
         recipe = self.recipe or {}
         return {stage: recipe[stage]["seed"] for stage in self.stages if stage in recipe}
 

@@ -49,7 +49,7 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
-    """``model`` with the saved adapter merged into its weights, in fp32 (merging in bf16 changes vectors)."""
+    """Merge a saved adapter into the weights of a model, in fp32: merging in bf16 changes vectors."""
     import torch
     from peft import PeftModel
 
@@ -57,7 +57,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
 
 
 def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers model, which ships no types
-    """Keep the frozen weights of linear layers in bf16, as autocast would cast them anew in every forward pass.
+    """Keep the frozen weights of linear layers in bf16; autocast would cast them in every forward pass.
 
     The figures are the same bit for bit, and these weights, nearly all of a large decoder, take half the memory.
     Everything else stays fp32: norms, the residual stream and so what is pooled, the weights of an adapter, and an

@@ -1,7 +1,7 @@
-"""The closed sets that name an encoder (attention, stages, pooling), and names such as ``minilm+mean+echo``.
+"""Modes of an encoder (attention, stages, pooling, …), and names such as ``minilm+mean+echo``.
 
-Belongs here: what a view of an encoder is, and its identity; free of torch. Does not belong here: applying a view
-(``encoder``), and what an encoder does where its name says nothing.
+Belongs here: views of an encoder and their identity, without torch. Does not belong here: applying a view
+(``encoding.encoder``), and defaults for modes that a name leaves out.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ECHO = "echo"
 STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
 LongTexts = Literal["cut", "parts", "sections"]
-"""Whether texts lose what is beyond ``max_tokens``, or are means over their parts, or over their sections."""
+"""Long texts are cut at ``max_tokens``, or encoded as the mean of their parts or of their sections."""
 
 Precision = Literal["fp32", "bf16"]
-"""What a forward pass computes in."""
+"""Number format of a forward pass."""
 
 RankingMode = Literal["hybrid", "tuned", "reranked"]
 RANKING_MODES: tuple[RankingMode, ...] = get_args(RankingMode)
@@ -52,7 +52,7 @@ _MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
 
 @dataclass(frozen=True)
 class EncoderView:
-    """How an encoder is read where that differs from how it was saved; falsy when it changes nothing.
+    """Differences between how an encoder is read and how it was saved. A view without any is falsy.
 
     Attributes:
         attention: Replaces the attention of the saved encoder; None leaves it.
@@ -70,11 +70,11 @@ class EncoderView:
     standardised: bool = False
 
     def __bool__(self) -> bool:
-        """Whether anything is read in another way than it was saved."""
+        """Whether the view changes anything."""
         return bool(self._modes())
 
     def __str__(self) -> str:
-        """Canonical form, such as ``causal+eos+echo``; empty when nothing changes."""
+        """Canonical form, such as ``causal+eos+echo``; empty if nothing changes."""
         return "+".join(self._modes())
 
     def _modes(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class EncoderView:
     def changes(
         self, *, attention: Attention, pooling_mode: PoolingMode | None, standardised: bool = False
     ) -> EncoderView:
-        """The view without what a saved encoder already does.
+        """The view reduced to what the saved encoder does not do already.
 
         Args:
             attention: Attention of the saved encoder.
@@ -102,7 +102,7 @@ class EncoderView:
 
 
 def view_fingerprint(fingerprint: str, changes: EncoderView, *, calibration: Sequence[str] = ()) -> str:
-    """Identity of a saved encoder that is read through a view.
+    """Identity of a saved encoder read through a view.
 
     Args:
         fingerprint: Identity of the saved encoder.
@@ -120,13 +120,13 @@ def view_fingerprint(fingerprint: str, changes: EncoderView, *, calibration: Seq
 
 @dataclass(frozen=True)
 class EncoderName:
-    """An encoder by name: where it comes from, and what differs from how it was saved.
+    """A parsed encoder name: its source and its modes.
 
     Attributes:
         source: Fingerprint, directory, bundled name or hub name.
         view: How it is read.
         stages: Training stages asked for, in training order; None when none are named.
-        long_texts: What becomes of long texts.
+        long_texts: How long texts are read.
         instructed: Whether the instruction of an evaluation task stands before its texts.
         ranking: How its ranking is fused with that of BM25: ``hybrid`` by rank, ``tuned`` by a weight that judged
             queries chose, ``reranked`` by rank, the first documents then read by a cross-encoder; None: not at all.
@@ -140,7 +140,7 @@ class EncoderName:
     ranking: RankingMode | None = None
 
     def __str__(self) -> str:
-        """Canonical name: :func:`parse_encoder_name` makes the same of it."""
+        """Canonical name, which :func:`parse_encoder_name` parses to an equal object."""
         modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
         modes |= {ECHO} if self.view.echo else set()
         modes |= {STANDARDISED} if self.view.standardised else set()
@@ -151,7 +151,7 @@ class EncoderName:
 
 
 def parse_encoder_name(name: str) -> EncoderName:
-    """Read ``SOURCE`` and modes behind plus signs, in any order.
+    """Parse a source and modes behind plus signs, in any order.
 
     ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
     A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.

@@ -19,7 +19,7 @@ from llm2vec_core.model.modes import PoolingMode
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What `eos` adds to `last` is a token, which no pooling module can say: see `tokenizing`.
+# `eos` is `last` with a token added behind the text, which no pooling module can say: see `tokenizing`.
 _MODULE_MODE: dict[PoolingMode, str] = {
     "mean": "mean",
     "weighted_mean": "weightedmean",
@@ -45,14 +45,14 @@ def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int) -> Any:  # no
 
 
 def pooling_position(model: Any) -> int | None:  # noqa: ANN401 - SentenceTransformer, which ships no types
-    """Place of the pooling module among the modules of a model; None where a model pools without one."""
+    """Index of the pooling module in a model; None if it has none."""
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     return next((position for position, module in enumerate(model) if isinstance(module, Pooling)), None)
 
 
 def saved_pooling_mode(model: Any) -> PoolingMode | None:  # noqa: ANN401
-    """Pooling mode of a loaded model; None where it pools in a way that has no name here (such as CLS)."""
+    """Pooling mode of a loaded model; None for a pooling that has no name here, such as CLS."""
     position = pooling_position(model)
     if position is None or not isinstance(model[position].pooling_mode, str):
         return None
@@ -60,7 +60,7 @@ def saved_pooling_mode(model: Any) -> PoolingMode | None:  # noqa: ANN401
 
 
 def with_pooling(model: Iterable[Any], pooling_mode: PoolingMode, *, name: str) -> list[Any]:
-    """The modules of a model with another pooling among them; the model itself stays as it is.
+    """The modules of a model with another pooling; the model itself is not changed.
 
     Raises:
         CheckpointError: The model has no pooling module.
@@ -73,7 +73,7 @@ def with_pooling(model: Iterable[Any], pooling_mode: PoolingMode, *, name: str) 
 
 
 def require_pooling(model: Any, *, name: str) -> int:  # noqa: ANN401
-    """Place of the pooling module.
+    """Index of the pooling module.
 
     Raises:
         CheckpointError: The model has no pooling module, so nothing can be said about which tokens are pooled.
@@ -89,7 +89,7 @@ def require_pooling(model: Any, *, name: str) -> int:  # noqa: ANN401
 
 
 def pooled_mask(attention_mask: Int[Tensor, "batch seq"], pooled: Sequence[range]) -> Int[Tensor, "batch seq"]:
-    """Mask of the tokens that are pooled, whichever side is padded.
+    """Mask of the tokens to pool; padding can be on either side.
 
     Args:
         attention_mask: 1 for tokens, 0 for padding.

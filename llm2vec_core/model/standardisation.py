@@ -1,8 +1,8 @@
-"""Standardisation after pooling: take mean and deviation of every dimension out of the vectors of a decoder.
+"""Standardisation after pooling: subtract the mean of every dimension, and divide by its deviation.
 
-A few dimensions of a decoder's states are large for every text, so that all cosines look alike. They are measured on
-texts without labels, never on what the encoder is tested on. What they become is a sentence-transformers ``Dense``
-module with a diagonal weight, so that a directory that has it loads anywhere.
+A few dimensions of a decoder's states are large for every text, so that all cosines look alike. Means and deviations
+are measured on texts without labels, never on those that the encoder is tested on. They become a sentence-transformers
+``Dense`` module with a diagonal weight, so that a saved encoder loads anywhere.
 
 Source: Su et al. 2021, Whitening Sentence Representations, of which this is the diagonal case; Timkey and van
 Schijndel 2021, All Bark and No Bite: Rogue Dimensions in Transformer Language Models (standardisation as the remedy).
@@ -20,14 +20,14 @@ from torch import nn
 from llm2vec_core.errors import InputError
 
 MIN_TEXTS = 50
-"""Fewer texts than this say too little about a deviation."""
+"""Fewest texts that a deviation can be measured on."""
 
 _SMALLEST_DEVIATION = 1e-6
-"""Share of the largest deviation below which a dimension is taken as constant, and only centred."""
+"""A dimension whose deviation is a smaller share of the largest one counts as constant, and is only centred."""
 
 
 def standardisation_module(vectors: Float32[np.ndarray, "num_texts dim"]) -> Any:  # noqa: ANN401 - an untyped module
-    """The module that gives texts like these mean 0 and deviation 1 in every dimension.
+    """Module that gives the vectors of such texts mean 0 and deviation 1 in every dimension.
 
     Args:
         vectors: Pooled vectors of calibration texts, not normalised.
