@@ -63,7 +63,8 @@ def install(source: Path, environment: Path) -> None:
     else:
         commands = [[sys.executable, "-m", "venv", str(environment)], [python, "-m", "pip", "install", "--quiet"]]
     pins = environment.with_suffix(".txt")
-    pins.write_text("\n".join(line.rstrip(" \\") for line in (ROOT / "requirements.lock").open() if line[:1] != " "))
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    pins.write_text("\n".join(line.rstrip(" \\") for line in locked if not line.startswith(" ")))
     commands[-1] += ["--constraint", str(pins), str(source)]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
