@@ -25,7 +25,7 @@ _RECOGNISER_VERSION = 2
 
 
 class SourceConfig(BaseModel):
-    """Where the documents of one source are, and which fields hold what."""
+    """The place of a source's documents, and the fields of id, title and text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -114,7 +114,7 @@ class CleanConfig(BaseModel):
 
 
 class RedactConfig(BaseModel):
-    """What to replace by placeholders before a document is stored."""
+    """Personal data to replace by placeholders before a document is stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -180,7 +180,7 @@ class RedactConfig(BaseModel):
 
 
 class ShrinkConfig(BaseModel):
-    """Which losses of a source to refuse."""
+    """Limits for the documents that a source may lose from one snapshot to the next."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -227,7 +227,7 @@ class VectorIndexConfig(BaseModel):
 
 
 class RetentionConfig(BaseModel):
-    """What maintenance keeps."""
+    """Retention policy of maintenance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -41,7 +41,7 @@ from data.store.base import Store
 
 
 class ErasureReport(BaseModel):
-    """What an erasure removed, and what the scan read afterwards.
+    """Report of an erasure: what it removed, and what the scan read afterwards.
 
     Attributes:
         doc_ids: The documents.
@@ -139,7 +139,7 @@ def _require_no_former_versions(store: Store) -> None:
 
 
 def _machines(places: Iterable[Store]) -> list[Store]:
-    """What this machine keeps beside each bucket."""
+    """This machine's own store beside each bucket."""
     return [place.machine for place in places if place.machine is not place]
 
 

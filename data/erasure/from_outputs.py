@@ -194,5 +194,5 @@ def _as_bytes(value: str | bytes) -> bytes:
 
 
 def findings(store: Store, tree: str, journal: Journal) -> list[Finding]:
-    """Where a tree of the store holds a needle; the paths are keys."""
+    """Find the needles of a journal in a tree of the store; the paths are keys."""
     return scan_store(store, journal.byte_needles(), tree=tree).findings

@@ -45,7 +45,7 @@ _AGE_MARGIN = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Kept:
-    """What the steps must not remove.
+    """States and snapshots that the steps must not remove.
 
     Attributes:
         pointers: Served states to keep, newest first.

@@ -178,21 +178,19 @@ def write_matches(
     """
     known = read_manifest(store, match)
     if known is None:
-        known = _put_matches(store, match, parts, cut=cut, manifest=manifest, documents=documents, fence=fence)
+        rows = _put_parts(store, match, parts, cut=cut)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{str(kind): digests for kind, digests in documents.items()})
+        known = {**manifest, "rows": rows}
+        fence()
+        store.put_if_absent(f"matches/{match}/{_DOCUMENTS}", buffer.getvalue())
+        store.put_if_absent(f"matches/{match}/{_MANIFEST}", canonical_json(known).encode())
     LATEST_MATCHES.put(store, match)
     return int(str(known["rows"]))
 
 
-def _put_matches(
-    store: Store,
-    match: str,
-    parts: Iterable[MatchPart],
-    *,
-    cut: str,
-    manifest: dict[str, object],
-    documents: Mapping[DocumentKind, Digests],
-    fence: Callable[[], None],
-) -> dict[str, object]:
+def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str) -> int:
+    """Write the parts that are not finished; returns the number of rows of all parts."""
     root = f"matches/{match}"
     if store.read(f"{root}/{_CUT}") != cut.encode():
         store.delete(root)
@@ -211,13 +209,7 @@ def _put_matches(
                 rows += len(table)
             else:
                 rows += int(pq.read_metadata(io.BytesIO(finished)).num_rows)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{str(kind): digests for kind, digests in documents.items()})
-    written = {**manifest, "rows": rows}
-    fence()
-    store.put_if_absent(f"{root}/{_DOCUMENTS}", buffer.getvalue())
-    store.put_if_absent(f"{root}/{_MANIFEST}", canonical_json(written).encode())
-    return written
+    return rows
 
 
 def latest_match_files(store: Store) -> list[Path]:

@@ -8,9 +8,8 @@ Belongs here: the order of the steps, reading and cleaning the sources, the comm
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,7 +23,7 @@ from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.documents.clean import Document, clean_row
 from data.documents.rows import ReadLog, RejectedRow, RejectReason
 from data.documents.sources import source_sha256
-from data.errors import InputError, SourceShrankError, StoreError
+from data.errors import InputError, SourceShrankError
 from data.redaction.redact import Redactor, open_key_file
 from data.schema import (
     DOCUMENT_SCHEMA,
@@ -48,7 +47,7 @@ from data.snapshots.parts import PartWriter
 from data.snapshots.snapshot import ORIGIN_SCHEMA, Snapshot, follow_latest, open_snapshot
 from data.snapshots.staging import Counts, Staged
 from data.snapshots.tombstones import Tombstones, read_tombstones
-from data.store.base import Store
+from data.store.base import Store, storage_errors
 from data.store.digests import DIGEST_BYTES, Digests, FirstRows, pack_digests
 
 SHRINK_FROM = 50
@@ -109,7 +108,11 @@ def build_snapshot(
     if previous is not None and not changed:
         return previous
     home = store.machine.root
-    with _write_errors(kind), store.scratch() as scratch, open_key_file(redact.key_file, home=home) as keys:
+    with (
+        storage_errors(f"write the {kind} snapshot"),
+        store.scratch() as scratch,
+        open_key_file(redact.key_file, home=home) as keys,
+    ):
         staged = _stage(
             scratch / "staged",
             kind=kind,
@@ -189,19 +192,6 @@ def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now:
             )
     if now.tzinfo is None:
         raise InputError("The time of the snapshot has no time zone.", hint="Pass a time in UTC.")
-
-
-@contextlib.contextmanager
-def _write_errors(kind: DocumentKind) -> Iterator[None]:
-    """Turn a failed write, also one inside Arrow, into a store error with a hint."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).splitlines()[0]
-        raise StoreError(
-            f"Could not write the {kind} snapshot: {reason}.",
-            hint="The former snapshot is untouched. Free space or restore the permission, then run again.",
-        ) from error
 
 
 def _stage(

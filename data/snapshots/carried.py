@@ -1,4 +1,4 @@
-"""What a new snapshot takes over from the former one: whole sources, and the documents of rows that did not change.
+"""Carrying over from the former snapshot: whole sources, and the documents of unchanged rows.
 
 A row is found again by the digest of its raw values. Its document is taken over only if the same settings would make
 the same document of it.

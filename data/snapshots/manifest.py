@@ -86,7 +86,7 @@ class TotalCounts(BaseModel):
 
 
 class SnapshotManifest(BaseModel):
-    """What a snapshot holds, and where it came from."""
+    """Content and origin of a snapshot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -63,7 +63,7 @@ def table_schema(embedding_dim: int) -> pa.Schema:
 
 
 class IndexProbe(BaseModel):
-    """How to query the approximate index of one table version; see :func:`data.vectors.vector_index.tune_probe`.
+    """Query settings for the approximate index of one table version, from :func:`data.vectors.vector_index.tune_probe`.
 
     Attributes:
         nprobes: Partitions to search.
