@@ -209,11 +209,10 @@ def fuse_legs(
     numbers = (np.array([[number_of[doc_id] for doc_id, _ in leg]], np.int64) for leg in (dense, lexical))
     fused = fuse(*numbers, limit=limit, weighted=weighted)
     columns = (fused.documents, fused.scores, fused.dense_ranks, fused.lexical_ranks)
+    rows = zip(*(column[fused.is_hit].tolist() for column in columns), strict=True)
     return {
         ids[number]: Hit(score, *_in_leg(dense, dense_rank), *_in_leg(lexical, lexical_rank))
-        for number, score, dense_rank, lexical_rank in zip(
-            *(each[fused.is_hit].tolist() for each in columns), strict=True
-        )
+        for number, score, dense_rank, lexical_rank in rows
     }
 
 

@@ -70,12 +70,12 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
     return settings, pointer
 
 
-def by_search(settings, documents):
+def by_search(settings, documents, mode="hybrid"):
     """Hits of every job: number, score, and ranks in both legs."""
     return [
         [
             (int(hit["doc_id"], 16), hit["score"], hit["dense_rank"], hit["lexical_rank"])
-            for hit in search(settings, text, kind="resume", limit=LIMIT)
+            for hit in search(settings, text, kind="resume", mode=mode, limit=LIMIT)
         ]
         for text, _ in documents["job"]
     ]
@@ -135,6 +135,18 @@ def test_search_bulk_matching_and_evaluation_rank_alike(home, documents, tmp_pat
         assert [(number, np.float32(score)) for number, score, *_ in of_search] == [hit[:2] for hit in of_bulk]
         assert [hit[2:] for hit in of_search] == [hit[2:] for hit in of_bulk]
         assert of_evaluation == [number for number, _ in expected]
+
+
+def test_one_leg_alone_ranks_by_its_scores(home, documents):
+    settings, _ = home
+    index = LexicalIndex.of_texts([text for text, _ in documents["resume"]])
+    vectors = np.array([vector for _, vector in documents["resume"]])
+    found = zip(*(by_search(settings, documents, mode) for mode in ("dense", "lexical")), strict=True)
+    for (text, vector), (by_vectors, by_words) in zip(documents["job"], found, strict=True):
+        cosines, bm25 = (vectors @ vector).tolist(), index.scores(text).tolist()
+        best, sharing = plain_reference.best(cosines, LIMIT), plain_reference.sharing_words(bm25, LIMIT)
+        assert by_vectors == [(at, cosines[at], rank, None) for rank, at in enumerate(best, start=1)]
+        assert by_words == [(at, bm25[at], None, rank) for rank, at in enumerate(sharing, start=1)]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.35, 1.0])
