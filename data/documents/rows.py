@@ -67,11 +67,13 @@ class ReadLog:
         notes: Decision to the number of files that it was made for, such as "read as Windows-1252".
         skipped: File that was passed over to the reason.
         marks: Loss that a document may have to the number of documents.
+        formats: Format to the number of files that were read as it.
     """
 
     notes: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     marks: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
 
     def note(self, text: str) -> None:
         """Count a decision about a file."""

@@ -96,6 +96,7 @@ def _read_file(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Ite
             return
         if promised is not None and found is not promised:
             log.note(f"{promised} by its name, read as {found}")
+        log.formats[str(found)] += 1
         yield from READERS[found](inner, file, config, log)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,8 +14,12 @@ from flows.cli.environment import prepare_prefect
 from flows.cli.output import REFUSED, print_json, print_table, show
 from tasks.errors import SettingsError
 
+if TYPE_CHECKING:
+    from data.config import SourceConfig
+
 app = typer.Typer()
 
+_PREVIEW_CHARS = 1000
 KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Kind of documents.")]
 
 
@@ -66,6 +70,22 @@ def ingest(
         str | None,
         typer.Option("--text-field", help="Field that holds the text (default: 'text', then 'description')."),
     ] = None,
+    source_format: Annotated[
+        str | None,
+        typer.Option("--format", help="Known format of the records, such as json-resume or greenhouse."),
+    ] = None,
+    records: Annotated[
+        str | None, typer.Option("--records", help="Path to the records of a JSON file, or name of an XML element.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Encoding of text files (default: detected).")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option("--separator", help="Separator of CSV cells (default: detected).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show how the source would be read; write nothing.")
+    ] = False,
     allow_shrink: AllowShrinkOption = None,
     wait: WaitOption = None,
 ) -> None:
@@ -73,7 +93,20 @@ def ingest(
     request = call.request(writing_overrides(allow_shrink, wait))
     from tasks.run.settings import make_source
 
-    read = make_source(kind=kind, path=source, id_field=id_field, title_field=title_field, text_field=text_field)
+    read = make_source(
+        kind=kind,
+        path=source,
+        id_field=id_field,
+        title_field=title_field,
+        text_field=text_field,
+        format=source_format,
+        records=records,
+        encoding=encoding,
+        separator=separator,
+    )
+    if dry_run:
+        _show_preview(call, read)
+        return
     prepare_prefect(request)
     from flows.ingest import ingest as ingest_flow
 
@@ -81,6 +114,31 @@ def ingest(
     (report,) = ingest_flow(request, kind=kind, sources={source_name: read})
     result = report.model_dump(exclude={"kind", "seconds"})
     show(result, as_json=call.as_json, title=report.sentence())
+
+
+def _show_preview(call: Call, source: SourceConfig) -> None:
+    """Print how a source would be read."""
+    from data.documents.preview import preview_source
+
+    settings = call.request({}).settings()
+    preview = preview_source(source, clean=settings.clean, redact=settings.redact)
+    if call.as_json:
+        print_json(preview.model_dump())
+        return
+    facts = [(name, _listed(getattr(preview, name))) for name in ("formats", "fields", "notes", "marks", "skipped")]
+    counted = f"{preview.rows_kept:,} of {preview.rows_in:,} rows would be kept"
+    facts += [("quarantine", _listed(preview.quarantine_reasons))]
+    print_table(f"{source.path}: {counted}; nothing was written", ["", ""], [fact for fact in facts if fact[1]])
+    for document in preview.documents:
+        rows = [("title", document.title), ("text", document.text[:_PREVIEW_CHARS]), ("metadata", document.metadata)]
+        print_table(f"Document {document.id}", ["", ""], rows)
+    if preview.rejected:
+        lost = [(each.file, each.row, each.reason, each.detail) for each in preview.rejected]
+        print_table("First rows that would be quarantined", ["file", "row", "reason", "detail"], lost)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
 @command(app)

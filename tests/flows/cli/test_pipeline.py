@@ -1,6 +1,31 @@
 """Commands that run one stage of the pipeline."""
 
+from flows.cli import run
 from tests.flows.cli.conftest import call
+
+
+def test_a_dry_run_shows_how_a_source_is_read_and_writes_nothing(capsys, tmp_path):
+    (tmp_path / "jobs.csv").write_bytes("ID;Text\n1;Köchin\n2;Bäcker\n3\n".encode("cp1252"))
+    arguments = ("ingest", "--kind", "job", "--source", str(tmp_path / "jobs.csv"), "--dry-run")
+    code, preview, _ = call(capsys, *arguments)
+    assert code == 0
+    assert (preview["rows_in"], preview["rows_kept"], preview["rows_quarantined"]) == (3, 2, 1)
+    assert preview["quarantine_reasons"] == {"wrong_shape": 1}
+    assert [each["text"] for each in preview["documents"]] == ["Köchin", "Bäcker"]
+    assert {"read as cp1252", "cells separated by semicolon"} <= set(preview["notes"])
+    assert run([*arguments]) == 0
+    assert "2 of 3" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.csv"]
+
+
+def test_a_dry_run_of_a_known_format_that_is_not_named_proposes_it(capsys, tmp_path):
+    (tmp_path / "board.json").write_text('{"jobs": [{"id": 1, "title": "Cook", "content": "x", "absolute_url": "u"}]}')
+    arguments = ("ingest", "--kind", "job", "--source", str(tmp_path / "board.json"), "--dry-run")
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert 'format = "greenhouse"' in err
+    code, preview, _ = call(capsys, *arguments, "--format", "greenhouse")
+    assert (code, preview["documents"][0]["title"], preview["fields"]) == (0, "Cook", {"format": "greenhouse"})
 
 
 def test_ingest_reports_rows_and_loses_none(capsys, small_night):

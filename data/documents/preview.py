@@ -1,0 +1,106 @@
+"""Preview of a source: how its files are read, and what its rows would become. Nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pydantic import BaseModel, Field
+
+from data.config import CleanConfig, RedactConfig, SourceConfig
+from data.documents.clean import Document, clean_row
+from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
+from data.documents.sources import read_rows
+from data.redaction.redact import Redactor
+
+_SHOWN_DOCUMENTS = 3
+_SHOWN_REJECTED = 3
+
+
+class PreviewDocument(BaseModel):
+    """A document as it would be stored."""
+
+    id: str
+    title: str
+    text: str
+    metadata: str = Field(description="Further fields, as JSON.")
+
+
+class PreviewRejected(BaseModel):
+    """A row that would be quarantined."""
+
+    file: str
+    row: int
+    reason: str
+    detail: str
+
+
+class SourcePreview(BaseModel):
+    """What an ingest of a source would give; ``rows_in = rows_kept + rows_quarantined``."""
+
+    formats: dict[str, int] = Field(description="Format to the number of files that are read as it.")
+    fields: dict[str, str] = Field(description="Fields that id, title and text are taken from.")
+    notes: dict[str, int] = Field(description="Decisions of the readers, with their numbers of files.")
+    marks: dict[str, int] = Field(description="Losses that documents may have, with their numbers.")
+    skipped: dict[str, str] = Field(description="Files that are passed over, and why.")
+    rows_in: int
+    rows_kept: int
+    rows_quarantined: int
+    quarantine_reasons: dict[str, int]
+    documents: list[PreviewDocument] = Field(description="The first documents.")
+    rejected: list[PreviewRejected] = Field(description="The first rows that would be quarantined.")
+
+
+def preview_source(config: SourceConfig, *, clean: CleanConfig, redact: RedactConfig) -> SourcePreview:
+    """Read, clean and redact every row of a source, and keep the first documents.
+
+    Near duplicates, and what an erasure request holds back, are not looked for.
+
+    Raises:
+        InputError: The source cannot be read.
+    """
+    log = ReadLog()
+    redactor = Redactor(redact.model_copy(update={"key_file": None}), config.kind)
+    documents: list[PreviewDocument] = []
+    rejected: list[PreviewRejected] = []
+    reasons: Counter[str] = Counter()
+    seen: set[str] = set()
+    texts: Counter[str] = Counter()
+    rows_in = rows_kept = 0
+    for row in read_rows(config, log):
+        rows_in += 1
+        found: Document | RejectedRow
+        if isinstance(row, RawRow):
+            texts.update([config.text_name(row.values) or ""])
+            found = clean_row(row, source="preview", config=config, clean=clean, redactor=redactor)
+        else:
+            found = row
+        if isinstance(found, Document) and found.source_id in seen:
+            detail = "its id came before; expected an id of its own"
+            found = RejectedRow(row.file, row.row, RejectReason.DUPLICATE_ID, detail, "")
+        if isinstance(found, Document):
+            rows_kept += 1
+            seen.add(found.source_id)
+            if len(documents) < _SHOWN_DOCUMENTS:
+                shown = PreviewDocument(id=found.source_id, title=found.title, text=found.text, metadata=found.metadata)
+                documents.append(shown)
+            continue
+        reasons[str(found.reason)] += 1
+        if len(rejected) < _SHOWN_REJECTED:
+            detail = redactor.redact_text(found.detail)
+            rejected.append(PreviewRejected(file=found.file, row=found.row, reason=str(found.reason), detail=detail))
+    texts.pop("", None)
+    text_field = ", ".join(config.text_fields) or next((name for name, _ in texts.most_common(1)), config.text_names[0])
+    fields = {"id": config.id_field, "title": config.title_field, "text": text_field}
+    return SourcePreview(
+        formats=dict(log.formats.most_common()),
+        fields={"format": config.format} if config.format else fields,
+        notes=dict(log.notes.most_common()),
+        marks=dict(log.marks.most_common()),
+        skipped=dict(sorted(log.skipped.items())),
+        rows_in=rows_in,
+        rows_kept=rows_kept,
+        rows_quarantined=rows_in - rows_kept,
+        quarantine_reasons=dict(reasons.most_common()),
+        documents=documents,
+        rejected=rejected,
+    )
