@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data.config import DEFAULT_TEXT_FIELDS, SourceConfig, SourceFormat
 from data.documents.readers.fields import text_at, values_at
 
-Record = Mapping[str, object]
+SourceRecord = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class KnownFormat:
     parts: tuple[tuple[str, str], ...]
     further: Mapping[str, str]
     signature: tuple[tuple[str, ...], ...]
-    write: Callable[[Record], str] | None = None
+    write: Callable[[SourceRecord], str] | None = None
 
-    def apply(self, record: Record, config: SourceConfig, *, fallback_id: str) -> dict[str, object]:
+    def apply(self, record: SourceRecord, config: SourceConfig, *, fallback_id: str) -> dict[str, object]:
         """A record as a row with the names of the source's id, title and text."""
         ids = [str(each) for path in self.ids for each in values_at(record, path) if isinstance(each, (str, int))]
         titles = [found for path in self.titles if (found := text_at(record, path))]
@@ -56,7 +56,7 @@ def suggestion(columns: Iterable[str]) -> str | None:
     return None
 
 
-def _joined(record: Record, parts: Iterable[tuple[str, str]]) -> str:
+def _joined(record: SourceRecord, parts: Iterable[tuple[str, str]]) -> str:
     found = [(heading, text_at(record, path)) for heading, path in parts]
     return "\n\n".join(f"{heading}:\n{text}" if heading else text for heading, text in found if text)
 
@@ -75,7 +75,7 @@ def _dates(record: object) -> str:
     return f" ({' - '.join(dates).strip(' -')})" if any(dates) else ""
 
 
-def _resume_text(record: Record) -> str:
+def _resume_text(record: SourceRecord) -> str:
     """A JSON Resume as it is printed: summary, then the sections with their entries."""
     blocks = [text_at(record, "basics.label"), text_at(record, "basics.summary")]
     sections = (
@@ -100,7 +100,7 @@ def _resume_text(record: Record) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _lever_text(record: Record) -> str:
+def _lever_text(record: SourceRecord) -> str:
     blocks = [text_at(record, "opening") or text_at(record, "description") or text_at(record, "descriptionPlain")]
     for each in values_at(record, "lists[]"):
         blocks.append(f"{text_at(each, 'text')}\n{text_at(each, 'content')}".strip())
