@@ -25,19 +25,28 @@ def render_page(package: str, template: str, form: PageForm, /, **values: object
     Returns:
         A self-contained HTML document, or CommonMark with tables.
     """
-    loaders = [jinja2.PackageLoader(name, package_path="") for name in (package, "llm2vec_core.pages")]
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(loaders),
-        autoescape=form == "html",
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(package, "llm2vec_core.pages", autoescape=form == "html")
     environment.filters |= {"breakable": _breakable, "plain": _escape_markdown}
     text = environment.get_template(template).render(macros=f"{form}.j2", **values)
     if form == "html":
         return text.strip() + "\n"
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE)).strip() + "\n"
+
+
+def template_environment(*packages: str, autoescape: bool = False) -> jinja2.Environment:
+    """The templates in some packages; an unknown name in a template is an error.
+
+    Args:
+        *packages: Packages that hold templates; the first that has a template gives it.
+        autoescape: Whether values are escaped for HTML.
+    """
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, package_path="") for name in packages]),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _escape_markdown(text: object) -> str:

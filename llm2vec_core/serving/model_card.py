@@ -211,14 +211,8 @@ def _plain(value: Any) -> str:  # noqa: ANN401 (whatever a template prints)
 
 
 def _template() -> Any:  # noqa: ANN401 (jinja2.Template, imported here)
-    import jinja2
+    from llm2vec_core.pages.rendering import template_environment
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llm2vec_core", package_path=""),
-        autoescape=False,  # that would be for HTML
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("llm2vec_core.serving")
     environment.filters["plain"] = _plain
     return environment.get_template("model_card.md.j2")

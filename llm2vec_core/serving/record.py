@@ -94,16 +94,9 @@ def write_conversion(directory: Path, conversion: Conversion) -> None:
 
 def render_readme(conversion: Conversion) -> str:
     """The README of the directory as Markdown: its content, how to serve it, and the proofs."""
-    import jinja2
+    from llm2vec_core.pages.rendering import template_environment
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llm2vec_core.serving", package_path=""),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown
-    )
-    template = environment.get_template("readme.md.j2")
+    template = template_environment("llm2vec_core.serving").get_template("readme.md.j2")
     limits = {"limits": LIMITS[conversion.precision], "server_limits": LIMITS["float16"]}
     return str(template.render(conversion=conversion, **limits))
 
