@@ -75,7 +75,7 @@ def test_help_loads_the_command_line_only(tmp_path):
 def test_a_look_at_the_home_opens_no_table_and_loads_no_model(tmp_path, command):
     """Arrays are loaded: the schemas of documents are pyarrow's."""
     loaded = loaded_by_command(tmp_path, *command)
-    assert loaded & (MODELS | SERVICES | EVALUATION | TABLES) == set()
+    assert loaded & (MODELS | SERVICES | EVALUATION | DOCUMENTS | TABLES) == set()
 
 
 def test_nothing_names_an_index_host():
