@@ -27,7 +27,7 @@ from data.vectors.shards import encoded_contents, write_shard
 from data.vectors.tables import sync_table, verify_generation
 
 if TYPE_CHECKING:
-    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core import Encoder
 
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "or") for c in "bdfgklmnprst"]
 WORDS_PER_DOCUMENT = (150, 250)
@@ -149,12 +149,10 @@ def hashed_vectors(embedding_dim: int) -> Encode:
 def two_layer_encoder(directory: Path, *, hidden_size: int) -> Encoder:
     """A two-layer random Llama with a tokenizer of whole words."""
     import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-    from llm2vec_core.encoding.encoder import Encoder
+    from llm2vec_core import Encoder
 
     vocabulary = {token: number for number, token in enumerate(["<pad>", "<eos>", "<unk>", "Posting", *WORDS])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -173,20 +171,16 @@ def two_layer_encoder(directory: Path, *, hidden_size: int) -> Encoder:
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=None,
-        is_causal=False,
     )
     LlamaModel(config).save_pretrained(directory / "base")
     tokenizer.save_pretrained(directory / "base")
-    transformer = Transformer(str(directory / "base"), max_seq_length=512)
-    pooling = Pooling(hidden_size, pooling_mode="mean")
-    SentenceTransformer(modules=[transformer, pooling]).save(str(directory / "encoder"))
-    return Encoder.load(directory / "encoder")
+    return Encoder.from_base(directory / "base")
 
 
 def encoded_by(encoder: Encoder) -> Encode:
     """The encoder as a function that keeps no state between calls."""
 
     def encode(texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
-        return encoder.encode_with_counts(texts, normalize=True).vectors
+        return encoder.encode(texts, normalize=True)
 
     return encode
