@@ -8,8 +8,11 @@ Source: BehnamGhader et al. 2024, LLM2Vec, appendix D.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from llm2vec_core.training.overlay import merge
 
 PaperModel = Literal["s-llama-1.3b", "llama-2-7b", "mistral-7b", "llama-3-8b"]
 PAPER_MODELS: tuple[PaperModel, ...] = get_args(PaperModel)
@@ -54,22 +57,6 @@ _BY_MODEL: Mapping[PaperModel, tuple[dict[str, Any], ...]] = {
 }
 
 
-def paper_settings(name: PaperModel, **changes: object) -> dict[str, Any]:
-    """Settings of a recipe of the paper.
-
-    Args:
-        name: The model that the paper trained.
-        changes: Settings that replace the paper's. A stage takes a dictionary, and keeps what it does not name.
-    """
-    settings = _SHARED
-    for more in (*_BY_MODEL[name], changes):
-        settings = _merged(settings, more)
-    return settings
-
-
-def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(settings)
-    for key, value in changes.items():
-        known = merged.get(key)
-        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-    return merged
+def paper_settings(name: PaperModel) -> dict[str, Any]:
+    """Settings of the paper's recipe for a model."""
+    return functools.reduce(merge, _BY_MODEL[name], _SHARED)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -19,6 +19,7 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.model.modes import STAGES, Attention, PoolingMode, Precision, Stage
+from llm2vec_core.training.overlay import merge, without
 from llm2vec_core.training.paper import PAPER_MODELS, PaperModel, paper_settings
 
 UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
@@ -282,8 +283,8 @@ class Recipe(SharedSettings):
 
         Args:
             name: ``s-llama-1.3b``, ``llama-2-7b``, ``mistral-7b`` or ``llama-3-8b``.
-            changes: Settings that replace the paper's, such as ``base_model="..."`` or ``mntp={"steps": 100}``. A stage
-                keeps what its dictionary does not name.
+            changes: Settings that replace the paper's, such as ``base_model="..."``, ``steps=100``, or for one stage
+                ``mntp={"steps": 100}``. A stage keeps the settings that are not named.
 
         Raises:
             InputError: The paper has no such model.
@@ -292,7 +293,7 @@ class Recipe(SharedSettings):
         """
         if name not in PAPER_MODELS:
             raise InputError(f"The paper has no model '{name}'.", hint=f"Its models: {', '.join(PAPER_MODELS)}.")
-        return cls.model_validate(paper_settings(name, **changes))
+        return cls.model_validate(overlay_recipe(paper_settings(name), changes))
 
     def sample_documents(self, texts: list[str]) -> list[str]:
         """The texts to train on: all, or a seeded sample in their order if there are more than ``max_documents``."""
@@ -350,6 +351,13 @@ class Recipe(SharedSettings):
         if base_sha256 is not None:
             decisive["adapter"] = base_sha256  # the name in older keys
         return _hash(decisive)
+
+
+def overlay_recipe(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings of a recipe over others, as tables. Settings of all stages also replace those of single stages."""
+    shared = {name: value for name, value in upper.items() if name in SharedSettings.model_fields}
+    stages: dict[str, Any] = {stage: without(lower[stage], shared) for stage in STAGES if stage in lower}
+    return merge({**lower, **stages}, upper)
 
 
 def _inherit(own: _Model, shared: BaseModel, names: Iterable[str]) -> _Model:

@@ -29,8 +29,9 @@ from data.schema import DocumentKind, sha256_json
 from data.store.base import Store
 from data.store.credentials import has_credentials, mask_credentials
 from data.store.open import open_store
-from llm2vec_core.model.modes import STAGES, LongTexts, PoolingMode, Precision
-from llm2vec_core.training.settings import Recipe, SharedSettings
+from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
+from llm2vec_core.training.overlay import merge
+from llm2vec_core.training.settings import Recipe, overlay_recipe
 from tasks.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "L2V_"
@@ -370,34 +371,14 @@ def _as_tables(values: Mapping[str, Any]) -> dict[str, Any]:
         table = _parse_value(value)
         for part in reversed(key.split(".")):
             table = {part: table}
-        tables = _merge(tables, table)
+        tables = merge(tables, table)
     return tables
 
 
 def _overlay(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a layer over a lower one. Its settings of all training stages also replace those of single stages below."""
-    given, below = upper.get("train"), lower.get("train")
-    if isinstance(given, Mapping) and isinstance(below, Mapping):
-        shared = {name: value for name, value in given.items() if name in SharedSettings.model_fields}
-        stages = {stage: _without(below[stage], shared) for stage in STAGES if stage in below}
-        lower = {**lower, "train": {**below, **stages}}
-    return _merge(lower, upper)
-
-
-def _without(table: Any, removed: Any) -> Any:  # noqa: ANN401 - values of any setting
-    """A table without the values that ``removed`` has, at any depth."""
-    if not isinstance(table, Mapping) or not isinstance(removed, Mapping):
-        return table
-    return {
-        name: _without(value, removed[name]) if name in removed else value
-        for name, value in table.items()
-        if name not in removed or isinstance(value, Mapping)
-    }
-
-
-def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(lower)
-    for key, value in upper.items():
-        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both_tables else value
+    """Merge a layer over a lower one."""
+    merged = merge(lower, upper)
+    below, given = lower.get("train"), upper.get("train")
+    if isinstance(below, Mapping) and isinstance(given, Mapping):
+        merged["train"] = overlay_recipe(below, given)
     return merged

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from llm2vec_core.model.modes import STAGES
+from llm2vec_core.training.overlay import merge, without
 from llm2vec_core.training.settings import Recipe, SharedSettings, SimcseSettings
 
 
@@ -67,3 +68,21 @@ def test_a_wrong_value_is_named_once(wrong):
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(wrong)
     assert len(caught.value.errors()) == 1
+
+
+def test_a_change_of_all_stages_replaces_the_papers_stages():
+    recipe = Recipe.paper("mistral-7b", steps=2, bf16=False, mntp={"seed": 1})
+    assert (recipe.mntp.steps, recipe.simcse.steps, recipe.mntp.bf16, recipe.mntp.seed) == (2, 2, False, 1)
+    assert recipe.mntp.mask_policy == "all_mask"
+
+
+def test_tables_are_merged_in_depth_and_what_is_no_table_is_replaced():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}) == {
+        "a": {"b": 4, "c": 2},
+        "d": {"e": 5},
+    }
+
+
+def test_only_values_that_both_tables_have_are_removed():
+    assert without({"a": {"b": 1, "c": 2}, "d": 3, "e": 4}, {"a": {"b": 9}, "d": 9}) == {"a": {"c": 2}, "e": 4}
+    assert without(3, {"a": 1}) == 3
