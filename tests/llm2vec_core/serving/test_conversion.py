@@ -208,7 +208,7 @@ def test_missing_packages_are_named_with_how_to_get_them(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="onnx and onnxscript") as caught:
         require_exporter()
-    assert "--group serving" in caught.value.hint
+    assert "'llm2vec-pipelines[serving]'" in caught.value.hint
 
 
 def test_servers_are_told_what_they_cannot_do():
