@@ -113,6 +113,12 @@ def adopt_lease(store: Store, *, owner: str) -> Lease:
     return Lease(store, current)
 
 
+def living_owner(store: Store) -> str | None:
+    """The run that holds the lease and still lives; None if it was released, has expired, or its process is gone."""
+    current = _parse(store.read(LEASE_KEY))
+    return current.owner if current is not None and _is_alive(current) else None
+
+
 def _acquire_within(wait_s: float, store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
     deadline = time.monotonic() + wait_s
     while True:

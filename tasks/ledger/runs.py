@@ -1,8 +1,9 @@
 """The run ledger: what every run did, kept under ``runs/<run_id>/``. Never imports prefect.
 
-A run writes ``settings.json`` when it begins, with every setting resolved and secrets masked, and ``summary.json`` when
-it ends, however it ends. A run that was refused the lease writes its summary alone. A stage of a run writes its report
-to ``stages/<flow>.json``, where a night that started it on another machine finds it.
+A run writes ``start.json`` (its flow and the time) and ``settings.json`` (resolved, secrets masked) when it begins, and
+``summary.json`` when it ends, however it ends. A run that was killed leaves no summary; see :func:`unfinished_runs`. A
+run that was refused the lease writes its summary alone. A stage of a run writes its report to ``stages/<flow>.json``,
+where a night that started it on another machine finds it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import contextlib
 import json
 import resource
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from data.errors import LeaseHeldError, RefusedError, StoreError
 from data.store.base import Store
 from data.store.credentials import mask_credentials
-from data.store.lease import hold_lease
+from data.store.lease import hold_lease, living_owner
 from tasks.ledger.lineage import emit_end, emit_start
 from tasks.ledger.record import RunRecord
 from tasks.ledger.usage import estimate_cost
@@ -54,6 +56,7 @@ def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, obje
             _keep_refusal(store, run_id, flow, parameters=parameters, refusal=refusal)
             raise
         run = Run(run_id, settings, store, lease)
+        store.put_if_absent(_start_key(run_id), json.dumps({"flow": flow, "started_at": run.clock().isoformat()}).encode())
         store.put_if_absent(_settings_key(run_id), json.dumps(shown(settings), indent=2).encode())
         with _recorded(RunRecord(run, flow, is_stage=False, started_at=run.clock()), parameters) as record:
             yield record
@@ -152,6 +155,10 @@ def _settings_key(run_id: str) -> str:
     return f"runs/{run_id}/settings.json"
 
 
+def _start_key(run_id: str) -> str:
+    return f"runs/{run_id}/start.json"
+
+
 def read_settings(store: Store, run_id: str) -> dict[str, Any] | None:
     """Settings of a run, secrets masked; None for a run of an earlier version, which stored none."""
     raw = store.read(_settings_key(run_id))
@@ -173,6 +180,60 @@ def latest_summary(store: Store, *, flow: str | None = None, state: RunState | N
         if began and (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
             return summary
     return None
+
+
+class UnfinishedRun(BaseModel):
+    """A run that began and left no summary.
+
+    Attributes:
+        flow: Name of its flow; None for a run of an earlier version that completed no stage.
+        state: ``running`` while it holds the lease and lives; else ``killed``.
+        stages_done: Stages that completed, in order.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    flow: str | None
+    state: Literal["running", "killed"]
+    started_at: str | None
+    stages_done: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """For alerts and tables."""
+        return f"{self.state}; stages done: {', '.join(self.stages_done) or 'none'}"
+
+
+_STAGES = ("ingest", "train", "evaluate", "embed", "match", "export")
+
+
+def unfinished_runs(store: Store) -> list[UnfinishedRun]:
+    """Runs that began and left no summary, newest first.
+
+    All but the one that holds the lease are gone: killed, out of memory, without power, or without disk for a summary.
+    """
+    files = defaultdict(set)
+    for key in store.list("runs"):
+        _, run_id, name = key.split("/", 2)
+        files[run_id].add(name)
+    # A run writes its summary before it releases the lease, so the summary is looked for again after the lease.
+    left, living = [run_id for run_id in files if "summary.json" not in files[run_id]], living_owner(store)
+    found = []
+    for run_id in sorted(left, reverse=True):
+        if read_summary(store, run_id) is not None:
+            continue
+        start = json.loads(store.read(_start_key(run_id)) or b"{}")
+        done = tuple(stage for stage in _STAGES if f"stages/{stage}.json" in files[run_id])
+        found.append(
+            UnfinishedRun(
+                run_id=run_id,
+                flow=start.get("flow", "nightly" if done else None),  # only nights have stages
+                state="running" if run_id == living else "killed",
+                started_at=start.get("started_at"),
+                stages_done=done,
+            )
+        )
+    return found
 
 
 def peak_rss_bytes() -> int:

@@ -15,7 +15,7 @@ from data.errors import InputError
 from data.store.base import Store
 from data.vectors.generations import list_generations
 from data.vectors.pointer import Pointer, read_pointer
-from tasks.ledger.runs import latest_summary, read_settings, read_summary
+from tasks.ledger.runs import UnfinishedRun, latest_summary, read_settings, read_summary, unfinished_runs
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run
 from tasks.run.context import utc_now
@@ -28,25 +28,45 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["stale", "failed", "refused"]
+    kind: Literal["stale", "failed", "killed", "refused"]
     message: str
 
 
 def status(settings: Settings) -> dict[str, object]:
     """Collect the status of a store, for one screen."""
     store = settings.store()
-    pointer = read_pointer(store)
+    pointer, unfinished = read_pointer(store), unfinished_runs(store)
     return {
         "home": settings.home_location,
         "served": None if pointer is None else pointer.model_dump(mode="json"),
         "age_hours": None if pointer is None else _hours_since(pointer.promoted_at),
         "fresh_hours": fresh_hours(store, pointer),
         "generations": generations(settings),
-        "last_run": latest_summary(store),
-        "last_night": latest_summary(store, flow="nightly"),
+        "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
+        "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
+        "last_night": _last_night(store, unfinished),
         "next_night": next_scheduled_run("nightly"),
         "alerts": [alert.model_dump() for alert in alerts(settings)],
     }
+
+
+def _last_night(store: Store, unfinished: list[UnfinishedRun]) -> dict[str, Any] | None:
+    killed = [run for run in unfinished if run.state == "killed" and run.flow == "nightly"]
+    return _last_of(latest_summary(store, flow="nightly"), killed)
+
+
+def _last_of(summary: dict[str, Any] | None, killed: list[UnfinishedRun]) -> dict[str, Any] | None:
+    """The later one of a run that ended and the newest that was killed."""
+    if not killed:
+        return summary
+    began = killed[0].started_at or _time_of(killed[0].run_id)
+    is_later = summary is None or datetime.fromisoformat(summary["started_at"]) < datetime.fromisoformat(began)
+    return killed[0].model_dump() if is_later else summary
+
+
+def _time_of(run_id: str) -> str:
+    """When a run began, to the second: its id begins with the time."""
+    return datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).isoformat()
 
 
 def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
@@ -62,13 +82,15 @@ def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
             f"The ledger of {settings.home_location} has no run '{run_id}'.",
             hint="`l2v status --json` shows the id of the last run and the last night.",
         )
-    return {"run": summary or {"run_id": run_id, "state": "running, or killed"}, "settings": kept}
+    if summary is None:
+        summary = next((run.model_dump() for run in unfinished_runs(store) if run.run_id == run_id), {"run_id": run_id})
+    return {"run": summary, "settings": kept}
 
 
 def run_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Rows of a table that shows one run: its result, then one row for each setting."""
     run = found["run"]
-    names = ("run_id", "flow", "state", "started_at", "finished_at", "error")
+    names = ("run_id", "flow", "state", "started_at", "finished_at", "stages_done", "error")
     rows = [(name, str(run[name])) for name in names if run.get(name) is not None]
     if found["settings"] is None:
         return [*rows, ("settings", "not stored: an earlier version made the run")]
@@ -95,8 +117,11 @@ def alerts(settings: Settings) -> list[Alert]:
     elif hours > limit:
         message = f"The last good night was {hours:.1f} hours ago; more than {limit:g} is an alert. Run `l2v nightly`."
         found.append(Alert(kind="stale", message=message))
-    night = latest_summary(store, flow="nightly") or {}
-    if "error" in night:
+    night = _last_night(store, unfinished_runs(store)) or {}
+    if night.get("state") == "killed":
+        message = f"Night {night['run_id']} was {UnfinishedRun(**night).sentence()}. Run `l2v nightly`: it goes on there."
+        found.append(Alert(kind="killed", message=message))
+    elif "error" in night:
         found.append(Alert(kind="failed", message=f"Night {night['run_id']} {night['state']}: {night['error']}"))
     elif night.get("refused"):
         found.append(Alert(kind="refused", message=f"Night {night['run_id']}: {night['refused']}"))
@@ -133,12 +158,20 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
             ("since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
             ("fresh", f"as the sources were {state['fresh_hours']:.1f} hours ago"),
         ]
-    rows.append(("last night", f"{night['run_id']} ({night['state']})" if night else "none"))
+    rows.append(("last night", _night_sentence(night) if night else "none"))
     if "stages" in night:
         rows += _night_rows(night)
+    if state["running"]:
+        running = UnfinishedRun(**state["running"])
+        rows.append(("running", f"{running.run_id} ({running.flow or 'flow unknown'}); {running.sentence()}"))
     if state["next_night"]:
         rows.append(("next night", state["next_night"]))
     return rows + [(f"alert: {alert['kind']}", alert["message"]) for alert in state["alerts"]]
+
+
+def _night_sentence(night: dict[str, Any]) -> str:
+    state = UnfinishedRun(**night).sentence() if night["state"] == "killed" else night["state"]
+    return f"{night['run_id']} ({state})"
 
 
 def _night_rows(night: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,14 +1,20 @@
 """Status: what needs a person is an alert, and a good day has none."""
 
 import json
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from data.vectors.pointer import Pointer
-from tasks.queries.status import alerts, status, status_rows
+from tasks.ledger.runs import recorded_run
+from tasks.queries.status import alerts, run_status, status, status_rows
 from tasks.run.settings import FreshnessSettings, Settings
 
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 COUNTS = {"rows_in": 10, "rows_kept": 9, "rows_quarantined": 1}
 
@@ -124,6 +130,74 @@ def test_the_screen_says_what_a_person_asks(settings):
     assert "worse in STS" in rows["alert: refused"]
     assert "next night" not in rows
     assert len(rows) < 24, "one screen"
+
+
+KILLED_NIGHT = """
+import os, signal, sys
+from tasks.ledger.runs import recorded_run, recorded_stage
+from tasks.run.settings import Settings
+
+with recorded_run(Settings(home=sys.argv[1]), flow=sys.argv[2], parameters={}) as record:
+    for stage in ("ingest", "train"):
+        with recorded_stage(record.run, flow=stage):
+            pass
+    print(record.run.id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill(settings, flow="nightly"):
+    """Kill a run after two stages; returns its id."""
+    command = [sys.executable, "-c", KILLED_NIGHT, settings.home, flow]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stdout.strip()
+
+
+class TestKilledNights:
+    """A night that was killed leaves no summary; its lease and the reports of its stages tell of it."""
+
+    def test_it_is_named_and_alerted_at_once(self, settings):
+        serve(settings, hours_ago=5)
+        night(settings, hours_ago=5)
+        killed = kill(settings)
+        (alert,) = alerts(settings)
+        assert alert.kind == "killed"
+        assert f"Night {killed} was killed; stages done: ingest, train." in alert.message
+        state = status(settings)
+        assert state["last_night"]["run_id"] == state["last_run"]["run_id"] == killed
+        assert state["running"] is None
+        assert dict(status_rows(state))["last night"] == f"{killed} (killed; stages done: ingest, train)"
+        assert run_status(settings, killed)["run"]["state"] == "killed"
+
+    def test_it_is_found_by_its_stages_if_an_earlier_version_made_it(self, settings):
+        serve(settings, hours_ago=5)
+        killed = kill(settings)
+        settings.store().delete(f"runs/{killed}/start.json")
+        assert kinds(settings) == ["killed"]
+
+    def test_a_living_night_is_running(self, settings):
+        serve(settings, hours_ago=5)
+        night(settings, hours_ago=5)
+        with recorded_run(settings, flow="nightly", parameters={}) as record:
+            assert kinds(settings) == []
+            state = status(settings)
+            assert state["last_night"]["state"] == "completed"
+            assert dict(status_rows(state))["running"] == f"{record.run.id} (nightly); running; stages done: none"
+            assert run_status(settings, record.run.id)["run"]["state"] == "running"
+
+    def test_the_next_night_that_ends_settles_it(self, settings):
+        serve(settings, hours_ago=5)
+        kill(settings)
+        with recorded_run(settings, flow="nightly", parameters={}):
+            pass
+        assert kinds(settings) == []
+
+    def test_another_run_that_was_killed_is_no_night(self, settings):
+        serve(settings, hours_ago=5)
+        killed = kill(settings, flow="backfill")
+        assert kinds(settings) == []
+        assert status(settings)["last_run"]["run_id"] == killed
 
 
 class TestTheNextNight:
