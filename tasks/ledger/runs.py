@@ -56,7 +56,9 @@ def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, obje
             _keep_refusal(store, run_id, flow, parameters=parameters, refusal=refusal)
             raise
         run = Run(run_id, settings, store, lease)
-        store.put_if_absent(_start_key(run_id), json.dumps({"flow": flow, "started_at": run.clock().isoformat()}).encode())
+        store.put_if_absent(
+            _start_key(run_id), json.dumps({"flow": flow, "started_at": run.clock().isoformat()}).encode()
+        )
         store.put_if_absent(_settings_key(run_id), json.dumps(shown(settings), indent=2).encode())
         with _recorded(RunRecord(run, flow, is_stage=False, started_at=run.clock()), parameters) as record:
             yield record

@@ -119,7 +119,9 @@ def alerts(settings: Settings) -> list[Alert]:
         found.append(Alert(kind="stale", message=message))
     night = _last_night(store, unfinished_runs(store)) or {}
     if night.get("state") == "killed":
-        message = f"Night {night['run_id']} was {UnfinishedRun(**night).sentence()}. Run `l2v nightly`: it goes on there."
+        message = (
+            f"Night {night['run_id']} was {UnfinishedRun(**night).sentence()}. Run `l2v nightly`: it goes on there."
+        )
         found.append(Alert(kind="killed", message=message))
     elif "error" in night:
         found.append(Alert(kind="failed", message=f"Night {night['run_id']} {night['state']}: {night['error']}"))
