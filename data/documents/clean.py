@@ -157,8 +157,8 @@ def _to_document(
     source_id = _check_id(values, config.id_field)
     title = "" if config.title_field == text_name else _check_title(values.get(config.title_field), config.title_field)
     text = _check_text(values, text_name)
-    title, text = _without_markup(title), _without_markup(text)
     _check_length(len(title) + len(text), clean, before="before cleaning")
+    title, text = _without_markup(title), _without_markup(text)
     title, text = clean_text(title).replace("\n", " "), clean_text(text)
     if not text:
         raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")

@@ -37,7 +37,7 @@ _HIDDEN = re.compile(
 )
 _CONTROLS = re.compile("[\0\x1d\x1e]")
 _PARAGRAPH, _LINE = "\x1d", "\x1e"  # breaks, until it is known how many follow each other
-_BREAKS = re.compile(f"[\\s{_PARAGRAPH}{_LINE}]*[\n{_PARAGRAPH}{_LINE}][\\s{_PARAGRAPH}{_LINE}]*")
+_BLANKS = re.compile(r"\s+")  # a whole run at once: parts of it would be tried from each of its characters
 _TAG = re.compile(r"<[^<>]*>")
 _MAX_ESCAPES = 3
 
@@ -111,13 +111,20 @@ def _inline(text: str | None, *, keeps_lines: bool) -> str:
     """Text of an element; a line break in the markup is a space, unless the text is preformatted or has no blocks."""
     if not text:
         return ""
-    return text if keeps_lines else re.sub(r"\s*[\r\n]\s*", " ", text)
+    return text if keeps_lines else _BLANKS.sub(_unbroken, text)
+
+
+def _unbroken(match: re.Match[str]) -> str:
+    return " " if "\n" in match.group() or "\r" in match.group() else match.group()
 
 
 def _tidy(text: str) -> str:
     """Breaks that follow each other are one: an empty line between paragraphs, none between list items."""
 
     def one(match: re.Match[str]) -> str:
-        return "\n\n" if _PARAGRAPH in match.group() or match.group().count("\n") > 1 else "\n"
+        run = match.group()
+        if _PARAGRAPH in run or run.count("\n") > 1:
+            return "\n\n"
+        return "\n" if _LINE in run or "\n" in run else run
 
-    return _BREAKS.sub(one, text).strip()
+    return _BLANKS.sub(one, text).strip()

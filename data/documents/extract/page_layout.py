@@ -16,6 +16,7 @@ _PARAGRAPH_GAP = 1.9
 _MIN_ROWS = 3
 _ALIGNED_SHARE = 0.75
 _DATE = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[./]\d{2,4}\b")
+_MAX_PART = 60  # letters of the first part of a divided word
 _LETTER_END = re.compile(r"([^\W\d_]+)[-\u2010\u2011]$")
 _LETTER_START = re.compile(r"[^\W\d_]+")
 # First parts of words that keep their hyphen: "well-known", "self-employed".
@@ -82,7 +83,7 @@ def join_hyphens(lines: list[str]) -> str:
     known = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(lines).lower()))
     joined: list[str] = []
     for line in lines:
-        end = _LETTER_END.search(joined[-1]) if joined else None
+        end = _LETTER_END.search(joined[-1], max(0, len(joined[-1]) - _MAX_PART)) if joined else None
         start = _LETTER_START.match(line)
         if end is None or start is None or joined[-1][end.start() - 1 : end.start()] == "-":
             joined.append(line)

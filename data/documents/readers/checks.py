@@ -14,6 +14,8 @@ from data.config import SourceConfig
 from data.documents.readers.mappings import suggestion
 from data.errors import InputError
 
+_NAME_CHARS = 100  # of a column that an error names
+
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
@@ -61,7 +63,7 @@ def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> N
         if counted[name] > 1
     ]
     if faults:
-        shown = ", ".join(islice(sorted(counted), 30)) or "none"
+        shown = ", ".join(name[:_NAME_CHARS] for name in islice(sorted(counted), 30)) or "none"
         hint = "Name the columns that hold the id and the text with id_field and text_field of the source."
         known = suggestion(counted)
         raise InputError(
