@@ -30,13 +30,13 @@ _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 @flow(name="freshness")
 def freshness(request: RunRequest | None = None) -> None:
-    """Fail if the last good night is too long ago. An automation reacts to the failure.
+    """Fail if what is served is too old. An automation reacts to the failure.
 
     Args:
         request: Settings of the run.
 
     Raises:
-        StaleError: The last good night is too long ago, or nothing was ever served.
+        StaleError: The sources of what is served were read too long ago, or nothing was ever served.
     """
     for alert in alerts((request or RunRequest()).settings()):
         if alert.kind == "stale":

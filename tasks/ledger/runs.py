@@ -14,6 +14,7 @@ import resource
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -174,14 +175,29 @@ def read_summary(store: Store, run_id: str) -> dict[str, Any] | None:
 
 
 def latest_summary(store: Store, *, flow: str | None = None, state: RunState | None = None) -> dict[str, Any] | None:
-    """Summary of the newest run that began, of a given flow or state. Ids of runs begin with the time."""
+    """Summary of the newest run that began, of a given flow or state."""
+    for summary in summaries(store):
+        if (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
+            return summary
+    return None
+
+
+def summaries(store: Store) -> Iterator[dict[str, Any]]:
+    """Summaries of the runs that began and ended, newest first. Ids of runs begin with the time."""
     keys = sorted((key for key in store.list("runs") if key.endswith("/summary.json")), reverse=True)
     for key in keys:
         summary: dict[str, Any] = json.loads(store.read(key) or b"{}")
-        began = summary.get("started_at") is not None
-        if began and (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
-            return summary
-    return None
+        if summary.get("started_at") is not None:
+            yield summary
+
+
+def began_at(run_id: str) -> datetime:
+    """When a run began, to the second, as its id says.
+
+    Raises:
+        ValueError: It is no id of a run.
+    """
+    return datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 class UnfinishedRun(BaseModel):

@@ -6,16 +6,27 @@ Never imports prefect.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError
+from data.schema import KINDS, DocumentKind
+from data.snapshots.manifest import manifest_record
+from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.generations import list_generations
 from data.vectors.pointer import Pointer, read_pointer
-from tasks.ledger.runs import UnfinishedRun, latest_summary, read_settings, read_summary, unfinished_runs
+from tasks.ledger.runs import (
+    UnfinishedRun,
+    began_at,
+    latest_summary,
+    read_settings,
+    read_summary,
+    summaries,
+    unfinished_runs,
+)
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run
 from tasks.run.context import utc_now
@@ -59,14 +70,10 @@ def _last_of(summary: dict[str, Any] | None, killed: list[UnfinishedRun]) -> dic
     """The later one of a run that ended and the newest that was killed."""
     if not killed:
         return summary
-    began = killed[0].started_at or _time_of(killed[0].run_id)
-    is_later = summary is None or datetime.fromisoformat(summary["started_at"]) < datetime.fromisoformat(began)
+    told, run_id = killed[0].started_at, killed[0].run_id
+    began = began_at(run_id) if told is None else datetime.fromisoformat(told)
+    is_later = summary is None or datetime.fromisoformat(summary["started_at"]) < began
     return killed[0].model_dump() if is_later else summary
-
-
-def _time_of(run_id: str) -> str:
-    """When a run began, to the second: its id begins with the time."""
-    return datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).isoformat()
 
 
 def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
@@ -115,7 +122,10 @@ def alerts(settings: Settings) -> list[Alert]:
     if hours is None:
         found.append(Alert(kind="stale", message="Nothing is served yet. Run `l2v nightly`."))
     elif hours > limit:
-        message = f"The last good night was {hours:.1f} hours ago; more than {limit:g} is an alert. Run `l2v nightly`."
+        message = (
+            f"The served documents are as the sources were {hours:.1f} hours ago; more than {limit:g} is an alert. "
+            "Run `l2v nightly`."
+        )
         found.append(Alert(kind="stale", message=message))
     night = _last_night(store, unfinished_runs(store)) or {}
     if night.get("state") == "killed":
@@ -131,17 +141,35 @@ def alerts(settings: Settings) -> list[Alert]:
 
 
 def fresh_hours(store: Store, pointer: Pointer | None) -> float | None:
-    """Hours since the served documents were last known to equal the sources; None before that.
+    """Hours since the sources were read that the served documents equal; None if nothing is served.
 
-    A night without changes promotes nothing, but it does confirm that the served documents are fresh.
+    A night without changes promotes nothing, but it does confirm that the served documents are fresh. A rollback
+    serves older documents again, and is as old as they are.
     """
     if pointer is None:
         return None
-    night = latest_summary(store, flow="nightly", state="completed")
-    confirmed = [pointer.promoted_at]
-    if night is not None:
-        confirmed.append(datetime.fromisoformat(night["finished_at"]).astimezone(UTC))
-    return _hours_since(max(confirmed))
+    read_at = [_read_at(store, pointer, kind) for kind in KINDS]
+    return _hours_since(min(read_at))
+
+
+def _read_at(store: Store, pointer: Pointer, kind: DocumentKind) -> datetime:
+    """When the sources were last known to hold what is served: in the newest such night, or when they were ingested."""
+    snapshot_id = current_id(store, kind, pointer.snapshots[kind])
+    manifest = manifest_record(kind, snapshot_id).read(store)
+    if manifest is None:  # somebody removed it
+        return pointer.promoted_at
+    try:
+        built = began_at(manifest.run_id)  # an erasure makes a snapshot anew, but nothing fresher
+    except ValueError:
+        built = datetime.fromisoformat(manifest.created_at)
+    for summary in summaries(store):
+        began = datetime.fromisoformat(summary["started_at"])
+        if began <= built:
+            break
+        given = summary.get("stages", {}).get("ingest", {}).get(kind, {}).get("snapshot")
+        if summary["state"] == "completed" and given is not None and current_id(store, kind, given) == snapshot_id:
+            return began
+    return built
 
 
 def _hours_since(time: datetime) -> float:

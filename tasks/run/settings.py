@@ -185,7 +185,9 @@ class CostSettings(_Section):
 class FreshnessSettings(_Section):
     """How old the served state may become."""
 
-    max_age_hours: float = Field(36, gt=0, description="hours since the last good night after which an alert is raised")
+    max_age_hours: float = Field(
+        36, gt=0, description="hours since the sources were read that are served, after which an alert is raised"
+    )
 
 
 class LineageSettings(_Section):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from data.config import CleanConfig
+from data.snapshots.manifest import SnapshotManifest, TotalCounts, put_manifest
+from data.snapshots.tombstones import keep_successor
 from data.vectors.pointer import Pointer
 from tasks.ledger.runs import recorded_run
 from tasks.queries.status import alerts, run_status, status, status_rows
@@ -26,23 +29,54 @@ def settings(tmp_path, monkeypatch):
     return Settings(home=str(tmp_path / "home"), freshness=FreshnessSettings(max_age_hours=30))
 
 
-def serve(settings, *, hours_ago):
+SNAPSHOTS = {"job": "jobs-1", "resume": "resumes-1"}
+
+
+def ingest(settings, *, hours_ago, snapshots=SNAPSHOTS):
+    """Snapshots that a run of that time built."""
+    for kind, snapshot_id in snapshots.items():
+        built = NOW - timedelta(hours=hours_ago)
+        manifest = SnapshotManifest(
+            id=snapshot_id,
+            kind=kind,
+            schema_version=1,
+            created_at=built.isoformat(),
+            run_id=f"{built:%Y%m%dT%H%M%SZ}-bbbbbb",
+            parent=None,
+            clean=CleanConfig(),
+            sources={},
+            totals=TotalCounts(),
+            num_documents=0,
+            documents=(),
+            quarantine=(),
+        )
+        put_manifest(settings.store(), manifest)
+
+
+def serve(settings, *, hours_ago, snapshots=SNAPSHOTS, sequence=1, restores=None):
+    """A pointer moved at that time to snapshots that were ingested then, unless they were before."""
     pointer = Pointer(
-        sequence=1,
+        sequence=sequence,
         generation="abc-1",
         checkpoint="c" * 64,
         jobs=1,
         resumes=1,
-        snapshots={},
+        snapshots=snapshots,
         fencing_epoch=1,
         run_id="run-0",
         promoted_at=NOW - timedelta(hours=hours_ago),
+        restores=restores,
     )
-    settings.store().put_if_absent("current.json", pointer.model_dump_json().encode())
+    ingest(settings, hours_ago=hours_ago, snapshots=snapshots)
+    store = settings.store()
+    store.compare_and_swap(
+        "current.json", expected=store.read("current.json"), content=pointer.model_dump_json().encode()
+    )
 
 
-def night(settings, *, hours_ago, state="completed", **more):
+def night(settings, *, hours_ago, state="completed", snapshots=SNAPSHOTS, **more):
     """Summary of a night, as the ledger keeps it."""
+    ingested = {kind: {**COUNTS, "snapshot": snapshot_id} for kind, snapshot_id in snapshots.items()}
     ended = NOW - timedelta(hours=hours_ago)
     run_id = f"{ended:%Y%m%dT%H%M%SZ}-aaaaaa"
     summary = {
@@ -52,7 +86,7 @@ def night(settings, *, hours_ago, state="completed", **more):
         "started_at": ended.isoformat(),
         "finished_at": ended.isoformat(),
         "seconds": 61.0,
-        "stages": {"ingest": {"seconds": 1.0, "job": COUNTS, "resume": COUNTS}},
+        "stages": {"ingest": {"seconds": 1.0, **ingested}},
         "encoded_documents": 12,
         "training_steps": 0,
         "report": "report.html",
@@ -114,9 +148,40 @@ def test_a_night_that_was_refused_the_lease_is_no_alert_after_a_good_one(setting
     assert status(settings)["fresh_hours"] == pytest.approx(2)
 
 
-def test_a_promotion_by_hand_counts_as_fresh(settings):
-    serve(settings, hours_ago=2)
-    assert kinds(settings) == []
+class TestFreshness:
+    """What is served is as fresh as the sources were when they held it, whenever the pointer was moved."""
+
+    def test_an_ingest_by_hand_counts_from_when_it_read(self, settings):
+        serve(settings, hours_ago=2)
+        assert kinds(settings) == []
+        assert status(settings)["fresh_hours"] == pytest.approx(2)
+
+    def test_a_rollback_is_as_old_as_the_sources_of_what_it_restored(self, settings):
+        older = {"job": "jobs-0", "resume": "resumes-0"}
+        ingest(settings, hours_ago=240, snapshots=older)
+        night(settings, hours_ago=216, snapshots=older)
+        night(settings, hours_ago=3)
+        serve(settings, hours_ago=3)
+        serve(settings, hours_ago=0, snapshots=older, sequence=2, restores=0)
+        assert status(settings)["fresh_hours"] == pytest.approx(216)
+        (alert,) = alerts(settings)
+        assert alert.kind == "stale"
+        assert "216.0 hours ago" in alert.message
+
+    def test_the_older_kind_decides(self, settings):
+        ingest(settings, hours_ago=40, snapshots={"resume": "resumes-0"})
+        serve(settings, hours_ago=1, snapshots={"job": "jobs-1", "resume": "resumes-0"})
+        assert status(settings)["fresh_hours"] == pytest.approx(40)
+
+    def test_an_erasure_makes_nothing_fresher_and_nothing_staler(self, settings):
+        store = settings.store()
+        ingest(settings, hours_ago=400, snapshots={"job": "jobs-0"})
+        night(settings, hours_ago=20, snapshots={**SNAPSHOTS, "job": "jobs-0"})
+        keep_successor(store, "job", "jobs-0", "jobs-1")
+        store.delete("snapshots/job/jobs-0")
+        ingest(settings, hours_ago=400)
+        serve(settings, hours_ago=1)
+        assert status(settings)["fresh_hours"] == pytest.approx(20)
 
 
 def test_the_screen_says_what_a_person_asks(settings):
