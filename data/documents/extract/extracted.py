@@ -47,11 +47,13 @@ class Extracted:
         text: Text in reading order; one line a paragraph, table row or line of a page.
         title: Title that the file itself gives; empty when it gives none.
         marks: Losses that a user has to know of, sorted, each once.
+        pages_without_text: Pages without text beside others that have some.
     """
 
     text: str
     title: str = ""
     marks: tuple[Mark, ...] = ()
+    pages_without_text: int = 0
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")

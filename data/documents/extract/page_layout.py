@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _GAP = 1.5  # of the size of the letters: a wider gap in a line separates two columns, or a date from its line
-_WORD_GAP = 0.25
+_WORD_GAP = 0.6  # narrower gaps are judged by pdfium, which knows the widths of the letters
 _SAME_LINE = 0.5
 _PARAGRAPH_GAP = 1.9
 _MIN_ROWS = 3

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -62,14 +63,22 @@ def read_pdf(path: Path) -> Extracted:
     size_bytes = path.stat().st_size
     if size_bytes > MAX_UNPACKED_BYTES:
         raise ValueError(f"{size_bytes} bytes, at most {MAX_UNPACKED_BYTES} are read")
-    found = _first_reader(path)
+    try:
+        found = _first_reader(path)
+    except (ScannedError, ValueError):
+        raise
+    except Exception:  # a page that pdfium cannot load; pypdf mends more
+        second = _second_reader(path)
+        if not second.strip() or implausibility(second) is not None:
+            raise
+        return Extracted(second, marks=(Mark.SECOND_READER,))
     fault = implausibility(found.text)
     if fault is None:
         return found
     second = _second_reader(path)
     if not second.strip() or implausibility(second) is not None:
         raise ImplausibleTextError(f"the text is no language: {fault}")
-    return Extracted(second, found.title, tuple(sorted({*found.marks, Mark.SECOND_READER})))
+    return replace(found, text=second, marks=tuple(sorted({*found.marks, Mark.SECOND_READER})))
 
 
 def _second_reader(path: Path) -> str:
@@ -119,7 +128,9 @@ def _first_reader(path: Path) -> Extracted:
         Mark.ATTACHMENTS: has_attachments,
     }
     return Extracted(
-        "\n\n".join(filter(None, texts)), marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set))
+        "\n\n".join(filter(None, texts)),
+        marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)),
+        pages_without_text=len(texts) - with_text,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
-from data.documents.extract.extracted import Extracted, ImplausibleTextError, ScannedError
+from data.documents.extract.extracted import Extracted, ImplausibleTextError, Mark, ScannedError
 from data.documents.readers.formats import Format
 from data.documents.rows import EXCERPT_CHARS, RawRow, ReadLog, RejectedRow, RejectReason
 
@@ -29,6 +29,8 @@ def read_as(found: Format) -> Callable[[Path, str, SourceConfig, ReadLog], Itera
         values: dict[str, object] = {config.title_field: title, text_field: extracted.text, config.id_field: file}
         if extracted.marks:
             values[MARKS_FIELD] = [str(mark) for mark in extracted.marks]
+            if extracted.pages_without_text:
+                values[str(Mark.PAGES_WITHOUT_TEXT)] = extracted.pages_without_text
             log.marks.update(str(mark) for mark in extracted.marks)
         yield RawRow(file, 1, values)
 

@@ -196,6 +196,7 @@ def test_white_text_on_a_dark_ground_is_seen(tmp_path):
 def test_pages_without_text_are_marked_and_a_document_of_them_is_a_scan(tmp_path):
     found = read_pdf(write_pdf(tmp_path / "a.pdf", line("Scanned by a copier", 72, 740), "q Q"))
     assert (found.text, found.marks) == ("Scanned by a copier", (Mark.PAGES_WITHOUT_TEXT,))
+    assert found.pages_without_text == 1
     with pytest.raises(ScannedError, match="none of the 2 page"):
         read_pdf(write_pdf(tmp_path / "b.pdf", "q Q", "q Q"))
 
@@ -225,6 +226,20 @@ def test_an_implausible_text_is_read_again_and_else_refused(tmp_path, monkeypatc
     monkeypatch.setattr(pdf, "_second_reader", lambda path: "Built a billing pipeline in Python and ran it for years")
     found = read_pdf(path)
     assert (found.marks, found.text[:9]) == ((Mark.SECOND_READER,), "Built a b")
+
+
+def test_a_file_that_the_first_reader_cannot_open_is_read_by_the_second(tmp_path, monkeypatch):
+    path = write_pdf(tmp_path / "a.pdf", line("Certified welder", 72, 740))
+
+    def fail(path):
+        raise RuntimeError("failed to load page")
+
+    monkeypatch.setattr(pdf, "_first_reader", fail)
+    found = read_pdf(path)
+    assert (found.text.strip(), found.marks) == ("Certified welder", (Mark.SECOND_READER,))
+    monkeypatch.setattr(pdf, "_second_reader", lambda path: "")
+    with pytest.raises(RuntimeError, match="failed to load page"):
+        read_pdf(path)
 
 
 @pytest.mark.parametrize(
