@@ -105,12 +105,6 @@ class CleanConfig(BaseModel):
         "document is quarantined; 200,000 characters are about eighty pages.",
     )
     near_duplicates: bool = Field(default=True, description="Whether to find and mark near duplicates.")
-    near_duplicate_threshold: float = Field(
-        default=0.9,
-        ge=0.5,
-        le=1.0,
-        description="Jaccard similarity of word triples from which texts are near duplicates.",
-    )
 
 
 class RedactConfig(BaseModel):
@@ -214,15 +208,12 @@ class GateConfig(BaseModel):
 
 
 class VectorIndexConfig(BaseModel):
-    """When to build an approximate vector index, and how good it must be."""
+    """When to build an approximate vector index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_exact_ms: float = Field(
         default=100.0, ge=0, description="median time of an exact search from which an approximate index is built"
-    )
-    min_recall: float = Field(
-        default=0.99, gt=0, le=1, description="share of the ten nearest documents that the index must find"
     )
 
 

@@ -27,6 +27,9 @@ from data.snapshots.parts import PartWriter, replaced_column, table_of
 from data.snapshots.snapshot import ORIGIN_SCHEMA
 from data.store.digests import Digests, FirstRows, pack_digests, unpack_digests
 
+NEAR_DUPLICATE_SIMILARITY = 0.9
+"""Jaccard similarity of word triples from which two texts are near duplicates; part of snapshot ids."""
+
 _IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
 _MAX_NAMED = 100  # passed-over files that the manifest names
 _SKETCH = ORIGIN_SCHEMA.field("sketch")
@@ -117,7 +120,7 @@ class Staged:
             rows = replaced_column(rows, _SKETCH, pa.array(sketches, _SKETCH.type))
         judged = rows["sketch"].filter(pa.array(~is_duplicate)).to_pylist()
         signatures = np.frombuffer(b"".join(judged), np.uint16).reshape(len(judged), near_duplicates.NUM_PERM)
-        bands = near_duplicates.bands_of(signatures, self.clean.near_duplicate_threshold)
+        bands = near_duplicates.bands_of(signatures, NEAR_DUPLICATE_SIMILARITY)
         self._bands.append(bands)
         self._is_judged.append(~is_duplicate)
         return rows
@@ -150,7 +153,7 @@ class Staged:
     def snapshot_id(self, kind: DocumentKind, redact: RedactConfig) -> str:
         """Hash of everything that determines the content; the marks follow from documents and settings."""
         clean = self.clean
-        marks = [clean.near_duplicates, clean.near_duplicate_threshold if clean.near_duplicates else None]
+        marks = [clean.near_duplicates, NEAR_DUPLICATE_SIMILARITY if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
         return sha256_json(
             [SCHEMA_VERSION, READER_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests]
@@ -164,7 +167,7 @@ class Staged:
 
         is_candidate = np.concatenate(self._is_judged)
         is_candidate[is_candidate] = shares_a_band(np.concatenate(self._bands))
-        index, start = NearDuplicateIndex(self.clean.near_duplicate_threshold), 0
+        index, start = NearDuplicateIndex(NEAR_DUPLICATE_SIMILARITY), 0
         for part in self.documents.parts:
             candidates = np.flatnonzero(is_candidate[start : start + part.num_rows])
             start += part.num_rows

@@ -24,6 +24,8 @@ _TOP_K = 10
 _TIMED_QUERIES = 15
 SAMPLE_SIZE = 200
 """Queries that the index is tuned on."""
+MIN_RECALL = 0.99
+"""Share of the ten nearest documents that the index must find."""
 
 
 def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
@@ -78,7 +80,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | 
         if _exact_ms(table, queries[:_TIMED_QUERIES]) <= config.max_exact_ms:
             return None
         table.create_vector_index(num_partitions=max(1, math.isqrt(table.count())))
-    return tune_probe(table, queries, min_recall=config.min_recall)
+    return tune_probe(table, queries, min_recall=MIN_RECALL)
 
 
 def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> IndexProbe:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
+NUM_READ = 50
+"""Hits of a hybrid search that the cross-encoder reads."""
+
+
 class Reranker:
     """A cross-encoder of sentence-transformers, loaded for the first pair.
 
@@ -77,7 +81,7 @@ class Reranking:
     """
 
     reranker: Reranker
-    num_read: int
+    num_read: int = NUM_READ
 
 
 def rerank(ranking: Sequence[tuple[int, float]], scores: Sequence[float]) -> list[tuple[int, float]]:

@@ -83,7 +83,7 @@ def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, nam
             "match.reranker names no cross-encoder.", hint="Set it to a directory or a hub name of a cross-encoder."
         )
     reranker = load_reranker(settings.match.reranker, base_models_dir(store))
-    reranking = Reranking(reranker, settings.match.reranked)
+    reranking = Reranking(reranker)
     fused = hybrid_system(settings, dense, name=name or f"{dense.system.name}, re-ranked")
     system = replace(fused.system, mode="reranked", reranking=reranking)
     return NamedSystem(system, f"{fused.description}, re-ranked by {settings.match.reranker}")

@@ -39,6 +39,7 @@ from tasks.run.settings import LineageSettings
 
 logger = logging.getLogger(__name__)
 
+_NAMESPACE = "llm2vec-pipelines"
 _PRODUCER = "urn:llm2vec-pipelines"
 _SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
 _FACETS = "https://openlineage.io/spec/facets"
@@ -145,16 +146,16 @@ def _emit(
     if lineage.endpoint is None:
         return
     if record.is_stage:
-        facets = {**facets, "parent": _parent_facet(lineage, run_id)}
+        facets = {**facets, "parent": _parent_facet(run_id)}
     event = {
         "eventType": event_type,
         "eventTime": record.run.clock().isoformat(),
         "producer": _PRODUCER,
         "schemaURL": f"{_SPEC}#/$defs/RunEvent",
         "run": {"runId": _run_uuid(run_id, record.flow if record.is_stage else ""), "facets": facets},
-        "job": {"namespace": lineage.namespace, "name": record.flow},
-        "inputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(inputs)],
-        "outputs": [_dataset(lineage, *dataset) for dataset in dict.fromkeys(outputs)],
+        "job": {"namespace": _NAMESPACE, "name": record.flow},
+        "inputs": [_dataset(*dataset) for dataset in dict.fromkeys(inputs)],
+        "outputs": [_dataset(*dataset) for dataset in dict.fromkeys(outputs)],
     }
     _post(lineage, event)
 
@@ -164,19 +165,19 @@ def _run_uuid(run_id: str, stage: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"llm2vec-pipelines:{run_id}:{stage}"))
 
 
-def _parent_facet(lineage: LineageSettings, parent: str) -> dict[str, Any]:
+def _parent_facet(parent: str) -> dict[str, Any]:
     return _facet(
         "1-0-1/ParentRunFacet.json",
         run={"runId": _run_uuid(parent, "")},
-        job={"namespace": lineage.namespace, "name": _PARENT_JOB},
+        job={"namespace": _NAMESPACE, "name": _PARENT_JOB},
     )
 
 
-def _dataset(lineage: LineageSettings, name: str, version: str) -> dict[str, Any]:
+def _dataset(name: str, version: str) -> dict[str, Any]:
     if name.startswith("/"):
         return {"namespace": "file", "name": name}
     facets = {"version": _facet("1-0-1/DatasetVersionDatasetFacet.json", datasetVersion=version)} if version else {}
-    return {"namespace": lineage.namespace, "name": name, "facets": facets}
+    return {"namespace": _NAMESPACE, "name": name, "facets": facets}
 
 
 def _facet(schema: str, **content: object) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from data.vectors.filters import is_one_of
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
+from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import base_models_dir, checkpoint_dir, load_encoder, load_reranker
 from tasks.encoders.tuned_fusion import served_weight
@@ -117,7 +118,7 @@ def search(
         }
     else:
         weight, reranker = served_weight(settings, store, pointer), settings.match.reranker
-        num_fused = limit if reranker is None else max(limit, settings.match.reranked)
+        num_fused = limit if reranker is None else max(limit, NUM_READ)
         hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
         if reranker is not None:
             hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)

@@ -112,7 +112,6 @@ class MatchSettings(_Section):
     reranker: str | None = Field(
         None, description="cross-encoder that ranks the first hits of a hybrid search again: a directory, or a hub name"
     )
-    reranked: int = Field(50, ge=1, description="hits that the cross-encoder ranks again")
 
 
 class EvaluateSettings(_Section):
@@ -137,7 +136,6 @@ class EvaluateSettings(_Section):
     reports_url: str | None = Field(
         None, description="address at which browsers find reports/ of the home (default: links name files)"
     )
-    min_gain: float = Field(0.0, description="points by which a trained encoder must beat its base model to be served")
     gate_margin: float = Field(
         1.0, ge=0, description="points that a new encoder may lose in a category before it is refused"
     )
@@ -194,7 +192,6 @@ class LineageSettings(_Section):
     """OpenLineage events."""
 
     endpoint: str | None = Field(None, description="URL that receives OpenLineage events (default: none are sent)")
-    namespace: str = Field("llm2vec-pipelines", description="OpenLineage namespace of jobs and datasets")
 
     @field_validator("endpoint")
     @classmethod

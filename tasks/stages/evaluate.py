@@ -86,7 +86,6 @@ def evaluate_recipe(
             decision = choose_encoder(
                 candidate=(after.name, after.outcomes),
                 incumbent=(before.name, before.outcomes),
-                min_gain=settings.evaluate.min_gain,
                 margin=margin,
             )
             preferred = after if decision.served == after.name else before
