@@ -18,7 +18,9 @@ from data.store.credentials import mask_credentials
 
 PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
 PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
-SourceFormat = Literal["json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml"]
+SourceFormat = Literal[
+    "json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml", "linkedin-export"
+]
 DEFAULT_TEXT_FIELDS = ("text", "description")
 _RECOGNISER_VERSION = 2
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
-from data.documents.readers import csv, documents, json_values, jsonl, parquet, sheets, xml
+from data.documents.readers import csv, documents, json_values, jsonl, linkedin, parquet, sheets, xml
 from data.documents.readers.checks import readable
 from data.documents.readers.formats import (
     PACKED,
@@ -74,6 +74,9 @@ def read_rows(config: SourceConfig, log: ReadLog | None = None) -> Iterator[RawR
         return
     log = log if log is not None else ReadLog()
     files = find_files(config.path, log)
+    if config.format == "linkedin-export":
+        yield from linkedin.read_exports(files, config, log)
+        return
     texts = _texts_beside_tables([file for _, file in files])
     for path, file in files:
         if file in texts:

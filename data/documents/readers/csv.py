@@ -19,7 +19,7 @@ from data.documents.readers.checks import (
     readable,
     require_content,
 )
-from data.documents.readers.fields import canonical_names, has_id_and_text, resolve
+from data.documents.readers.fields import canonical_names, has_id_and_text, has_paths, resolve
 from data.documents.rows import (
     MAX_ROW_BYTES,
     RawRow,
@@ -101,6 +101,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         are_floats = _are_float_ids(path, encoding, dialect, header.index(config.id_field))
         if are_floats:
             log.note("ids that were written as floats read as integers")
+        is_resolved = has_paths(config)
         number = 0
         while True:
             line = reader.line_num  # type: ignore[attr-defined]
@@ -119,7 +120,8 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
                 if isinstance(row, RawRow):
                     if are_floats:
                         row.values[config.id_field] = _as_integer(str(row.values[config.id_field]))
-                    row = RawRow(file, number, resolve(row.values, config))
+                    if is_resolved:
+                        row = RawRow(file, number, resolve(row.values, config))
                 yield row
 
 

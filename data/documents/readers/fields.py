@@ -50,10 +50,13 @@ def heading_of(path: str) -> str:
     return re.sub(r"[_\-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", last)).strip().capitalize()
 
 
+def has_paths(config: SourceConfig) -> bool:
+    """Whether records of a source have to be resolved."""
+    return bool(config.text_fields) or any(map(is_path, config.named_fields))
+
+
 def resolve(values: dict[str, object], config: SourceConfig) -> dict[str, object]:
     """A record with the fields that the source names by a path, or joins, as fields of their own."""
-    if not config.text_fields and not any(map(is_path, config.named_fields)):
-        return values
     found = dict(values)
     for name in (config.id_field, config.title_field):
         if name not in found and is_path(name) and (reached := values_at(values, name)):

@@ -28,7 +28,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     rows = RecordRows(path, file, config, log)
-    records = config.records or (KNOWN_FORMATS[config.format].records if config.format else None)
+    records = config.records or (KNOWN_FORMATS[config.format].records if config.format in KNOWN_FORMATS else None)
     with readable(path):
         encoding = config.encoding or detect_encoding(path, min_invalid=2)
     if encoding not in ("utf-8-sig", "utf-8"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.config import SourceConfig
 from data.documents.readers.checks import check_columns
-from data.documents.readers.fields import canonical_names, resolve
+from data.documents.readers.fields import canonical_names, has_paths, resolve
 from data.documents.readers.mappings import KNOWN_FORMATS
 from data.documents.rows import RawRow, ReadLog
 
@@ -29,7 +29,8 @@ class RecordRows:
         self.num_records = 0
         self.names: set[str] = set()
         self._path, self._file, self._config, self._log = path, file, config, log
-        self._known = KNOWN_FORMATS[config.format] if config.format else None
+        self._known = KNOWN_FORMATS.get(config.format) if config.format else None
+        self._has_paths = has_paths(config)
         self._renamed: dict[tuple[str, ...], list[str] | None] = {}
 
     def row(self, number: int, values: Mapping[str, object]) -> RawRow:
@@ -38,7 +39,9 @@ class RecordRows:
         if self._known is not None:
             fallback_id = f"{self._file}#{number}"
             return RawRow(self._file, number, self._known.apply(values, self._config, fallback_id=fallback_id))
-        found = resolve(self._canonical(dict(values)), self._config)
+        found = self._canonical(dict(values))
+        if self._has_paths:
+            found = resolve(found, self._config)
         if len(self.names) < _MAX_NAMES:
             self.names.update(found)
         return RawRow(self._file, number, found)

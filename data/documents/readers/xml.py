@@ -27,7 +27,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     rows = RecordRows(path, file, config, log)
-    wanted = config.records or (KNOWN_FORMATS[config.format].records if config.format else None)
+    wanted = config.records or (KNOWN_FORMATS[config.format].records if config.format in KNOWN_FORMATS else None)
     name = wanted or _record_name(path)
     log.note(f"every element '{name}' read as a row")
     number = 0
