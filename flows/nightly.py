@@ -31,6 +31,7 @@ from tasks.run.reports import (
     TrainReport,
 )
 from tasks.stages.audit import audit_served, latest_audit
+from tasks.stages.check import check_night
 from tasks.ui.artifacts import emit_refusal, publish_markdown
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def nightly(request: RunRequest | None = None) -> NightlyReport:
     request = request or RunRequest()
     with recorded("nightly", request) as record:
         run, stage = record.run, request.of_stage(record.run)
+        check_night(run)
         ingested = [_logged(record.did(report)) for report in ingest(stage)]
         trained = _logged(record.did(run_night_stage(train, TrainReport, stage, newest=False)))
         evaluated = _logged(record.did(run_night_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))

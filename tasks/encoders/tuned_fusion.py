@@ -88,7 +88,7 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
     settings, store = run.settings, run.store
     if settings.match.fusion != "tuned":
         return None
-    task = _judged_task(store, settings)
+    task = judged_task(store, settings)
     decisive = [_VERSION, task.content_sha256, settings.match.candidates]
     identity = sha256_json(decisive)
     key, raw, known = _read(store, generation)
@@ -125,7 +125,13 @@ def _read(store: Store, generation: str) -> tuple[str, bytes | None, TunedFusion
     return key, raw, None if raw is None else TunedFusion.model_validate_json(raw)
 
 
-def _judged_task(store: Store, settings: Settings) -> EvalTask:
+def judged_task(store: Store, settings: Settings) -> EvalTask:
+    """Load the task whose judgments tune the weight.
+
+    Raises:
+        InputError: The settings name no judged task, or the task is not a retrieval task.
+        EvalTaskError: The folder of the task cannot be used.
+    """
     from data.sample.eval_tasks import write_sample_tasks
     from llm2vec_core.evaluation.tasks.folders import load_eval_task
 

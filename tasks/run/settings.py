@@ -1,6 +1,7 @@
 """Settings of a run: the sections of a configuration, and the loader that merges its layers.
 
-The order is profile < ``l2v.toml`` < ``L2V_*`` environment variables < ``--set``. Sections of other rooms are defined
+The order is profile < ``l2v.toml`` < ``L2V_*`` environment variables < ``--set``. Evaluation tasks and sources that a
+user names take the place of the profile's. Sections of other rooms are defined
 there, beside the code that they configure. The loader does not use pydantic-settings: its environment source parses
 JSON, not TOML, and silently ignores a misspelled variable. Every other layer would need a source of our own, too.
 """
@@ -38,6 +39,8 @@ ENVIRONMENT_PREFIX = "L2V_"
 
 # A user's own sources replace the profile's: the bundled sample must not mix with them.
 _REPLACED_SECTIONS = {"sources"}
+
+_TASK_PLACES = {"sample_tasks", "tasks_dirs", "benchmarks"}
 
 
 class _Section(BaseModel):
@@ -120,7 +123,10 @@ class EvaluateSettings(_Section):
     sample_tasks: list[str] = Field(
         [TEST_JOB_TASK], description="tasks of the bundled sample: the 100-job table, skill pairs, occupation titles"
     )
-    tasks_dirs: list[str] = Field([], description="folders that contain evaluation tasks, sentence- or word-level")
+    tasks_dirs: list[str] = Field(
+        [],
+        description="folders that contain evaluation tasks; named ones replace a profile's tasks",
+    )
     skip_missing_tasks_dirs: bool = Field(False, description="ignore folders of tasks_dirs that do not exist")
     benchmarks: list[str] = Field([], description="names of MTEB benchmarks, such as MTEB(eng, v2), or llm2vec-15")
     tasks: list[str] | None = Field(None, description="names of the tasks to run (default: all that are found)")
@@ -285,14 +291,34 @@ def load_settings(
         for name, value in (environment or {}).items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
-    layers = [lowest, own, _as_tables(variables), _as_tables(overrides or {})]
+    layers = [own, _as_tables(variables), _as_tables(overrides or {})]
     try:
-        return Settings.model_validate(functools.reduce(_overlay, layers))
+        return Settings.model_validate(functools.reduce(_overlay, [_make_way(lowest, layers), *layers]))
     except ValidationError as error:
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(
             f"These settings cannot be used: {_fault_messages(error)}.", hint=_known_keys(unknown)
         ) from error
+
+
+def _make_way(profile: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """The profile without settings of its evaluation tasks that would hide those that the user names.
+
+    Named places (sample, folders, benchmarks) replace the profile's places and its selection. Named folders must exist,
+    and are judged whole. Named tasks must be found: the profile's optional folders count only if they exist.
+    """
+    evaluate = profile.get("evaluate")
+    given = [layer["evaluate"] for layer in layers if isinstance(layer.get("evaluate"), Mapping)]
+    named = {name for section in given for name in section}
+    if not isinstance(evaluate, Mapping) or not named & {*_TASK_PLACES, "tasks"}:
+        return profile
+    kept = dict(evaluate)
+    if kept.pop("skip_missing_tasks_dirs", False):
+        kept["tasks_dirs"] = [folder for folder in kept.get("tasks_dirs", ()) if Path(folder).expanduser().is_dir()]
+    hidden = {"max_items"} if "tasks_dirs" in named else set()
+    if "tasks" not in named:
+        hidden |= {*_TASK_PLACES, "tasks", "max_items"}
+    return {**profile, "evaluate": {name: value for name, value in kept.items() if name not in hidden}}
 
 
 def make_source(**fields: Any) -> SourceConfig:  # noqa: ANN401 - the fields of a source

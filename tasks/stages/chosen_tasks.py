@@ -26,6 +26,7 @@ def load_tasks(store: Store, chosen: EvaluateSettings) -> list[ScorableTask]:
         InputError: No task was found, or a name is in none of these places.
         EvalTaskError: A task folder is unusable, or the data of a benchmark is out of reach.
     """
+    require_places(chosen)
     eval_tasks: list[ScorableTask] = []
     there = list(chosen.sample_tasks)
     with store.scratch() as scratch:
@@ -83,7 +84,21 @@ def _require_found(chosen: EvaluateSettings, there: Sequence[str], eval_tasks: S
             hint=f"Found: {', '.join(there) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
         )
     if not eval_tasks:
-        raise InputError(
-            "There is no evaluation task to run.",
-            hint="Set evaluate.sample_tasks, or pass --tasks-dir or --benchmark.",
-        )
+        raise _no_tasks()
+
+
+def require_places(chosen: EvaluateSettings) -> None:
+    """Refuse settings that name no place of evaluation tasks.
+
+    Raises:
+        InputError: No task of the sample, no folder and no benchmark is named.
+    """
+    if not (chosen.sample_tasks or chosen.tasks_dirs or chosen.benchmarks):
+        raise _no_tasks()
+
+
+def _no_tasks() -> InputError:
+    return InputError(
+        "There is no evaluation task to run.",
+        hint="Set evaluate.sample_tasks, tasks_dirs or benchmarks, or pass --tasks-dir or --benchmark.",
+    )

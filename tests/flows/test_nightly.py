@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
 
-from data.errors import LeaseHeldError, StoreError
+from data.errors import InputError, LeaseHeldError, StoreError
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
 from data.vectors.pointer import read_pointer
@@ -101,6 +101,22 @@ def test_a_failed_stage_leaves_what_is_served_and_the_next_night_heals(served_ni
     hits = search(served_night.request.settings(), "night shifts", kind="job", mode="lexical")
     assert hits[0]["source_id"] == "j1"
     assert healed.embedded.documents == {"job": 6, "resume": 6}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error"),
+    [
+        ({"tasks_dirs": []}, "no evaluation task"),
+        ({"tasks_dirs": ["no/such/folder"]}, "no/such/folder does not exist"),
+        ({"tasks": ["Misspelled"]}, "'Misspelled'"),
+        ({"references": ["bm25+nonsense"]}, "nonsense"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_done_ends_a_night_before_it_starts(small_night, chosen, error):
+    overrides = {f"evaluate.{name}": value for name, value in chosen.items()}
+    with pytest.raises((CoreError, InputError), match=error):
+        nightly(small_night.request.model_copy(update={"overrides": overrides}))
+    assert not (small_night.home / "snapshots").exists()
 
 
 def test_a_night_leaves_while_another_one_writes(served_night):

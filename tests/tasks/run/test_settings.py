@@ -113,3 +113,52 @@ def test_batching_does_not_change_what_a_vector_is():
     prompted = EncodeSettings(prompts={"job": "Job: "})
     assert prompted.encode_key("job") != first
     assert prompted.encode_key("resume") == first
+
+
+class TestChosenTasks:
+    """Evaluation tasks that the user names are judged: no value of the profile hides them."""
+
+    PROFILE = (
+        '[evaluate]\nreferences = ["bm25"]\ntasks_dirs = ["../absent"]\nskip_missing_tasks_dirs = true\n'
+        'tasks = ["JobResumeRetrieval", "STS"]\nmax_items = 200\n'
+    )
+
+    @pytest.fixture
+    def load(self, tmp_path):
+        def load(own="", **more):
+            profile, config = tmp_path / "demo.toml", tmp_path / "l2v.toml"
+            profile.write_text(self.PROFILE)
+            config.write_text(f"[evaluate]\n{own}\n")
+            return load_settings(profile, config=config, **more).evaluate
+
+        return load
+
+    def test_the_profile_chooses_where_the_user_names_none(self, load):
+        found = load("min_gain = 1.0")
+        assert (found.tasks_dirs, found.tasks, found.max_items) == (["../absent"], ["JobResumeRetrieval", "STS"], 200)
+        assert found.skip_missing_tasks_dirs
+
+    def test_own_folders_are_judged_whole_and_must_exist(self, load):
+        found = load('tasks_dirs = ["tasks"]')
+        assert (found.tasks_dirs, found.tasks, found.max_items) == (["tasks"], None, None)
+        assert not found.skip_missing_tasks_dirs
+        assert (found.sample_tasks, found.references) == (["JobResumeRetrieval"], ["bm25"])
+
+    @pytest.mark.parametrize("own", ['sample_tasks = ["EscoTitleRetrieval"]', 'benchmarks = ["MTEB(eng, v2)"]'])
+    def test_other_places_replace_the_profile_s_too(self, load, own):
+        found = load(own)
+        assert (found.tasks_dirs, found.tasks) == ([], None)
+
+    def test_a_variable_names_a_place_as_a_file_does(self, load):
+        found = load(environment={"L2V_EVALUATE__TASKS_DIRS": '["tasks"]'})
+        assert (found.tasks_dirs, found.tasks) == (["tasks"], None)
+
+    def test_own_names_must_be_found(self, load):
+        found = load('tasks = ["STS"]')
+        assert (found.tasks, found.tasks_dirs, found.skip_missing_tasks_dirs) == (["STS"], [], False)
+
+    def test_what_one_layer_of_the_user_says_another_one_keeps(self, load):
+        found = load(
+            'tasks_dirs = ["tasks"]\ntasks = ["Mine"]\nmax_items = 50', overrides={"evaluate.benchmarks": ["B"]}
+        )
+        assert (found.tasks_dirs, found.tasks, found.max_items) == (["tasks"], ["Mine"], 50)
