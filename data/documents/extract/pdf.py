@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -37,6 +38,7 @@ _MIN_POINTS = 3.0  # smaller text is read by machines only
 _OFF_PAGE_POINTS = 12.0  # beyond its edge; what is cut off by the edge itself is no hidden text
 _MIN_CONTRAST = 24  # of 255: between the darkest and the lightest pixel of a visible character
 _NEARLY_WHITE = 0.9
+_RENDER_SCALE = 2
 _INVISIBLE_MODES = (3, 7)
 _LIGATURES = {
     "\ufb00": "ff",
@@ -136,8 +138,16 @@ def _first_reader(path: Path) -> Extracted:
 
 def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
     """Text of a page, and how many characters of it nobody sees."""
+    page.set_rotation(0)
     with closing(page.get_textpage()) as textpage:
         glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
+    quarters = Counter(glyph.quarter for glyph in glyphs if glyph.box is not None)
+    if quarters and (quarter := quarters.most_common(1)[0][0]):
+        # pdfium orders lines as they are shown: the page is turned until its text is upright.
+        page.set_rotation(90 * quarter)
+        with closing(page.get_textpage()) as textpage:
+            glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
+        page.set_rotation(0)
     if suspects:
         visible = _visible_suspects(page, suspects)
         suspects = [glyph for glyph in suspects if id(glyph) not in visible]
@@ -181,6 +191,8 @@ def _glyphs(
         glyph = Glyph(_char(code), box, points, quarter)
         glyphs.append(glyph)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        if glyph.char.isspace():
+            continue  # a blank is not seen anywhere
         if is_faint or points < _MIN_POINTS or not (left <= x <= right and bottom <= y <= top):
             suspects.append(glyph)
     return glyphs, suspects
@@ -218,20 +230,25 @@ def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
     judged = [glyph for glyph in suspects if glyph.points >= _MIN_POINTS and glyph.box is not None]
     judged = [glyph for glyph in judged if left <= glyph.box[0] <= right and bottom <= glyph.box[1] <= top]  # type: ignore[index]
     width, height = right - left, top - bottom
-    if not judged or page.get_rotation() or not 0 < width * height < 4e7:
-        return {id(glyph) for glyph in judged} if page.get_rotation() else set()
-    pixels = page.render(scale=1, grayscale=True).to_numpy().squeeze()
+    if not judged or not 0 < width * height < 4e7:
+        return set()
+    pixels = page.render(scale=_RENDER_SCALE, grayscale=True).to_numpy().squeeze()
     rows, columns = pixels.shape[:2]
-    visible = set()
+    lines: dict[tuple[int, int], list[Glyph]] = defaultdict(list)
+    num_seen: Counter[tuple[int, int]] = Counter()
     for glyph in judged:
         x0, y0, x1, y1 = glyph.box  # type: ignore[misc]
+        edge = (y1 - y0) * 0.15  # the lines above and below come near
+        y0, y1 = y0 + edge, y1 - edge
+        line = (glyph.quarter, round((x0 + x1 if glyph.quarter % 2 else y0 + y1) / 2))
+        lines[line].append(glyph)
         patch = pixels[
             max(0, int((top - y1) * rows / height)) : math.ceil((top - y0) * rows / height),
             max(0, int((x0 - left) * columns / width)) : math.ceil((x1 - left) * columns / width),
         ]
-        if patch.size and int(patch.max()) - int(patch.min()) >= _MIN_CONTRAST:
-            visible.add(id(glyph))
-    return visible
+        num_seen[line] += bool(patch.size) and int(patch.max()) - int(patch.min()) >= _MIN_CONTRAST
+    # A line is seen as a whole: a dot has little contrast by itself.
+    return {id(glyph) for line, found in lines.items() if 2 * num_seen[line] >= len(found) for glyph in found}
 
 
 def _form_values(page: PdfPage, raw: ModuleType) -> list[Segment]:

@@ -166,6 +166,18 @@ def test_values_of_form_fields_stand_behind_their_labels(tmp_path):
     assert read_pdf(path).text == "FORM\nExperience: eight years of midwifery\nSignature"
 
 
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_turned_pages_and_turned_text_are_read_from_top_to_bottom(tmp_path, turn):
+    texts = ["Certified welder", "with eleven years", "in shipyards", "and on sites"]
+    for in_content in (False, True):
+        writer = PdfWriter(clone_from=PdfReader(write_pdf(tmp_path / "a.pdf", lines(*texts))))
+        writer.pages[0].rotate(turn)
+        if in_content:
+            writer.pages[0].transfer_rotation_to_content()
+        writer.write(tmp_path / "b.pdf")
+        assert read_pdf(tmp_path / "b.pdf").text.split("\n") == texts
+
+
 # --- hidden text ------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +199,7 @@ def test_text_that_nobody_sees_is_left_out_and_marked(tmp_path, content):
 def test_white_text_on_a_dark_ground_is_seen(tmp_path):
     banner = f"0 0 0.5 rg 0 700 612 92 re f 1 1 1 rg {line('Rosa Muster', 72, 740)} 0 g {line('Welder', 72, 600)}"
     found = read_pdf(write_pdf(tmp_path / "a.pdf", banner))
-    assert (found.text.split(), found.marks) == (["Rosa", "Muster", "Welder"], ())
+    assert (found.text, found.marks) == ("Rosa Muster\n\nWelder", ())
 
 
 # --- scans, passwords, broken files -----------------------------------------------------------------------------------
