@@ -243,7 +243,10 @@ def _are_columns(sides: list[tuple[_Row, _Row]]) -> bool:
         return False
     for number in (0, 1):
         texts = [pair[number][0].text for pair in both]
+        # Dates beside posts, and bullets or numbers before items, belong to their lines.
         if sum(bool(_DATE.search(text)) and len(text) < 25 for text in texts) >= 0.5 * len(texts):
+            return False
+        if sum(sum(map(str.isalpha, text)) < 2 for text in texts) >= 0.5 * len(texts):
             return False
     edges = Counter(round(right[0].left / 3) for _, right in both)
     near = max(edges[edge] + edges[edge + 1] for edge in edges)

@@ -152,6 +152,8 @@ def test_a_table_and_dates_at_the_right_are_read_row_by_row(tmp_path):
     posts = ["Head cook at the Grand", "and at the Little Inn", "with a staff of nine", "for all the seasons"]
     dated = rows(posts, ["2019 - 2024", "2015 - 2019", "2012 - 2015", "2010"], x=480)
     assert "Head cook at the Grand 2019 - 2024" in read_pdf(write_pdf(tmp_path / "b.pdf", dated)).text
+    listed = rows(["-", "-", "a.", "-"], ["baked bread", "sold rolls", "kept books", "led staff"], x=100)
+    assert read_pdf(write_pdf(tmp_path / "c.pdf", listed)).text.startswith("- baked bread\n- sold rolls\na. kept")
 
 
 def test_values_of_form_fields_stand_behind_their_labels(tmp_path):
