@@ -24,6 +24,7 @@ from tasks.queries.status import alerts
 from tasks.ui.artifacts import GATE_REFUSED
 
 _WEBHOOK_BLOCK = "llm2vec-alerts"
+_NAME_PREFIX = "llm2vec: "
 _FLOW_RUN = "prefect.flow-run"
 _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
@@ -57,17 +58,16 @@ class AutomationSettings(BaseModel):
 
 
 def apply_automations(settings: AutomationSettings) -> list[str]:
-    """Create the automations on the server. Automations with the same names are replaced.
+    """Create the automations on the server. They replace all whose names start with ``llm2vec: ``.
 
     Returns:
         Their names.
     """
     block_id = _save_webhook(settings.webhook) if settings.webhook else None
     automations = build_automations(settings, block_id)
-    names = {automation.name for automation in automations}
     with get_client(sync_client=True) as client:
         for former in client.read_automations():
-            if former.name in names:
+            if former.name.startswith(_NAME_PREFIX):
                 client.delete_automation(former.id)
         for automation in automations:
             client.create_automation(automation)
@@ -103,7 +103,7 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
 
 
 def _automation(name: str, trigger: EventTrigger, actions: list[ActionTypes]) -> AutomationCore:
-    return AutomationCore(name=f"llm2vec: {name}", trigger=trigger, actions=actions)
+    return AutomationCore(name=f"{_NAME_PREFIX}{name}", trigger=trigger, actions=actions)
 
 
 def _nightly(state: str) -> EventTrigger:

@@ -6,11 +6,11 @@ python -m tools.reference_pages docs/reference
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -55,15 +55,31 @@ def _option_lines(command: TyperCommand, *, shared: bool) -> list[str]:
     parameters: list[Any] = [
         each for each in command.params if (each.name in _SHARED) == shared and each.name != "help"
     ]
-    if not parameters:
-        return []
-    rows = []
-    for each in parameters:
-        names = ", ".join(f"`{name}`" for name in each.opts) if each.param_type_name == "option" else f"`{each.name}`"
-        default = "" if each.default in (None, False) else str(each.default)
-        kind = _annotation_name(each.type_descriptor.annotation)
-        rows.append(f"| {names} | {kind} | {default} | {getattr(each, 'help', '') or ''} |")
-    return ["| option | value | default | meaning |", "| --- | --- | --- | --- |", *rows]
+    arguments = [_row(each, [each.name]) for each in parameters if each.param_type_name == "argument"]
+    options = [
+        _row(each, [*each.opts, *each.secondary_opts]) for each in parameters if each.param_type_name == "option"
+    ]
+    return [*_table("argument", arguments), *([""] if arguments and options else []), *_table("option", options)]
+
+
+def _table(title: str, rows: list[str]) -> list[str]:
+    return [f"| {title} | value | default | meaning |", "| --- | --- | --- | --- |", *rows] if rows else []
+
+
+def _row(parameter: Any, names: list[str]) -> str:  # noqa: ANN401 - typer's own click
+    default = "" if parameter.default in (None, False) else str(parameter.default)
+    cells = (
+        ", ".join(f"`{name}`" for name in names),
+        _value(parameter),
+        "(required)" if parameter.required else default,
+    )
+    return f"| {' | '.join(cells)} | {getattr(parameter, 'help', '') or ''} |"
+
+
+def _value(parameter: Any) -> str:  # noqa: ANN401 - typer's own click
+    """What to write for a parameter: as the help calls it, or its type."""
+    metavar = parameter.metavar
+    return f"`{metavar}`" if metavar else _annotation_name(parameter.type_descriptor.annotation)
 
 
 def render_settings() -> str:
@@ -120,16 +136,26 @@ def _inner_section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _annotation_name(annotation: Any) -> str:  # noqa: ANN401 - any type
-    if get_origin(annotation) is Literal:
-        return " or ".join(map(str, get_args(annotation)))
-    if isinstance(annotation, type) and not get_args(annotation):
-        return annotation.__name__
-    return re.sub(r"Annotated\[(\w+), [^]]*\]|\b[a-z]+\.", r"\1", str(annotation)).replace("|", "or")
+    """A type as Markdown: ``str or None``, ``a or b`` for a choice, ``tuple[int, ...]``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in (None, type(None)):
+        return "None"
+    if annotation is ...:
+        return "..."
+    if origin is Annotated:
+        return _annotation_name(arguments[0])
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_annotation_name, arguments))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_annotation_name, arguments))}]"
+    return str(annotation.__name__)
 
 
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
-        return "(needed)" if field.default_factory is None else ""
+        return "(required)" if field.default_factory is None else ""
     if isinstance(field.default, BaseModel):
         return ""
     return f"`{field.default!r}`".replace("|", "\\|")

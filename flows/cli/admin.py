@@ -65,7 +65,7 @@ def automations(
         typer.Option("--webhook", envvar="LLM2VEC_WEBHOOK", help="URL to post alerts to (default: no alerts)."),
     ] = None,
 ) -> None:
-    """Create alerts and automatic restarts on the Prefect server. Replaces those of an earlier call."""
+    """Create alerts and automatic restarts on the Prefect server. They replace all of earlier calls."""
     call.request()
     if "PREFECT_API_URL" not in os.environ:
         raise SettingsError(

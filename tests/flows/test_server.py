@@ -93,6 +93,24 @@ def test_a_run_that_a_worker_took_and_never_began_has_crashed(told):
     assert the_alert(told, "crashed")["flow_run"] == "nightly 2026-01-02"
 
 
+def test_a_call_replaces_all_automations_of_earlier_calls(receiver, prefect_server):
+    def ours():
+        return sorted(each.name for each in client.read_automations() if each.name.startswith("llm2vec: "))
+
+    with get_client(sync_client=True) as client:
+        foreign = build_automations(AutomationSettings(), None)[0].model_copy(update={"name": "somebody else's"})
+        foreign_id = client.create_automation(foreign)
+        with_alerts = apply_automations(AutomationSettings(webhook=receiver.url))
+        assert ours() == sorted(with_alerts)
+        without_alerts = apply_automations(AutomationSettings())
+        assert ours() == sorted(without_alerts)
+        assert len(without_alerts) < len(with_alerts)
+        left = client.read_automations()
+        assert foreign_id in [each.id for each in left]
+        for each in left:
+            client.delete_automation(each.id)
+
+
 class TestAutomations:
     """What is built for the server; tests/integration holds it against a real one."""
 

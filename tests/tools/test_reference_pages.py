@@ -20,3 +20,15 @@ def test_every_key_and_option_has_a_meaning():
         rows = [line for line in page.splitlines() if line.startswith("| `")]
         assert len(rows) > 30
         assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_values_are_written_as_the_command_line_takes_them():
+    commands, settings = (pages()[name] for name in ("commands.md", "configuration.md"))
+    assert "| `--set` | `KEY=VALUE` |" in commands
+    assert "| `--wait` | `SECONDS` |" in commands
+    assert "| `--onnx`, `--no-onnx` | bool |" in commands
+    assert "| `--to` | Path | (required) |" in commands
+    arguments = commands.split("| argument | value | default | meaning |")[1:]
+    assert [each.split("`")[1] for each in arguments] == ["generation", "directory", "text"]
+    assert "schema.org-jobposting" in settings
+    assert not [name for name in ("Optional[", "Literal[", "Union[", "typing.") if name in commands + settings]
