@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
+from pathlib import PurePath
 
 MAX_ROW_BYTES = 64 * 2**20
 """Longest line or cell to read, in bytes: a file without line breaks must not fill the memory."""
 EXCERPT_CHARS = 200
+_PLAIN_NAMES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+_PLAIN_STARTS = ("readme", "license", "licence", "notice", "changelog", "_success", "_metadata", "_common_metadata")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -78,6 +81,17 @@ class ReadLog:
     def note(self, text: str) -> None:
         """Count a decision about a file."""
         self.notes[text] += 1
+
+    def stored_skipped(self) -> dict[str, str]:
+        """The files that were passed over, as they may be stored: a name that may be a person's becomes ``*.docx``."""
+        shown = {}
+        for file, reason in sorted(self.skipped.items()):
+            name = PurePath(file).name
+            is_plain = (
+                name.lower() in _PLAIN_NAMES or name.lower().startswith(_PLAIN_STARTS) or reason == "another sheet"
+            )
+            shown[name if is_plain else f"*{PurePath(name).suffix}"] = reason
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,9 @@ class SourceCounts(BaseModel):
     raw_sha256: str | None = Field(default=None, description="Hash of the files that the rows came from.")
     marks: dict[str, int] = Field(default={}, description="Losses that documents may have, with their numbers.")
     notes: dict[str, int] = Field(default={}, description="Decisions of the readers, with their numbers of files.")
-    skipped: dict[str, str] = Field(default={}, description="Files that were passed over (at most 100), and why.")
+    skipped: dict[str, str] = Field(
+        default={}, description="Kinds of files that were passed over (at most 100), and why."
+    )
     num_skipped: int = Field(default=0, description="Files that were passed over.")
 
 

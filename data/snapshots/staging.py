@@ -54,7 +54,7 @@ class Counts:
     def take_log(self, log: ReadLog) -> None:
         """Keep what was decided while the source was read."""
         self.marks, self.notes = dict(log.marks.most_common()), dict(log.notes.most_common())
-        self.skipped, self.num_skipped = dict(sorted(log.skipped.items())[:_MAX_NAMED]), len(log.skipped)
+        self.skipped, self.num_skipped = dict(list(log.stored_skipped().items())[:_MAX_NAMED]), len(log.skipped)
 
 
 @dataclass

@@ -100,14 +100,16 @@ def test_a_snapshot_says_what_was_marked_passed_over_and_decided(store, tmp_path
     (folder / "anna.html").write_text("<html><body><p>Bakes bread.</p><p hidden>python</p></body></html>")
     (folder / "ben.rtf").write_text(r"{\rtf1 Sells bread}")
     (folder / "carl.docx").write_text(r"{\rtf1 Eats bread}")
-    (folder / "Thumbs.db").write_bytes(b"x")
+    for name in ("Thumbs.db", "~$anna.docx", "~$ben.docx"):
+        (folder / name).write_bytes(b"x")
     (folder / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
     manifest = build(store, kind="resume", cvs=folder).manifest
     counts = manifest.sources["cvs"]
     assert (counts.rows_in, counts.rows_kept, counts.rows_quarantined) == (4, 3, 1)
     assert counts.marks == {"hidden_text": 1}
     assert counts.notes == {"docx by its name, read as rtf": 1}
-    assert counts.skipped == {"Thumbs.db": "a file of the operating system"}
+    assert counts.skipped == {"Thumbs.db": "a file of the operating system", "*.docx": "a hidden file"}
+    assert counts.num_skipped == 3
     later = build(store, kind="resume", other=write(tmp_path / "b.jsonl", [posting(1)])).manifest
     assert later.sources["cvs"] == counts
 
