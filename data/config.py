@@ -1,6 +1,6 @@
-"""Settings of the data room: how documents are read, cleaned, redacted, checked and kept.
+"""Settings for reading, cleaning, redacting, checking and keeping documents.
 
-This module imports no reader and no table, so that a command can check its settings quickly.
+This module does not import readers or tables: a command must be able to check its settings quickly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RECOGNISER_VERSION = 2
 
 
 class SourceConfig(BaseModel):
-    """The place of a source's documents, and the fields of id, title and text."""
+    """Where a source's documents are, and which fields hold id, title and text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -61,7 +61,7 @@ class SourceConfig(BaseModel):
     @field_validator("path")
     @classmethod
     def _is_local(cls, path: str) -> str:
-        """Refuse a URI before anything runs: it may hold credentials, and runs record their settings."""
+        """Reject URIs before the run starts: they may contain credentials, and runs record their settings."""
         if "://" in path:
             raise ValueError(
                 f"'{mask_credentials(path)}' is a URI; expected a local file, folder or glob "
@@ -76,12 +76,14 @@ class SourceConfig(BaseModel):
             try:
                 codecs.lookup(encoding)
             except LookupError:
-                raise ValueError(f"'{encoding}' is no encoding; expected one such as utf-8, utf-16 or cp1252") from None
+                raise ValueError(
+                    f"'{encoding}' is not a known encoding; expected one such as utf-8, utf-16 or cp1252"
+                ) from None
         return encoding
 
     @property
     def text_names(self) -> tuple[str, ...]:
-        """Fields that may hold the text, the first one first."""
+        """Fields that may hold the text, in order of preference."""
         return (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
 
     @property
@@ -96,17 +98,17 @@ class SourceConfig(BaseModel):
 
 
 class CleanConfig(BaseModel):
-    """Limits of a document, and how to find near duplicates."""
+    """Size limit of documents, and near-duplicate detection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_chars: int = Field(
         default=200_000,
         gt=0,
-        description="Most characters of title and text together, before cleaning, and of the metadata. A longer "
-        "document is quarantined; 200,000 characters are about eighty pages.",
+        description="Maximum length of title plus text before cleaning, and of the metadata, in characters. Longer "
+        "documents are quarantined; 200,000 characters are about eighty pages.",
     )
-    near_duplicates: bool = Field(default=True, description="Whether to find and mark near duplicates.")
+    near_duplicates: bool = Field(default=True, description="Find and mark near duplicates.")
 
 
 class RedactConfig(BaseModel):
@@ -115,7 +117,7 @@ class RedactConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     resume: tuple[PiiType, ...] = Field(
-        default=PII_TYPES, description="Types of personal data to replace in resumes; empty: none."
+        default=PII_TYPES, description="Types of personal data to replace in resumes. An empty list replaces nothing."
     )
     job: tuple[PiiType, ...] = Field(
         default=("email", "phone"), description="Types of personal data to replace in jobs."
@@ -151,7 +153,7 @@ class RedactConfig(BaseModel):
     )
     phone_regions: tuple[str, ...] = Field(
         default=("GB", "US", "IE", "DE", "FR", "IN", "AU", "ES", "IT", "NL"),
-        description="Two-letter regions whose national telephone numbers are recognised; numbers with + always are.",
+        description="Two-letter regions whose national telephone numbers are recognised. Numbers with + always are.",
     )
     kept_hosts: tuple[str, ...] = Field(
         default=("data.europa.eu", "schema.org", "purl.org", "www.w3.org"),
@@ -161,7 +163,7 @@ class RedactConfig(BaseModel):
         default=None, description="spaCy pipeline that finds more names than the lists, such as en_core_web_sm."
     )
     key_file: str | None = Field(
-        default=None, description="File outside the store that records what was replaced, readable by its owner only."
+        default=None, description="File outside the store that records the replaced values. Only its owner can read it."
     )
 
     def types(self, kind: DocumentKind) -> tuple[PiiType, ...]:
@@ -169,21 +171,23 @@ class RedactConfig(BaseModel):
         return self.resume if kind == "resume" else self.job
 
     def identity(self, kind: DocumentKind) -> str:
-        """Hash of everything that decides what is replaced in documents of a kind."""
+        """Hash of all settings and lists that affect the redaction of a kind."""
         decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
         names = hashlib.sha256(NAMES_FILE.read_bytes()).hexdigest()
         return sha256_json([_RECOGNISER_VERSION, sorted(self.types(kind)), decisive, names])
 
 
 class ShrinkConfig(BaseModel):
-    """Limits for the documents that a source may lose from one snapshot to the next."""
+    """Limits on how many documents a source may lose from one snapshot to the next."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_shrink: float = Field(
-        default=0.3, ge=0, le=1, description="largest share of its documents that a source may lose"
+        default=0.3, ge=0, le=1, description="Maximum share of its documents that a source may lose."
     )
-    allow_shrink: tuple[str, ...] = Field(default=(), description="sources whose losses are accepted in this run")
+    allow_shrink: tuple[str, ...] = Field(
+        default=(), description="Sources that may lose any number of documents in this run."
+    )
 
 
 class GateConfig(BaseModel):
@@ -192,30 +196,32 @@ class GateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_duplicate_share: float = Field(
-        default=0.01, ge=0, le=1, description="largest share of contents whose vector equals that of another content"
+        default=0.01, ge=0, le=1, description="Maximum share of texts whose vector equals that of another text."
     )
     max_length_shift: float = Field(
         default=0.25,
         ge=0,
-        description="largest population stability index of text lengths, compared with what is served",
+        description="Maximum population stability index of text lengths, compared with the served table.",
     )
     max_letter_shift: float = Field(
         default=0.1,
         ge=0,
-        description="largest population stability index of letters and scripts, which detects another language",
+        description="Maximum population stability index of letters and scripts; detects a change of language.",
     )
     max_centroid_shift: float = Field(
-        default=0.2, ge=0, le=2, description="largest distance between the mean vector and that of what is served"
+        default=0.2, ge=0, le=2, description="Maximum distance of the mean vector from that of the served table."
     )
 
 
 class VectorIndexConfig(BaseModel):
-    """When to build an approximate vector index."""
+    """Condition for building an approximate vector index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_exact_ms: float = Field(
-        default=100.0, ge=0, description="median time of an exact search from which an approximate index is built"
+        default=100.0,
+        ge=0,
+        description="Build an approximate index when exact search is slower than this (median, ms).",
     )
 
 
@@ -224,9 +230,9 @@ class RetentionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keep_served: int = Field(default=7, ge=1, description="number of served states to keep, including the current one")
+    keep_served: int = Field(default=7, ge=1, description="Number of served states to keep, including the current one.")
     grace_hours: float = Field(
         default=168.0,
         ge=0,
-        description="hours for which nothing is removed, because a reader or a continued run may need it",
+        description="Minimum age in hours before anything is removed; readers and resumed runs may still need it.",
     )

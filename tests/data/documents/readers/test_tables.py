@@ -43,7 +43,7 @@ def test_an_encoding_can_be_configured_and_one_bad_row_stays_a_bad_row(tmp_path)
     assert values(rows) == ["invalid_utf8", {"id": "2", "text": "tea"}]
     rows, _ = read(tmp_path / "a.csv", one, encoding="latin-1")
     assert values(rows)[0]["text"] == "café"
-    with pytest.raises(ValidationError, match="is no encoding"):
+    with pytest.raises(ValidationError, match="is not a known encoding"):
         SourceConfig(kind="job", path="x", encoding="klingon")
 
 
