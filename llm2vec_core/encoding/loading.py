@@ -28,6 +28,7 @@ from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, fingerprint,
 from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, Precision
 from llm2vec_core.model.pooling import pooling_module, saved_pooling_mode, with_pooling
 from llm2vec_core.model.standardisation import is_standardisation
+from llm2vec_core.model.weights import require_whole_weights
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def load_model(
         device: Where the model runs. Default: the best device there is.
 
     Raises:
-        CheckpointError: The directory is incomplete, or wraps its texts in a chat template.
+        CheckpointError: The directory is incomplete, has other weights than its configuration says, or wraps its texts
+            in a chat template.
         BaseModelError: The configuration states an attention that the loaded model does not show.
     """
     require_encoder_directory(directory)
@@ -84,7 +86,8 @@ def load_model(
     from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(str(directory), local_files_only=True, device=device)
+        with require_whole_weights(name, error=CheckpointError):
+            model = SentenceTransformer(str(directory), local_files_only=True, device=device)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{directory} could not be loaded as an encoder: {str(error).splitlines()[0]}",
@@ -141,7 +144,7 @@ def assemble_model(
     from sentence_transformers import SentenceTransformer
 
     with seeded_missing_weights():
-        transformer = text_transformer(backbone, max_tokens=spec.max_tokens)
+        transformer = text_transformer(backbone, max_tokens=spec.max_tokens, name=spec.base_model)
     require_positions(transformer.model.config, spec.max_tokens, name=spec.base_model)
     prepare_padding(transformer.tokenizer)
     apply_attention(transformer.model, spec.attention, name=spec.base_model)

@@ -18,6 +18,7 @@ from torch import nn, random
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import require_attention, stated_attention, switch_attention
 from llm2vec_core.model.modes import Attention
+from llm2vec_core.model.weights import require_whole_weights
 
 # transformers calls the dropout on attention weights by one of these names.
 _ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
@@ -153,7 +154,7 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
     return dict.fromkeys(names, dropout)
 
 
-def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+def text_transformer(directory: Path, *, max_tokens: int, name: str, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
     """The sentence-transformers module of a transformer, set up to read texts without a chat template.
 
     By default, the library takes a tokenizer with a chat template for that of a chat model and wraps every text in the
@@ -162,19 +163,24 @@ def text_transformer(directory: Path, *, max_tokens: int, module: Any = None, **
     Args:
         directory: Of a transformer with its tokenizer.
         max_tokens: Longer texts are cut here.
+        name: Model's name, for messages.
         module: A subclass of the library's module; its own by default.
         settings: Further keyword arguments of the module, such as ``config_kwargs``.
+
+    Raises:
+        BaseModelError: The directory has not all of the weights, or others.
     """
     from sentence_transformers.base.modules import Transformer
 
-    return (module or Transformer)(
-        str(directory),
-        max_seq_length=max_tokens,
-        model_kwargs={"dtype": "float32", "local_files_only": True},
-        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
-        module_output_name="token_embeddings",
-        **settings,
-    )
+    with require_whole_weights(name):
+        return (module or Transformer)(
+            str(directory),
+            max_seq_length=max_tokens,
+            model_kwargs={"dtype": "float32", "local_files_only": True},
+            modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+            module_output_name="token_embeddings",
+            **settings,
+        )
 
 
 def state_width(config: Any) -> int:  # noqa: ANN401 - PretrainedConfig, which ships no types

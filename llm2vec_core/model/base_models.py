@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, require_extra
+from llm2vec_core.model.architectures import is_encoder_only, transformer_directory
+from llm2vec_core.model.bidirectional import stated_attention, switch_attention
 from llm2vec_core.model.lora import merge_adapter
+from llm2vec_core.model.weights import require_whole_weights, weight_sums
 
 logger = logging.getLogger(__name__)
 
@@ -174,19 +177,41 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
     if merged.is_dir():
         return merged
     stated = adapter / _MODEL_CONFIG
-    base = fetch_base_model(_base_of(adapter), cache_dir=cache_dir)
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
-
-    from llm2vec_core.model.bidirectional import stated_attention, switch_attention
+    base = transformer_directory(fetch_base_model(_base_of(adapter), cache_dir=cache_dir))
+    from transformers import AutoTokenizer, PretrainedConfig
 
     logger.info("merging the adapter %s into its base model, once", adapter.name)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    merge_adapter(model.base_model, adapter)  # in place: the output layer stands beside what was trained
-    if stated.is_file():
+    model, has_output_layer = _load_with_output_layer(base, name=_base_of(adapter))
+    before = weight_sums(model)
+    merge_adapter(model, adapter, name=adapter.name)
+    if weight_sums(model) == before:
+        raise BaseModelError(
+            f"The adapter {adapter.name} changes no weight of its base model: all of its updates are zero.",
+            hint="Give an adapter that was trained, or use the base model itself.",
+        )
+    if stated.is_file() and not is_encoder_only(model.config):
         attention = stated_attention(PretrainedConfig.from_json_file(stated))
         switch_attention(model.base_model, attention, name=adapter.name)
-    return _save_once(model, AutoTokenizer.from_pretrained(base, local_files_only=True), merged)
+    # A drawn output layer is not saved: MNTP would train through it.
+    return _save_once(
+        model if has_output_layer else model.base_model,
+        AutoTokenizer.from_pretrained(base, local_files_only=True),
+        merged,
+    )
+
+
+def _load_with_output_layer(base: Path, *, name: str) -> tuple[Any, bool]:
+    """A transformer with its output layer in fp32, and whether its directory has all of the output layer's weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    architecture = AutoModelForMaskedLM if is_encoder_only(config) else AutoModelForCausalLM
+    with require_whole_weights(name):
+        model, report = architecture.from_pretrained(
+            base, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    return model, not report["missing_keys"]
 
 
 def _hash_adapter(adapter: Path) -> str:

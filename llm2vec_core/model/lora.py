@@ -10,6 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm2vec_core.errors import BaseModelError
+from llm2vec_core.model.weights import load_adapter
+
 
 class LoraSettings(BaseModel):
     """LoRA adapter that a training stage trains."""
@@ -48,12 +51,29 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
     )
 
 
-def merge_adapter(model: Any, adapter: Path) -> Any:  # noqa: ANN401
-    """Merge a saved adapter into the weights of a model, in fp32: merging in bf16 changes vectors."""
-    import torch
-    from peft import PeftModel
+def merge_adapter(model: Any, adapter: Path, *, name: str) -> Any:  # noqa: ANN401
+    """Merge a saved adapter into the weights of a model in place, in fp32: merging in bf16 changes vectors.
 
-    return PeftModel.from_pretrained(model.to(torch.float32), str(adapter)).merge_and_unload()
+    Args:
+        model: Transformer, with an output layer or without.
+        adapter: Directory that peft wrote.
+        name: Adapter's name, for messages.
+
+    Raises:
+        BaseModelError: The adapter does not fit the model, or cannot be merged.
+    """
+    import torch
+
+    adapted = load_adapter(model.to(torch.float32), adapter, name=name)
+    try:
+        adapted.merge_and_unload()
+    except (AttributeError, ValueError, NotImplementedError) as error:  # such as a prompt, or repeated layers
+        kind = adapted.active_peft_config.peft_type
+        raise BaseModelError(
+            f"The adapter {name} ({getattr(kind, 'value', kind)}) cannot be merged into the weights of its base model.",
+            hint="Use an adapter of weights, such as LoRA.",
+        ) from error
+    return model
 
 
 def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers model, which ships no types

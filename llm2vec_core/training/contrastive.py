@@ -67,6 +67,7 @@ def contrastive_encoder(
     transformer = text_transformer(
         base,
         max_tokens=max_tokens,
+        name=name,
         module=None if is_encoder_only(config) else PackedTransformer,
         config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
     )

@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import apply_attention, prepare_padding, seeded_missing_weights
 from llm2vec_core.model.lora import cast_frozen_linears, merge_adapter
+from llm2vec_core.model.weights import require_whole_weights
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.settings import StageCurve, StageSettings, StepLog
 
@@ -154,11 +155,12 @@ def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa:
     """Merge the adapter of a trained model into a fresh fp32 load of its base, and save that with its tokenizer."""
     adapter, attention = job.work_dir / "adapter", job.recipe.attention
     model.save_pretrained(str(adapter), create_model_card=False)
-    with seeded_missing_weights():
+    name = job.recipe.base_model
+    with seeded_missing_weights(), require_whole_weights(name):
         plain = architecture.from_pretrained(job.base, dtype=torch.float32, local_files_only=True)
-    apply_attention(plain.base_model, attention, name=job.recipe.base_model)
+    apply_attention(plain.base_model, attention, name=name)
     plain.config.save_pretrained(adapter)  # states the attention that the adapter was trained for
-    merge_adapter(plain, adapter).save_pretrained(job.merged_dir)
+    merge_adapter(plain, adapter, name=f"of the stage {job.stage}").save_pretrained(job.merged_dir)
     tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
     prepare_padding(tokenizer)
     tokenizer.save_pretrained(job.merged_dir)

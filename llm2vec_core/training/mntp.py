@@ -26,6 +26,7 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.architectures import holds_encoder_only, prepare_padding, require_positions
 from llm2vec_core.model.bidirectional import switch_attention
 from llm2vec_core.model.lora import lora_config
+from llm2vec_core.model.weights import require_whole_weights
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import cast_and_compile, draw_order, micro_batches, train_and_merge, trainer_arguments
 from llm2vec_core.training.settings import MaskPolicy, MntpSettings, StageCurve
@@ -252,14 +253,5 @@ def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
 
 def _with_output_layer(base: Path, *, name: str) -> Any:  # noqa: ANN401 - transformers ship no types
     """Load a decoder with all its weights. Transformers would silently draw missing ones at random."""
-    causal_model, loading = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, local_files_only=True, output_loading_info=True
-    )
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise BaseModelError(
-            f"{name} has no weights for {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; mntp "
-            "needs the whole decoder with its output layer.",
-            hint="Start from the decoder as published: contrastive training saves no output layer.",
-        )
-    return causal_model
+    with require_whole_weights(name, output_layer=True):
+        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)

@@ -159,7 +159,7 @@ def test_a_merged_adapter_does_what_it_did_beside_the_weights(model_type, tmp_pa
     with torch.no_grad():
         expected = adapted(input_ids=tokens).last_hidden_state
         adapted.save_pretrained(tmp_path)
-        merged = merge_adapter(tiny_model(model_type), tmp_path).eval()
+        merged = merge_adapter(tiny_model(model_type), tmp_path, name="tiny").eval()
         torch.testing.assert_close(merged(input_ids=tokens).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
         assert (tiny_model(model_type)(input_ids=tokens).last_hidden_state - expected).abs().max() > 1e-2
 

@@ -1,0 +1,181 @@
+"""Weights that a load leaves out: transformers and peft skip or invent them with a warning, here they are an error.
+
+Does not belong here: finding a model's directory (``base_models``), and what a loaded model does (``bidirectional``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm2vec_core.errors import BaseModelError, InputError
+
+_SHOWN_KEYS = 3
+_POOLER = re.compile(r"(^|\.)pooler(\.|$)")
+_PATCHING = threading.RLock()
+_ADAPTER_NAME = "default"
+
+
+@contextlib.contextmanager
+def require_whole_weights(
+    name: str, *, output_layer: bool = False, error: type[InputError] = BaseModelError
+) -> Iterator[None]:
+    """Refuse every transformer that is loaded in this context without all of its weights.
+
+    A weight may be missing only where no pooling uses it: a pooler, or the output layer. A weight may be left over only
+    if it belongs to such a head.
+
+    sentence-transformers loads its transformers itself and drops transformers' report. Therefore
+    ``PreTrainedModel.from_pretrained`` is replaced in this context, which one thread at a time can enter.
+
+    Args:
+        name: Model's name, for messages.
+        output_layer: Whether the output layer must be there, too.
+        error: Error to raise.
+
+    Raises:
+        BaseModelError: Or ``error``: a weight is missing, left over, of another shape, or in a damaged file. The
+            message has the keys.
+    """
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+
+    original = vars(PreTrainedModel)["from_pretrained"]
+    thread = threading.get_ident()
+
+    def from_pretrained(cls: Any, /, *args: Any, output_loading_info: bool = False, **settings: Any) -> Any:  # noqa: ANN401
+        is_ours = threading.get_ident() == thread
+        if is_ours:
+            settings["ignore_mismatched_sizes"] = True  # transformers' own error has no keys
+        try:
+            model, report = original.__func__(cls, *args, output_loading_info=True, **settings)
+        except SafetensorError as damage:
+            raise error(f"The weights of {name} cannot be read: {damage}.", hint="Restore the files.") from damage
+        if is_ours:
+            _require_whole(model, report, name=name, output_layer=output_layer, error=error)
+        return (model, report) if output_loading_info else model
+
+    with _PATCHING:
+        PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+        try:
+            yield
+        finally:
+            PreTrainedModel.from_pretrained = original
+
+
+def _require_whole(
+    model: Any,  # noqa: ANN401 - transformers ship no types
+    report: Mapping[str, Any],
+    *,
+    name: str,
+    output_layer: bool,
+    error: type[InputError],
+) -> None:
+    missing = {key for key in report["missing_keys"] if output_layer or _is_part_of_base(key, model)}
+    left_over = {key for key in report["unexpected_keys"] if _is_part_of_base(key, model)}
+    mismatched = {key for key, *_ in report["mismatched_keys"]}
+    if not (missing or left_over or mismatched):
+        return
+    raise error(
+        f"The weights of {name} are not those of its configuration ({model.config.model_type}): "
+        + faults(missing=missing, left_over=left_over, mismatched=mismatched)
+        + ".",
+        hint="Restore the directory as save_pretrained wrote it. Weights under other names have to be renamed."
+        if not output_layer or any(_is_part_of_base(key, model) for key in missing | left_over | mismatched)
+        else "Start from the decoder as published: contrastive training saves no output layer.",
+    )
+
+
+def _is_part_of_base(key: str, model: Any) -> bool:  # noqa: ANN401
+    """Whether a key belongs to what poolings read; a key with a number belongs to a stack of blocks."""
+    if _POOLER.search(key):
+        return False
+    parts = key.split(".")
+    base = model.base_model
+    if base is model:
+        beside: set[str] = set()
+    else:  # an output layer has its own names
+        beside = {child for child, _ in model.named_children()} - {model.base_model_prefix}
+    if parts[0] in beside:
+        return False
+    children = {child for child, _ in base.named_children()}
+    return any(part in children or part.isdigit() for part in parts)
+
+
+def faults(*, missing: Iterable[str], left_over: Iterable[str], mismatched: Iterable[str] = ()) -> str:
+    """Keys that a load missed, left over or found in another shape, as a part of a sentence."""
+    kinds = {"missing": sorted(missing), "left over": sorted(left_over), "of another shape": sorted(mismatched)}
+    return "; ".join(f"{kind}: {_shown(keys)}" for kind, keys in kinds.items() if keys)
+
+
+def _shown(keys: list[str]) -> str:
+    more = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
+
+
+def load_adapter(model: Any, adapter: Any, *, name: str) -> Any:  # noqa: ANN401
+    """Put a saved adapter on a model, with all of the adapter's weights and nothing left over.
+
+    An adapter may have been trained on a model with its output layer (keys ``base_model.model.model.layers``) or on the
+    transformer alone (``base_model.model.layers``).
+
+    Args:
+        model: Transformer, with an output layer or without.
+        adapter: Directory that peft wrote.
+        name: Adapter's name, for messages.
+
+    Returns:
+        A ``PeftModel`` of ``model``, or of its transformer.
+
+    Raises:
+        BaseModelError: The adapter does not fit the model. The message has the keys.
+    """
+    from peft import PeftConfig, PeftModel
+    from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+    from safetensors import SafetensorError
+
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+        weights = load_peft_weights(str(adapter), device="cpu")
+        config.task_type = None  # its class would need methods of an output layer
+        config.inference_mode = True
+        adapted = PeftModel(_trained_part(model, weights), config)
+        loaded = set_peft_model_state_dict(adapted, dict(weights))
+    except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise _unfit_adapter(model, name, f"peft reports {type(error).__name__}: {reason}") from error
+    missing = [key for key in loaded.missing_keys if _ADAPTER_NAME in key.split(".")]
+    if missing or loaded.unexpected_keys or not weights:
+        found = faults(missing=missing, left_over=loaded.unexpected_keys) or "it holds no weights"
+        raise _unfit_adapter(model, name, found)
+    return adapted
+
+
+def _trained_part(model: Any, weights: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The model, or its transformer, whose names the keys of an adapter begin with."""
+    children = {child for child, _ in model.named_children()}
+    firsts = {key.removeprefix("base_model.model.").split(".")[0] for key in weights}
+    return model if firsts & children else model.base_model
+
+
+def _unfit_adapter(model: Any, name: str, found: str) -> BaseModelError:  # noqa: ANN401
+    return BaseModelError(
+        f"The adapter {name} does not fit its base model ({model.config.model_type}): {found}.",
+        hint="Name the model that it was trained on in base_model_name_or_path of its adapter_config.json.",
+    )
+
+
+def weight_sums(model: Any) -> dict[str, tuple[float, float]]:  # noqa: ANN401
+    """Sum and norm of every weight, in fp64: a copy of the weights would take as much memory again."""
+    import torch
+
+    return {
+        key: (
+            weight.detach().sum(dtype=torch.float64).item(),
+            torch.linalg.vector_norm(weight.detach(), dtype=torch.float64).item(),
+        )
+        for key, weight in model.named_parameters()
+    }
