@@ -26,7 +26,7 @@ def write_files(directory: Path) -> None:
     """Texts to train on, and the evaluation task of the how-to, as it is printed there."""
     lines = (f"Registered nurse number {number}, surgical ward {number * 7}, night shifts." for number in range(200))
     (directory / "texts.txt").write_text("\n".join(lines))
-    folder = directory / "tasks" / "NursingSearch"
+    folder = directory / "my-tasks" / "NursingSearch"
     folder.mkdir(parents=True)
     (folder / "task.json").write_text(blocks("docs/how-to.md", "json")[0])
     corpus, queries, *_ = blocks("docs/how-to.md", "jsonl")
