@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 _HEAD = 2**16
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 
 
 class Format(StrEnum):
@@ -90,7 +90,7 @@ def detect_format(path: Path, file: str) -> Format:
         head = handle.read(_HEAD)
     if not head and promised is not None:
         return promised
-    if (found := _by_signature(path, head)) is not None:
+    if (found := _by_signature(path, head, is_text=promised in _TEXTS)) is not None:
         return found
     if promised is None:
         raise UnsupportedError("a file of an unknown type; expected a suffix that names its format")
@@ -101,8 +101,9 @@ def detect_format(path: Path, file: str) -> Format:
     return _text_format(head, promised)
 
 
-def _by_signature(path: Path, head: bytes) -> Format | None:
-    if b"%PDF-" in head[:1024]:
+def _by_signature(path: Path, head: bytes, *, is_text: bool) -> Format | None:
+    # Readers of PDF look for its mark in the first kilobyte; a table may hold it as a word.
+    if head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not is_text):
         return Format.PDF
     if head.startswith(b"PAR1"):
         return Format.PARQUET

@@ -202,6 +202,12 @@ def test_types_are_told_by_content(tmp_path):
     assert log.notes == {"pdf by its name, read as docx": 1, "docx by its name, read as pdf": 1}
 
 
+def test_words_that_are_marks_of_formats_do_not_make_a_table_another_format(tmp_path):
+    for content in (b"id,text\n1,needs %PDF-1.7 skills\n", b"BMI,id,text\n5,1,x\n"):
+        (tmp_path / "a.csv").write_bytes(content)
+        assert reasons(read(tmp_path / "a.csv")) == [""]
+
+
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])
 def test_packed_files_are_read_and_bombs_are_not(tmp_path, codec, monkeypatch):
     suffix = {"gzip": ".gz", "zstd": ".zst"}[codec]
