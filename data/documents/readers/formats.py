@@ -171,7 +171,13 @@ def _is_json_value(start: bytes) -> bool:
     if start.startswith(b"["):
         return start[1:].lstrip()[:1] in (b"{", b"]")
     first = start.split(b"\n", 1)[0].strip()
-    return first == b"{" or (first.startswith(b"{") and not _is_json(first) and first.endswith((b",", b"{", b"[")))
+    if not first.startswith(b"{") or _is_json(first):
+        return False
+    try:
+        json.JSONDecoder().raw_decode(start.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return first == b"{" and len(start) > _HEAD // 2  # too long an object to be seen as a whole
+    return True
 
 
 def _is_json_lines(start: bytes) -> bool:

@@ -202,6 +202,11 @@ def test_types_are_told_by_content(tmp_path):
     assert log.notes == {"pdf by its name, read as docx": 1, "docx by its name, read as pdf": 1}
 
 
+def test_a_first_line_that_is_cut_off_does_not_cost_the_others(tmp_path):
+    rows = read(write_lines(tmp_path / "a.jsonl", b'{"id": 1, "text": "x",', row(2), row(3)))
+    assert reasons(rows) == ["bad_json", "", ""]
+
+
 def test_words_that_are_marks_of_formats_do_not_make_a_table_another_format(tmp_path):
     for content in (b"id,text\n1,needs %PDF-1.7 skills\n", b"BMI,id,text\n5,1,x\n"):
         (tmp_path / "a.csv").write_bytes(content)
