@@ -1,1 +1,1 @@
-"""Removing a person from all stored data, and the scan that proves it."""
+"""Removing a person from all stored data, and a scan that proves it."""

@@ -1,14 +1,14 @@
-"""Erasing documents from everything at rest, and the proof that nothing is left.
+"""Erase documents from all stored data, and prove that nothing is left.
 
-This is the one operation that rewrites what is at rest. Snapshots get successors, tables get new versions, and the
-pointers name both; shards, matches and exports lose rows. Reports, outcomes of evaluations, training state and
-leftovers can be made again, and are removed if they hold anything. Then a scan of the whole home must find nothing: its
-directory, or every object below its prefix in a bucket, and what this machine keeps beside the bucket. An erasure that
-was killed is completed by running it again.
+This is the only operation that rewrites stored data. Snapshots get successors, tables get new versions, and the
+pointers name both; shards, matches and exports lose rows. Reports, evaluation outcomes, training state and leftovers
+can be regenerated, and are removed if they hold any erased data. Then a scan of the whole home must find nothing: its
+directory, or every object below its prefix in a bucket, and this machine's own files. Running a killed erasure again
+completes it.
 
-Does not belong here: checkpoints, whose weights cannot be unlearned (``tasks.queries.erase`` names them); copies on
-other machines, backups, and exports that somebody copied; the sources themselves. A tombstone keeps what a source still
-holds from coming back.
+Does not belong here: checkpoints, whose weights cannot be unlearned (``tasks.queries.erase`` lists them); copies on
+other machines, backups, and copied exports; the sources themselves. If a source still holds an erased document, its
+tombstone keeps it from returning.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from data.store.base import Store
 
 
 class ErasureReport(BaseModel):
-    """Report of an erasure: what it removed, and what the scan read afterwards.
+    """Report of an erasure: the removed data, and the scan afterwards.
 
     Attributes:
-        doc_ids: The documents.
-        removed: Place (``snapshots``, ``tables``, ``shards`` …) to the number of files or records that were changed.
+        doc_ids: Ids of the erased documents.
+        removed: Number of changed files or records by place (``snapshots``, ``tables``, ``shards`` …).
         snapshots: Snapshots that held the documents, by kind, under their former ids.
         scanned_files: Files that the scan read.
         scanned_bytes: Size of these files.
@@ -70,23 +70,23 @@ def erase_documents(
     key_file: Path | None = None,
     former_versions: bool = False,
 ) -> ErasureReport:
-    """Remove documents from everything at rest, and prove that nothing is left.
+    """Remove documents from all stored data, and prove that nothing is left.
 
     Args:
         store: The store of the home directory; the caller holds its lease.
-        doc_ids: Documents to erase. Those of an erasure that was killed are erased, too.
+        doc_ids: Documents to erase. Documents of a killed erasure are erased as well.
         fence: Called before each step; raises when this writer lost its lease.
         now: Time for the tombstones.
-        exports: Where exports go, if not to the home directory.
+        exports: Store of the exports, if they are not in the home directory.
         key_file: Key file of the redaction, if there is one.
-        former_versions: Whether to remove all former versions of objects, if a bucket keeps them.
+        former_versions: Remove all former versions of objects, if a bucket keeps them.
 
     Returns:
-        What was removed, by place.
+        Report of the erasure.
 
     Raises:
         InputError: An id is unknown, or a bucket keeps former versions; nothing was changed.
-        StoreError: Something is left that cannot be removed; the message names it. Running again completes the erasure.
+        StoreError: Some data cannot be removed; the message names it. Running again completes the erasure.
     """
     places = [store] if exports is None else [store, exports]
     if not former_versions:
@@ -129,17 +129,17 @@ def erase_documents(
 
 
 def _require_no_former_versions(store: Store) -> None:
-    """Refuse a bucket that keeps former versions: what is erased would stay in them, and they hold much else."""
+    """Reject a bucket that keeps former versions: they would retain the erased data, besides much other data."""
     if store.keeps_versions():
         place = store.location("lease.json").removesuffix("/lease.json")
         raise InputError(
-            f"The bucket of {place} keeps former versions of objects: whatever is erased would stay in them.",
-            hint=f"Nothing was changed. With --former-versions, all of them below {place} are removed for good.",
+            f"The bucket of {place} keeps former versions of objects, which would retain the erased data.",
+            hint=f"Nothing was changed. With --former-versions, all of them below {place} are permanently removed.",
         )
 
 
 def _machines(places: Iterable[Store]) -> list[Store]:
-    """This machine's own store beside each bucket."""
+    """The local store of this machine for each bucket."""
     return [place.machine for place in places if place.machine is not place]
 
 
@@ -147,7 +147,7 @@ def _prove(places: Sequence[Store], journal: Journal) -> ScanReport:
     """Scan everything except the journal, which is removed next.
 
     Raises:
-        StoreError: Something is left, or cannot be read.
+        StoreError: Some data is left, or cannot be read.
     """
     report = ScanReport()
     for place in (*places, *_machines(places)):
@@ -159,7 +159,7 @@ def _prove(places: Sequence[Store], journal: Journal) -> ScanReport:
     if report.findings:
         shown = "; ".join(f"{finding.path} ({finding.what})" for finding in report.findings[:10])
         raise StoreError(
-            f"{len(report.findings)} place(s) still hold what was to be erased, or cannot be read: {shown}.",
-            hint="Remove or mend them, then run the same `l2v erase` again: it completes what was begun.",
+            f"{len(report.findings)} place(s) still hold data to erase, or cannot be read: {shown}.",
+            hint="Remove or repair them, then run the same `l2v erase` again to complete the erasure.",
         )
     return report

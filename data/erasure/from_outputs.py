@@ -1,4 +1,4 @@
-"""Removing documents from everything else: shards, matches, exports, records, and what can be made again."""
+"""Remove documents from shards, matches, exports, records, and data that can be regenerated."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _ERASED = "[ERASED]"
 
 
 def erase_from_shards(store: Store, journal: Journal) -> int:
-    """Rewrite shards without the vectors; returns how many were changed."""
+    """Rewrite shards without the vectors; returns the number of changed shards."""
     contents = pack_digests(pa.array(sorted(journal.contents), pa.string()))
     fingerprints = {key.split("/")[1] for key in store.list("shards")}
     return sum(forget_contents(store, contents, fingerprint=fingerprint) for fingerprint in sorted(fingerprints))
 
 
 def erase_from_matches(store: Store, journal: Journal) -> int:
-    """Remove rows about the documents, and the hashes of what was matched; returns how many files changed."""
+    """Remove match rows of the documents, and the hashes of matched documents; returns the number of changed files."""
     forget_documents(store)
     return _erase_from_parquet(store, "matches", journal)
 
 
 def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
-    """Remove rows about the documents from exports, and correct the counts beside them.
+    """Remove rows of the documents from exports, and correct the recorded row counts.
 
     Args:
-        store: Where the exports are.
-        prefix: Before every key of the exports, such as ``exports/``.
-        journal: What to remove.
+        store: Store of the exports.
+        prefix: Prefix of every key of the exports, such as ``exports/``.
+        journal: Journal of the erasure.
 
     Returns:
         Number of files that were changed.
@@ -60,7 +60,7 @@ def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
 
 
 def _erase_from_parquet(store: Store, tree: str, journal: Journal) -> int:
-    """Remove rows about the documents from Parquet files, and correct the counts beside them."""
+    """Remove rows of the documents from Parquet files, and correct the recorded row counts."""
     count = 0
     for key in list(store.list(tree)):
         if not key.endswith(".parquet"):
@@ -117,7 +117,7 @@ def _parquet_bytes(table: pa.Table) -> bytes:
 
 
 def remove_made_again(store: Store, tree: str, journal: Journal) -> int:
-    """Remove reports or outcomes that hold a needle: the next evaluation makes them again; returns how many."""
+    """Remove reports or outcomes that hold a needle; the next evaluation regenerates them. Returns their number."""
     doomed = set()
     for finding in findings(store, tree, journal):
         parts = finding.path.split("!")[0].split("/")
@@ -132,7 +132,7 @@ def remove_made_again(store: Store, tree: str, journal: Journal) -> int:
 
 
 def erase_from_records(store: Store, tree: str, journal: Journal) -> int:
-    """Blank the values of JSON records that hold a needle; returns how many records were changed."""
+    """Blank the values of JSON records that hold a needle; returns the number of changed records."""
     needles, keys = journal.byte_needles(), {finding.path for finding in findings(store, tree, journal)}
     for key in sorted(keys):
         raw = store.read(key) or b"{}"
@@ -150,7 +150,7 @@ def _blanked(value: object, needles: Needles) -> object:
 
 
 def remove_children(machine: Store, tree: str) -> int:
-    """Remove everything in a folder; returns how many entries it had."""
+    """Remove everything in a folder; returns the number of its entries."""
     folder = machine.local_path(tree)
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for name in names:
@@ -159,7 +159,7 @@ def remove_children(machine: Store, tree: str) -> int:
 
 
 def erase_from_orchestrator(machine: Store, journal: Journal) -> int:
-    """Remove kept results, and rows of the embedded server's database, that hold a needle; returns how many files."""
+    """Remove stored results and rows of the embedded server's database with a needle; returns the number of files."""
     paths = {finding.path.split("!")[0] for finding in findings(machine, "prefect", journal)}
     databases = {path.removesuffix("-wal").removesuffix("-shm") for path in paths if ".db" in Path(path).name}
     for path in paths:
@@ -172,7 +172,7 @@ def erase_from_orchestrator(machine: Store, journal: Journal) -> int:
 
 
 def _erase_from_database(path: Path, needles: Needles) -> None:
-    """Delete the rows of a SQLite file that hold a needle, and the space they took."""
+    """Delete the rows of a SQLite file that hold a needle, and free their space."""
     with closing(sqlite3.connect(path)) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
@@ -194,5 +194,5 @@ def _as_bytes(value: str | bytes) -> bytes:
 
 
 def findings(store: Store, tree: str, journal: Journal) -> list[Finding]:
-    """Find the needles of a journal in a tree of the store; the paths are keys."""
+    """Find the needles of a journal below a prefix of the store; the paths are keys."""
     return scan_store(store, journal.byte_needles(), tree=tree).findings

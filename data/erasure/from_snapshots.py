@@ -1,4 +1,4 @@
-"""Removing documents from snapshots: each snapshot that holds one gets a successor under a new id."""
+"""Remove documents from snapshots: each affected snapshot gets a successor under a new id."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _former_part(store: Store, manifest: SnapshotManifest, info: PartInfo) -> by
     key = f"{snapshot_key(manifest.kind, manifest.id)}/{info.file}"
     content = store.read(key)
     if content is None:
-        raise StoreError(f"{key} is gone, but its snapshot names it.", hint="Restore it from a backup; run this again.")
+        raise StoreError(
+            f"{key} is missing, but its snapshot names it.", hint="Restore it from a backup, then run this again."
+        )
     return content
 
 
@@ -57,7 +59,7 @@ def erase_from_snapshots(store: Store, journal: Journal, *, now: datetime) -> in
 
 
 def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now: datetime) -> str | None:
-    """Write the snapshot without the documents; returns the new id, or None if it holds none of them."""
+    """Write the snapshot without the documents; returns the new id, or None if it holds none of the documents."""
     manifest = snapshot.manifest
     heirs = _heirs(snapshot, journal.doc_ids)
     counts = {name: Counter(each.model_dump(exclude={"path"})) for name, each in manifest.sources.items()}
@@ -82,7 +84,7 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
         digests = [[part.sha256 for part in parts[name]] for name in ("documents", "quarantine")]
         successor = sha256_json([manifest.id, digests])[:16]
         prefix = snapshot_key(manifest.kind, successor)
-        store.delete(prefix)  # left by an erasure that was killed
+        store.delete(prefix)  # left by a killed erasure
         for info, path in [*documents, *quarantine]:
             if info.num_rows:
                 content = _former_part(store, manifest, info) if path is None else path
@@ -97,7 +99,7 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
                 "num_documents": totals.rows_kept,
                 "documents": [part for part in parts["documents"] if part.num_rows],
                 "quarantine": [part for part in parts["quarantine"] if part.num_rows],
-                "origins": [],  # they hold hashes of the erased rows; the next night cleans all rows again
+                "origins": [],  # they hold hashes of the erased rows; the next run cleans all rows again
             }
         )
         put_manifest(store, written)
@@ -105,7 +107,7 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
 
 
 def _heirs(snapshot: Snapshot, doc_ids: set[str]) -> dict[tuple[str, str], str]:
-    """For each mark that names an erased document: the first document with that mark. The others now name it."""
+    """Map each erased original to its heir: the first document that was marked as its duplicate."""
     heirs: dict[tuple[str, str], str] = {}
     for batch in snapshot.batches(["doc_id", *MARKS]):
         for row in batch.to_pylist():
@@ -116,7 +118,7 @@ def _heirs(snapshot: Snapshot, doc_ids: set[str]) -> dict[tuple[str, str], str]:
 
 
 def _without(table: pa.Table, journal: Journal, heirs: dict[tuple[str, str], str], counts: Counter[str]) -> pa.Table:
-    """A part without the documents; marks that named them now name their heirs."""
+    """A part without the documents. Marks that named them now name their heirs."""
     doc_ids = journal.doc_ids
     rows = table.to_pylist()
     if not any(row["doc_id"] in doc_ids or any(row[mark] in doc_ids for mark in MARKS) for row in rows):
@@ -148,7 +150,7 @@ def _without_rejected(table: pa.Table, journal: Journal, counts: Counter[str]) -
 
 
 def _is_about(row: dict[str, str], subject: Subject) -> bool:
-    """Whether a rejected row is about a document: it names its id, is its file, or shows a piece of its text."""
+    """Return whether a rejected row refers to a document: by its id, its file, or a piece of its text."""
     if not subject.source or row["source"] != subject.source:
         return False
     named = rf"(?:^|['\":\s]){re.escape(subject.source_id)}(?:['\",]|$)"  # as a value in JSON or CSV, or in a message

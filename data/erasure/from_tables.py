@@ -1,4 +1,4 @@
-"""Removing documents from tables: new versions that share no file with the former ones, and pointers that name them."""
+"""Remove documents from tables: write versions that share no file with the former ones, and point to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_DELTA_IDS = 500
 
 
 def erase_from_tables(store: Store, journal: Journal) -> int:
-    """Rewrite every version that is served or that a rollback may need; remove all others.
+    """Rewrite every version that is served or that a rollback may need, and remove all others.
 
     Returns:
         Number of tables that were changed.
@@ -28,7 +28,7 @@ def erase_from_tables(store: Store, journal: Journal) -> int:
     renamed: dict[tuple[str, DocumentKind], dict[int, int]] = {}
     dirty: dict[tuple[str, DocumentKind], LanceTable] = {}
     for name, table in all_tables(store):
-        store.delete(profiles_key(name[0]))  # the mean vector of a small table says something about each row
+        store.delete(profiles_key(name[0]))  # the mean vector of a small table reveals something about each row
         versions = table.versions()
         holding = [version for version in versions if _holds(table.at(version), doc_ids)]
         if not holding and not findings(store, f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance", journal):
@@ -50,12 +50,12 @@ def _holds(table: LanceTable, doc_ids: set[str]) -> bool:
 
 
 def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str]) -> dict[int, int]:
-    """Rewrite versions without the documents: the oldest as a whole, each later one by its changes.
+    """Rewrite versions without the documents: the oldest completely, each later one by its changes.
 
-    Marks that named the documents become empty; the next night takes them from the next snapshot.
+    Marks that named the documents become empty; the next run takes them from the next snapshot.
 
     Returns:
-        Former version to new version.
+        Maps each former version to the new one.
     """
     renamed: dict[int, int] = {}
     present: dict[str, str] = {}
@@ -93,7 +93,7 @@ def _without_marks(batch: pa.RecordBatch, doc_ids: set[str]) -> pa.RecordBatch:
 
 
 def _pinned(store: Store, generation: str, kind: DocumentKind) -> set[int]:
-    """Versions of a table that the pointer, or a former one, names."""
+    """Versions of a table that the current pointer or a former one names."""
     pointers = [record.read(store) for record in stored_pointers(store)]
     return {
         pointer.version_of(kind) for pointer in pointers if pointer is not None and pointer.generation == generation
@@ -101,7 +101,7 @@ def _pinned(store: Store, generation: str, kind: DocumentKind) -> set[int]:
 
 
 def _rename_in_pointers(store: Store, renamed: dict[tuple[str, DocumentKind], dict[int, int]]) -> None:
-    """Make the pointer and its history name the new versions of tables and the successors of snapshots."""
+    """Update the pointer and its history to the new table versions and the successors of snapshots."""
     for record in list(stored_pointers(store)):
         raw = store.read(record.key)
         pointer = record.parse(raw)

@@ -1,7 +1,7 @@
-"""The journal of an erasure: which documents go, and every byte string that must be found nowhere afterwards.
+"""The journal of an erasure: the documents to erase, and every byte string that must not be found afterwards.
 
-It lies under ``erasures/`` while the erasure runs, in the person's own words where the scan needs them, and is removed
-at the end. An erasure that was killed is taken up from it.
+It is stored under ``erasures/`` while the erasure runs, and removed at the end. It holds the person's own words where
+the scan needs them. A killed erasure is resumed from it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MARKS = ("duplicate_of", "near_duplicate_of")
 """Columns that may name an erased document."""
 
 MIN_FRAGMENT_CHARS = 24
-"""Shorter stretches of a text are found by chance."""
+"""Minimum length of a text excerpt; shorter ones match by chance."""
 
 _FRAGMENT_WORDS = 8
 _MAX_FRAGMENTS = 16
 _MIN_ID_CHARS = 8
-"""Shorter source ids ("42") occur everywhere; such a document is looked for by other needles."""
+"""Minimum length of a source id as a needle. Shorter ones ("42") occur everywhere; other needles cover the document."""
 _VECTOR_BYTES = 64
 
 
@@ -50,12 +50,12 @@ class Subject(BaseModel):
 
 
 class Journal(BaseModel):
-    """The record of an erasure, kept until it is done.
+    """The record of an erasure, kept until it is complete.
 
     Attributes:
-        subjects: The documents, with every text that they ever had.
-        contents: Contents that no other document has: their vectors are removed.
-        needles: Hex of each byte string that must be found nowhere, and its kind.
+        subjects: The documents, with all texts that they ever had.
+        contents: Contents of no other document; their vectors are removed.
+        needles: Each byte string that must not be found (in hex), with its kind.
         snapshots: Snapshots that held the documents, by kind, under their former ids.
     """
 
@@ -72,16 +72,16 @@ class Journal(BaseModel):
         return {subject.doc_id for subject in self.subjects}
 
     def byte_needles(self) -> Needles:
-        """The byte strings that the scan looks for."""
+        """Byte strings that the scan searches for."""
         return Needles({bytes.fromhex(value): what for value, what in self.needles.items()})
 
 
 JOURNAL = Record(Journal, f"{ERASURES}/journal.json")
-"""The journal of the erasure that is running, or was killed."""
+"""The journal of the running or killed erasure."""
 
 
 def forget_words(store: Store, journal: Journal) -> None:
-    """Reduce the journal to ids: an erasure that is killed after this leaves no words of a person behind."""
+    """Reduce the journal to ids: an erasure killed after this leaves no text of a person behind."""
     bare = Journal(
         subjects=tuple(Subject(doc_id=doc_id, source="", source_id="", texts=()) for doc_id in sorted(journal.doc_ids)),
         contents=(),
@@ -92,7 +92,7 @@ def forget_words(store: Store, journal: Journal) -> None:
 
 
 def begin(store: Store, doc_ids: set[str]) -> Journal:
-    """Write the journal of this erasure; an erasure that was killed is continued in it.
+    """Write the journal of this erasure; it also covers a killed erasure.
 
     Raises:
         InputError: An id is unknown; nothing was changed.
@@ -110,8 +110,7 @@ def begin(store: Store, doc_ids: set[str]) -> Journal:
     if unknown:
         raise InputError(
             f"No document has the id {', '.join(map(repr, unknown[:5]))}.",
-            hint="An id is the doc_id that `l2v search --json` and the exports show: 32 hex digits. Nothing was "
-            "changed.",
+            hint="Use the doc_id from `l2v search --json` or the exports: 32 hex digits. Nothing was changed.",
         )
     _keep_distinctive(store, found)
     journal = found.journal(former)
@@ -120,7 +119,7 @@ def begin(store: Store, doc_ids: set[str]) -> Journal:
 
 
 class _Found:
-    """Everything known about the documents, gathered before anything is changed."""
+    """Collects everything known about the documents before anything is changed."""
 
     def __init__(self, doc_ids: set[str]) -> None:
         self.doc_ids = doc_ids
@@ -166,7 +165,7 @@ class _Found:
 
 
 def _spellings(value: bytes, what: str) -> set[bytes]:
-    """A needle as it is written in plain files, in JSON and in HTML."""
+    """Spellings of a needle in plain files, in JSON and in HTML."""
     if what == "vector":
         return {value}
     text = value.decode()
@@ -174,7 +173,7 @@ def _spellings(value: bytes, what: str) -> set[bytes]:
 
 
 def fragments(text: str) -> list[str]:
-    """Stretches of eight words from all parts of a text; whole lines if they are shorter."""
+    """Excerpts of eight words from all parts of a text; whole lines if they are shorter."""
     found = []
     for line in text.split("\n"):
         words = line.split()
@@ -198,7 +197,7 @@ def _look_in_snapshots(store: Store, found: _Found) -> None:
 
 
 def _look_in_tables(store: Store, found: _Found) -> None:
-    """Look in tables, too: their former versions may hold rows that no snapshot holds, and they hold the vectors."""
+    """Search the tables too: they hold the vectors, and former versions may hold rows that no snapshot holds."""
     columns = ["doc_id", "source", "source_id", "title", "text", "metadata", "content_sha256", "vector"]
     for _, table in all_tables(store):
         for version in table.versions():
@@ -209,7 +208,7 @@ def _look_in_tables(store: Store, found: _Found) -> None:
 
 
 def _keep_distinctive(store: Store, found: _Found) -> None:
-    """Drop needles that other documents share: a shared content keeps its vector, a common phrase proves nothing."""
+    """Drop needles that other documents share: shared content keeps its vector, and a common phrase proves nothing."""
     seen: set[str] = set()
     for _, snapshot in all_snapshots(store):
         for part in snapshot.manifest.documents:

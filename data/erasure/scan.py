@@ -1,9 +1,9 @@
-"""The scanner: it looks for erased data in everything below a directory or in a store.
+"""The scanner searches everything below a directory or in a store for erased data.
 
-It reads every file or object as raw bytes. Files that hide their content are also decoded: Parquet and Arrow; gzip,
+It reads every file or object as raw bytes. Compressed formats are also decoded: Parquet and Arrow; gzip,
 bzip2, xz, zstd, zip and tar (also nested); and every version of every Lance table. Memory is bounded by a few chunks.
 
-Does not belong here: removing what is found (``erase``).
+Does not belong here: removing the findings (``erase``).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Finding(NamedTuple):
     """A place that holds a needle, or that could not be read.
 
     Attributes:
-        path: File below the scanned directory; for an archive, ``!`` and the member follow.
-        what: Kind of the needle, or why the file could not be read.
+        path: File below the scanned directory, with ``!`` and the member for an archive.
+        what: Kind of the needle, or the reason why the file could not be read.
     """
 
     path: str
@@ -59,10 +59,10 @@ class ScanReport:
 
 
 class Needles:
-    """Byte strings to look for, each with its kind."""
+    """Byte strings to search for, each with its kind."""
 
     def __init__(self, values: Mapping[bytes, str]) -> None:
-        """Keep strings of eight bytes or more: shorter ones occur by chance."""
+        """Keep only strings of at least eight bytes: shorter ones occur by chance."""
         self._values = {value: kind for value, kind in values.items() if len(value) >= 8}
         self.overlap = max((len(value) for value in self._values), default=1) - 1
 
@@ -72,11 +72,11 @@ class Needles:
 
 
 def scan_tree(root: Path, needles: Needles, *, skip: Collection[str] = ()) -> ScanReport:
-    """Look for needles in everything below a directory.
+    """Search everything below a directory for needles.
 
     Args:
         root: Directory to scan.
-        needles: What to look for.
+        needles: Byte strings to search for.
         skip: Files and folders below ``root`` to skip.
     """
     report = ScanReport()
@@ -100,13 +100,13 @@ def scan_tree(root: Path, needles: Needles, *, skip: Collection[str] = ()) -> Sc
 
 
 def scan_store(store: Store, needles: Needles, *, tree: str = "", skip: Collection[str] = ()) -> ScanReport:
-    """Look for needles in a store; the paths of the findings are keys.
+    """Search a store for needles; the paths of the findings are keys.
 
     Objects of a bucket are copied one after another into an unnamed temporary file. Their former versions are not read.
 
     Args:
-        store: Store to scan; this machine's own files are only part of a local store.
-        needles: What to look for.
+        store: Store to scan. Only a local store includes this machine's own files.
+        needles: Byte strings to search for.
         tree: Prefix of the keys to scan. Default: all.
         skip: Keys and prefixes of keys to skip.
     """
@@ -139,10 +139,10 @@ def scan_store(store: Store, needles: Needles, *, tree: str = "", skip: Collecti
 
 
 def scan_stream(handle: IO[bytes], needles: Needles, *, depth: int = 0) -> Iterator[tuple[str, set[str]]]:
-    """Look into one open file, and into the files packed in it.
+    """Search one open file, and the files packed in it.
 
     Yields:
-        Place inside the file (empty: the file itself), and kinds of needles found there.
+        Place inside the file (empty for the file itself), and kinds of needles found there.
     """
     yield "", _scan_raw(handle, needles)
     if depth > _MAX_DEPTH:
@@ -156,7 +156,7 @@ def scan_stream(handle: IO[bytes], needles: Needles, *, depth: int = 0) -> Itera
             try:
                 yield from reader(handle, needles, depth)
             except _UNREADABLE as error:
-                # It was read as raw bytes, too, but a damaged archive may hide anything.
+                # It was also read as raw bytes, but a damaged archive may hide anything.
                 yield "", {f"cannot be decoded ({type(error).__name__})"}
 
 
@@ -180,7 +180,7 @@ def _scan_raw(handle: IO[bytes], needles: Needles) -> set[str]:
 
 
 def _scan_batches(batches: Iterable[pa.RecordBatch], needles: Needles) -> set[str]:
-    """Scan the buffers of decoded columns, which hold the bytes of strings and vectors."""
+    """Search the buffers of decoded columns, which hold the bytes of strings and vectors."""
     found: set[str] = set()
     for batch in batches:
         for column in batch.columns:
@@ -239,7 +239,7 @@ def _scan_tar(handle: IO[bytes], needles: Needles, depth: int) -> Iterator[tuple
 
 
 def _spooled(stream: Any, needles: Needles, depth: int, name: str) -> Iterator[tuple[str, set[str]]]:  # noqa: ANN401
-    """Copy a stream into an unnamed temporary file and look into it: archives are read from the end."""
+    """Copy a stream into an unnamed temporary file and search it; archives are read from the end."""
     with tempfile.TemporaryFile() as plain:
         while chunk := stream.read(_CHUNK_BYTES):
             plain.write(chunk)

@@ -1,9 +1,9 @@
-"""Building a snapshot: the immutable union of each source's latest documents of one kind.
+"""Build a snapshot: the immutable union of each source's latest documents of one kind.
 
-The id of a snapshot is a hash of its content, so unchanged sources give the snapshot that is already there.
+The id of a snapshot is a hash of its content, so unchanged sources give the existing snapshot.
 
 Belongs here: the order of the steps, reading and cleaning the sources, the commit. Does not belong here: file formats
-(``data.documents``), what is taken over from the former snapshot (``carried``), what is done with documents.
+(``data.documents``), carrying rows over from the former snapshot (``carried``), processing documents.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from data.store.base import Store, storage_errors
 from data.store.digests import DIGEST_BYTES, Digests, FirstRows, pack_digests
 
 SHRINK_FROM = 50
-"""A source with fewer documents may lose any number of them."""
+"""A source with fewer documents may lose any number of documents."""
 
 _ERASED_DETAIL = "erased on request; the source still holds it"
 _PROGRESS_ROWS = 1000
@@ -70,24 +70,24 @@ def build_snapshot(
     shrink: ShrinkConfig = ShrinkConfig(),  # noqa: B008 - frozen
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
-    """Build the next snapshot, and make it the latest.
+    """Build the next snapshot and make it the latest.
 
-    The listed sources are read, and replace their former documents. The documents of all other sources are carried
-    over. Everything is built in a scratch directory, and becomes visible with the last step. Repeating an interrupted
+    The listed sources are read, and their former documents are replaced. The documents of all other sources are carried
+    over. Everything is built in a scratch directory and becomes visible in the last step. Repeating an interrupted
     build completes it; repeating a finished one writes nothing.
 
     Args:
-        store: Where snapshots live.
+        store: Store of the snapshots.
         kind: Kind of the documents.
-        sources: Name of each source, and where it is. Documents are in the order of the names: of two equal documents,
-            the original is the first by name of the source, then by row.
-        clean: Limits, and how to find duplicates.
-        redact: What to replace before anything is hashed or written. Documents that were redacted with other settings
-            are redacted again.
-        run_id: Run that builds, for the manifest.
+        sources: Name and settings of each source. Documents are ordered by source name, then by row: the first of two
+            equal documents is the original.
+        clean: Size limit and duplicate detection.
+        redact: Personal data to replace before anything is hashed or written. Documents that were redacted with
+            other settings are redacted again.
+        run_id: Id of this run, for the manifest.
         fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
         now: Time for the manifest, with a time zone.
-        shrink: Which losses of a source to refuse.
+        shrink: Limits on how many documents a source may lose.
         on_progress: Called with the number of rows read so far.
 
     Returns:
@@ -98,7 +98,7 @@ def build_snapshot(
             nothing was changed.
         SourceShrankError: A source lost more documents than it may; nothing was changed.
         StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
-        ConflictError: Another writer changed ``latest.json`` meanwhile.
+        ConflictError: Another writer changed ``latest.json`` in the meantime.
     """
     _check_request(kind, sources, now)
     latest = latest_record(kind)
@@ -161,7 +161,7 @@ class _Feed:
 def _changed_sources(
     sources: Mapping[str, SourceConfig], clean: CleanConfig, redact: RedactConfig, previous: Snapshot | None
 ) -> dict[str, _Feed]:
-    """Sources whose documents may have changed: their files differ, or the settings of cleaning or redaction do."""
+    """Sources whose documents may have changed: the files, or the settings of cleaning or redaction, differ."""
     feeds = {name: _Feed(config, source_sha256(config)) for name, config in sources.items()}
     if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
         return feeds
@@ -177,10 +177,10 @@ def _changed_sources(
 
 def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now: datetime) -> None:
     if kind not in KINDS:
-        raise InputError(f"'{kind}' is no kind of document; expected one of {', '.join(KINDS)}.")
+        raise InputError(f"'{kind}' is not a document kind; expected one of {', '.join(KINDS)}.")
     if not sources:
         raise InputError(
-            "No source was named; expected one or more.", hint="List sources in l2v.toml, or pass --source."
+            "No source was given; expected one or more.", hint="List sources in l2v.toml, or pass --source."
         )
     for name, config in sources.items():
         if not name.strip():
@@ -188,7 +188,7 @@ def _check_request(kind: DocumentKind, sources: Mapping[str, SourceConfig], now:
         if config.kind != kind:
             raise InputError(
                 f"Source '{name}' holds documents of kind '{config.kind}'; expected '{kind}'.",
-                hint="Ingest each kind by itself, or correct the kind of the source.",
+                hint="Ingest each kind separately, or correct the kind of the source.",
             )
     if now.tzinfo is None:
         raise InputError("The time of the snapshot has no time zone.", hint="Pass a time in UTC.")
@@ -289,14 +289,14 @@ def _stage_source(
 
 
 class _SeenIds:
-    """Finds documents with the id of an earlier row of the same source: the first one is kept."""
+    """Find documents with the id of an earlier row of the same source. The first one is kept."""
 
     def __init__(self) -> None:
         self._ids = FirstRows()
         self._hashes: list[NDArray[np.uint64]] = []
 
     def add(self, documents: pa.Table) -> list[tuple[int, RejectReason, str]]:
-        """Position, reason and detail of each repeated document among some new ones."""
+        """Position, reason and detail of each new document whose id repeats an earlier one."""
         content, metadata = pack_digests(documents["content_sha256"]), pack_digests(documents["metadata_sha256"])
         self._hashes.append(_halves(content, metadata))
         firsts = self._ids.add(pack_digests(documents["doc_id"]))
@@ -317,12 +317,12 @@ class _SeenIds:
 
 
 def _halves(content: Digests, metadata: Digests) -> NDArray[np.uint64]:
-    """The first 8 bytes of two hashes of each row, to tell which differs; shape (rows, 2)."""
+    """The first 8 bytes of two hashes of each row, to detect which one differs; shape (rows, 2)."""
     return np.stack([each.view(np.uint64).reshape(-1, 2)[:, 0] for each in (content, metadata)], axis=1)
 
 
 def _check_shrinkage(staged: Staged, previous: Snapshot, shrink: ShrinkConfig) -> None:
-    """Refuse a source that suddenly holds far fewer documents: this is usually a broken delivery."""
+    """Reject a source that suddenly holds far fewer documents, usually because of an incomplete delivery."""
     for name, former in previous.manifest.sources.items():
         kept = staged.counts[name].rows_kept
         lost = 1 - kept / max(former.rows_kept, 1)
@@ -330,7 +330,7 @@ def _check_shrinkage(staged: Staged, previous: Snapshot, shrink: ShrinkConfig) -
             raise SourceShrankError(
                 f"Source '{name}' had {former.rows_kept:,} documents and has {kept:,} now: {lost:.0%} fewer, the limit "
                 f"is {shrink.max_shrink:.0%}.",
-                hint=f"Nothing was changed. Look whether the delivery is whole; if it is, confirm with "
+                hint=f"Nothing was changed. Check that the delivery is complete; if it is, confirm with "
                 f"--allow-shrink {name}.",
             )
 

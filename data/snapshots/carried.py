@@ -1,7 +1,7 @@
-"""Carrying over from the former snapshot: whole sources, and the documents of unchanged rows.
+"""Carry over whole sources, and documents of unchanged rows, from the former snapshot.
 
-A row is found again by the digest of its raw values. Its document is taken over only if the same settings would make
-the same document of it.
+A row is matched by the digest of its raw values. Its document is carried over only if the current settings would
+produce the same document.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from data.store.digests import DIGEST_BYTES, DigestIndex, Digests, no_digests
 
 _CHUNK_ROWS = 2500
 _CHUNK_CHARS = 4_000_000
-"""Rows and characters of a source that are looked up in the former snapshot at once; they are in memory twice."""
+"""Rows and characters of a source that are looked up in the former snapshot at once. They are in memory twice."""
 
 _MIN_SHARE = 0.05
-"""Share of a chunk's rows that must come from a former part before it is read: below, cleaning is cheaper."""
+"""Minimum share of a chunk's rows in a former part for reading it. Below this share, cleaning is cheaper."""
 
 
 DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
@@ -43,7 +43,7 @@ DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
 def chunks(
     config: SourceConfig, log: ReadLog, on_row: Callable[[], None]
 ) -> Iterator[tuple[list[RawRow | RejectedRow], list[bytes]]]:
-    """All rows of a source with their digests, in chunks of bounded size; a row without a digest has an empty one."""
+    """All rows of a source with their digests, in chunks of bounded size. A missing digest is empty."""
     rows: list[RawRow | RejectedRow] = []
     digests: list[bytes] = []
     num_chars = 0
@@ -62,7 +62,7 @@ def chunks(
 
 
 def _written_out(row: RawRow | RejectedRow) -> bytes | None:
-    """All values of a raw row as bytes; None for a rejected row, or one that is nested too deeply."""
+    """All values of a raw row as bytes; None for a row that is rejected or nested too deeply."""
     if not isinstance(row, RawRow):
         return None
     try:
@@ -82,14 +82,14 @@ STAGED_SCHEMA = pa.schema([*DOCUMENT_SCHEMA, *ORIGIN_SCHEMA])
 
 
 def no_known_rows() -> KnownRows:
-    """No rows. A function, because the first table that pyarrow makes imports pandas, which takes a second."""
+    """No rows. A function, because creating the first pyarrow table imports pandas, which takes a second."""
     return KnownRows(np.zeros(0, np.int64), STAGED_SCHEMA.empty_table())
 
 
 def in_order(
     known: KnownRows, cleaned: Mapping[int, Document], digests: Sequence[bytes], *, without: Collection[int]
 ) -> tuple[NDArray[np.int64], pa.Table]:
-    """Known and newly cleaned documents of a chunk in the order of its rows, with their positions."""
+    """Known and newly cleaned documents of a chunk, in row order, with their positions."""
     numbers = np.array([*known.numbers, *cleaned], np.int64)
     rows = [
         (*(getattr(each, name) for name in DOCUMENT_COLUMNS), digests[at] or None, None) for at, each in cleaned.items()
@@ -101,7 +101,7 @@ def in_order(
 
 
 class FormerRows:
-    """The rows of a source in the former snapshot, found by digest; uses about 24 bytes of memory a row.
+    """Rows of a source in the former snapshot, looked up by digest; uses about 24 bytes of memory per row.
 
     Args:
         snapshot: The former snapshot.
@@ -121,19 +121,19 @@ class FormerRows:
         self._index = DigestIndex(np.concatenate([no_digests(), *raw]))
         parts = snapshot.manifest.documents
         self._starts = np.cumsum([0, *(part.num_rows for part in parts)])
-        # The parts of a source follow each other.
+        # The parts of a source are consecutive.
         self._first = self._starts[next(number for number, part in enumerate(parts) if part.source == source)]
 
     @classmethod
     def of(cls, previous: Former | None, source: str, clean: CleanConfig) -> FormerRows | None:
-        """The rows of a source; None if equal rows may become other documents now."""
+        """Rows of a source; None if equal rows might now become different documents."""
         if previous is None or not previous.is_cleaned(clean):
             return None
         parts = previous.snapshot.manifest.origins
         return cls(previous.snapshot, source) if any(part.source == source for part in parts) else None
 
     def find(self, digests: Digests) -> KnownRows:
-        """Documents of equal rows; documents far away from the others are not looked up."""
+        """Documents of equal rows. Documents far away from the others are not looked up."""
         places = self._index.positions(digests)
         places[digests == b""] = -1
         found = np.flatnonzero(places >= 0)
@@ -156,13 +156,13 @@ def redact_rejected(row: RejectedRow, redactor: Redactor) -> RejectedRow:
 
 @dataclass(frozen=True)
 class Former:
-    """The snapshot that documents are carried over from, and the redaction settings of now."""
+    """Snapshot to carry documents over from, with the current redaction settings."""
 
     snapshot: Snapshot
     redact: RedactConfig
 
     def is_cleaned(self, clean: CleanConfig) -> bool:
-        """Whether an equal row would become the same document now."""
+        """Return whether an equal row would become the same document with the current settings."""
         manifest = self.snapshot.manifest
         is_same = (manifest.clean, manifest.schema_version) == (clean, SCHEMA_VERSION)
         # A key file must list every document, so all of them are redacted again.
@@ -170,7 +170,7 @@ class Former:
 
     @property
     def is_redacted(self) -> bool:
-        """Whether its documents were redacted with the settings of now."""
+        """Whether its documents were redacted with the current settings."""
         found, kind = self.snapshot.manifest.redact, self.snapshot.manifest.kind
         return found is not None and found.identity(kind) == self.redact.identity(kind)
 

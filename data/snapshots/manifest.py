@@ -25,7 +25,7 @@ from data.store.records import Latest, Record
 
 SCHEMA_VERSION = 1
 _HINT = (
-    "Restore it from a backup; or remove the snapshot's folder and the latest.json beside it, and ingest every source "
+    "Restore it from a backup. Or remove the snapshot's folder and the latest.json beside it, and ingest every source "
     "of that kind again."
 )
 
@@ -58,15 +58,13 @@ class SourceCounts(BaseModel):
     rows_in: int = Field(description="Rows of the source.")
     rows_kept: int = Field(description="Rows that became documents, duplicates included.")
     rows_quarantined: int = Field(description="Rows that were rejected.")
-    rows_duplicate: int = Field(description="Kept rows with the content of an earlier document.")
-    rows_near_duplicate: int = Field(description="Kept rows with nearly the content of an earlier document.")
+    rows_duplicate: int = Field(description="Kept rows with the same content as an earlier document.")
+    rows_near_duplicate: int = Field(description="Kept rows with nearly the same content as an earlier document.")
     raw_sha256: str | None = Field(default=None, description="Hash of the files that the rows came from.")
-    marks: dict[str, int] = Field(default={}, description="Losses that documents may have, with their numbers.")
-    notes: dict[str, int] = Field(default={}, description="Decisions of the readers, with their numbers of files.")
-    skipped: dict[str, str] = Field(
-        default={}, description="Kinds of files that were passed over (at most 100), and why."
-    )
-    num_skipped: int = Field(default=0, description="Files that were passed over.")
+    marks: dict[str, int] = Field(default={}, description="Possible losses of documents, with their counts.")
+    notes: dict[str, int] = Field(default={}, description="Decisions of the readers, with file counts.")
+    skipped: dict[str, str] = Field(default={}, description="Kinds of skipped files (at most 100), with the reason.")
+    num_skipped: int = Field(default=0, description="Number of skipped files.")
 
 
 class TotalCounts(BaseModel):
@@ -97,7 +95,7 @@ class SnapshotManifest(BaseModel):
     schema_version: int = Field(description="Version of the schemas of its files.")
     created_at: str = Field(description="When it was built, ISO 8601, UTC.")
     run_id: str = Field(description="Run that built it.")
-    parent: str | None = Field(description="Snapshot that the documents of the other sources were taken from.")
+    parent: str | None = Field(description="Snapshot from which the documents of the other sources were carried over.")
     clean: CleanConfig = Field(description="Settings that the listed sources were cleaned with.")
     redact: RedactConfig | None = Field(
         default=None, description="Redaction settings; None: built before redaction existed."
@@ -108,7 +106,7 @@ class SnapshotManifest(BaseModel):
     documents: tuple[PartInfo, ...] = Field(description="Parts with documents, in order.")
     quarantine: tuple[PartInfo, ...] = Field(description="Parts with rejected rows, in order.")
     origins: tuple[PartInfo, ...] = Field(
-        default=(), description="Origins of the documents of each part; without them all rows are cleaned again."
+        default=(), description="Origins of the documents of each part. Without them, all rows are cleaned again."
     )
 
     @property
@@ -128,7 +126,7 @@ def manifest_record(kind: DocumentKind, snapshot_id: str) -> Record[SnapshotMani
 
 
 def put_manifest(store: Store, manifest: SnapshotManifest) -> None:
-    """Write a manifest, indented for human readers: from then on the snapshot exists."""
+    """Write a manifest, indented for human readers. From then on, the snapshot exists."""
     key = manifest_record(manifest.kind, manifest.id).key
     store.put_if_absent(key, manifest.model_dump_json(indent=2).encode() + b"\n")
 

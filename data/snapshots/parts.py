@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 PART_ROWS = 10_000
 PART_CHARS = 64_000_000
-"""A part ends at this many characters, too, so that long documents do not fill the memory."""
+"""A part also ends at this many characters, which bounds the memory for long documents."""
 _GROUP_ROWS = 2500
-"""Rows of a row group, the least that a reader decodes."""
+"""Rows per row group, the smallest unit that a reader decodes."""
 
 _REPEATING_COLUMNS = ("kind", "source", "title", "file", "reason")
 
 
 @dataclass
 class Part:
-    """A finished part: a file of this name in each folder of its writer."""
+    """A finished part: one file of this name in each folder of the writer."""
 
     name: str
     source: str
@@ -31,11 +31,11 @@ class Part:
 
 
 class PartWriter:
-    """Writes rows into numbered Parquet files of bounded size. Equal rows give equal files, however they are added.
+    """Writes rows into numbered Parquet files of bounded size. Equal rows give equal files in any batching.
 
     Args:
         directory: Where the folders go.
-        folders: Folder to the columns that it holds of each part.
+        folders: Maps each folder to the columns that it stores.
     """
 
     def __init__(self, directory: Path, folders: Mapping[str, pa.Schema]) -> None:
@@ -52,7 +52,7 @@ class PartWriter:
         return self._directory / folder / part.name
 
     def add(self, rows: pa.Table, *, source: str, num_chars: NDArray[np.int64]) -> None:
-        """Add rows of a source; ``num_chars`` are the characters of each row."""
+        """Add rows of a source; ``num_chars`` is the length of each row in characters."""
         while len(rows):
             ends = self._num_chars + np.cumsum(num_chars)
             full = int(np.searchsorted(ends, PART_CHARS)) + 1
@@ -75,13 +75,13 @@ class PartWriter:
         self._pending, self._num_rows, self._num_chars = [], 0, 0
 
     def replace_column(self, folder: str, part: Part, column: pa.Field, values: pa.Array) -> None:
-        """Rewrite a folder's file of a finished part with other values in one column."""
+        """Rewrite one folder's file of a finished part with new values in one column."""
         path = self.path(folder, part)
         _write_parquet(replaced_column(pq.read_table(path, schema=self._folders[folder]), column, values), path)
 
 
 def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """A table of rows, which may be none."""
+    """Build a table from rows, possibly none."""
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     return pa.Table.from_arrays(
         [pa.array(column, item.type) for column, item in zip(columns, schema, strict=True)], schema=schema
@@ -100,5 +100,5 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def replaced_column(rows: pa.Table, column: pa.Field, values: pa.Array) -> pa.Table:
-    """A table with other values in one column."""
+    """Replace the values of one column of a table."""
     return rows.set_column(rows.schema.get_field_index(column.name), column, values)

@@ -44,7 +44,7 @@ class Snapshot:
         self._store = store
 
     def batches(self, columns: list[str] | None = None, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Documents in order, at most 1,024 a batch.
+        """Documents in order, at most 1,024 per batch.
 
         Args:
             columns: Columns wanted, in this order; None for all of :data:`data.schema.DOCUMENT_SCHEMA`.
@@ -52,7 +52,7 @@ class Snapshot:
 
         Raises:
             InputError: A column is unknown.
-            StoreError: A part is gone or damaged.
+            StoreError: A part is missing or damaged.
         """
         schema = _select(DOCUMENT_SCHEMA, columns)
         yield from self._read(self.manifest.documents, schema, source=source)
@@ -61,12 +61,12 @@ class Snapshot:
         """All columns of one part: documents or rejected rows.
 
         Raises:
-            StoreError: The part is gone or damaged.
+            StoreError: The part is missing or damaged.
         """
         yield from self._read_part(part, DOCUMENT_SCHEMA if part in self.manifest.documents else QUARANTINE_SCHEMA)
 
     def origins(self, *, source: str) -> Iterator[pa.RecordBatch]:
-        """The origin of each document of a source, in order; empty if the snapshot does not record origins."""
+        """Origins of a source's documents, in order; empty if the snapshot does not record origins."""
         yield from self._read(self.manifest.origins, ORIGIN_SCHEMA, source=source)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
@@ -74,7 +74,7 @@ class Snapshot:
         return pa.Table.from_batches(self.batches(columns), schema=_select(DOCUMENT_SCHEMA, columns))
 
     def rows(self, numbers: NDArray[np.int64], columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Documents by row number, in the order of the snapshot; reads only the parts that hold them.
+        """Documents by row number, in the order of the snapshot. Only the parts that hold them are read.
 
         Args:
             numbers: Row numbers from 0, ascending.
@@ -82,7 +82,7 @@ class Snapshot:
 
         Raises:
             InputError: A column is unknown.
-            StoreError: A part is gone or damaged.
+            StoreError: A part is missing or damaged.
         """
         yield from self._rows_of(self.manifest.documents, _select(DOCUMENT_SCHEMA, columns), numbers)
 
@@ -111,7 +111,7 @@ class Snapshot:
                 start = stop
 
     def quarantine_batches(self, *, source: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Rejected rows in order, at most 1,024 a batch; ``source``: only those of one source."""
+        """Rejected rows in order, at most 1,024 per batch, optionally of one source."""
         yield from self._read(self.manifest.quarantine, QUARANTINE_SCHEMA, source=source)
 
     def quarantine(self, *, source: str | None = None) -> pa.Table:
@@ -131,10 +131,10 @@ class Snapshot:
     def _opened(self, part: PartInfo) -> Iterator[pq.ParquetFile]:
         key = f"{snapshot_key(self.manifest.kind, self.manifest.id)}/{part.file}"
         try:
-            # Every page has a checksum: a flipped bit is found here, not in a search result.
+            # Every page has a checksum: a flipped bit is detected here, not in a search result.
             with self._store.open(key) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 yield parquet
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged footer can cause
+        except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # errors that a damaged footer can cause
             raise damaged(key, str(error).splitlines()[0]) from error
 
 
@@ -154,13 +154,13 @@ def _chosen(batches: Iterator[pa.RecordBatch], numbers: NDArray[np.int64]) -> It
 
 
 def contents_of(snapshot: Snapshot) -> Digests:
-    """The content digest of every document, in order: 16 bytes a document."""
+    """Content digest of every document, in order: 16 bytes per document."""
     packed = [pack_digests(batch.column(0)) for batch in snapshot.batches(["content_sha256"])]
     return np.concatenate([no_digests(), *packed])
 
 
 def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
-    """Open the latest snapshot of a kind; None when there is none yet.
+    """Open the latest snapshot of a kind; None if there is none yet.
 
     Raises:
         StoreError: It is damaged, or one of its parts is missing.
@@ -169,14 +169,14 @@ def latest_snapshot(store: Store, kind: DocumentKind) -> Snapshot | None:
 
 
 def follow_latest(store: Store, kind: DocumentKind, raw: bytes | None) -> Snapshot | None:
-    """Open the snapshot that the bytes of ``latest.json`` name; see :func:`latest_snapshot`."""
+    """Open the snapshot named by the bytes of ``latest.json``; see :func:`latest_snapshot`."""
     latest = latest_record(kind)
     snapshot_id = latest.parse(raw)
     if snapshot_id is None:
         return None
     try:
         return open_snapshot(store, kind, snapshot_id)
-    except InputError as error:  # latest.json names a missing snapshot: not the caller's mistake
+    except InputError as error:  # latest.json names a missing snapshot: not a mistake of the caller
         raise latest.damaged(str(error)) from error
 
 
@@ -199,8 +199,8 @@ def open_snapshot(store: Store, kind: DocumentKind, snapshot_id: str) -> Snapsho
             return open_snapshot(store, kind, successor)
         known = snapshot_ids(store, kind)
         raise InputError(
-            f"There is no {kind} snapshot '{snapshot_id}'; known are {', '.join(known[:10]) or 'none'}.",
-            hint="Use one of the known ids, or run l2v ingest.",
+            f"There is no {kind} snapshot '{snapshot_id}'; known ids: {', '.join(known[:10]) or 'none'}.",
+            hint="Use one of these ids, or run l2v ingest.",
         )
     sizes = {entry.key: entry.size_bytes for entry in store.entries(snapshot_key(kind, snapshot_id))}
     for part in manifest.parts:

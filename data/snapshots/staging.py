@@ -1,6 +1,6 @@
-"""Documents and rejected rows on their way into a snapshot: counted, hashed, and marked as duplicates.
+"""Staging of documents and rejected rows for a snapshot: counting, hashing and marking duplicates.
 
-Does not belong here: where the rows come from (``build``, ``carried``).
+Does not belong here: reading the rows (``build``) or carrying them over (``carried``).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from data.snapshots.snapshot import ORIGIN_SCHEMA
 from data.store.digests import Digests, FirstRows, pack_digests, unpack_digests
 
 NEAR_DUPLICATE_SIMILARITY = 0.9
-"""Jaccard similarity of word triples from which two texts are near duplicates; part of snapshot ids."""
+"""Minimum Jaccard similarity of the word triples of near duplicates; part of snapshot ids."""
 
 _IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
-_MAX_NAMED = 100  # passed-over files that the manifest names
+_MAX_NAMED = 100  # skipped files that the manifest lists
 _SKETCH = ORIGIN_SCHEMA.field("sketch")
 
 
@@ -52,21 +52,21 @@ class Counts:
     num_skipped: int = 0
 
     def take_log(self, log: ReadLog) -> None:
-        """Keep what was decided while the source was read."""
+        """Store the decisions made while the source was read."""
         self.marks, self.notes = dict(log.marks.most_common()), dict(log.notes.most_common())
         self.skipped, self.num_skipped = dict(list(log.stored_skipped().items())[:_MAX_NAMED]), len(log.skipped)
 
 
 @dataclass
 class Staged:
-    """Documents and rejected rows on their way into a snapshot; uses about 100 bytes of memory a document."""
+    """Documents and rejected rows to put into a snapshot; uses about 100 bytes of memory per document."""
 
     documents: PartWriter
     rejected: PartWriter
     clean: CleanConfig
     counts: dict[str, Counts] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
-    # Two digests: rows that are carried over arrive without their rejected neighbours in between.
+    # Two digests: carried-over documents arrive without the rejected rows in between.
     document_digest: Any = field(default_factory=hashlib.sha256)
     rejected_digest: Any = field(default_factory=hashlib.sha256)
     _contents: FirstRows = field(default_factory=FirstRows)
@@ -75,7 +75,7 @@ class Staged:
     _bands: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add_documents(self, rows: pa.Table, *, source: str) -> None:
-        """Add documents of a source with their origins; mark those with the content of an earlier document.
+        """Add documents of a source with their origins, and mark exact duplicates of earlier documents.
 
         Args:
             rows: Columns of :data:`data.schema.DOCUMENT_SCHEMA` and :data:`ORIGIN_SCHEMA`. Marks from another
@@ -109,7 +109,7 @@ class Staged:
         return unpack_digests(self._ids[0][numbers])
 
     def _sketched(self, rows: pa.Table, is_duplicate: NDArray[np.bool_]) -> pa.Table:
-        """Add the missing sketches; an exact duplicate points to its original and needs none."""
+        """Add missing sketches. An exact duplicate points to its original and needs none."""
         from data.documents import near_duplicates
 
         missing = np.flatnonzero(pc.is_null(rows["sketch"]).to_numpy() & ~is_duplicate)
@@ -139,19 +139,19 @@ class Staged:
         self.rejected.add(table_of(stored, QUARANTINE_SCHEMA), source=source, num_chars=num_chars)
 
     def close_source(self, source: str) -> None:
-        """Finish the parts of a source, and check that no row was lost."""
+        """Finish the parts of a source and check that no row was lost."""
         self.documents.close(source)
         self.rejected.close(source)
         counts = self.counts[source]
         if counts.rows_in != counts.rows_kept + counts.rows_quarantined:
             raise StoreError(
                 f"Source '{source}' has {counts.rows_in} rows, but {counts.rows_kept} were kept and "
-                f"{counts.rows_quarantined} quarantined: rows were lost or doubled.",
-                hint="Nothing was written. Please report this as a defect.",
+                f"{counts.rows_quarantined} quarantined: rows were lost or duplicated.",
+                hint="Nothing was written. Please report this as a bug.",
             )
 
     def snapshot_id(self, kind: DocumentKind, redact: RedactConfig) -> str:
-        """Hash of everything that determines the content; the marks follow from documents and settings."""
+        """Hash of everything that determines the content. The marks follow from documents and settings."""
         clean = self.clean
         marks = [clean.near_duplicates, NEAR_DUPLICATE_SIMILARITY if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
@@ -160,7 +160,7 @@ class Staged:
         )[:16]
 
     def mark_near_duplicates(self) -> None:
-        """Mark near duplicates over all sources together; parts without any are not rewritten."""
+        """Mark near duplicates across all sources. Parts without near duplicates are not rewritten."""
         if not self.clean.near_duplicates:
             return
         from data.documents.near_duplicates import NearDuplicateIndex, shares_a_band

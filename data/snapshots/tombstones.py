@@ -1,8 +1,8 @@
-"""Tombstones keep erased documents from coming back with the next ingest, without saying whose they were.
+"""Tombstones keep erased documents from returning with the next ingest, without revealing whose they were.
 
-A tombstone is a salted hash of a document's id, which is itself a hash of source and source id. It can be compared with
-a row that is read again, and reveals nothing by itself. The successors of snapshots that an erasure replaced are
-recorded here, too.
+A tombstone is a salted hash of a document's id, which is itself a hash of source and source id. It can be compared
+with a row that is read again, and reveals nothing by itself. This module also records the successors of snapshots that
+an erasure replaced.
 
 Does not belong here: erasing (``data.erasure``).
 """
@@ -32,11 +32,11 @@ class Tombstones:
     hashes: frozenset[str]
 
     def holds(self, doc_id: str) -> bool:
-        """Whether a document was erased."""
+        """Return whether a document was erased."""
         return bool(self.hashes) and _hash(self.salt, doc_id) in self.hashes
 
     def holds_row(self, source: str, source_id: object) -> bool:
-        """Whether a row of a source was erased; its id is normalised as in cleaning."""
+        """Return whether a row of a source was erased; its id is normalised as in cleaning."""
         if not self.hashes or isinstance(source_id, bool) or not isinstance(source_id, (str, int)):
             return False
         found = str(source_id).strip()
@@ -60,20 +60,20 @@ def bury(store: Store, doc_ids: set[str], *, now: datetime) -> None:
 
 
 def snapshot_successor(store: Store, kind: DocumentKind, snapshot_id: str) -> str | None:
-    """The snapshot that replaced one with an erased document, if any."""
+    """Id of the snapshot that replaced this one in an erasure; None if it was not replaced."""
     raw = store.read(_successor_key(kind, snapshot_id))
     return None if raw is None else str(json.loads(raw)["id"])
 
 
 def current_id(store: Store, kind: DocumentKind, snapshot_id: str) -> str:
-    """Id that a snapshot has now: its own, or that of its last successor after any number of erasures."""
+    """Current id of a snapshot: its own, or that of its last successor after any number of erasures."""
     while (successor := snapshot_successor(store, kind, snapshot_id)) is not None:
         snapshot_id = successor
     return snapshot_id
 
 
 def keep_successor(store: Store, kind: DocumentKind, snapshot_id: str, successor: str) -> None:
-    """Record what replaced a snapshot, for everything that names it: pinned recipes, former pointers, records."""
+    """Record the successor of a snapshot, for everything that names it: pinned recipes, former pointers, records."""
     store.put_if_absent(_successor_key(kind, snapshot_id), canonical_json({"id": successor}).encode())
 
 

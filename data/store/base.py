@@ -1,6 +1,6 @@
 """The store interface, and the store in a local directory.
 
-Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). What is put under a key is immutable. Only a few
+Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). Stored content is immutable. Only a few
 records (``current.json``, ``lease.json``, ``latest.json``) change, by compare-and-swap. An artifact with several parts
 has a manifest, which is put last: for readers, parts without a manifest do not exist.
 
@@ -35,10 +35,10 @@ class StoredFile(NamedTuple):
 
 
 class Store(Protocol):
-    """Atomic, immutable storage: every operation happens completely or not at all.
+    """Atomic, immutable storage: every operation completes or has no effect.
 
     Attributes:
-        machine: Store for this machine's own files, which are not shared: base models, training state, the database of
+        machine: Store for files of this machine only: base models, training state, the database of
             an embedded server. For a local store it is the store itself.
         storage_options: Options that LanceDB needs to reach :meth:`location`, if any.
     """
@@ -50,7 +50,7 @@ class Store(Protocol):
         """Store bytes, or move a finished local file into the store, unless the key exists.
 
         Returns:
-            Whether this call stored it. If not, a file stays where it was.
+            True if this call stored it. If not, the local file stays where it was.
         """
         ...
 
@@ -58,7 +58,7 @@ class Store(Protocol):
         """Replace the record under ``key`` if its content still is ``expected`` (None: there is no record).
 
         Raises:
-            ConflictError: The content is another; nothing was written.
+            ConflictError: The content has changed; nothing was written.
         """
         ...
 
@@ -87,19 +87,19 @@ class Store(Protocol):
         ...
 
     def delete(self, prefix: str) -> None:
-        """Remove ``prefix`` and all keys below it; a missing key is no error."""
+        """Remove ``prefix`` and all keys below it; a missing key is not an error."""
         ...
 
     def keeps_versions(self) -> bool:
-        """Whether the storage keeps, or kept, former versions of what is deleted or replaced."""
+        """Return whether the storage keeps, or once kept, former versions of deleted or replaced content."""
         ...
 
     def delete_unseen(self) -> int:
-        """Remove for good what the storage holds under no key, such as former versions; returns how many items."""
+        """Permanently remove content that has no key, such as former versions; returns the number of items."""
         ...
 
     def local_path(self, key: str) -> Path:
-        """A local path with the content of ``key`` (a file, or a directory of keys), for reading."""
+        """Local path for reading the content of ``key``: a file, or a directory of keys."""
         ...
 
     def location(self, key: str) -> str:
@@ -112,7 +112,7 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A store in a local directory. It writes to a temporary name, syncs, then links or renames; flock guards a swap.
+    """A store in a local directory. It writes to a temporary name, syncs, then links or renames; flock guards swaps.
 
     Unfinished files are in ``tmp/``; maintenance removes what killed processes left there.
 
@@ -188,12 +188,12 @@ class LocalStore:
         yield from sorted(path.relative_to(self.root).as_posix() for path in paths)
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
-        """See :meth:`Store.entries`; files that vanish meanwhile are left out."""
+        """See :meth:`Store.entries`; files that disappear during the listing are left out."""
         top = self._path(prefix) if prefix else self.root
         with storage_errors(f"list {prefix}"):
             paths = sorted(top.rglob("*")) if top.is_dir() else [top]
         for path in paths:
-            with storage_errors(f"look at {prefix}"):
+            with storage_errors(f"list {prefix}"):
                 try:
                     found = path.stat()
                 except FileNotFoundError:
@@ -210,7 +210,7 @@ class LocalStore:
         path = self._path(prefix)
         with storage_errors(f"delete {prefix}"):
             if path.is_dir():
-                with self._temporary() as doomed:  # one step for readers, even if the removal takes long
+                with self._temporary() as doomed:  # atomic for readers, even if the removal takes long
                     path.rename(doomed)
                     shutil.rmtree(doomed)
             else:
@@ -267,19 +267,19 @@ def key_parts(key: str) -> tuple[str, ...]:
     """Split a key into its parts.
 
     Raises:
-        InputError: The key is empty, or leads out of the store.
+        InputError: The key is empty, or points outside the store.
     """
     parts = PurePosixPath(key).parts
     if not parts or key.startswith("/") or ".." in parts or "\0" in key:
-        raise InputError(f"'{key}' is no key of a store: expected a relative path without '..'.")
+        raise InputError(f"'{key}' is not a valid store key; expected a relative path without '..'.")
     return parts
 
 
 def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None:
-    """Put all files of ``directory`` under ``key``; the file named ``last``, its commit record, comes last.
+    """Put all files of ``directory`` under ``key``, its commit record ``last`` at the end.
 
-    If the commit record exists, nothing is done. Repeating an interrupted put with the same directory completes it; a
-    caller that may come back with other files deletes ``key`` first.
+    If the commit record exists, nothing is done. Repeating an interrupted put with the same directory completes it.
+    A caller whose files may differ the next time deletes ``key`` first.
     """
     if store.read(f"{key}/{last}") is not None:
         return
@@ -291,14 +291,14 @@ def put_directory(store: Store, key: str, directory: Path, *, last: str) -> None
 
 @contextlib.contextmanager
 def storage_errors(action: str) -> Iterator[None]:
-    """Turn errors of the operating system, also those that Arrow reports, into a store error with a hint."""
+    """Convert operating system errors, including those that Arrow reports, into a store error with a hint."""
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).splitlines()[0]
         raise StoreError(
             f"Could not {action}: {reason}.",
-            hint="Nothing that was stored before is touched. Free space or restore the permission, then run again.",
+            hint="Stored data is unchanged. Free disk space or restore the permissions, then run again.",
         ) from error
 
 
@@ -312,7 +312,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """Give a finished file its name unless the name is taken; rename would replace the other file."""
+    """Rename a finished file unless the name is taken; ``rename`` alone would replace the other file."""
     try:
         os.link(source, target)
     except FileExistsError:

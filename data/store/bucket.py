@@ -1,10 +1,10 @@
 """The store in a bucket of an object store with S3's protocol.
 
-Every write is one conditional request: ``If-None-Match: *`` for a new key, ``If-Match`` for a record that must still be
-as it was read. The server decides who wins; no clock or lock of ours takes part. A service that ignores these headers
-is refused before the first record is written.
+Every write is one conditional request: ``If-None-Match: *`` for a new key, ``If-Match`` for a record that must not
+have changed since it was read. The server decides which writer wins; no client clock or lock is involved. A service
+that ignores these headers is rejected before the first record is written.
 
-Does not belong here: tables, which LanceDB reads and writes by itself (``data.vectors.lance``).
+Does not belong here: tables, which LanceDB reads and writes itself (``data.vectors.lance``).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from data.errors import ConflictError, StoreError
 from data.store.base import LocalStore, StoredFile, key_parts, storage_errors
 
 PART_BYTES = 64 * 1024**2
-"""Larger files are sent in parts: one request may carry five gigabytes, and a failed one is repeated as a whole."""
+"""Larger files are sent in parts: one request is limited to five gigabytes, and a failed one is repeated as a whole."""
 
 _COPIES = "copies"
 _PROBE_KEY = "conditional-writes.json"
 _KEYS_PER_DELETE = 1000
 _MAX_ATTEMPTS = 5
-_WRITER = "l2v-writer"  # metadata that tells a lost answer from a lost race
+_WRITER = "l2v-writer"  # metadata that distinguishes a lost response from a lost race
 _ABSENT = {"IfNoneMatch": "*"}
 
 
 class ObjectStore:
     """A store below a prefix of a bucket.
 
-    Endpoint, keys and region come from the environment, as for every program with boto3 (``AWS_ENDPOINT_URL``,
+    Endpoint, keys and region come from the environment, as in every boto3 program (``AWS_ENDPOINT_URL``,
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, profiles, roles).
 
     Args:
@@ -121,8 +121,8 @@ class ObjectStore:
 
     def delete(self, prefix: str) -> None:
         """See :meth:`data.store.base.Store.delete`; keys are removed one after another, records first."""
-        self._path(prefix)  # refuses an empty prefix, which would mean everything
-        # The record that commits an artifact lies above its parts: without it, readers ignore the parts.
+        self._path(prefix)  # rejects an empty prefix, which would match everything
+        # The commit record of an artifact lies above its parts: without it, readers ignore the parts.
         keys = sorted((entry.key for entry in self.entries(prefix)), key=lambda key: (key.count("/"), key))
         for start in range(0, len(keys), _KEYS_PER_DELETE):
             self._delete_objects([{"Key": self._path(key)} for key in keys[start : start + _KEYS_PER_DELETE]], prefix)
@@ -138,11 +138,11 @@ class ObjectStore:
 
     def keeps_versions(self) -> bool:
         """See :meth:`data.store.base.Store.keeps_versions`; suspended versioning keeps the versions from before."""
-        with _remote_errors(f"ask whether bucket {self._bucket} keeps former versions"):
+        with _remote_errors(f"check bucket {self._bucket} for former versions"):
             try:
                 return bool(self._client.get_bucket_versioning(Bucket=self._bucket).get("Status"))
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 501:  # a service without versions
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 501:  # a service without versioning
                     return False
                 raise
 
@@ -150,7 +150,7 @@ class ObjectStore:
         """Remove former versions, delete markers and unfinished uploads; see :class:`data.store.base.Store`."""
         place = {"Bucket": self._bucket, "Prefix": f"{self._prefix}/" if self._prefix else ""}
         count = 0
-        with _remote_errors("delete what no key shows"):
+        with _remote_errors("delete former versions"):
             for page in self._client.get_paginator("list_multipart_uploads").paginate(**place):
                 for upload in page.get("Uploads", ()):
                     self._client.abort_multipart_upload(
@@ -194,17 +194,17 @@ class ObjectStore:
         return self.machine.scratch()
 
     def _require_conditional_writes(self) -> None:
-        """Test once that the service refuses a write whose condition does not hold.
+        """Check once that the service rejects a write whose condition is false.
 
         Raises:
-            StoreError: It accepted one: two writers would overwrite each other silently.
+            StoreError: It accepted the write, so two writers could silently overwrite each other.
         """
         if self._is_probed:
             return
         if self.put_if_absent(_PROBE_KEY, b"{}") and self.put_if_absent(_PROBE_KEY, b"{}"):
             raise StoreError(
                 f"The service of bucket {self._bucket} ignores write conditions (If-None-Match).",
-                hint="Use a service that supports them: here two runs would overwrite each other's records.",
+                hint="Use a service that supports them. On this one, concurrent runs overwrite each other's records.",
             )
         self._is_probed = True
 
@@ -212,7 +212,7 @@ class ObjectStore:
         return "/".join([*filter(None, [self._prefix]), *key_parts(key)])
 
     def _get(self, key: str) -> tuple[bytes | None, str | None]:
-        """Content and entity tag of a key; both None if there is no such key."""
+        """Content and entity tag of a key; both are None if the key does not exist."""
         with _remote_errors(f"read {key}"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._path(key))
@@ -263,10 +263,10 @@ class ObjectStore:
                     return True
                 except ClientError as error:
                     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status == 409 and attempt + 1 < _MAX_ATTEMPTS:  # another writer is writing right now
+                    if status == 409 and attempt + 1 < _MAX_ATTEMPTS:  # another writer is writing at the moment
                         time.sleep(0.1 * 2**attempt)
                     elif status == 412 or error.response["Error"]["Code"] == "NoSuchKey":
-                        # The client repeats a request without an answer: the first writer may have been this one.
+                        # The client retries a request without a response: the first writer may have been this one.
                         return self._writer_of(key) == writer
                     else:
                         raise
@@ -285,7 +285,7 @@ class ObjectStore:
 
 @contextlib.contextmanager
 def _remote_errors(action: str) -> Iterator[None]:
-    """Turn errors of the service or the network into a store error with a hint."""
+    """Convert errors of the service or the network into a store error with a hint."""
     try:
         yield
     except ClientError as error:
@@ -298,6 +298,5 @@ def _remote_errors(action: str) -> Iterator[None]:
 def _store_error(action: str, reason: str) -> StoreError:
     return StoreError(
         f"Could not {action}: {reason.rstrip('.')}.",
-        hint="Nothing that was stored before is touched. Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the keys, "
-        "then run again.",
+        hint="Stored data is unchanged. Check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the keys, then run again.",
     )

@@ -1,6 +1,6 @@
-"""Columns of hashes as numpy arrays: they take a fraction of the memory of strings, and set operations are fast.
+"""Hash columns as numpy arrays: they need far less memory than strings, and set operations are fast.
 
-A digest is the first 16 bytes of a SHA-256: millions fit into memory, and no two are equal by chance.
+A digest is the first 16 bytes of a SHA-256: millions fit into memory, and collisions are practically impossible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def no_digests() -> Digests:
 
 
 def pack_digests(column: pa.Array | pa.ChunkedArray) -> Digests:
-    """Pack a string column of hex digests, each of 32 digits or more.
+    """Pack a string column of hex digests with 32 or more digits each.
 
     Raises:
         ValueError: A value is null, not hexadecimal, or of another length than the others.
@@ -42,7 +42,7 @@ def _pack_chunk(column: pa.Array) -> Digests:
     lengths = pc.min_max(pc.binary_length(column))
     width = lengths["min"].as_py()
     if column.null_count or width != lengths["max"].as_py() or width < 2 * DIGEST_BYTES:
-        raise ValueError("a column of digests holds other values than were written.")
+        raise ValueError("the digest column does not hold the values that were written.")
     _, offsets, content = column.cast(pa.string()).buffers()
     start = int(np.frombuffer(offsets, dtype=np.int32)[column.offset])
     raw = binascii.unhexlify(memoryview(content)[start : start + width * len(column)])
@@ -64,14 +64,14 @@ def hash_rows(columns: list[pa.Array]) -> pa.StringArray:
 
 
 class DigestIndex:
-    """Finds digests in a column by binary search.
+    """Find digests in a column by binary search.
 
     Args:
-        digests: The column; of equal digests the first is found.
+        digests: The column; for equal digests, the first row is returned.
     """
 
     def __init__(self, digests: Digests) -> None:
-        """Sort once."""
+        """Sort the column once."""
         self._order = np.argsort(digests, kind="stable")
         self._sorted = digests[self._order]
 
@@ -80,26 +80,26 @@ class DigestIndex:
         return len(self._sorted)
 
     def positions(self, wanted: Digests) -> NDArray[np.int64]:
-        """Row of each wanted digest in the column; -1 if it is not there."""
+        """Row of each wanted digest in the column, or -1 if it is missing."""
         if not len(self._sorted):
             return np.full(len(wanted), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
         return np.where(self._sorted[places] == wanted, self._order[places], -1).astype(np.int64)
 
     def contains(self, wanted: Digests) -> NDArray[np.bool_]:
-        """Whether each wanted digest is in the column."""
+        """Return whether each wanted digest is in the column."""
         return self.positions(wanted) >= 0
 
 
 def first_of_each(digests: Digests) -> NDArray[np.bool_]:
-    """Whether each row is the first with its digest."""
+    """Return whether each row is the first with its digest."""
     is_first = np.zeros(len(digests), dtype=np.bool_)
     is_first[np.unique(digests, return_index=True)[1]] = True
     return is_first
 
 
 class FirstRows:
-    """Finds the first row of each digest in a growing column; uses about 24 bytes of memory for each different digest.
+    """Find the first row of each digest in a growing column; uses about 24 bytes of memory per distinct digest.
 
     It keeps sorted runs, each at least twice as long as the next: adding costs a few searches, and sometimes a merge.
     """
@@ -114,7 +114,7 @@ class FirstRows:
         return self._num_rows
 
     def add(self, digests: Digests) -> NDArray[np.int64]:
-        """Add rows; returns for each the first row with an equal digest, which may be itself."""
+        """Add rows; returns the first row with an equal digest for each, which may be the row itself."""
         different, places, inverse = np.unique(digests, return_index=True, return_inverse=True)
         firsts = self._num_rows + places
         is_new = np.ones(len(different), dtype=np.bool_)

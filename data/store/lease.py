@@ -1,7 +1,7 @@
 """The lease: one writer at a time, with a time to live and a fencing epoch.
 
-A writer acquires the lease, a thread renews it, and every commit calls :meth:`Lease.check` first. A writer that sleeps
-past the time to live loses the lease to the next writer, whose epoch is higher. From then on the sleeper's commits are
+A writer acquires the lease, a thread renews it, and every commit calls :meth:`Lease.check` first. A writer that is
+suspended past the time to live loses the lease to the next writer, whose epoch is higher. From then on its commits are
 refused, whatever its clock says.
 """
 
@@ -36,7 +36,7 @@ class LeaseRecord:
         epoch: Grows by one with every change of owner; commits record it.
         expires_at: Seconds since 1970 after which another writer may take over; 0 if released.
         host: Machine of the writer.
-        pid: Process id on that machine: the lease of a dead process may be taken over.
+        pid: Process id on that machine. The lease of a dead process may be taken over.
     """
 
     owner: str
@@ -47,7 +47,7 @@ class LeaseRecord:
 
     @property
     def is_released(self) -> bool:
-        """Whether its owner released it."""
+        """Whether the owner has released the lease."""
         return self.expires_at == 0
 
 
@@ -72,22 +72,22 @@ class Lease:
             successor = f"{current.owner} (epoch {current.epoch})" if current is not None and held else "nobody"
             raise FencedError(
                 f"Run {self.owner} (epoch {self.epoch}) lost the lease; it is now held by {successor}.",
-                hint="Nothing was committed. Start this run again when no other one is writing.",
+                hint="Nothing was committed. Start this run again when no other run is writing.",
             )
 
 
 @contextlib.contextmanager
 def hold_lease(store: Store, *, owner: str, ttl_s: float = DEFAULT_TTL_S, wait_s: float = 0.0) -> Iterator[Lease]:
-    """Hold the store's lease while the context lasts.
+    """Hold the store's lease for the duration of the context.
 
     Args:
         store: Store that the lease guards.
         owner: Run id of the writer.
         ttl_s: Seconds after which the lease ends unless it is renewed.
-        wait_s: Seconds to wait for another living writer to finish.
+        wait_s: Seconds to wait for another live writer to finish.
 
     Raises:
-        LeaseHeldError: Another living writer still holds it after that time.
+        LeaseHeldError: Another live writer still holds it after that time.
     """
     record = _acquire_within(wait_s, store, owner=owner, ttl_s=ttl_s)
     stop = threading.Event()
@@ -114,7 +114,7 @@ def adopt_lease(store: Store, *, owner: str) -> Lease:
 
 
 def living_owner(store: Store) -> str | None:
-    """The run that holds the lease and still lives; None if it was released, has expired, or its process is gone."""
+    """The live run that holds the lease; None if it was released, has expired, or its process has ended."""
     current = _parse(store.read(LEASE_KEY))
     return current.owner if current is not None and _is_alive(current) else None
 
@@ -128,7 +128,7 @@ def _acquire_within(wait_s: float, store: Store, *, owner: str, ttl_s: float) ->
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
-            logger.info("%s Waiting for it, %.0f s at most.", error, left)
+            logger.info("%s Waiting for up to %.0f s.", error, left)
             time.sleep(min(_POLL_S, left))
 
 
@@ -138,7 +138,7 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
     if current is not None and _is_alive(current):
         raise LeaseHeldError(
             f"Run {current.owner} on {current.host} (process {current.pid}) is writing to this store.",
-            hint="Wait until it is done. If it died on another machine, its lease expires in "
+            hint="Wait until it finishes. If it died on another machine, its lease expires in "
             f"{max(0.0, current.expires_at - time.time()):.0f} s.",
         )
     record = LeaseRecord(
@@ -151,7 +151,9 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
     try:
         store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(record))
     except ConflictError as error:
-        raise LeaseHeldError("Another run took the lease at the same moment.", hint="Wait until it is done.") from error
+        raise LeaseHeldError(
+            "Another run took the lease at the same moment.", hint="Wait until it finishes."
+        ) from error
     return record
 
 
@@ -167,8 +169,8 @@ def _renew(store: Store, record: LeaseRecord, ttl_s: float, stop: threading.Even
 
 def _release(store: Store, record: LeaseRecord) -> None:
     try:
-        _replace(store, record, expires_at=0.0)  # the record stays, so that the next epoch is higher
-    except StoreError as error:  # commits of the run stand; the lease expires
+        _replace(store, record, expires_at=0.0)  # the record stays, because the next epoch must be higher
+    except StoreError as error:  # the run's commits are valid; the lease expires
         logger.warning("the lease could not be released: %s", error)
 
 

@@ -18,7 +18,7 @@ def open_store(home: str, *, work_dir: str) -> Store:
         work_dir: Directory for this machine's own files when ``home`` is a bucket.
 
     Raises:
-        InputError: The URI has another scheme.
+        InputError: The URI has an unsupported scheme.
         StoreError: The store cannot be reached, or its directory cannot be created.
     """
     scheme, place, path, *_ = urlsplit(home)
@@ -29,13 +29,14 @@ def open_store(home: str, *, work_dir: str) -> Store:
     if scheme == "s3" and place:
         return _bucket_store(place, path.strip("/"), Path(work_dir).expanduser().resolve())
     raise InputError(
-        f"'{home}' is no place for a store.", hint="Expected a directory, file:///directory, or s3://bucket/prefix."
+        f"'{home}' is not a valid store location.",
+        hint="Expected a directory, file:///directory, or s3://bucket/prefix.",
     )
 
 
 @functools.lru_cache(maxsize=8)
 def _bucket_store(bucket: str, prefix: str, work_dir: Path) -> Store:
-    """Open a bucket once per process: connecting takes as long as many requests."""
-    from data.store.bucket import ObjectStore  # importing boto3 takes half a second, which a local home must not pay
+    """Open a bucket once per process: connecting is slow compared with a request."""
+    from data.store.bucket import ObjectStore  # importing boto3 takes half a second; local homes do not need it
 
     return ObjectStore(bucket, prefix, machine=LocalStore(work_dir / bucket / prefix))

@@ -1,4 +1,4 @@
-"""JSON records in a store: validated ones, and the ``latest.json`` that names the newest artifact of a folder.
+"""JSON records in a store: validated records, and ``latest.json``, which names the newest artifact of a folder.
 
 Does not belong here: what a record means, or when it may change.
 """
@@ -34,7 +34,7 @@ class Record(Generic[T]):
     hint: str = "Restore it from a backup."
 
     def read(self, store: Store) -> T | None:
-        """The record, or None when there is none.
+        """Read the record; None if it does not exist.
 
         Raises:
             StoreError: The record is damaged.
@@ -42,7 +42,7 @@ class Record(Generic[T]):
         return self.parse(store.read(self.key))
 
     def parse(self, raw: bytes | None) -> T | None:
-        """Validate what was read under the key; a caller that swaps the record needs these bytes, too.
+        """Validate bytes read from the key; a caller that swaps the record needs the same bytes.
 
         Raises:
             StoreError: The record is damaged.
@@ -53,7 +53,7 @@ class Record(Generic[T]):
             raise StoreError(f"{self.key} is damaged: {error.error_count()} fault(s).", hint=self.hint) from error
 
     def put_if_absent(self, store: Store, value: T) -> bool:
-        """Write the record unless there is one; returns whether this call wrote it."""
+        """Write the record unless it exists; returns whether this call wrote it."""
         return store.put_if_absent(self.key, value.model_dump_json().encode())
 
     def swap(self, store: Store, value: T, *, expected: bytes | None) -> None:
@@ -82,7 +82,7 @@ class Latest:
     hint: str = "Restore it from a backup, or remove it: the next run writes it again."
 
     def name(self, store: Store) -> str | None:
-        """Name of the newest artifact, or None before the first.
+        """Name of the newest artifact; None if there is no artifact yet.
 
         Raises:
             StoreError: The record is damaged.
@@ -90,7 +90,7 @@ class Latest:
         return self.parse(store.read(self.key))
 
     def parse(self, raw: bytes | None) -> str | None:
-        """The name in bytes that were read under the key.
+        """Parse the name from bytes that were read from the key.
 
         Raises:
             StoreError: The record is damaged.
@@ -116,7 +116,7 @@ class Latest:
         more: Mapping[str, object] | None = None,
         fence: Callable[[], None] | None = None,
     ) -> None:
-        """Name the newest artifact; a record that already says so stays as it is.
+        """Name the newest artifact; if the record already names it, nothing is written.
 
         Args:
             store: Where the record lies.
@@ -134,7 +134,7 @@ class Latest:
             store.compare_and_swap(self.key, expected=current, content=content)
 
     def rename(self, store: Store, names: Mapping[str, str]) -> None:
-        """Replace the name that the record holds by its new name, if it has one."""
+        """Replace the name in the record by its successor, if there is one."""
         raw = store.read(self.key)
         new = names.get(self.parse(raw) or "")
         if new is not None:

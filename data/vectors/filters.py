@@ -1,4 +1,4 @@
-"""Filters on tables, written in SQL: conditions that the code makes, and checks of those that a user writes.
+"""SQL filters on tables: conditions that the code builds, and checks of conditions that a user writes.
 
 Does not belong here: running them (``lance``).
 """
@@ -19,7 +19,7 @@ _CLAUSE = re.compile(
 
 
 def check_filter(where: str, columns: Iterable[str]) -> None:
-    """Refuse a filter whose end LanceDB would silently ignore.
+    """Reject a filter whose end LanceDB would silently ignore.
 
     Raises:
         InputError: The filter holds more than one statement, or a clause after its condition.
@@ -28,11 +28,11 @@ def check_filter(where: str, columns: Iterable[str]) -> None:
     if ";" in unquoted:
         raise unusable_filter(where, columns, "it holds more than one statement")
     if clause := _CLAUSE.search(unquoted):
-        raise unusable_filter(where, columns, f"it goes on after the condition, with {clause.group().upper()}")
+        raise unusable_filter(where, columns, f"{clause.group().upper()} follows the condition")
 
 
 def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputError:
-    """The error for a filter that cannot be used; it shows two examples and the columns."""
+    """Build the error for an invalid filter; it shows two examples and the columns."""
     shown = ", ".join(name for name in columns if name not in _NO_FILTER_COLUMNS)
     return InputError(
         f"The filter {where!r} cannot be used: {reason}",
@@ -42,10 +42,10 @@ def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputErr
 
 
 def sql_string(value: str) -> str:
-    """A string literal in SQL."""
+    """SQL string literal for a value."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def is_one_of(column: str, values: Iterable[str]) -> str:
-    """The SQL condition that a column has one of some values."""
+    """SQL condition: the column has one of the given values."""
     return f"{column} IN ({', '.join(map(sql_string, sorted(values)))})"

@@ -1,6 +1,6 @@
-"""The generation gate: it compares figures of a new table with limits, and decides whether the table may be served.
+"""The generation gate: compares figures of a new table with limits, and decides whether it may be served.
 
-Does not belong here: which tables are compared (``tables``).
+Does not belong here: choosing the tables to compare (``tables``).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PROFILE_COLUMNS = ("content_sha256", "num_chars", "text", "vector")
 """Columns that :func:`profile_table` reads."""
 
 MIN_DOCUMENTS = 200
-"""With fewer documents, shares and shifts are not judged: they would say nothing."""
+"""Tables with fewer documents are not checked for shares and shifts, which would be meaningless."""
 
 _LENGTH_BINS = 24  # of doubling width, up to 16 million characters
 _EXCERPT_CHARS = 500
-# First code point of each range, and its class of letters; each of a to z is a class of its own.
+# First code point of each range, and its class of letters; each letter from a to z is its own class.
 _RANGES = (
     (0x00C0, "other Latin"), (0x0250, None), (0x0370, "Greek"), (0x0400, "Cyrillic"), (0x0530, None),
     (0x0590, "Hebrew"), (0x0600, "Arabic"), (0x0700, None), (0x0900, "Indic"), (0x0E00, "Thai and Lao"),
@@ -42,7 +42,7 @@ _NUM_LETTERS = 26 + len(_SCRIPTS)
 
 
 class Check(BaseModel):
-    """One check of one table: a figure, its limit, the verdict."""
+    """One check of one table: the figure, its limit and the verdict."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,23 +54,23 @@ class Check(BaseModel):
     note: str = ""
 
     def sentence(self) -> str:
-        """The fault as a sentence."""
+        """The failed check as a sentence."""
         return f"Table '{self.table}': {self.gate} is {self.figure:.4g}, the limit is {self.limit:g}."
 
 
 class GenerationRefusedError(RefusedError):
-    """The generation gate refused new tables; what is served stays.
+    """The generation gate rejected new tables; the served state is unchanged.
 
     Attributes:
         checks: Every check of every table with figure, limit and verdict.
     """
 
     def __init__(self, checks: list[Check]) -> None:
-        """Name the checks that failed."""
+        """Build the message from the failed checks."""
         failed = [check.note or check.sentence() for check in checks if not check.passed]
         super().__init__(
             f"The generation gate refused this night. {' '.join(failed)}",
-            hint="The served state is unchanged. Correct what is wrong and run `l2v embed` again. If the change is "
+            hint="The served state is unchanged. Fix the cause and run `l2v embed` again. If the change is "
             "intended, raise the limit for this run (--set gate.max_length_shift=1).",
         )
         self.checks = checks
@@ -83,10 +83,10 @@ class TableProfile:
     Attributes:
         num_documents: Number of rows.
         num_unusable: Vectors that are not finite, or not of length one.
-        num_contents: Different contents.
+        num_contents: Distinct contents.
         num_shared: Contents whose vector equals that of an earlier content.
         lengths: Documents by number of characters, in bins of doubling width.
-        letters: Letters at the beginning of the texts, by letter (a to z) or script.
+        letters: Letters at the beginning of the texts, counted by letter (a to z) or script.
         centroid: Mean of the usable vectors.
     """
 
@@ -108,7 +108,7 @@ class TableProfile:
         """Read figures from JSON.
 
         Raises:
-            ValueError: The JSON is damaged, or another version of the gate wrote it.
+            ValueError: The JSON is damaged, or was written by another version of the gate.
         """
         values = json.loads(raw)
         try:
@@ -116,14 +116,14 @@ class TableProfile:
                 values[name] = np.array(values[name], dtype)
             profile = cls(**values)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"unlike a profile: {error}") from error
+            raise ValueError(f"it is not a valid profile: {error}") from error
         if (len(profile.lengths), len(profile.letters)) != (_LENGTH_BINS, _NUM_LETTERS):
-            raise ValueError("it has other bins than the gate counts by.")
+            raise ValueError("its bins differ from the gate's.")
         return profile
 
 
 def profile_table(batches: Iterable[pa.RecordBatch]) -> TableProfile:
-    """Measure a table in one pass; uses 32 bytes of memory a document.
+    """Measure a table in one pass; uses 32 bytes of memory per document.
 
     Args:
         batches: The :data:`PROFILE_COLUMNS` of its rows.
@@ -175,7 +175,7 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
         passed = bool(reason_to_pass) or figure <= limit
         return Check(gate=gate, table=table, figure=figure, limit=limit, passed=passed, note=reason_to_pass)
 
-    too_few = f"fewer than {MIN_DOCUMENTS} documents: not judged"
+    too_few = f"fewer than {MIN_DOCUMENTS} documents: not checked"
     few = too_few if profile.num_documents < MIN_DOCUMENTS else ""
     checks = [
         check("unusable_vectors", profile.num_unusable, 0),
@@ -204,7 +204,7 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
 def stability_index(reference: NDArray[np.int64], found: NDArray[np.int64]) -> float:
     """Population stability index of two histograms: the symmetric Kullback-Leibler divergence of their shares.
 
-    One count is added to each bin, so that empty bins matter little. Below 0.1 there is no change, above 0.25 a
+    One count is added to each bin to limit the influence of empty bins. A value below 0.1 means no change, above 0.25 a
     considerable one.
 
     Source: Siddiqi, Credit Risk Scorecards (2006).
@@ -221,7 +221,7 @@ def _digests_of(vectors: NDArray[np.float32]) -> Digests:
 
 
 def _count_letters(texts: pa.Array) -> NDArray[np.int64]:
-    """Count the letters at the beginning of texts by class."""
+    """Count letters at the beginning of texts, by class."""
     excerpts = pc.utf8_lower(pc.utf8_slice_codeunits(texts, 0, _EXCERPT_CHARS))
     points = np.frombuffer("".join(excerpts.to_pylist()).encode("utf-32-le", "replace"), dtype=np.uint32)
     classes = _CLASS_OF_POINT[np.minimum(points, len(_CLASS_OF_POINT) - 1)]
@@ -229,7 +229,7 @@ def _count_letters(texts: pa.Array) -> NDArray[np.int64]:
 
 
 def _letter_classes() -> NDArray[np.uint8]:
-    """Class of each code point; code points that are no letters have the last class."""
+    """Class of each code point; the last class is for code points that are not letters."""
     last = _RANGES[-1][0]
     classes = np.full(last + 1, _NUM_LETTERS, dtype=np.uint8)
     classes[ord("a") : ord("z") + 1] = np.arange(26)

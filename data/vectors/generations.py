@@ -32,10 +32,10 @@ class Generation(BaseModel):
 
 
 def generation_id(*, fingerprint: str, encode_keys: Mapping[DocumentKind, str]) -> str:
-    """Name of the generation of a checkpoint, encode settings and table layout.
+    """Name of the generation for a checkpoint, encode settings and table layout.
 
-    The same inputs give the same name: a build that was killed is continued, and a checkpoint that is served again
-    finds its tables.
+    The same inputs give the same name: a killed build is resumed, and a checkpoint that is served again finds its
+    tables.
     """
     return f"{fingerprint[:12]}-{sha256_json([dict(encode_keys), TABLE_LAYOUT])[:6]}"
 
@@ -43,7 +43,7 @@ def generation_id(*, fingerprint: str, encode_keys: Mapping[DocumentKind, str]) 
 def create_generation(
     store: Store, *, fingerprint: str, encode_keys: Mapping[DocumentKind, str], embedding_dim: int, now: datetime
 ) -> Generation:
-    """Record a generation, or read its record if it exists."""
+    """Write the record of a generation, or read it if it exists."""
     record = Generation(
         generation=generation_id(fingerprint=fingerprint, encode_keys=encode_keys),
         checkpoint=fingerprint,

@@ -1,7 +1,7 @@
-"""LanceDB, wrapped thinly: the only file that imports it.
+"""A thin wrapper of LanceDB, and the only module that imports it.
 
-The tables ``jobs`` and ``resumes`` of a generation lie under ``lance/<generation>/``. Readers do not see what is
-committed here until the pointer names its version (``pointer``).
+The tables ``jobs`` and ``resumes`` of a generation lie under ``lance/<generation>/``. Readers do not see
+versions that are committed here until the pointer names them (``pointer``).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 TABLE_LAYOUT = 4
-"""Version of the columns and of how words are made; it is part of a generation's name."""
+"""Version of the columns and the tokenization; part of a generation's name."""
 
 _MAX_IDS_PER_DELETE = 1000
 _ROWS_PER_BATCH = 1024
 _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
-"""Time between the last version to remove and the first to keep: LanceDB tells them apart by age."""
+"""Minimum time between the last version to remove and the first to keep: LanceDB selects versions by age."""
 
 _OVER_ROWS = ("AggregateFunction", "WindowFunction")
 
@@ -46,7 +46,7 @@ _OVER_ROWS = ("AggregateFunction", "WindowFunction")
 def table_schema(embedding_dim: int) -> pa.Schema:
     """Schema of ``jobs`` and ``resumes``: the document, its facets, its words, its row hash, checkpoint and vector.
 
-    Metadata has LanceDB's JSON type, so that LanceDB's JSON functions can read it. Words are separated by spaces.
+    Metadata has LanceDB's JSON type, which LanceDB's JSON functions can read. Words are separated by spaces.
     Vectors have length one.
     """
     document = [field if field.name != "metadata" else field.with_type(pa.json_()) for field in DOCUMENT_SCHEMA]
@@ -66,9 +66,9 @@ class IndexProbe(BaseModel):
     """Query settings for the approximate index of one table version, from :func:`data.vectors.vector_index.tune_probe`.
 
     Attributes:
-        nprobes: Partitions to search.
+        nprobes: Number of partitions to search.
         refine_factor: Candidates per hit to compare exactly.
-        recall_at_10: Share of the exact ten nearest that these settings find, on a sample.
+        recall_at_10: Share of the ten exact nearest neighbours that these settings find, on a sample.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,11 +81,11 @@ class IndexProbe(BaseModel):
 class LanceTable:
     """One table of one generation, at its newest or at a pinned version.
 
-    Reading methods raise :class:`~data.errors.InputError` for a filter that cannot be used, and
+    Reading methods raise :class:`~data.errors.InputError` for an invalid filter, and
     :class:`~data.errors.StoreError` if a file of the table is missing or damaged.
 
     Attributes:
-        probe: How to query the approximate index; None: search is exact.
+        probe: Query settings for the approximate index; None if search is exact.
     """
 
     def __init__(self, database: DBConnection, table: Table, *, probe: IndexProbe | None = None) -> None:
@@ -109,7 +109,7 @@ class LanceTable:
         return int(self._table.schema.field("vector").type.list_size)
 
     def schema_of(self, columns: Sequence[str]) -> pa.Schema:
-        """Schema of some columns, as :meth:`batches` yields them."""
+        """Schema of the given columns, as :meth:`batches` yields them."""
         return pa.schema([pa.field(name, self._table.schema.field(name).type) for name in columns])
 
     def count(self) -> int:
@@ -123,16 +123,16 @@ class LanceTable:
     def nearest(
         self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
-        """The ``limit`` rows with the highest cosine to ``vector`` (of length one); the cosine is column ``score``.
+        """The ``limit`` rows with the highest cosine to ``vector`` (length one); column ``score`` is the cosine.
 
         The search is exact if it is filtered, or if this version has no tuned approximate index.
 
         Raises:
-            VectorSpaceError: The vector has another dimension than those of the table.
+            VectorSpaceError: The dimension of the vector differs from that of the table.
         """
         if len(vector) != self.embedding_dim:
             raise VectorSpaceError(
-                f"The query's vector has {len(vector)} dimensions, those of the table have {self.embedding_dim}.",
+                f"The query vector has {len(vector)} dimensions; expected {self.embedding_dim}, as in the table.",
                 hint="Encode the query with the checkpoint that made the table.",
             )
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(limit)
@@ -146,26 +146,26 @@ class LanceTable:
 
     @property
     def has_words(self) -> bool:
-        """Whether the table has a column of words; tables of the first layout have none."""
+        """Whether the table has a column of words. Tables of the first layout have none."""
         return "words" in self._table.schema.names
 
     @property
     def has_word_index(self) -> bool:
-        """Whether :meth:`best_words` can be used; it also finds rows that were added after the index was built."""
+        """Whether :meth:`best_words` can be used. It also finds rows that were added after the index was built."""
         return any("words" in index.columns for index in self._table.list_indices())
 
     def best_words(
         self, words: Sequence[str], *, limit: int, columns: Sequence[str], where: str | None = None
     ) -> pa.Table:
-        """The rows with the highest BM25 for ``words``, as Lucene computes it; it is column ``score``.
+        """The rows with the highest BM25 (Lucene's variant) for ``words``; column ``score`` is the BM25.
 
         Args:
-            words: Made by the tokenizer that made the table's words; a word that occurs twice counts twice.
-            limit: Most rows to return; rows without any of the words are left out.
+            words: Words of the query, from the tokenizer of the table; a word that occurs twice counts twice.
+            limit: Maximum number of rows. Rows without any of the words are left out.
             columns: Columns to read.
             where: SQL filter, applied before ranking.
         """
-        assert self.has_word_index, "without its index LanceDB would cut the words by a tokenizer of its own"
+        assert self.has_word_index, "without the index, LanceDB would split the text with its own tokenizer"
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
@@ -174,25 +174,25 @@ class LanceTable:
     def batches(
         self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in batches of bounded size: some or all columns, filtered by SQL, at most ``limit`` rows."""
+        """Read rows in batches of bounded size: some or all columns, filtered by SQL, up to ``limit`` rows."""
         schema = self.schema_of(self._table.schema.names if columns is None else columns)
         query = self._filtered(self._table.search().limit(limit), where).select(schema.names)
         with self._reading(where):
             for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
-                # With a filter, LanceDB reports other columns as nullable.
+                # With a filter, LanceDB reports different columns as nullable.
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def has_all_words_indexed(self) -> bool:
-        """Whether the word index holds every row; a table without rows needs no index."""
+        """Whether the word index covers every row. An empty table needs no index."""
         indexes = [index for index in self._table.list_indices() if "words" in index.columns]
         if not indexes:
             return not self.count()
         return not any(self._table.index_stats(index.name).num_unindexed_rows for index in indexes)
 
     def build_word_index(self) -> None:
-        """Build the word index over all rows, as a new version; a table without rows gets none.
+        """Build the word index over all rows, as a new version. An empty table gets none.
 
-        The index is never extended: it would keep the statistics of removed documents.
+        The index is always rebuilt: an extended one would keep the statistics of removed documents.
 
         Raises:
             StoreError: The index could not be built; the rows are unchanged.
@@ -201,7 +201,7 @@ class LanceTable:
 
         if not self.count():
             return
-        # The caller's tokenizer made the words: the index must take them as they are.
+        # The caller's tokenizer produced the words: the index must not split them again.
         config = FTS(
             base_tokenizer="whitespace",
             max_token_length=None,
@@ -214,15 +214,15 @@ class LanceTable:
         try:
             with _table_errors(action):
                 self._table.create_index("words", config=config, replace=True)
-        except ValueError as error:  # Lance raises it for some faults of its own
+        except ValueError as error:  # Lance raises it for some internal errors
             raise StoreError(f"Could not {action}: {_reason(error)}", hint="Run `l2v embed` again.") from error
 
     def upsert(self, rows: Iterable[pa.Table], *, rewrite: bool = False) -> int:
-        """Insert new documents and replace changed ones; every part becomes a table version.
+        """Insert new documents and replace changed ones; each part becomes a table version.
 
         Args:
             rows: Parts with distinct ``doc_id``, in :func:`table_schema`.
-            rewrite: Replace unchanged documents, too.
+            rewrite: Also replace unchanged documents.
 
         Returns:
             Number of rows written.
@@ -251,21 +251,21 @@ class LanceTable:
                 self._table.delete(doomed)
 
     def restore(self, version: int) -> None:
-        """Make ``version`` the newest again; versions after it were never served."""
+        """Restore ``version`` as the newest; later versions were never served."""
         with _table_errors(f"restore version {version} of table '{self._table.name}'"):
             self._table.checkout(version)
             self._table.restore()
 
     @property
     def has_vector_index(self) -> bool:
-        """Whether there is an approximate index over the vectors."""
+        """Whether the vectors have an approximate index."""
         return any("vector" in index.columns for index in self._table.list_indices())
 
     def create_vector_index(self, num_partitions: int) -> None:
-        """Build the approximate index: inverted lists of whole vectors.
+        """Build the approximate index: inverted lists of uncompressed vectors.
 
         Raises:
-            StoreError: Training or writing failed; the version before is unchanged.
+            StoreError: Training or writing failed; the previous version is unchanged.
         """
         from lancedb.index import IvfFlat
 
@@ -275,7 +275,7 @@ class LanceTable:
             )
 
     def rows_at(self, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Columns of the rows at some offsets."""
+        """Columns of the rows at the given offsets."""
         with _table_errors(f"read table '{self._table.name}'"):
             return self._table.take_offsets(list(offsets)).select(list(columns)).to_arrow()
 
@@ -285,20 +285,20 @@ class LanceTable:
         return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
     def compact(self, *, remove_older_than: timedelta | None = None) -> None:
-        """Merge small files and add new rows to the indexes; commits a version if there is something to do.
+        """Merge small files and add new rows to the indexes; commits a version if anything changed.
 
         Args:
-            remove_older_than: Also remove older versions for good, with the files that only they need.
+            remove_older_than: Also permanently remove older versions, with the files that only they need.
 
         Raises:
-            StoreError: Writing failed; the version before is unchanged.
+            StoreError: Writing failed; the previous version is unchanged.
         """
-        # Without an age Lance removes versions after seven days, even those that are served.
+        # Without an age, Lance removes versions after seven days, including served ones.
         with _table_errors(f"compact table '{self._table.name}'"):
             self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
 
     def committed_at(self) -> dict[int, datetime]:
-        """When each version was committed, by the clock of its writer."""
+        """Commit time of each version, by the clock of its writer."""
         with _table_errors(f"list versions of table '{self._table.name}'"):
             versions = self._table.list_versions()
         return {int(each["version"]): each["timestamp"].astimezone(UTC) for each in versions}
@@ -314,7 +314,7 @@ class LanceTable:
         return sorted(int(found["version"]) for found in self._table.list_versions())
 
     def overwrite(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Write a version with these rows that shares no file with earlier ones; returns its number."""
+        """Write a version that shares no file with earlier ones; returns its number."""
         time.sleep(_VERSION_GAP_S)
         reader = pa.RecordBatchReader.from_batches(self._table.schema, batches)
         with _table_errors(f"write table '{self._table.name}'"):
@@ -322,7 +322,7 @@ class LanceTable:
         return self.version
 
     def drop_history(self, first: int, *, keep: Iterable[int]) -> None:
-        """Remove every version before ``first``, with its files, for good.
+        """Permanently remove every version before ``first``, with its files.
 
         Args:
             first: A version that :meth:`overwrite` made; tags do not protect earlier versions.
@@ -356,7 +356,7 @@ class LanceTable:
 
     @contextlib.contextmanager
     def _reading(self, where: str | None) -> Iterator[None]:
-        """Turn Lance's errors into an input error, if the filter is at fault, or a store error."""
+        """Convert Lance's errors: an input error if the filter is invalid, otherwise a store error."""
         try:
             with _table_errors(f"read table '{self._table.name}'"):
                 yield
@@ -364,7 +364,7 @@ class LanceTable:
             is_over_rows = any(sign in str(error) for sign in _OVER_ROWS)
             if is_over_rows and where is not None:
                 raise unusable_filter(
-                    where, self._table.schema.names, "a condition is about one row; it counts or sums over rows"
+                    where, self._table.schema.names, "aggregates such as count or sum are not allowed in a filter"
                 ) from error
             is_filter = isinstance(error, ValueError) or "filter expression" in str(error)
             if where is None or not is_filter:
@@ -376,7 +376,7 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
     """Create the table of a kind in a generation, or open it if it exists.
 
     Raises:
-        StoreError: It cannot be created, or exists with other columns or vectors of another dimension.
+        StoreError: It cannot be created, or exists with different columns or another vector dimension.
     """
     name = TABLE_OF_KIND[kind]
     with _table_errors(f"create table '{name}' of generation {generation}"):
@@ -384,12 +384,12 @@ def create_table(store: Store, *, generation: str, kind: DocumentKind, embedding
         schema = table_schema(embedding_dim)
         try:
             table = database.open_table(name)
-        except ValueError:  # there is no such table
+        except ValueError:  # the table does not exist
             return LanceTable(database, database.create_table(name, schema=schema))
     # Types are not compared: LanceDB has its own type for JSON.
     if table.schema.names != schema.names or table.schema.field("vector").type != schema.field("vector").type:
         raise StoreError(
-            f"Table '{name}' of generation {generation} has other columns than it should: "
+            f"Table '{name}' of generation {generation} has unexpected columns: "
             f"{', '.join(table.schema.names)}; vectors of {table.schema.field('vector').type}.",
             hint=f"Remove {generation_key(generation)} and run `l2v embed` again.",
         )
@@ -420,7 +420,7 @@ def open_table(store: Store, *, generation: str, kind: DocumentKind, version: in
 
 
 def _connect(folder: str, storage_options: dict[str, str] | None) -> DBConnection:
-    # By default Lance reads a fragment ahead per core: a pass over a large table would hold many parts of it at once.
+    # By default, Lance reads ahead one fragment per core: a pass over a large table would hold many parts in memory.
     os.environ.setdefault("LANCE_DEFAULT_FRAGMENT_READAHEAD", "2")
     import lancedb
 
@@ -428,7 +428,7 @@ def _connect(folder: str, storage_options: dict[str, str] | None) -> DBConnectio
 
 
 def keep_probe(store: Store, *, generation: str, kind: DocumentKind, version: int, probe: IndexProbe) -> None:
-    """Record how to query the index of a table version; :func:`open_table` reads it."""
+    """Record the query settings for the index of a table version; :func:`open_table` reads them."""
     _probe_record(generation, TABLE_OF_KIND[kind], version).put_if_absent(store, probe)
 
 
@@ -439,7 +439,7 @@ def _probe_record(generation: str, name: str, version: int) -> Record[IndexProbe
 def read_all_versions(
     folder: str, name: str, *, storage_options: dict[str, str] | None = None
 ) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Every row of every version of a table, version by version.
+    """Read every row of every version of a table, version by version.
 
     Args:
         folder: Directory or URI of the database.
@@ -453,7 +453,7 @@ def read_all_versions(
 
 
 def unreferenced_files(manifests: Iterable[bytes], files: Iterable[str]) -> list[str]:
-    """Data files of a table that no manifest names; LanceDB never reads them."""
+    """Data files of a table that no manifest names. LanceDB never reads them."""
     named = b"".join(manifests)
     return [file for file in files if file.endswith(".lance") and file.encode() not in named]
 
@@ -465,13 +465,13 @@ def generation_key(generation: str) -> str:
 
 @contextlib.contextmanager
 def _table_errors(action: str) -> Iterator[None]:
-    """Turn Lance's errors into a store error with a hint."""
+    """Convert Lance's errors into a store error with a hint."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"Could not {action}: {_reason(error)}",
-            hint="What is served is unchanged. Free space or restore the files, then run again.",
+            hint="The served state is unchanged. Free disk space or restore the files, then run again.",
         ) from error
 
 

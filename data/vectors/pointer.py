@@ -1,9 +1,9 @@
-"""The pointer: which generation is served, at which versions of its tables.
+"""The pointer: it names the served generation and the versions of its tables.
 
-Readers follow nothing else. The pointer moves by compare-and-swap under the writer's lease. Every pointer that was
-replaced lies in ``pointers/``, written before its successor: a crash loses no state that one may want back.
+Readers find tables only through the pointer. It moves by compare-and-swap under the writer's lease. Former pointers are
+kept in ``pointers/``, written before their successors: a crash loses no state that a rollback may need.
 
-Does not belong here: whether a generation is fit to be served (``tables.verify_generation``).
+Does not belong here: checks whether a generation may be served (``tables.verify_generation``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _FORMER = "pointers"
 
 
 class Pointer(BaseModel):
-    """The generation that is served, with the versions of its tables.
+    """The served generation, with the versions of its tables.
 
     Attributes:
-        restores: Sequence of the earlier pointer that a rollback restored, if it was a rollback.
+        restores: Sequence of the earlier pointer that a rollback restored; None for a promotion.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,16 +57,16 @@ class Pointer(BaseModel):
 
 _HINT = "Restore it from a backup, or from the newest file in pointers/."
 POINTER = Record(Pointer, POINTER_KEY, _HINT)
-"""The record of what is served now."""
+"""The record of the current pointer."""
 
 
 def former_pointer(sequence: int) -> Record[Pointer]:
-    """The record of a pointer that was replaced."""
+    """The record of a former pointer."""
     return Record(Pointer, f"{_FORMER}/{sequence:08d}.json", _HINT)
 
 
 def stored_pointers(store: Store) -> Iterator[Record[Pointer]]:
-    """The records of the pointer and of all former ones; none before the first promotion."""
+    """The records of the current pointer and all former ones; empty before the first promotion."""
     if store.read(POINTER.key) is not None:
         yield POINTER
         yield from (Record(Pointer, key, _HINT) for key in store.list(_FORMER))
@@ -92,21 +92,21 @@ def promote(
     now: datetime,
     restores: int | None = None,
 ) -> Pointer:
-    """Serve a generation at the given versions, unless it is served already.
+    """Serve a generation at the given versions, unless they are already served.
 
     Args:
         store: Where the pointer is.
         generation: Generation to serve.
         versions: Version of each kind's table.
-        snapshots: Snapshot that each table equals.
+        snapshots: Snapshot with the same documents as each table.
         lease: Lease of this writer.
-        run_id: Run that promotes.
+        run_id: Id of the promoting run.
         now: Time for the pointer.
         restores: Set by :func:`rollback`; see :class:`Pointer`.
 
     Raises:
         FencedError: This writer lost its lease.
-        ConflictError: Another writer moved the pointer meanwhile.
+        ConflictError: Another writer moved the pointer in the meantime.
     """
     raw = store.read(POINTER.key)
     current = POINTER.parse(raw)
@@ -137,7 +137,7 @@ def promote(
 
 
 def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
-    """Serve a generation as it was served last, unless it is served already.
+    """Serve a generation at the versions last served, unless it is already served.
 
     Raises:
         InputError: There is no such generation, or it was never served.
@@ -150,14 +150,14 @@ def promote_generation(store: Store, name: str, *, lease: Lease, run_id: str, no
 
 
 def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Pointer:
-    """Serve what was served before the current state.
+    """Serve the state before the current one.
 
-    A second rollback goes one state further back, not forward to the state that was just given up: whoever rolls back
-    twice trusts neither. :func:`promote_generation` and the next night go forward.
+    A second rollback goes one state further back, not forward to the abandoned state: whoever rolls back twice trusts
+    neither. :func:`promote_generation` and the next nightly run go forward.
 
     Raises:
         InputError: There is no earlier state.
-        StoreError: The tables of the earlier state are gone.
+        StoreError: The tables of the earlier state no longer exist.
     """
     current = read_pointer(store)
     for former in pointer_history(store):
@@ -167,7 +167,7 @@ def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Point
 
 
 def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -> Pointer:
-    """Serve compacted versions of the same rows. The pointer keeps its place in the history.
+    """Serve compacted versions of the same rows. The pointer keeps its position in the history.
 
     Args:
         store: Where the pointer is.
@@ -175,9 +175,9 @@ def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -
         lease: Lease of this writer.
 
     Raises:
-        StoreError: A new version has another number of rows than the served one.
+        StoreError: The number of rows of a new version differs from that of the served one.
         FencedError: This writer lost its lease.
-        ConflictError: Another writer moved the pointer meanwhile.
+        ConflictError: Another writer moved the pointer in the meantime.
     """
     raw = store.read(POINTER.key)
     current = POINTER.parse(raw)
@@ -189,8 +189,8 @@ def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -
         ]
         if counts[0] != counts[1]:
             raise StoreError(
-                f"Compaction made {counts[1]} rows of {counts[0]} in table '{TABLE_OF_KIND[kind]}'.",
-                hint="What is served is unchanged. Please report this as a defect.",
+                f"Compaction turned {counts[0]} rows into {counts[1]} in table '{TABLE_OF_KIND[kind]}'.",
+                hint="The served state is unchanged. Please report this as a bug.",
             )
     changes = {TABLE_OF_KIND[kind]: version for kind, version in versions.items()}
     pointer = current.model_copy(update={**changes, "fencing_epoch": lease.epoch})

@@ -1,8 +1,8 @@
 """Shards: Parquet files of vectors, written once.
 
-Vectors are stored by content, not by document: duplicates share one, and a document that moved or changed only its
-metadata needs no new one. An anti-join on content hashes finds what is missing. Every file holds checksums of its keys
-and vectors, besides those of its pages: damage is found before a vector is served.
+Vectors are stored by content, not by document: duplicates share a vector, and a document that moved or changed only its
+metadata needs no new one. An anti-join on content hashes finds missing vectors. Besides its page checksums, every file
+holds checksums of its keys and vectors: damage is found before a vector is served.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def embed_key(content_sha256: str, *, fingerprint: str, encode_key: str) -> str:
 
 
 def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
-    """Digests of the contents that have a vector under these settings; a content may occur twice.
+    """Digests of the contents that have a vector under these settings. A content may occur twice.
 
     Raises:
         StoreError: A shard cannot be read.
@@ -51,12 +51,12 @@ def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Dige
 
 
 def drop_shards(store: Store, *, fingerprint: str) -> None:
-    """Remove every vector of a checkpoint, so that its documents are encoded again."""
+    """Remove every vector of a checkpoint: its documents are then encoded again."""
     store.delete(f"shards/{fingerprint}")
 
 
 def shard_key(contents: Iterable[str], *, fingerprint: str, encode_key: str) -> str:
-    """Key of the shard of some contents; their order does not matter."""
+    """Key of the shard for the given contents, in any order."""
     keys = sorted(embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents)
     return f"shards/{fingerprint}/{sha256_json(keys)[:32]}.parquet"
 
@@ -69,27 +69,27 @@ def write_shard(
     fingerprint: str,
     encode_key: str,
 ) -> str:
-    """Write one shard; the same contents give the same shard.
+    """Write one shard. The same contents give the same shard.
 
     Args:
-        store: Where to write.
+        store: Store to write to.
         contents: ``content_sha256`` of each row.
         vectors: Vectors of length one.
-        fingerprint: Checkpoint that made the vectors.
-        encode_key: Settings that they were made with.
+        fingerprint: Checkpoint that produced the vectors.
+        encode_key: Encode settings of the vectors.
 
     Returns:
         Key of the shard.
 
     Raises:
-        StoreError: A vector is not finite, or not of length one.
+        StoreError: A vector is not finite or does not have length one.
     """
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     bad = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))  # the comparison is false for NaN
     if len(bad):
         raise StoreError(
             f"The vector of content {contents[bad[0]][:12]} has length {lengths[bad[0]]:.4g}, expected 1.",
-            hint=f"Checkpoint {fingerprint[:12]} makes vectors that cannot be compared; nothing was written.",
+            hint=f"Checkpoint {fingerprint[:12]} produces vectors that cannot be compared; nothing was written.",
         )
     keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
     table = pa.table(
@@ -109,16 +109,16 @@ def write_shard(
 
 
 def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:
-    """Remove the vectors of some contents: their shards are rewritten without them.
+    """Remove the vectors of the given contents: their shards are rewritten without them.
 
-    The new shard is written before the old one is removed. If the process is killed in between, a repeat completes it;
-    until then a content may have its vector twice.
+    The new shard is written before the old one is removed. If the process is killed in between, repeating the call
+    completes it; until then a content may have two equal vectors.
 
     Args:
         store: Where the shards are.
         contents: Digests of the contents.
-        fingerprint: Checkpoint that made the vectors.
-        encode_key: Only vectors made with these settings. Default: all.
+        fingerprint: Checkpoint that produced the vectors.
+        encode_key: Remove only vectors with these encode settings. Default: all.
 
     Returns:
         Number of shards that were rewritten or removed.
@@ -151,14 +151,14 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """Key of a shard, and the digests of its contents."""
+    """Key of a shard, with the digests of its contents."""
 
     key: str
     contents: Digests
 
 
 def list_shards(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
-    """All shards of a checkpoint, under any settings.
+    """All shards of a checkpoint, with any encode settings.
 
     Raises:
         StoreError: A shard cannot be read.
@@ -168,14 +168,14 @@ def list_shards(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
 
 
 class ShardVectors:
-    """The vectors of a checkpoint under one encode key, found by content.
+    """Vectors of a checkpoint under one encode key, looked up by content.
 
-    Uses about 24 bytes of memory for each vector, and holds the vectors of one shard at a time.
+    Uses about 24 bytes of memory per vector, and holds the vectors of one shard at a time.
 
     Args:
         store: Where the shards are.
-        fingerprint: Checkpoint that made the vectors.
-        encode_key: Settings that they were made with.
+        fingerprint: Checkpoint that produced the vectors.
+        encode_key: Encode settings of the vectors.
 
     Raises:
         StoreError: A shard cannot be read.
@@ -196,14 +196,14 @@ class ShardVectors:
         self._shard_of, self._row_of = np.concatenate(shards), np.concatenate(rows)
 
     def contains(self, contents: Digests) -> NDArray[np.bool_]:
-        """Whether each content has a vector."""
+        """Return whether each content has a vector."""
         return self._index.contains(contents)
 
     def of(self, contents: Digests) -> Float32[np.ndarray, "contents dim"]:
         """Vectors of contents, in the given order.
 
         Raises:
-            KeyError: A content has none.
+            KeyError: A content has no vector.
             StoreError: A shard cannot be read.
         """
         places = self._index.positions(contents)
@@ -218,12 +218,12 @@ class ShardVectors:
                 vectors = np.empty((len(contents), stored.shape[1]), dtype=np.float32)
             wanted = shards == number
             vectors[wanted] = stored[rows[wanted]]
-        assert vectors is not None, "there is a shard for every place"
+        assert vectors is not None, "every vector has a shard"
         return vectors
 
 
 def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:
-    """Key of the shard with the vector of a content; None if there is none."""
+    """Key of the shard that holds the vector of a content; None if there is none."""
     for key in _shard_keys(store, fingerprint):
         keys = _read(store, key, vectors=False)
         is_meant = pc.and_(pc.equal(keys["content_sha256"], content_sha256), pc.equal(keys["encode_key"], encode_key))
@@ -249,7 +249,7 @@ def _checksum_of_vectors(vectors: Float32[np.ndarray, "contents dim"]) -> bytes:
 
 
 def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
-    """Read the keys of a shard, and the vectors if asked, and compare checksums."""
+    """Read the keys and optionally the vectors of a shard, and compare checksums."""
     columns = [*_KEY_COLUMNS, *(["vector"] if vectors else [])]
     try:
         with store.open(key) as source, pq.ParquetFile(source, page_checksum_verification=True) as parquet:
@@ -257,7 +257,7 @@ def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
         for field, column in zip(table.schema, table.columns, strict=True):
             expected = pa.types.is_fixed_size_list if field.name == "vector" else pa.types.is_string
             if column.null_count or not expected(field.type):
-                raise ValueError(f"column {field.name} holds other values than were written.")
+                raise ValueError(f"column {field.name} does not hold the values that were written.")
         found = {_KEYS_CHECKSUM: _checksum_of_keys(table)}
         if vectors:
             found[_VECTORS_CHECKSUM] = _checksum_of_vectors(table["vector"].combine_chunks().flatten().to_numpy())
@@ -265,8 +265,8 @@ def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
         if any(stated.get(name) != checksum for name, checksum in found.items()):
             raise ValueError("its checksum does not match.")
         return table
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # what a damaged file can cause
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # errors that a damaged file can cause
         raise StoreError(
             f"Shard {key} cannot be read: {str(error).splitlines()[0]}",
-            hint="Remove the file; its documents are encoded again by the next `l2v embed`.",
+            hint="Remove the file; the next `l2v embed` encodes its documents again.",
         ) from error

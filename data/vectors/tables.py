@@ -1,4 +1,4 @@
-"""The tables of a generation: brought up to date with a snapshot, indexed, and verified before they are served.
+"""Tables of a generation: updating them from a snapshot, indexing them, and verifying them before they are served.
 
 Does not belong here: LanceDB's calls (``lance``), the figures and limits of the gate (``gate``), moving the pointer
 (``pointer``).
@@ -38,7 +38,7 @@ _IDENTITY = ("doc_id", "content_sha256", "metadata_sha256")
 
 @dataclass(frozen=True)
 class TableChange:
-    """The version of a table after an update, and the numbers of rows written and removed."""
+    """Version of a table after an update, with the numbers of rows written and removed."""
 
     version: int
     upserted: int
@@ -55,19 +55,19 @@ def sync_table(
 ) -> TableChange:
     """Make a generation's table equal to a snapshot: add new rows, replace changed ones, remove the others.
 
-    If the generation is served, the update starts from the version that the pointer pins: versions that a killed night
-    committed after it are dropped. An unchanged snapshot gives the pinned version. Every content of the snapshot must
-    have a vector in a shard. Uses about 100 bytes of memory a document, besides the rows of one merge.
+    If the generation is served, the update starts from the version that the pointer pins. Later versions come from a
+    killed run and are dropped. An unchanged snapshot gives the pinned version. Every content of the snapshot must have
+    a vector in a shard. Uses about 100 bytes of memory per document, plus the rows of one merge.
 
     Args:
         store: Where shards and tables are.
         generation: Generation to update.
         snapshot: Documents that the table of the snapshot's kind must hold.
-        tokenize: Splits a text into words for full-text search; no word may hold white space.
-        rewritten: Contents with new vectors: their rows are replaced although they look unchanged.
+        tokenize: Splits a text into words for full-text search. Words must not contain white space.
+        rewritten: Contents with new vectors. Their rows are replaced although they look unchanged.
 
     Raises:
-        StoreError: A vector is missing; or reading or writing failed.
+        StoreError: A vector is missing, or reading or writing failed.
     """
     kind = snapshot.manifest.kind
     table = create_table(store, generation=generation.generation, kind=kind, embedding_dim=generation.embedding_dim)
@@ -80,7 +80,7 @@ def sync_table(
     if len(missing):
         raise StoreError(
             f"{len(missing)} contents have no vector of checkpoint {generation.checkpoint[:12]}.",
-            hint="Run `l2v embed` again: it encodes what is missing.",
+            hint="Run `l2v embed` again: it encodes the missing contents.",
         )
     if table.version != base.version:
         table.restore(base.version)
@@ -91,16 +91,16 @@ def sync_table(
 
 
 def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:
-    """Build the word index of a table, unless it holds every row already.
+    """Build the word index of a table, unless it already covers every row.
 
     Args:
         store: Where the table is.
         generation: Generation of the table.
         kind: Kind of the table.
-        version: Version from :func:`sync_table`; newer versions are left from a killed night, and are dropped.
+        version: Version from :func:`sync_table`. Newer versions come from a killed run and are dropped.
 
     Returns:
-        Version with the index, which may be the given one.
+        Version with the index; may be the given one.
 
     Raises:
         StoreError: The index could not be built; the given version is unchanged.
@@ -122,9 +122,9 @@ def verify_generation(
     versions: Mapping[DocumentKind, int],
     config: GateConfig = GateConfig(),  # noqa: B008 - frozen
 ) -> list[Check]:
-    """Pass the tables of a generation through the gate before they are served.
+    """Check the tables of a generation with the gate before they are served.
 
-    The tables must hold exactly the documents of the snapshots, and sound vectors similar to the served ones.
+    The tables must hold exactly the documents of the snapshots, with valid vectors similar to the served ones.
 
     Args:
         store: Where the tables are.
@@ -134,10 +134,10 @@ def verify_generation(
         config: Limits of the gate.
 
     Returns:
-        Every check of every table; all of them passed.
+        All checks of all tables; all of them passed.
 
     Raises:
-        GenerationRefusedError: A check failed; the message has figures and limits.
+        GenerationRefusedError: A check failed; the message shows figures and limits.
     """
     checks: list[Check] = []
     for kind, snapshot in snapshots.items():
@@ -158,7 +158,7 @@ def profiles_key(generation: str) -> str:
 
 
 def _profile(store: Store, generation: Generation, table: LanceTable) -> TableProfile:
-    """Figures of a table version. They never change, so they are stored; those of the last two versions are kept."""
+    """Figures of a table version. They never change and are therefore stored, for the last two versions."""
     prefix = f"{profiles_key(generation.generation)}/{table.name}"
     key = f"{prefix}/{table.version:08d}.json"
     kept = store.read(key)
@@ -192,7 +192,7 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
             note=""
             if not num_wrong
             else f"Table '{name}' has {len(found)} rows, snapshot {snapshot.manifest.id[:12]} has {len(expected)} "
-            f"documents: {num_missing} missing, {num_excess} rows of no document.",
+            f"documents: {num_missing} missing, {num_excess} unexpected.",
         ),
         Check(
             gate="rows_of_another_checkpoint",
@@ -202,14 +202,14 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
             passed=not strangers,
             note=""
             if not strangers
-            else f"Table '{name}' holds vectors of checkpoint {min(strangers)[:12]} beside those of "
+            else f"Table '{name}' mixes vectors of checkpoint {min(strangers)[:12]} with those of "
             f"{generation.checkpoint[:12]}: remove lance/{generation.generation}.",
         ),
     ]
 
 
 def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Digests, Counter[str]]:
-    """A digest of id, content and metadata of each row; and the number of rows of each other checkpoint."""
+    """Digest of id, content and metadata for each row, and the number of rows by other checkpoints."""
     parts: list[Digests] = [no_digests()]
     strangers: Counter[str] = Counter()
     for batch in batches:
@@ -227,14 +227,14 @@ def _pinned_table(store: Store, generation: Generation, kind: DocumentKind) -> L
         return None
     try:
         return open_table(store, generation=generation.generation, kind=kind, version=pointer.version_of(kind))
-    except StoreError as error:  # it was removed: a rebuild repairs it
-        logger.warning("%s It is rebuilt.", error)
+    except StoreError as error:  # the table was removed; a rebuild repairs it
+        logger.warning("%s Rebuilding it.", error)
         return None
 
 
 @dataclass(frozen=True)
 class _Difference:
-    """The changes that make a table equal to a snapshot.
+    """Changes that make a table equal to a snapshot.
 
     Attributes:
         rows: Row numbers of the documents to write.
@@ -268,7 +268,7 @@ def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None)
 
 
 def _row_hashes(documents: pa.RecordBatch | pa.Table) -> pa.StringArray:
-    """Hash every column of each document, so that any change is noticed."""
+    """Hash all columns of each document, to detect any change."""
     columns = [documents[name] for name in _HASHED_COLUMNS]
     return hash_rows([each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in columns])
 
@@ -280,7 +280,7 @@ def _table_rows(
     vectors: ShardVectors,
     tokenize: Callable[[str], Sequence[str]],
 ) -> Iterator[pa.Table]:
-    """Table rows of the documents at some row numbers of a snapshot, in parts."""
+    """Table rows for the documents at the given row numbers of a snapshot, in parts."""
     for start in range(0, len(numbers), _ROWS_PER_MERGE):
         window = numbers[start : start + _ROWS_PER_MERGE]
         documents = pa.Table.from_batches(snapshot.rows(window), schema=DOCUMENT_SCHEMA)

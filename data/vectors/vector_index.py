@@ -1,4 +1,4 @@
-"""The approximate index: built only if exact search is too slow, and tuned against it.
+"""The approximate index: built only if exact search is too slow, and tuned against exact search.
 
 Does not belong here: LanceDB's calls (``lance``), the full-text index.
 """
@@ -23,34 +23,34 @@ logger = logging.getLogger(__name__)
 _TOP_K = 10
 _TIMED_QUERIES = 15
 SAMPLE_SIZE = 200
-"""Queries that the index is tuned on."""
+"""Number of queries for tuning the index."""
 MIN_RECALL = 0.99
-"""Share of the ten nearest documents that the index must find."""
+"""Minimum share of the ten nearest documents that the index must find."""
 
 
 def settle_table(store: Store, *, generation: str, kind: DocumentKind, version: int, config: VectorIndexConfig) -> int:
     """Index a new table version if exact search is too slow.
 
-    If indexing fails, a warning is logged and the version has no index: search is then slower, never wrong.
+    If indexing fails, a warning is logged and the version has no index: search is slower but still correct.
 
     Args:
         store: Where the table is.
         generation: Generation of the table.
         kind: Kind of its documents.
-        version: Newest version, which nobody reads yet.
-        config: When to index, and how good the index must be.
+        version: Newest version, not yet served.
+        config: Condition for building the index.
 
     Returns:
         Version to serve instead, with the same rows.
     """
     table = open_table(store, generation=generation, kind=kind)
     if table.version != version or not table.count():
-        return version  # served already
+        return version  # already served
     return reindex(store, table, generation=generation, kind=kind, config=config)
 
 
 def reindex(store: Store, table: LanceTable, *, generation: str, kind: DocumentKind, config: VectorIndexConfig) -> int:
-    """Index the newest version of a table if exact search is too slow, and record how to query the index.
+    """Index the newest version of a table if exact search is too slow, and record the query settings.
 
     Returns:
         Version to serve, with the same rows.
@@ -70,7 +70,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | 
     """Index the vectors of a table's newest version and tune the index, if exact search is too slow.
 
     Returns:
-        How to query the index; None if there is none.
+        Query settings for the index; None if there is no index.
 
     Raises:
         StoreError: Building the index failed.
@@ -86,7 +86,7 @@ def index_vectors(table: LanceTable, config: VectorIndexConfig) -> IndexProbe | 
 def tune_probe(table: LanceTable, queries: Float32[np.ndarray, "queries dim"], *, min_recall: float) -> IndexProbe:
     """Find the fewest partitions, in powers of two, that reach ``min_recall``.
 
-    The index holds whole vectors, so candidates need no refining. Searching all partitions is exact search.
+    The index holds uncompressed vectors, so candidates need no refining. Searching all partitions is exact search.
     """
     exact = [_nearest(table, query) for query in queries]
     all_partitions = max(1, math.isqrt(table.count())) * 2  # the index may be older than the newest rows
@@ -115,7 +115,7 @@ def _exact_ms(table: LanceTable, queries: Float32[np.ndarray, "queries dim"]) ->
 
 
 def _sample_queries(table: LanceTable, size: int) -> Float32[np.ndarray, "queries dim"]:
-    """Vectors half way between two documents: like real queries, they equal no document and are harder to search."""
+    """Vectors halfway between two documents: like real queries, they equal no document and are harder to search."""
     count = table.count()
     offsets = np.unique(np.linspace(0, count - 1, num=min(2 * size, count), dtype=np.int64))
     column = table.rows_at(offsets.tolist(), ["vector"])["vector"].combine_chunks()

@@ -278,7 +278,7 @@ def test_a_full_disk_leaves_the_former_export(store, monkeypatch, target):
         patch.setattr(target, full_disk)
         with pytest.raises(StoreError, match="No space left on device") as caught:
             publish(store, part(2), run_id="run-2")
-    assert "Free space" in caught.value.hint
+    assert "Free disk space" in caught.value.hint
     assert values(store) == [1]
     assert list(store.list("tmp")) == []
 

@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_the_former_matches(store, monkeypatch, target):
         patch.setattr(target, full_disk)
         with pytest.raises(StoreError, match="No space left on device") as caught:
             write(store, "n", FIRST(2))
-    assert "Free space" in caught.value.hint
+    assert "Free disk space" in caught.value.hint
     assert found(store) == [(DIRECTIONS[0], "j1")]
     assert read_manifest(store, "n") is None
     assert list(store.list("tmp")) == []

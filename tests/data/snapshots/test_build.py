@@ -310,7 +310,7 @@ def test_a_full_disk_leaves_the_former_snapshot(store, tmp_path, monkeypatch, ta
         patch.setattr(target, full_disk)
         with pytest.raises(StoreError, match="No space left on device") as caught:
             build(store, board=path)
-    assert "Free space" in caught.value.hint
+    assert "Free disk space" in caught.value.hint
     assert latest_snapshot(store, "job").manifest == first.manifest
     assert ids(latest_snapshot(store, "job")) == ["1"]
     assert list(store.list("tmp")) == []
@@ -378,7 +378,7 @@ def test_another_writer_in_between_is_noticed(store, tmp_path):
 
 def test_an_unknown_snapshot_names_the_known_ones(store, tmp_path):
     known = build(store, board=write(tmp_path / "a.jsonl", [posting(1)])).manifest.id
-    with pytest.raises(InputError, match=f"no job snapshot 'abc'; known are {known}"):
+    with pytest.raises(InputError, match=f"no job snapshot 'abc'; known ids: {known}"):
         open_snapshot(store, "job", "abc")
 
 

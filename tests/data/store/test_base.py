@@ -85,7 +85,7 @@ def test_a_full_disk_stores_nothing_and_says_what_to_do(store, tmp_path, monkeyp
         patch.setattr(target, full_disk)
         with pytest.raises(StoreError, match="Could not write a/new: No space left on device") as caught:
             store.put_if_absent("a/new", b"content" if kind == "bytes" else path)
-    assert "Free space" in caught.value.hint
+    assert "Free disk space" in caught.value.hint
     assert files(store) == {"a/old": b"old"}
     assert path.read_text() == "content"  # a caller that tries again still has its file
     assert store.put_if_absent("a/new", b"content" if kind == "bytes" else path)
@@ -221,7 +221,7 @@ def test_a_key_that_leaves_the_store_is_refused(store, key):
         lambda: store.delete(key),
         lambda: store.local_path(key),
     ):
-        with pytest.raises(InputError, match="is no key of a store"):
+        with pytest.raises(InputError, match="is not a valid store key"):
             call()
     assert files(store) == {}
 

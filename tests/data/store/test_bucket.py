@@ -172,7 +172,7 @@ def test_a_key_that_leaves_the_store_is_refused(either, key):
         lambda: either.delete(key),
         lambda: either.location(key),
     ):
-        with pytest.raises(InputError, match="is no key of a store"):
+        with pytest.raises(InputError, match="is not a valid store key"):
             call()
 
 
@@ -223,7 +223,7 @@ def test_records_are_deleted_before_what_they_commit(remote, monkeypatch):
 
 @pytest.mark.parametrize("home", ["ftp://host/x", "s3:///x", "s3://", "file://host/x", "file:///"])
 def test_a_home_of_another_kind_is_refused(home, tmp_path):
-    with pytest.raises(InputError, match="is no place for a store") as caught:
+    with pytest.raises(InputError, match="is not a valid store location") as caught:
         open_store(home, work_dir=str(tmp_path))
     assert "s3://bucket/prefix" in caught.value.hint
 

@@ -79,7 +79,7 @@ def test_nearest_gives_the_order_of_an_exact_product(large, seed, limit, bound):
 
 
 def test_a_query_of_another_length_is_refused(large):
-    with pytest.raises(VectorSpaceError, match="has 3 dimensions, those of the table have 8"):
+    with pytest.raises(VectorSpaceError, match="has 3 dimensions; expected 8, as in the table"):
         large.nearest(np.ones(3, np.float32), limit=1, columns=["doc_id"], where="num_chars > 1")
 
 
@@ -178,7 +178,7 @@ def test_a_missing_table_or_version_is_reported_and_nothing_is_made(store, table
 
 
 def test_a_table_with_vectors_of_another_length_is_not_opened_as_ones_own(store, table):
-    with pytest.raises(StoreError, match="other columns than it should"):
+    with pytest.raises(StoreError, match="has unexpected columns"):
         create_table(store, generation="g", kind="job", embedding_dim=DIM + 1)
 
 

@@ -122,7 +122,7 @@ def test_a_truncated_shard_is_named(store):
         ):
             with pytest.raises(StoreError, match=rf"Shard {shard} cannot be read") as caught:
                 call()
-            assert "encoded again" in caught.value.hint
+            assert "encodes its documents again" in caught.value.hint
     path.unlink()
     assert encoded(store, fingerprint="f", encode_key="e") == shortened(5)
 
