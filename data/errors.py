@@ -7,15 +7,15 @@
     │   ├── VectorSpaceError  query and table were encoded by different checkpoints
     │   └── SamplePackageError  a package with data of the bundled sample is not installed
     ├── RefusedError          a guard protects the served state
-    │   ├── GateRefusedError  a new encoder is worse than the one that is served
+    │   ├── GateRefusedError  a new encoder is worse than the served one
     │   ├── GenerationRefusedError  new tables failed the generation gate (in ``data.vectors.gate``, with the figures)
-    │   ├── SourceShrankError  a source lost more documents than it may
-    │   ├── LeaseHeldError    another writer is at work
+    │   ├── SourceShrankError  a source lost more documents than allowed
+    │   ├── LeaseHeldError    another writer is active
     │   └── FencedError       this writer lost its lease; its commit was refused
-    └── StoreError            the store failed (disk full, permission lost, damaged file)
-        └── ConflictError     a compare-and-swap found other content than expected
+    └── StoreError            the store failed (disk full, permission denied, damaged file)
+        └── ConflictError     a compare-and-swap found unexpected content
 
-Every message says what was found and what was expected; ``hint`` says what to do.
+Every message says what was found and what was expected. ``hint`` says what to do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DataError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the hint apart from the message, so that JSON output can show both."""
+        """Store the hint separately from the message: JSON output shows both."""
         super().__init__(message)
         self.hint = hint
 
@@ -43,15 +43,15 @@ class VectorSpaceError(InputError):
 
 
 class RefusedError(DataError):
-    """A guard refused a step to protect what is served."""
+    """A guard refused a step to protect the served state."""
 
 
 class GateRefusedError(RefusedError):
-    """A new encoder scored worse than the one that it would replace."""
+    """A new encoder scored worse than the one it would replace."""
 
 
 class SourceShrankError(RefusedError):
-    """A source suddenly lost more documents than it may."""
+    """A source suddenly lost more documents than allowed."""
 
 
 class LeaseHeldError(RefusedError):
@@ -59,12 +59,12 @@ class LeaseHeldError(RefusedError):
 
 
 class FencedError(RefusedError):
-    """A newer writer took over: this writer must not commit."""
+    """A newer writer took over, so this writer must not commit."""
 
 
 class StoreError(DataError):
-    """The store failed; what it held before is unchanged."""
+    """The store failed; stored data is unchanged."""
 
 
 class ConflictError(StoreError):
-    """A compare-and-swap found other content than expected."""
+    """A compare-and-swap found unexpected content."""

@@ -1,7 +1,7 @@
 """Schemas of stored data, and the hashes that identify documents.
 
-The data dictionary of the exports is made from these columns and their meanings. Every export records them, so a
-changed meaning needs a new version of the exports.
+The data dictionary of the exports is generated from these columns and meanings. Every export records them, so a
+changed meaning requires a new version of the exports.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def document_id(source: str, source_id: str) -> str:
 
 
 def encoded_text(title: str, text: str) -> str:
-    """The text to encode for a document: the title on a line of its own, then the body."""
+    """Text of a document to encode: the title on its own line, then the body."""
     return f"{title}\n{text}" if title else text
 
 
@@ -73,7 +73,7 @@ def sha256_json(value: object) -> str:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
+    """JSON with sorted keys and no spaces. Equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

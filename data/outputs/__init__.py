@@ -1,1 +1,1 @@
-"""The results of a night (matches, Parquet exports), and the removal of what nobody needs any more."""
+"""Results of a nightly run (matches, Parquet exports), and removal of obsolete data."""

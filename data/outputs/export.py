@@ -3,8 +3,8 @@
 Files are written in this order: ``v<schema>/<run_id>/date=…/kind=…/part-*.parquet``, ``DATA_DICTIONARY.md``,
 ``manifest.json``, ``_SUCCESS``. Then ``latest.json`` names the run. Readers ignore a folder without ``_SUCCESS``.
 
-The manifest holds a hash of everything that decides the content; a run whose hash equals that of the latest export
-publishes nothing. An export is always complete: no folder depends on another, and any of them may be removed.
+The manifest holds a hash of everything that determines the content; a run with the same hash as the latest export
+publishes nothing. An export is always complete: folders do not depend on each other, and any of them may be removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from data.store.records import Latest
 
 _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 64 * 1024**2
-"""A row group ends at either limit: large enough to scan fast, small enough for memory."""
+"""A row group ends at the first limit reached: large enough for fast scans, small enough for memory."""
 
 _ROW_GROUPS_PER_FILE = 8
 _SUCCESS = "_SUCCESS"
@@ -39,8 +39,8 @@ class ExportTable:
     """Rows of one kind to export.
 
     Attributes:
-        identity: Hash or id of everything that decides the rows; equal identities mean equal rows.
-        parts: The rows in tables of any size; read only if there is something to export.
+        identity: Hash or id of everything that determines the rows. Equal identities mean equal rows.
+        parts: The rows, in tables of any size; read only if something has to be exported.
     """
 
     identity: str
@@ -55,7 +55,7 @@ class PublishedExport:
         key: Folder in the store.
         rows: Rows of each kind.
         num_files: Number of Parquet files.
-        reused: Whether nothing changed, so that it is the former export.
+        reused: Whether it is the former export, because nothing changed.
         removed: Number of former exports that were removed.
     """
 
@@ -67,10 +67,10 @@ class PublishedExport:
 
 
 def latest_export(prefix: str) -> Latest:
-    """The record that names the newest export, with the export's manifest beside the name.
+    """The record that holds the name and the manifest of the newest export.
 
     Args:
-        prefix: Before every key of the exports, such as ``exports/``.
+        prefix: Prefix of every key of the exports, such as ``exports/``.
     """
     return Latest(f"{prefix}latest.json", "export")
 
@@ -88,20 +88,20 @@ def publish_export(
     """Write and publish an export, unless the latest one holds the same rows.
 
     Args:
-        store: Where to write.
-        tables: Kind of rows, one of :data:`data.outputs.export_schemas.EXPORT_SCHEMAS`, to its rows.
-        run_id: Run that exports.
+        store: Store to write to.
+        tables: Rows by kind; the kinds are those of :data:`data.outputs.export_schemas.EXPORT_SCHEMAS`.
+        run_id: Id of the exporting run.
         day: Date of the partition.
         keep: Number of exports to keep, including this one; older ones are removed.
         fence: Called before the export becomes the latest; raises when this writer lost its lease.
-        prefix: Comes before every key, such as ``exports/``.
+        prefix: Prefix of every key, such as ``exports/``.
 
     Returns:
-        The latest export. If this run published an export before, that one stays as it is.
+        The latest export. An export that this run already published stays unchanged.
 
     Raises:
-        RefusedError: There are exports of this version with other columns.
-        StoreError: Writing failed; the latest export is the former one.
+        RefusedError: Exports of this version with different columns exist.
+        StoreError: Writing failed; the former export is still the latest.
     """
     _check_version(store, prefix)
     content = sha256_json([EXPORT_VERSION, {kind: table.identity for kind, table in tables.items()}])
@@ -119,13 +119,13 @@ def publish_export(
 
 
 def _check_version(store: Store, prefix: str) -> None:
-    """Refuse other columns under the same version: readers of ``v1`` rely on its columns."""
+    """Reject different columns under the same version: readers of ``v1`` rely on its columns."""
     key = f"{prefix}v{EXPORT_VERSION}/schema.json"
     store.put_if_absent(key, schema_record())
     if store.read(key) != schema_record():
         raise RefusedError(
-            f"The exports in {prefix}v{EXPORT_VERSION} have other columns than this program writes ({key} differs).",
-            hint="A change of columns needs a new EXPORT_VERSION in data/outputs/export_schemas.py.",
+            f"The exports in {prefix}v{EXPORT_VERSION} have unexpected columns ({key} differs).",
+            hint="Changed columns require a new EXPORT_VERSION in data/outputs/export_schemas.py.",
         )
 
 
@@ -143,7 +143,7 @@ def _is_complete(store: Store, root: str) -> bool:
 
 
 def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: Callable[[], None]) -> int:
-    """Remove all but the newest exports (run ids begin with the time); the latest always stays."""
+    """Remove all but the newest exports (run ids begin with the time). The latest always stays."""
     versions = [f"{prefix}v{version}" for version in range(1, EXPORT_VERSION + 1)]
     roots = {
         f"{version}/{folder}"
@@ -157,7 +157,7 @@ def _remove_former(store: Store, latest: str, prefix: str, *, keep: int, fence: 
     if doomed:
         fence()
     for root in doomed:
-        store.delete(f"{root}/{_SUCCESS}")  # first, so that nobody reads a half-removed export
+        store.delete(f"{root}/{_SUCCESS}")  # first: nobody may read a partly removed export
         store.delete(root)
     return len(doomed)
 
@@ -187,14 +187,14 @@ def _put_export(
             (directory / "DATA_DICTIONARY.md").write_text(render_dictionary(), encoding="utf-8")
             (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             (directory / _SUCCESS).touch()
-        store.delete(root)  # parts of an interrupted try, perhaps with another date
+        store.delete(root)  # parts of an interrupted attempt, perhaps with another date
         put_directory(store, root, directory, last=_SUCCESS)
 
 
 def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
-    """Redact documents for an export: a second pass over stored documents that also redacts ``source_id``.
+    """Redact stored documents again for an export, including ``source_id``.
 
-    The first pass keeps ``source_id``, because it identifies the row in its source. Analysts have ``doc_id`` instead.
+    The first redaction keeps ``source_id``, which identifies the row in its source. Analysts use ``doc_id`` instead.
     """
     rows = batch.to_pylist()
     for row in rows:
@@ -207,7 +207,7 @@ def redact_rows(batch: pa.RecordBatch, redactor: Redactor) -> pa.Table:
 
 
 def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:
-    """Write the files of one kind (without rows: one empty file with the schema); returns the number of rows."""
+    """Write the files of one kind, or one empty file if there are no rows; returns the number of rows."""
     schema = annotated_schema(kind)
     writer: pq.ParquetWriter | None = None
     num_rows = 0
@@ -232,7 +232,7 @@ def _write_kind(folder: Path, kind: str, parts: Iterable[pa.Table]) -> int:
 
 
 def _row_groups(parts: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Regroup parts of any size into row groups of bounded size; yields at least one, which may be empty."""
+    """Regroup parts of any size into row groups of bounded size. Yields at least one, possibly empty."""
     waiting: list[pa.Table] = []
     num_rows = size_bytes = 0
     is_first = True

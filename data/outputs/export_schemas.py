@@ -1,9 +1,9 @@
-"""The exported columns of every kind of rows, with type, unit and meaning, and the data dictionary.
+"""The exported columns of every row kind, with type, unit and meaning, and the data dictionary.
 
-Exported columns are listed one by one: a column that is added to stored data is not exported by itself. Personal data
-stays in the store: no export holds a text, and exported resumes have no ``metadata``, where names and addresses are.
+Exported columns are listed explicitly: a new column of stored data is not exported automatically. Personal data stays
+in the store: exports hold no texts, and exported resumes have no ``metadata``, which holds names and addresses.
 
-Does not belong here: how an export is written and published (``export``).
+Does not belong here: writing and publishing an export (``export``).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from data.outputs.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, column
 
 EXPORT_VERSION = 1
-"""Version of the exported schemas; raise it with every change that a reader would notice."""
+"""Version of the exported schemas. Raise it with every change that a reader would notice."""
 
 _UNIT = b"unit"
 _DESCRIPTION = b"description"
 
 
 def _chosen(schema: pa.Schema, columns: Mapping[str, str]) -> pa.Schema:
-    """Columns of a stored schema, each with its unit; an empty string means no unit."""
+    """Columns of a stored schema, each with its unit. An empty string means no unit."""
     return pa.schema([_with_unit(schema.field(name), unit) for name, unit in columns.items()])
 
 
@@ -83,7 +83,7 @@ EXPORT_SCHEMAS: dict[str, pa.Schema] = {
     "evaluation": _EVALUATION_SCHEMA,
     "vectors": _VECTOR_SCHEMA,
 }
-"""Kind of rows to its columns."""
+"""Columns by kind of rows."""
 
 
 def dictionary_of(kind: str) -> list[dict[str, str | bool]]:
@@ -101,7 +101,7 @@ def dictionary_of(kind: str) -> list[dict[str, str | bool]]:
 
 
 def annotated_schema(kind: str) -> pa.Schema:
-    """The schema of a kind's files; its metadata holds the dictionary under the key ``data_dictionary``."""
+    """Schema of a kind's files. Its metadata holds the dictionary under the key ``data_dictionary``."""
     return EXPORT_SCHEMAS[kind].with_metadata(
         {
             "export_version": str(EXPORT_VERSION),

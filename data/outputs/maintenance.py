@@ -1,7 +1,7 @@
-"""Maintenance: merging small files, and removing what the pointer, a rollback or a running reader no longer needs.
+"""Maintenance: merge small files, and remove data that no pointer, rollback or running reader needs.
 
-The steps are independent: if one fails, the others still work. The pointers that a rollback may restore decide what is
-kept. Nothing younger than the grace time is removed, because a reader or a continued run may need it.
+The steps are independent: if one fails, the others still work. All data of the pointers that a rollback may restore is
+kept. Nothing younger than the grace time is removed, because a reader or a resumed run may need it.
 
 Does not belong here: erasing a person's documents (``data.erasure``).
 """
@@ -31,16 +31,16 @@ from data.vectors.shards import list_shards
 from data.vectors.vector_index import reindex
 
 KEEP_RESULTS = 7
-"""Number of reports, and of matches, to keep; ``export.keep`` is the number of exports."""
+"""Number of reports and of matches to keep; ``export.keep`` sets the number of exports."""
 
 KEEP_RUNS = 400
 """Number of run records to keep."""
 
 COMPACT_FROM = 16
-"""Number of small files from which a table is compacted."""
+"""Minimum number of small files for compacting a table."""
 
 _AGE_MARGIN = timedelta(minutes=10)
-"""Added to the age of versions to remove, because Lance reads the clock later than we do."""
+"""Added to the age of versions to remove, because Lance reads the clock later than this module."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Kept:
     Attributes:
         pointers: Served states to keep, newest first.
         snapshots: Ids of snapshots that these states, training or the next night need.
-        oldest: Only what was last written before this time may be removed; seconds since 1970.
+        oldest: Only data last written before this time may be removed; seconds since 1970.
     """
 
     pointers: tuple[Pointer, ...]
@@ -65,30 +65,30 @@ class Kept:
 
 @dataclass(frozen=True)
 class Removed:
-    """Number and size of what a step removed."""
+    """Number and size of the items that a step removed."""
 
     count: int = 0
     size_bytes: int = 0
 
     def __add__(self, other: Removed) -> Removed:
-        """Both together."""
+        """Sum of both."""
         return Removed(self.count + other.count, self.size_bytes + other.size_bytes)
 
 
 def what_to_keep(store: Store, config: RetentionConfig, *, pinned: Iterable[tuple[DocumentKind, str]]) -> Kept:
-    """Find out what the pointer, rollbacks, the next night and training need.
+    """Collect everything that the pointer, rollbacks, the next run and training need.
 
     Args:
         store: Store to maintain.
-        config: How much to keep.
-        pinned: Kind and id of the snapshots that recipes are pinned to, also of those that an erasure replaced.
+        config: Retention policy.
+        pinned: Kind and id of the snapshots that recipes are pinned to, including those that an erasure replaced.
 
     Raises:
         StoreError: A record is damaged.
     """
     history = list(pointer_history(store))
     current = history[0] if history else None
-    # A rollback counts from the current state's position in the history; a promotion may go to any newer state.
+    # A rollback counts from the current position in the history; a promotion may go to any newer state.
     earlier = [pointer for pointer in history if current is not None and pointer.sequence <= current.origin]
     kept = {pointer.sequence: pointer for pointer in (*history[: config.keep_served], *earlier[: config.keep_served])}
     latest = [latest_snapshot(store, kind) for kind in KINDS]
@@ -105,12 +105,12 @@ def what_to_keep(store: Store, config: RetentionConfig, *, pinned: Iterable[tupl
 
 
 def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease: Lease) -> Removed:
-    """Merge small files of the served tables, rebuild the vector index, and remove versions that nobody needs.
+    """Merge small files of the served tables, rebuild the vector index, and remove obsolete versions.
 
-    The pointer then names the merged versions. They hold the same rows, so its place in the history stays.
+    The pointer then names the merged versions. They hold the same rows, so its position in the history is unchanged.
 
     Raises:
-        StoreError: Writing failed; what is served is unchanged.
+        StoreError: Writing failed; the served state is unchanged.
         FencedError: This writer lost its lease.
     """
     pointer = read_pointer(store)
@@ -127,7 +127,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
         if newest.version != pointer.version_of(kind):
             newest.restore(pointer.version_of(kind))
         newest.compact()
-        # In a second call, because Lance measures the age when it has finished compacting.
+        # In a second call, because Lance measures the age after compacting.
         newest.compact(remove_older_than=_removable_age(newest, kept, kind, pointer.generation))
         versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
     if versions:
@@ -136,7 +136,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
 
 
 def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:
-    """Age from which no kept pointer names a version; at least the grace time."""
+    """Minimum age of versions that no kept pointer names; at least the grace time."""
     pinned = [pointer.version_of(kind) for pointer in kept.pointers if pointer.generation == generation]
     # If the clock was set back, times and version numbers disagree: the oldest time since then counts.
     times = [when for version, when in table.committed_at().items() if version >= min(pinned)]
@@ -160,7 +160,7 @@ def remove_generations(store: Store, kept: Kept) -> Removed:
 
 
 def remove_snapshots(store: Store, kept: Kept) -> Removed:
-    """Remove unfinished snapshots, and those that no kept pointer, training or the next night needs."""
+    """Remove unfinished snapshots, and snapshots that no kept pointer, training or the next run needs."""
     found = _groups(store, "snapshots", depth=2)
     return sum(
         (_remove_if_old(store, key, kept) for key in found if key.split("/")[2] not in kept.snapshots), Removed()
@@ -185,7 +185,7 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
 
 
 def remove_results(store: Store, kept: Kept) -> Removed:
-    """Remove all but the newest reports, matches and run records; the latest report and matches always stay."""
+    """Remove all but the newest reports, matches and run records. The latest report and matches always stay."""
     removed = Removed()
     latest = {f"reports/{LATEST_REPORT.name(store)}", f"matches/{LATEST_MATCHES.name(store)}"}
     for prefix, num_kept in (("reports", KEEP_RESULTS), ("matches", KEEP_RESULTS), ("runs", KEEP_RUNS)):
@@ -197,7 +197,7 @@ def remove_results(store: Store, kept: Kept) -> Removed:
 
 
 def remove_leftovers(store: Store, kept: Kept) -> Removed:
-    """Remove unfinished files of killed processes, and this machine's copies of objects in a bucket."""
+    """Remove unfinished files of killed processes, and this machine's copies of bucket objects."""
     machine = store.machine
     found = [*_groups(machine, "tmp", depth=1), *_groups(machine, "copies", depth=2)]
     return sum((_remove_if_old(machine, key, kept) for key in found), Removed())

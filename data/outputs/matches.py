@@ -30,16 +30,16 @@ KINDS_OF: dict[Direction, tuple[DocumentKind, DocumentKind]] = {
     "resumes_for_job": ("job", "resume"),
     "jobs_for_resume": ("resume", "job"),
 }
-"""Kind of the query documents, and kind of the ranked documents."""
+"""Kinds of the query documents and the ranked documents."""
 
 LATEST_MATCHES = Latest("matches/latest.json", "match")
-"""Names the matches that exports and readers use."""
+"""The record that names the matches for exports and readers."""
 
 _MANIFEST = "manifest.json"
 _CUT = "cut.txt"
 _DOCUMENTS = "documents.npz"
 
-_WORDS = pa.list_(pa.field("element", pa.string()))  # "element" is Parquet's own name for it
+_WORDS = pa.list_(pa.field("element", pa.string()))  # "element" is Parquet's own name for list items
 
 MATCH_SCHEMA = pa.schema(
     [
@@ -60,7 +60,7 @@ MATCH_SCHEMA = pa.schema(
 
 
 def match_id(pointer: Pointer, settings: dict[str, object]) -> str:
-    """Id of the matches of a served state under match settings."""
+    """Id of the matches for a served state and match settings."""
     return sha256_json([pointer.generation, pointer.jobs, pointer.resumes, settings])[:32]
 
 
@@ -75,7 +75,7 @@ class MatchPart:
     """One block of matches.
 
     Attributes:
-        direction: Direction of all its rows.
+        direction: Direction of all rows.
         number: Position among the parts of its direction.
         build: Computes the rows, in :data:`MATCH_SCHEMA`.
     """
@@ -92,25 +92,25 @@ class MatchPart:
 
 @dataclass(frozen=True)
 class FormerMatches:
-    """Finished matches, parts of which may still be valid.
+    """Finished matches whose parts may still be valid.
 
     Attributes:
         documents: Digest of each matched document, in the order of the ids.
-        paths: Files of each direction.
+        paths: Files by direction.
     """
 
     documents: Mapping[DocumentKind, Digests]
     paths: Mapping[Direction, list[Path]]
 
     def rows(self, direction: Direction, query_ids: Sequence[str]) -> pa.Table:
-        """Rows of some queries, in :data:`MATCH_SCHEMA` and in no order; files without any of them are not read.
+        """Rows of the given queries, in :data:`MATCH_SCHEMA` and in any order; reads only files that hold some.
 
         Args:
             direction: Direction of the rows.
             query_ids: Ids of query documents, sorted.
 
         Raises:
-            StoreError: A file is gone.
+            StoreError: A file is missing.
         """
         if not query_ids or not self.paths[direction]:
             return MATCH_SCHEMA.empty_table()
@@ -124,7 +124,7 @@ class FormerMatches:
 
 
 def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
-    """The latest matches, if they have the same recipe and record their documents."""
+    """The latest matches; None unless they have the same recipe and record their documents."""
     match = LATEST_MATCHES.name(store)
     manifest = read_manifest(store, match) if match else None
     documents = store.read(f"matches/{match}/{_DOCUMENTS}") if match else None
@@ -137,7 +137,7 @@ def read_former_matches(store: Store, *, recipe: str) -> FormerMatches | None:
 
 
 def forget_documents(store: Store) -> None:
-    """Remove the digests of matched documents, so that the next matches carry nothing over."""
+    """Remove the digests of matched documents: the next matches then carry nothing over."""
     for key in list(store.list("matches")):
         if key.endswith(f"/{_DOCUMENTS}"):
             store.delete(key)
@@ -157,24 +157,24 @@ def write_matches(
     documents: Mapping[DocumentKind, Digests],
     fence: Callable[[], None],
 ) -> int:
-    """Write matches part by part, then their manifest, and make them the latest.
+    """Write matches part by part, then the manifest, and make them the latest.
 
-    Each part is stored when it is finished: a run that was killed continues after them if its ``cut`` is the same.
+    Each part is stored when it is finished. A killed run resumes after the stored parts if its ``cut`` is the same.
 
     Args:
-        store: Where to write.
-        match: Their :func:`match_id`.
-        parts: Parts to write; not read if the matches are finished.
-        cut: Decides, with ``match``, which rows a part holds; stored parts of another cut are dropped.
-        manifest: What to record besides the number of rows; ``recipe`` identifies how they were ranked.
-        documents: Digest of each document, in the order of the ids: the next matches compare them to find changes.
+        store: Store to write to.
+        match: Id from :func:`match_id`.
+        parts: Parts to write. Not read if the matches are finished.
+        cut: Determines, with ``match``, the rows of each part. Stored parts with another cut are dropped.
+        manifest: Data to record besides the number of rows; ``recipe`` identifies the ranking.
+        documents: Digest of each document, in the order of the ids. The next matches use them to find changes.
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:
         Number of rows.
 
     Raises:
-        StoreError: Writing failed; the latest matches are the former ones.
+        StoreError: Writing failed; the former matches are still the latest.
     """
     known = read_manifest(store, match)
     if known is None:
@@ -190,7 +190,7 @@ def write_matches(
 
 
 def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str) -> int:
-    """Write the parts that are not finished; returns the number of rows of all parts."""
+    """Write the unfinished parts; returns the number of rows of all parts."""
     root = f"matches/{match}"
     if store.read(f"{root}/{_CUT}") != cut.encode():
         store.delete(root)

@@ -1,1 +1,1 @@
-"""Replacing personal data by placeholders: recognisers, name lists, the key file. Also lines for the fairness audit."""
+"""Replacing personal data by placeholders: recognisers, name lists, the key file, and lines for the fairness audit."""

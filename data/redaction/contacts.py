@@ -1,7 +1,8 @@
 """Recognising e-mail addresses, URLs, telephone numbers, dates of birth and postal addresses.
 
-Every pattern is bounded: no repetition without an upper limit, so that a megabyte of ``a@`` takes linear time. A test
-checks this. Does not belong here: names (``person_names``), replacing what was found (``redact``).
+Every repetition in a pattern has an upper limit: even a megabyte of ``a@`` takes linear time. A test checks this.
+
+Does not belong here: names (``person_names``), replacing the matches (``redact``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TLD = (
     "us|br|mx|jp|cn|sg|za|ng|ke|cz|example|test|online|site|xyz|name|page"
 )
 _SPACED_TLD = "com|org|net|edu|gov|info|io|eu|uk|de|fr|example"
-# Dots of an address with spaces around them, from OCR or against robots.
+# Dots of an address with spaces around them, from OCR or as spam protection.
 _SPACED_DOT = r"(?: ?\. ?| ?[\[(] ?dot ?[\])] ?)"
 
 _EMAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]{1,64}(?:@|＠)[\w-]{1,63}(?:\.[\w-]{1,63}){0,6}\.[^\W\d_]{2,24}")
@@ -51,7 +52,7 @@ _URLS = (
         re.IGNORECASE,
     ),
     re.compile(rf"(?<![\w.@-])[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{0,4}}\.(?:{_TLD})/{_URL_END}{{1,2048}}", re.IGNORECASE),
-    # Without a scheme or a path only in lower case: "Booking.com" is an employer.
+    # Only in lower case if there is no scheme or path: "Booking.com" is an employer.
     re.compile(rf"(?<![\w.@/-])[a-z0-9-]{{2,63}}(?:\.[a-z0-9-]{{1,63}}){{0,3}}\.(?:{_TLD})\b(?![\w@-]|\.\w)"),
 )
 _URL_HINT = re.compile(rf":? ?/ ?/|[wW]{{3}} ?\.|\.(?:{_TLD})\b")
@@ -64,7 +65,7 @@ _HOST = re.compile(r"(?:\w{2,5} ?: ?/ ?/ ?)?([^\s/?#]{1,253})")
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """Find e-mail addresses, also those with spaces or ``(at)``."""
+    """Find e-mail addresses, including spellings with spaces or ``(at)``."""
     if not _AT.search(text):
         return
     for pattern in (_EMAIL, _SPACED_EMAIL):
@@ -77,7 +78,7 @@ def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
 
     Args:
         text: Text to search.
-        kept_hosts: Hosts whose URLs identify no person, such as those of a taxonomy.
+        kept_hosts: Hosts whose URLs do not identify a person, such as those of a taxonomy.
     """
     if not _URL_HINT.search(text):
         return
@@ -118,7 +119,7 @@ _MIN_DIGITS, _MAX_DIGITS = 7, 15
 
 
 def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
-    """Find telephone numbers: international ones, those after a label, and valid ones of some regions.
+    """Find telephone numbers: international, after a label, or valid in one of the regions.
 
     Args:
         text: Text to search.
@@ -165,7 +166,7 @@ def _is_phone(found: str, before: str, regions: tuple[str, ...]) -> bool:
 
 
 def _is_date(found: str) -> bool:
-    """Whether the digits are years, perhaps with days or months: "06/2011 - 12/2012"."""
+    """Return whether the digits are years, perhaps with days or months: "06/2011 - 12/2012"."""
     if found[0] in "+(" or not _YEAR.search(found):
         return False
     groups = re.split(r"\D+", found)
@@ -209,7 +210,7 @@ _BIRTH_DATE = re.compile(
 
 
 def find_birth_dates(text: str) -> Iterator[Span]:
-    """Find dates after a label such as "born" or "DOB"; other dates are no dates of birth."""
+    """Find dates of birth: dates after a label such as "born" or "DOB"."""
     if not _BIRTH_WORD.search(text):
         return
     for match in _BIRTH_DATE.finditer(text):
@@ -227,7 +228,7 @@ _STREET_TYPE = (
     r"(?i:street|st\b\.?|road|rd\b\.?|avenue|ave\b\.?|lane|ln\b\.?|drive|dr\b\.?|boulevard|blvd\b\.?|court|close|crescent|cres\b"
     r"|terrace|place|pl\b\.?|square|sq\b\.?|way|gardens|grove|row|walk|mews|parkway|pkwy\b\.?|highway|hwy\b\.?)"
 )
-# The first pattern of a pair is a cheap test that spares most texts the second.
+# The first pattern of a pair is a cheap test; most texts need no search for the second.
 _ADDRESSES = (
     (
         re.compile(r"\d[A-Za-z]?,? [^\W\d_]"),
@@ -272,7 +273,7 @@ _ADDRESSES = (
 
 
 def find_addresses(text: str) -> Iterator[Span]:
-    """Find streets with a number (and the town and postcode after it), post boxes and postcodes; no town alone."""
+    """Find streets with a number (and a following town and postcode), post boxes and postcodes, but not towns alone."""
     for hint, pattern in _ADDRESSES:
         if not hint.search(text):
             continue
@@ -281,7 +282,7 @@ def find_addresses(text: str) -> Iterator[Span]:
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Sort spans and merge overlapping ones; a merged span has the type of the first."""
+    """Sort spans and merge overlapping ones. A merged span has the type of the first."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:

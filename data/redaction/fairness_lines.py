@@ -1,4 +1,4 @@
-"""Attributes that the fairness audit writes into resumes: lines on top of a text, and pronouns in it.
+"""Attributes that the fairness audit writes into resumes: lines at the top, and pronouns in the text.
 
 Does not belong here: writing and judging the versions (``llm2vec_core.evaluation.fairness``).
 """
@@ -25,7 +25,7 @@ _CASE_OF = {"he": 0, "she": 0, "him": 1, "his": 2, "her": 2, "hers": 2, "himself
 
 
 def pronoun_swaps() -> dict[str, dict[str, Callable[[str], str]]]:
-    """Attribute ``pronouns`` to groups to functions that write a resume with these pronouns, and state them on top."""
+    """For the attribute ``pronouns``: per group, a function that rewrites a resume with a pronoun line on top."""
     return {"pronouns": {label: functools.partial(_with_pronouns, forms=forms) for label, forms in _PRONOUNS.items()}}
 
 
@@ -40,7 +40,7 @@ def _with_pronouns(text: str, *, forms: tuple[str, str, str, str]) -> str:
 
 @functools.cache
 def fairness_lines() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Attribute to groups to lines for the head of a resume; the last attribute holds the neutral edits."""
+    """Lines for the head of a resume, by attribute and group. The last attribute holds the neutral edits."""
     found = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     names = {
         f"{label}, {gender}": tuple(

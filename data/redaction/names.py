@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 NAMES_FILE = Path(__file__).parent / "names.toml"
-"""Its bytes are part of the identity of redaction: changing even a comment redacts every stored document again."""
+"""Its bytes are part of the redaction identity: any change, even in a comment, redacts all documents again."""
 
 
 @dataclass(frozen=True)
 class NameGroup:
-    """First names of women and men, and family names, that readers commonly associate with one group."""
+    """Female and male first names, and family names, that readers commonly associate with one group."""
 
     female: tuple[str, ...]
     male: tuple[str, ...]
@@ -32,10 +32,10 @@ class NameLists:
         first: First names.
         surnames: Family names.
         ambiguous: First names that are also words, places or products.
-        phrases: Organisations and places that begin like a name.
+        phrases: Organisations and places that begin with a name.
         words: Words that are not part of a name, such as headings and occupations.
         institutions: Words after a name that make it a place or an organisation, such as "Hospital".
-        royals: Words before a name that do so, such as "Queen".
+        royals: Words before a name that make it a place or an organisation, such as "Queen".
     """
 
     first: frozenset[str]
@@ -58,7 +58,7 @@ def name_groups() -> dict[str, NameGroup]:
 
 @functools.cache
 def name_lists() -> NameLists:
-    """The names of all groups together, and the other lists."""
+    """The names of all groups, and the other lists."""
     more, groups = _read()["more"], name_groups().values()
     first = [*more["first"], *(name for group in groups for name in (*group.female, *group.male))]
     surnames = [*more["surnames"], *(name for group in groups for name in group.surnames)]

@@ -1,7 +1,8 @@
-"""Recognising names of persons: those that a text marks as names, known names, and names on the repository's lists.
+"""Recognising names of persons: marked names, known names, and names on the repository's lists.
 
-Every pattern is bounded, as in ``contacts``. Does not belong here: the lists (``names``), replacing names
-(``redact``).
+Every repetition in a pattern is bounded, as in ``contacts``.
+
+Does not belong here: the lists (``names``), replacing names (``redact``).
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ _PARTICLES = frozenset(
 
 
 def find_stated_names(text: str) -> Iterator[Span]:
-    """Find names that the text itself marks: in the head of a resume, after "Name:", after a title such as "Ms"."""
+    """Find marked names: in the head of a resume, after "Name:", after a title such as "Ms"."""
     yield from _labelled_names(text)
     yield from _header_names(text)
 
 
 def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
-    """Find known names in a text: as a whole, also as ``jane_doe``, or single parts that are not ordinary words."""
+    """Find known names in a text: whole names, forms such as ``jane_doe``, and parts that are not ordinary words."""
     for name in names:
         parts = [match.group() for match in _WORD.finditer(name)]
         if not parts:
@@ -62,12 +63,12 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
 
 
 def _names_several(found: str) -> bool:
-    """Whether several words are a name: "Will Mark" and "will_mark" are, "will mark" may be a promise."""
+    """Return whether several words are a name: "Will Mark" and "will_mark" are, but "will mark" may not be."""
     return found[0].isupper() or " " not in found
 
 
 def _names_one(match: re.Match[str], text: str) -> bool:
-    """Whether one word is a name: "Grace" is, "grace" is not, nor is "An" at the start of a sentence."""
+    """Return whether one word is a name: "Grace" is, but "grace" and "An" at the start of a sentence are not."""
     found = match.group()
     if found[0].islower():
         return False
@@ -83,7 +84,7 @@ def _labelled_names(text: str) -> Iterator[Span]:
 
 
 def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
-    """The capitalised tokens at the beginning of a part of a text, or tokens of a script without capitals."""
+    """Capitalised tokens at the beginning of a part of a text, or tokens in a script without capitals."""
     stop = start
     for match in _WORD.finditer(text, start, end):
         token = match.group()
@@ -97,7 +98,7 @@ def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _header_names(text: str) -> Iterator[Span]:
-    """Find the line of the head that looks like a name: capitalised, no heading, and on a list or near contacts."""
+    """Find the line of the head that looks like a name: capitalised, not a heading, and on a list or near contacts."""
     lists = name_lists()
     head = list(_head_lines(text))
     has_contact = any("@" in line or PHONE.search(line) for _, line in head)
@@ -133,7 +134,7 @@ def _head_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def find_listed_names(text: str) -> Iterator[Span]:
-    """Find names on the repository's lists; those that are also words ("Will", "Mark", "May") only beside a surname."""
+    """Find names on the repository's lists. Names that are also words ("Will", "May") need a surname beside them."""
     lists = name_lists()
     tokens = [match for match in _TOKEN.finditer(text) if _is_capitalised(match.group())]
     taken = -1
@@ -178,7 +179,7 @@ def _joins(between: str) -> bool:
 
 
 def _base(token: str) -> str:
-    """A token without its possessive ending."""
+    """Remove the possessive ending of a token."""
     return token[:-2] if token.endswith(("'s", "’s")) else token
 
 
@@ -196,11 +197,11 @@ def _is_word(token: str) -> bool:
 
 
 NameModel = Callable[[str], Iterable[tuple[int, int]]]
-"""Finds names of persons in a text; yields (start, end)."""
+"""Find names of persons in a text; yields (start, end)."""
 
 
 def load_name_model(name: str) -> NameModel:
-    """Load a spaCy pipeline that finds persons.
+    """Load a spaCy pipeline that recognises persons.
 
     Raises:
         ImportError: spaCy is not installed.

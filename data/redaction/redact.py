@@ -1,7 +1,7 @@
 """Redaction: personal data is replaced by typed placeholders before anything is stored or encoded.
 
-Equal values of a document get equal placeholders (``[EMAIL_1]``), so that a reader still sees who is who. Stored data
-does not reveal what was replaced; only a key file outside the store, if the settings name one, can restore it.
+Equal values of a document get equal placeholders (``[EMAIL_1]``): a reader can still tell persons apart. Stored data
+does not reveal the replaced values. Only a key file outside the store, if the settings name one, can restore them.
 Redacting a redacted text changes nothing.
 
 Does not belong here: recognising personal data (``contacts``, ``person_names``), cleaning (``data.documents.clean``).
@@ -35,7 +35,7 @@ from data.store.base import storage_errors
 
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
 _MAX_FIELD_CHARS = 200
-"""Longest value of a metadata field that may be a name as a whole."""
+"""Maximum length of a metadata value that may be a name."""
 
 
 @dataclass
@@ -45,8 +45,8 @@ class Redacted:
     Attributes:
         title: Title.
         text: Body.
-        metadata: Other columns of the source.
-        replaced: Placeholder to the value that it replaces, as first written.
+        metadata: Further columns of the source.
+        replaced: Replaced value, as first written, by placeholder.
     """
 
     title: str
@@ -59,16 +59,16 @@ class Redactor:
     """Redacts documents of one kind.
 
     Args:
-        config: What to replace.
+        config: Redaction settings.
         kind: Kind of the documents.
-        keys: Key file for what is replaced, if there is one.
+        keys: Key file for the replaced values, if any.
 
     Raises:
         InputError: The name model is not installed.
     """
 
     def __init__(self, config: RedactConfig, kind: DocumentKind, *, keys: KeyFile | None = None) -> None:
-        """Load the name model, if the settings name one and names are replaced."""
+        """Load the name model if the settings name one and names are replaced."""
         self.types = config.types(kind)
         self._config = config
         self._keys = keys
@@ -106,7 +106,7 @@ class Redactor:
         return self.redact("", text, {}).text
 
     def keep(self, doc_id: str, redacted: Redacted) -> None:
-        """Record in the key file, if there is one, what was replaced in a document."""
+        """Record the replaced values of a document in the key file, if there is one."""
         if self._keys is not None:
             self._keys.add(doc_id, redacted.replaced)
 
@@ -148,7 +148,7 @@ class Redactor:
             return shown if _PLACEHOLDER.fullmatch(shown) else numbering.placeholder(whole, shown)
         if not isinstance(value, str):
             return value
-        # The name of the field serves as the label that dates and numbers need.
+        # The field name serves as the label that dates and numbers need.
         label = f"{key.replace('_', ' ')}: "
         spans = (
             Span(max(span.start - len(label), 0), span.end - len(label), span.type)
@@ -170,7 +170,7 @@ class Redactor:
 
 
 class _Numbering:
-    """Numbers the values of one document, starting after the placeholders that it has already."""
+    """Numbers the values of one document, starting after its existing placeholders."""
 
     def __init__(self, *texts: str) -> None:
         self.replaced: dict[str, str] = {}
@@ -191,14 +191,14 @@ class _Numbering:
 
 
 def _comparable(type_: PiiType, value: str) -> str:
-    """A normal form that is equal for two spellings of one value."""
+    """Normalise a value: different spellings of it become equal."""
     if type_ == "phone":
         return "".join(char for char in value if char.isdigit() or char == "+")
     return " ".join(re.split(r"[\s_]+", value.casefold()))
 
 
 def _field_key(name: str) -> str:
-    """A normal form: ``given_name``, ``givenName`` and ``Given Name`` are equal."""
+    """Normalise a field name: ``given_name``, ``givenName`` and ``Given Name`` become equal."""
     return re.sub(r"[\W_]", "", name).casefold()
 
 
@@ -208,7 +208,7 @@ def _load(name: str) -> NameModel:
     except (ImportError, OSError) as error:
         raise InputError(
             f"The name model '{name}' (redact.name_model) is not installed.",
-            hint="Install spaCy and the model, or remove redact.name_model: names are then found in fields, in heads "
+            hint="Install spaCy and the model, or remove redact.name_model. Names are then found in fields, in heads "
             "of resumes, after labels and titles, and by the repository's lists.",
         ) from error
 
@@ -217,10 +217,10 @@ def _load(name: str) -> NameModel:
 
 
 class KeyFile:
-    """A file of JSON lines, readable by its owner only, with what was replaced in each document.
+    """A JSONL file with the replaced values of each document, readable by its owner only.
 
-    It is written beside the former file and replaces it at the end: a build that is killed leaves the former one. Lines
-    of documents that were not read again stay.
+    It is written beside the former file and replaces it at the end: a killed build leaves the former one unchanged.
+    Lines of documents that were not read again are kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -232,7 +232,7 @@ class KeyFile:
         self._written: set[bytes] = set()
 
     def add(self, doc_id: str, replaced: Mapping[str, str]) -> None:
-        """Record what was replaced in a document."""
+        """Record the replaced values of a document."""
         self._written.add(bytes.fromhex(doc_id))
         if replaced:
             self._handle.write(json.dumps({"doc_id": doc_id, "replaced": replaced}, ensure_ascii=False) + "\n")
@@ -257,7 +257,7 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
     """Open the key file for writing; yields None if the settings name none.
 
     Raises:
-        InputError: It would be inside the store, where backups include it.
+        InputError: The file would be inside the store, where backups would include it.
     """
     if key_file is None:
         yield None
@@ -266,7 +266,7 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
     if path.is_relative_to(home.resolve()):
         raise InputError(
             f"The key file {path} lies in the home directory.",
-            hint="Name a file elsewhere with redact.key_file: it must not travel with the data that it unlocks.",
+            hint="Set redact.key_file to a file elsewhere: it must not be copied along with the data that it unlocks.",
         )
     with storage_errors(f"write the key file {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,12 +278,12 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
 
 
 def read_key_file(path: Path, doc_id: str) -> dict[str, str]:
-    """Placeholder to value of one document; empty if the file does not have it."""
+    """Replaced values of one document by placeholder; empty if the file has none."""
     return next((json.loads(line)["replaced"] for found, line in _key_lines(path) if found == doc_id), {})
 
 
 def forget_keys(path: Path, doc_ids: set[str]) -> int:
-    """Remove documents from a key file; returns how many it had."""
+    """Remove documents from a key file; returns the number of removed documents."""
     known = sum(doc_id in doc_ids for doc_id, _ in _key_lines(path))
     if known:
         keys = KeyFile(path)

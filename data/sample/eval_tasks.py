@@ -2,11 +2,11 @@
 
 ==================== ================== ====================================================================
 JobResumeRetrieval   Retrieval          hand-written job descriptions find generated resumes
-SkillParaphrasePairs PairClassification two short phrases of postings and resumes mean the same, or do not
+SkillParaphrasePairs PairClassification whether two short phrases of postings and resumes mean the same
 EscoTitleRetrieval   Retrieval          alternative labels of ICT occupations find the occupation in all of ESCO
 ==================== ================== ====================================================================
 
-Belongs here: the content of the tasks, and which occupations are held out for evaluation. Does not belong here: reading
+Belongs here: the content of the tasks, and the choice of held-out occupations. Does not belong here: reading
 the sample's documents (``read``), the ESCO data (``esco``), scoring. ``llm2vec_core/evaluation/tasks/folders.py``
 describes the layout of a task folder, ``data/README.md`` is the data card.
 """
@@ -36,13 +36,13 @@ PairKind = Literal[
     "acronym", "category", "everyday", "evidence", "paraphrase", "synonym",
     "homonym", "level", "near_word", "negation", "role", "sibling", "stock_phrase",
 ]  # fmt: skip
-"""How the two phrases of a pair relate: those of the first line mean the same, the others do not."""
+"""Relations between the two phrases of a pair. In the first line they mean the same, in the others they do not."""
 
 _SKILL_PAIR_FILE = SAMPLE_DIR / "skill_pairs.jsonl"
 
 
 class SkillPair(TypedDict):
-    """One hand-written pair, as it stands in ``skill_pairs.jsonl``."""
+    """One hand-written pair from ``skill_pairs.jsonl``."""
 
     sentence1: str
     sentence2: str
@@ -52,7 +52,7 @@ class SkillPair(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """The content of ``task.json``, except the names of the files."""
+    """Content of ``task.json``, without the file names."""
 
     name: str
     type: str
@@ -64,17 +64,17 @@ class _Header:
 
 
 def write_sample_tasks(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
-    """Write task folders; the same names give the same bytes.
+    """Write task folders. The same names give the same bytes.
 
     Args:
-        folder: Parent of the task folders, which have the names of the tasks.
+        folder: Parent of the task folders, which are named after the tasks.
         names: Tasks to write, in this order. Default: all of ``SAMPLE_TASKS``.
 
     Returns:
         The folders of the tasks.
 
     Raises:
-        InputError: A name is unknown; the known ones are listed.
+        InputError: A name is unknown; the message lists the known ones.
         SamplePackageError: A package with ESCO's texts is missing.
     """
     asked = SAMPLE_TASKS if names is None else tuple(dict.fromkeys(names))
@@ -93,7 +93,7 @@ def read_skill_pairs() -> list[SkillPair]:
 
 
 def measure_word_overlap(pairs: Iterable[SkillPair]) -> dict[int, float]:
-    """Label to the median Jaccard overlap of the lower-cased words of its pairs, from 0 to 1 (all words shared)."""
+    """Median Jaccard overlap of the lower-cased words of the pairs, by label; from 0 to 1 (all words shared)."""
     overlaps: dict[int, list[float]] = defaultdict(list)
     for pair in pairs:
         left, right = _words(pair["sentence1"]), _words(pair["sentence2"])
@@ -102,7 +102,7 @@ def measure_word_overlap(pairs: Iterable[SkillPair]) -> dict[int, float]:
 
 
 def is_held_out(uri: str) -> bool:
-    """Whether the alternative labels of an occupation, given by its ESCO URI, are held out for evaluation.
+    """Return whether the alternative labels of an occupation (ESCO URI) are held out for evaluation.
 
     A hash of the URI decides: the same half of the occupations is held out on every machine and in every version of
     ESCO. Training on alternative labels must leave these occupations out.
@@ -111,7 +111,7 @@ def is_held_out(uri: str) -> bool:
 
 
 def _test_job_task() -> tuple[_Header, dict[str, str]]:
-    """The queries are job descriptions, the corpus are resumes."""
+    """The queries are job descriptions, the corpus consists of resumes."""
     jobs, resumes = read_test_jobs(), read_sample_resumes()
     fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
     header = _Header(
@@ -137,7 +137,7 @@ def _test_job_task() -> tuple[_Header, dict[str, str]]:
 
 
 def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
-    """The committed pairs."""
+    """The pairs from the repository."""
     header = _Header(
         name=SKILL_PAIR_TASK,
         type="PairClassification",
@@ -150,7 +150,7 @@ def _skill_pair_task() -> tuple[_Header, dict[str, str]]:
 
 
 def _esco_title_task() -> tuple[_Header, dict[str, str]]:
-    """The queries are alternative labels of held-out ICT occupations, the corpus are all known occupations."""
+    """The queries are alternative labels of held-out ICT occupations, the corpus consists of all known occupations."""
     labels = _held_out_labels()
     header = _Header(
         name=ESCO_TITLE_TASK,
@@ -186,11 +186,11 @@ SAMPLE_HEADLINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         }
     }
 )
-"""Tasks that a report shows first: title and caption of the section with the number of queries, and a note."""
+"""Tasks that a report shows first: title and caption of the section, with the number of queries, and a note."""
 
 
 def _occupation_texts() -> dict[str, tuple[str, str]]:
-    """URI to title and description of every known occupation; structured ICT occupations have precedence.
+    """Title and description of every known occupation by URI. Structured ICT occupations take precedence.
 
     ISCO groups of occupations, which are also in the flat file, are left out.
     """
@@ -205,7 +205,7 @@ def _occupation_texts() -> dict[str, tuple[str, str]]:
 
 
 def _held_out_labels() -> list[tuple[str, str]]:
-    """Alternative labels of one held-out occupation only that are not its title, with the occupation's URI."""
+    """Alternative labels of exactly one held-out occupation, other than its title, with the occupation's URI."""
     owners: dict[str, set[str]] = defaultdict(set)
     for uri, (title, _) in _occupation_texts().items():
         owners[title.casefold()].add(uri)
@@ -231,7 +231,7 @@ def _render_qrels(rows: Iterable[tuple[str, str, int]]) -> str:
 
 
 def _write_task(folder: Path, header: _Header, files: Mapping[str, str]) -> Path:
-    """Write one task folder; ``task.json`` comes last, because a folder without it is no task."""
+    """Write one task folder. ``task.json`` comes last, because a folder without it is not a task."""
     task = folder / header.name
     task.mkdir(parents=True, exist_ok=True)
     description = asdict(header) | {"files": sorted(Path(name).stem for name in files)}

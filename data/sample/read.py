@@ -1,4 +1,4 @@
-"""Reading the bundled sample: postings, resumes and judged test jobs, to try everything without own data.
+"""Reading the bundled sample: postings, resumes and judged test jobs for trying everything without your own data.
 
 Does not belong here: its evaluation tasks (``eval_tasks``), the ESCO data (``esco``), making the committed files
 (``tools.make_sample``). The data card is ``data/README.md``. No text describes a real person.
@@ -20,7 +20,7 @@ from data.sample.esco import Occupation, SamplePackageError, read_flat_occupatio
 
 SAMPLE_DIR = Path(__file__).parent / "files"
 BUNDLED_SAMPLE = "bundled:sample"
-"""Path of the source that reads the sample."""
+"""Source path that selects the sample."""
 
 _MIN_JOB_WORDS, _MAX_JOB_WORDS = 40, 70
 _MAX_NAMED_SKILLS = 6
@@ -32,12 +32,12 @@ class TestJob:
 
     Attributes:
         id: ``test-001`` and so on.
-        label: Job title, as a job board shows it.
+        label: Job title as shown by a job board.
         seniority: ``junior`` (two years or less), ``mid``, ``senior`` (six years or more) or ``lead``.
         description: Text of the posting.
         pos: Ids of resumes that fit (grade 2).
         neg: Ids of resumes that do not fit (grade 0), near misses first.
-        relevance: Resume id to grade, 2 (same occupation) or 1 (related); all other resumes have grade 0.
+        relevance: Grade by resume id: 2 (same occupation) or 1 (related). All other resumes have grade 0.
         occupation: ESCO URI of the job's occupation.
     """
 
@@ -54,7 +54,7 @@ class TestJob:
 
 
 def read_sample_jobs() -> list[dict[str, object]]:
-    """Read the postings from the installed packages: the ICT occupations, then a choice of others.
+    """Read the postings from the installed packages: the ICT occupations, then a selection of others.
 
     Returns:
         Rows of ``id``, ``title``, ``description``, ``uri`` and ``category`` (``ict``, or another field).
@@ -71,7 +71,7 @@ def read_sample_jobs() -> list[dict[str, object]]:
             if title not in flat:
                 raise SamplePackageError(
                     f"Occupation '{title}' was not found in the installed ESCO texts; field '{field}' of the sample "
-                    "expects it.",
+                    "needs it.",
                     hint="Install the version that requirements.lock names.",
                 )
             occupation = flat[title]
@@ -93,7 +93,7 @@ def read_sample_relevance() -> list[tuple[str, str, int]]:
 def read_train_triples() -> list[dict[str, object]]:
     """Read the training triples: rows of ``anchor``, ``positive``, ``negative`` and ``occupation``.
 
-    No test job has the occupation of a triple.
+    Test jobs and triples have no occupation in common.
     """
     return _read_jsonl("train_triples.jsonl")
 
@@ -117,7 +117,7 @@ def read_test_jobs() -> list[TestJob]:
 
 @cache
 def read_phrases() -> dict[str, Any]:
-    """Read ``files/resume_phrases.toml``: sentence patterns, families of occupations, and the choice of other jobs."""
+    """Read ``files/resume_phrases.toml``: sentence patterns, occupation families, and the selection of other jobs."""
     with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
         return tomllib.load(stream)
 
@@ -142,7 +142,7 @@ def _job_row(uri: str, title: str, description: str, category: str) -> dict[str,
 
 
 def _describe(occupation: Occupation) -> str:
-    """Describe an ICT occupation in ESCO's words; named skills lengthen a short description."""
+    """Describe an ICT occupation in ESCO's words. Skills are appended to a short description."""
     frequency = _skill_frequency()
     rarest_first = sorted(occupation.skills, key=lambda skill: (frequency[skill.label], skill.label))
     skills = [skill.label for skill in rarest_first if not skill.is_knowledge][:_MAX_NAMED_SKILLS]
@@ -166,7 +166,7 @@ def _skill_frequency() -> Counter[str]:
 
 
 def _fit_words(text: str, *, reserved: int = 0) -> str:
-    """Keep the first sentence, and as many of the next ones as fit."""
+    """Keep the first sentence and as many of the following ones as fit."""
     kept: list[str] = []
     for sentence in _sentences(text):
         if kept and sum(len(part.split()) for part in [*kept, sentence]) + reserved > _MAX_JOB_WORDS:

@@ -124,7 +124,7 @@ class TestOneVersionHasOneSchema:
         publish(store, part(1))
         before = {key: store.read(key) for key in store.list("exports")}
         monkeypatch.setitem(EXPORT_SCHEMAS, "jobs", EXPORT_SCHEMAS["jobs"].remove(0))
-        with pytest.raises(RefusedError, match="other columns") as caught:
+        with pytest.raises(RefusedError, match="have unexpected columns") as caught:
             publish(store, part(2), run_id="run-2")
         assert "EXPORT_VERSION" in caught.value.hint
         assert {key: store.read(key) for key in store.list("exports")} == before
