@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -39,13 +39,10 @@ class SourceConfig(BaseModel):
     )
     id_field: str = Field(default="id", min_length=1, description="Field that holds the document's id.")
     title_field: str = Field(default="title", min_length=1, description="Field that holds the title, if there is one.")
-    text_field: str | None = Field(
+    text_field: Annotated[str, Field(min_length=1)] | tuple[str, ...] | None = Field(
         default=None,
-        min_length=1,
-        description="Field that holds the text. Default: 'text', or 'description' where that is absent or empty.",
-    )
-    text_fields: tuple[str, ...] = Field(
-        default=(), description="Fields that are joined into the text, in this order and with headings."
+        description="Field that holds the text, or a list of fields that are joined into it, in this order and with "
+        "headings. Default: 'text', or 'description' where that is absent or empty.",
     )
     format: SourceFormat | None = Field(
         default=None, description="Known format of the records, which says where id, title and text are."
@@ -82,9 +79,19 @@ class SourceConfig(BaseModel):
         return encoding
 
     @property
+    def single_text_field(self) -> str | None:
+        """The field that holds the text, if one field is named."""
+        return self.text_field if isinstance(self.text_field, str) else None
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that are joined into the text, if a list is named."""
+        return () if self.text_field is None or isinstance(self.text_field, str) else self.text_field
+
+    @property
     def text_names(self) -> tuple[str, ...]:
         """Fields that may hold the text, in order of preference."""
-        return (self.text_field,) if self.text_field else DEFAULT_TEXT_FIELDS
+        return (self.single_text_field,) if self.single_text_field else DEFAULT_TEXT_FIELDS
 
     @property
     def named_fields(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def read_as(found: Format) -> Callable[[Path, str, SourceConfig, ReadLog], Itera
         except Exception as error:  # the parsers raise nearly any type of error on damaged files
             yield RejectedRow(file, 1, _reason(error), _detail(error, found), "")
             return
-        text_field = config.text_field or DEFAULT_TEXT_FIELDS[0]
+        text_field = config.single_text_field or DEFAULT_TEXT_FIELDS[0]
         title = PurePath(file).stem
         values: dict[str, object] = {config.title_field: title, text_field: extracted.text, config.id_field: file}
         if extracted.marks:

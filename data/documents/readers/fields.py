@@ -61,15 +61,15 @@ def resolve(values: dict[str, object], config: SourceConfig) -> dict[str, object
     for name in (config.id_field, config.title_field):
         if name not in found and is_path(name) and (reached := values_at(values, name)):
             found[name] = reached[0]
-    if config.text_field and config.text_field not in found and is_path(config.text_field):
-        found[config.text_field] = text_at(values, config.text_field)
+    if config.single_text_field and config.single_text_field not in found and is_path(config.single_text_field):
+        found[config.single_text_field] = text_at(values, config.single_text_field)
     if config.text_fields:
         parts = [(name, text_at(values, name)) for name in config.text_fields]
         parts = [(name, text) for name, text in parts if text]
         for name in config.text_fields:
             found.pop(name, None)
         headed = [text if not number else f"{heading_of(name)}:\n{text}" for number, (name, text) in enumerate(parts)]
-        found[config.text_field or DEFAULT_TEXT_FIELDS[0]] = "\n\n".join(headed)
+        found[config.single_text_field or DEFAULT_TEXT_FIELDS[0]] = "\n\n".join(headed)
     return found
 
 

@@ -101,7 +101,7 @@ def _values(folder: str, tables: Mapping[str, list[_Row]], config: SourceConfig)
         **{name: value for name, value in further.items() if value},
         config.id_field: PurePath(config.path).name if folder == "." else folder,
         config.title_field: profile.get("Headline") or (positions[0].get("Title", "") if positions else ""),
-        config.text_field or DEFAULT_TEXT_FIELDS[0]: "\n\n".join(block for block in blocks if block),
+        config.single_text_field or DEFAULT_TEXT_FIELDS[0]: "\n\n".join(block for block in blocks if block),
     }
 
 

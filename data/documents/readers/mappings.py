@@ -43,7 +43,7 @@ class KnownFormat:
             **{name: value for name, value in further.items() if value is not None},
             config.id_field: next((found for found in ids if found.strip()), fallback_id),
             config.title_field: titles[0] if titles else "",
-            config.text_field or DEFAULT_TEXT_FIELDS[0]: text,
+            config.single_text_field or DEFAULT_TEXT_FIELDS[0]: text,
         }
 
 

@@ -28,4 +28,4 @@ def test_a_preview_counts_every_row_and_shows_documents_as_they_would_be_stored(
 def test_a_preview_names_the_field_that_the_text_is_taken_from(tmp_path):
     (tmp_path / "a.csv").write_text("id,description\n1,Welds\n")
     assert preview(tmp_path).fields == {"id": "id", "title": "title", "text": "description"}
-    assert preview(tmp_path, text_fields=["description"]).fields["text"] == "description"
+    assert preview(tmp_path, text_field=["description"]).fields["text"] == "description"

@@ -301,7 +301,7 @@ def test_fields_are_named_by_paths_and_joined(tmp_path):
         json.dumps(record),
         id_field="meta.key",
         title_field="meta.name",
-        text_fields=["summary", "work[].highlights[]", "extraSkills", "gone.away"],
+        text_field=["summary", "work[].highlights[]", "extraSkills", "gone.away"],
     )
     found = values(rows)[0]
     assert (found["meta.key"], found["meta.name"]) == ("K1", "Baker")
@@ -312,7 +312,7 @@ def test_fields_are_named_by_paths_and_joined(tmp_path):
 
 def test_several_columns_of_a_csv_are_joined(tmp_path):
     rows, _ = read(
-        tmp_path / "a.csv", "id,duties,must_have\n1,Cooks,Knife\n2,,Oven\n", text_fields=["duties", "must_have"]
+        tmp_path / "a.csv", "id,duties,must_have\n1,Cooks,Knife\n2,,Oven\n", text_field=["duties", "must_have"]
     )
     assert [row["text"] for row in values(rows)] == ["Cooks\n\nMust have:\nKnife", "Oven"]
 
