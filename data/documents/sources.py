@@ -1,8 +1,7 @@
 """Sources: which files belong to a source, and which reader reads which file.
 
-To add a format, name it in ``readers.formats`` and write a function ``read(path, file, config, log)`` there. It
-yields a :class:`~data.documents.rows.RawRow` or a :class:`~data.documents.rows.RejectedRow` for every row, and is named
-in :data:`READERS`. Readers of tables stream: memory is bounded by one row or one small batch, never by the file.
+Readers of tables stream: memory is bounded by one row or one small batch, never by the file. CONTRIBUTING.md, "Adding",
+says how to add a format.
 
 Does not belong here: the settings of a source (``data.config``), which documents are good (``clean``).
 """

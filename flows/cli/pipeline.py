@@ -12,6 +12,7 @@ import typer
 from flows.cli.command import AllowShrinkOption, BaseModelOption, Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import REFUSED, print_json, print_table, show
+from llm2vec_core.model.modes import Stage
 from tasks.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _listed(values: dict[str, Any]) -> str:
 def train(
     call: Call,
     stage: Annotated[
-        Literal["mntp", "simcse", "supervised", "all"],
+        Literal[Stage, "all"],
         typer.Option("--stage", help="Train one stage (default: all).", show_default=False),
     ] = "all",
     base_model: BaseModelOption = None,

@@ -14,10 +14,5 @@ The only package that imports mteb. Does not belong here: storing results and ar
 ``fairness``     the fairness audit
 ===============  ====================================================================================
 
-| To add … | read the docstring of |
-| --- | --- |
-| a task | ``tasks/folders.py`` |
-| a protocol | ``protocols/registry.py`` |
-| a metric | ``metrics.py`` |
-| a table or a sentence of the report | ``report/__init__.py`` |
+CONTRIBUTING.md, "Adding", says how to add a task, a protocol, a metric, or a table of the report.
 """

@@ -1,13 +1,7 @@
 """Metrics that reports explain, and those that are kept for every query of a ranking task.
 
 mteb computes the metrics of the seven categories, ``protocols.word`` those of word-level tasks. A task names its main
-score in ``task.json``. To add a metric:
-
-1. If mteb computes it: add its meaning to :data:`METRIC_MEANINGS`. Nothing else is needed for a main score.
-2. If it should have a column in the table of a headline task, and be kept query by query: add it to
-   :data:`RANKING_METRICS`. ``protocols/mteb_observations.py`` reads it from mteb's results.
-3. If its interval cannot be computed from what exists: add a class to ``statistics/observations.py``.
-4. A word-level metric: compute it in ``protocols/word.py`` and explain it in :data:`WORD_METRIC_MEANINGS`.
+score in ``task.json``. CONTRIBUTING.md, "Adding", says how to add one.
 """
 
 from __future__ import annotations

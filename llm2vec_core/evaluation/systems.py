@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
-from llm2vec_core.model.modes import Attention, LongTexts, PoolingMode
+from llm2vec_core.model.modes import Attention, LongTexts, PoolingMode, stage_title
 from llm2vec_core.ranking.fusion import RRF_K
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ LEXICAL_NAME = "bm25"
 HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
 
 _ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
-_STAGE_TITLES = {"mntp": "MNTP", "simcse": "SimCSE", "supervised": "supervised"}
 _POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
 
 LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
@@ -66,7 +65,7 @@ class SystemTraits(BaseModel):
     @property
     def title(self) -> str:
         """The encoder as the paper names it, behind its base model: ``smollm2-135m Bi + MNTP, mean``."""
-        stages = (_STAGE_TITLES.get(stage, stage) for stage in self.stages)
+        stages = (stage_title(stage).short for stage in self.stages)
         row = "Echo" if self.echo else " + ".join((_ATTENTION_TITLES[self.attention], *stages))
         standardised = ", standardised" if self.standardised else ""
         return f"{self.base_model} {row}, {_POOLING_TITLES[self.pooling_mode]}{standardised}"

@@ -7,10 +7,10 @@ Belongs here: views of an encoder and their identity, without torch. Does not be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from llm2vec_core.errors import InputError
 
@@ -23,6 +23,31 @@ POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 Stage = Literal["mntp", "simcse", "supervised"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """Training stages, in the order in which they are trained."""
+
+
+class StageTitle(NamedTuple):
+    """Names of a training stage for readers.
+
+    Attributes:
+        short: Its name in tables, such as ``MNTP``.
+        full: Its name where it is explained, as on a model card.
+    """
+
+    short: str
+    full: str
+
+
+_STAGE_TITLES: Mapping[str, StageTitle] = {
+    "mntp": StageTitle("MNTP", "MNTP (masked next token prediction)"),
+    "simcse": StageTitle("SimCSE", "SimCSE (unsupervised contrastive learning)"),
+    "supervised": StageTitle("supervised", "supervised contrastive learning"),
+}
+
+
+def stage_title(stage: str) -> StageTitle:
+    """Title of a stage; the name itself for a stage of another toolkit."""
+    return _STAGE_TITLES.get(stage, StageTitle(stage, stage))
+
 
 ECHO = "echo"
 STANDARDISED = "standardised"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.model.checkpoint import CheckpointRecord
+from llm2vec_core.model.modes import stage_title
 from llm2vec_core.training.settings import StageCurve
 
 UNKNOWN = "not known"
@@ -29,12 +30,6 @@ _HUB_NAMES = {
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LICENCE_NAME = re.compile(r"[A-Za-z0-9.+-]+")
-
-_STAGE_NAMES = {
-    "mntp": "MNTP (masked next token prediction)",
-    "simcse": "SimCSE (unsupervised contrastive learning)",
-    "supervised": "supervised contrastive learning",
-}
 
 
 class TrainingSource(BaseModel):
@@ -92,7 +87,7 @@ def render_model_card(
         record=record,
         base=_base_name(record.base_model),
         stages=_stage_rows(record, curves),
-        stage_names=[_STAGE_NAMES.get(stage, stage) for stage in record.stages],
+        stage_names=[stage_title(stage).full for stage in record.stages],
         settings=_settings(record),
         sources=[_source_row(source) for source in training_data],
         snapshots=sorted((record.training_snapshots or {}).items()),
@@ -162,7 +157,7 @@ def _stage_rows(record: CheckpointRecord, curves: Sequence[StageCurve]) -> list[
 def _stage_row(stage: str, curve: StageCurve | None) -> dict[str, str]:
     losses = curve.losses if curve else []
     return {
-        "name": _STAGE_NAMES.get(stage, stage),
+        "name": stage_title(stage).full,
         "steps": f"{curve.num_steps:,}" if curve else UNKNOWN,
         "tokens": f"{curve.tokens:,}" if curve else UNKNOWN,
         "seconds": f"{curve.seconds:,.0f}" if curve else UNKNOWN,

@@ -22,7 +22,11 @@ from llm2vec_core.model.modes import STAGES, Attention, PoolingMode, Precision, 
 from llm2vec_core.training.overlay import merge, without
 from llm2vec_core.training.paper import PAPER_MODELS, PaperModel, paper_settings
 
-UNSUPERVISED_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
+UNSUPERVISED_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "supervised")
+"""Stages that learn from the documents themselves; ``supervised`` learns from judgments."""
+
+PAPER_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
+"""The unsupervised recipe of the paper, which is the default."""
 
 MaskPolicy = Literal["bert", "all_mask"]
 
@@ -227,9 +231,7 @@ class Recipe(SharedSettings):
         "bundled:smollm2-135m",
         description="bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT",
     )
-    stages: tuple[Stage, ...] = Field(
-        UNSUPERVISED_STAGES, description="training stages, in order; supervised needs judgments"
-    )
+    stages: tuple[Stage, ...] = Field(PAPER_STAGES, description="training stages, in order; supervised needs judgments")
     attention: Attention = Field(
         "bidirectional", description="attention of the trained encoder: bidirectional, or causal as in the decoder"
     )

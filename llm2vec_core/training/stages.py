@@ -1,7 +1,6 @@
 """Which trainer each stage has.
 
-To add a training stage: name it in ``modes.Stage``, give it a settings class and a field of ``settings.Recipe``,
-write its trainer in a module of its own, and name that in :data:`TRAINERS`.
+CONTRIBUTING.md, "Adding", says how to add a training stage.
 
 Does not belong here: the chain of stages (``recipe``), and stages in several processes (``launch``).
 """

@@ -11,12 +11,12 @@ import itertools
 from collections.abc import Iterator
 
 from llm2vec_core.model.modes import ATTENTIONS, STANDARDISED, PoolingMode, Stage
-from llm2vec_core.training.settings import UNSUPERVISED_STAGES
+from llm2vec_core.training.settings import PAPER_STAGES
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
 
 ABLATED_POOLINGS: tuple[PoolingMode, ...] = ("eos", "mean", "weighted_mean")
-ABLATED_STAGES: tuple[tuple[Stage, ...], ...] = ((), ("mntp",), ("simcse",), UNSUPERVISED_STAGES)
+ABLATED_STAGES: tuple[tuple[Stage, ...], ...] = ((), ("mntp",), ("simcse",), PAPER_STAGES)
 
 
 def ablation_settings(settings: Settings) -> Iterator[Settings]:

@@ -1,12 +1,6 @@
-"""The protocols: how a system is scored on a type of task. The one place to add one.
+"""The protocols: how a system is scored on a type of task.
 
-To add an evaluation protocol:
-
-1. Write a function ``(system, eval_task) -> Measured`` in a module of this folder. ``Measured.observations`` gives the
-   score its interval; see ``statistics.observations``.
-2. Add an entry to :data:`PROTOCOLS`. The first entry that accepts a system and a task scores them.
-3. For a new type of task, add its name to ``tasks/types.py``, its files to ``tasks/layouts.py`` and its metrics to
-   ``evaluation/metrics.py``.
+CONTRIBUTING.md, "Adding", says how to add one.
 
 Belongs here: the registry and its entries. Does not belong here: the computation (``sentence`` for everything that mteb
 scores, ``word``, ``lexical_pairs``), the record of the result (``scoring``).
@@ -26,7 +20,7 @@ from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
 from llm2vec_core.evaluation.tasks.benchmarks import BenchmarkTask
 from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.queries import QueryScores
-from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
+from llm2vec_core.evaluation.tasks.types import MTEB_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
 
 ScorableTask: TypeAlias = EvalTask | BenchmarkTask
@@ -161,6 +155,6 @@ def _run_mteb(system: System, eval_task: ScorableTask) -> Measured:
 PROTOCOLS: tuple[ScoringProtocol, ...] = (
     ScoringProtocol("linear probe on words", frozenset({WORD_TASK_TYPE}), _has_word_vectors, _probe_words),
     ScoringProtocol("BM25 on pairs", PAIR_TYPES, _is_lexical_with_texts, _score_lexical_pairs),
-    ScoringProtocol("mteb", frozenset(EVAL_TASK_TYPES), _mteb_accepts, _run_mteb),
+    ScoringProtocol("mteb", frozenset(MTEB_TASK_TYPES), _mteb_accepts, _run_mteb),
 )
 """Every protocol; the first one that accepts a system and a task scores them."""

@@ -11,8 +11,6 @@ and comparisons (``statistics``), what any page needs (``llm2vec_core.pages``).
 ``plots``          every plot
 ``standings``      what tables, plots and sentences read from the record
 =================  ====================================================================================
-
-To add a table, write a function in ``tables`` and place it in ``report.j2``.
 """
 
 from llm2vec_core.evaluation.report.plots import plot_files, plots

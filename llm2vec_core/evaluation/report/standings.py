@@ -15,8 +15,9 @@ from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Average, Comparison, SystemReport, TaskScore
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
+from llm2vec_core.model.modes import stage_title
 
-SHORT_NAMES: dict[str, str] = {
+_SHORT_NAMES = {
     "Retrieval": "Retr.",
     "Reranking": "Rerank.",
     "Clustering": "Clust.",
@@ -27,7 +28,12 @@ SHORT_NAMES: dict[str, str] = {
     ALL_SCOPE: "Avg",
     WORD_SCOPE: "Words",
 }
-"""Names of the scopes as in the heads of the paper's Table 1."""
+
+
+def short_name(scope: str) -> str:
+    """Name of a scope as in the head of the paper's Table 1; other names stay as they are."""
+    return _SHORT_NAMES.get(scope, scope)
+
 
 POOLING_NAMES: dict[str, str] = {"eos": "EOS", "last": "EOS", "mean": "Mean", "weighted_mean": "W. mean"}
 """Poolings as in the heads of the paper's Table 5. Pooling the last token shares the column of EOS pooling, which
@@ -225,7 +231,6 @@ class Ablation:
 
 
 _TRAINING_ORDER = ("Uni", "Bi", "Bi + MNTP", "Uni + SimCSE", "Bi + SimCSE", "Bi + MNTP + SimCSE")
-_STAGE_NAMES = {"mntp": "MNTP", "simcse": "SimCSE"}
 
 
 def ablations(report: ReportContent) -> tuple[Ablation, ...]:
@@ -257,6 +262,6 @@ def _ablation_rows(found: Iterable[tuple[SystemTraits, Average]]) -> tuple[Ablat
 def training_name(traits: SystemTraits) -> str:
     """Attention and training as in the rows of the paper's Table 5; echo and standardisation are rows of their own."""
     attention = "Uni" if traits.attention == "causal" else "Bi"
-    stages = [_STAGE_NAMES.get(stage, stage) for stage in traits.stages]
+    stages = [stage_title(stage).short for stage in traits.stages]
     standardised = ", standardised" if traits.standardised else ""
     return " + ".join([attention, *stages]) + (", echo" if traits.echo else "") + standardised

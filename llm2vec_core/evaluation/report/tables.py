@@ -17,13 +17,13 @@ from llm2vec_core.evaluation.report.content import ReportContent
 from llm2vec_core.evaluation.report.standings import (
     MAX_PAIRS_LISTED,
     POOLING_NAMES,
-    SHORT_NAMES,
     Ablation,
     averages_of,
     category_scopes,
     comparisons_by_scope,
     num_tasks,
     scores_by_task,
+    short_name,
     system_groups,
     tasks_by_category,
     ties,
@@ -41,7 +41,7 @@ from llm2vec_core.evaluation.results import (
     WorstQuery,
     metric_scope,
 )
-from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
+from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, MTEB_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.pages import NOTHING, Cell, CellMark, Column, Group, Table, TableRow
 
 MAX_SYSTEM_COLUMNS = 8
@@ -197,7 +197,7 @@ def category_table(report: ReportContent) -> Table | None:
     return Table(
         caption="Average main score of each category",
         corner="Category, data sets",
-        columns=tuple(Column(SHORT_NAMES[scope], str(num_tasks(report, scope))) for scope in scopes),
+        columns=tuple(Column(short_name(scope), str(num_tasks(report, scope))) for scope in scopes),
         groups=tuple(
             Group(title, tuple(rows[system.name] for system in systems)) for title, systems in system_groups(report)
         ),
@@ -230,7 +230,7 @@ def ablation_table(report: ReportContent, found: Sequence[Ablation]) -> Table | 
 
 # --- published figures ---------------------------------------------------------------------------------------------
 
-_MTEB_SIZES = dict(zip((*EVAL_TASK_TYPES, ALL_SCOPE), (15, 4, 11, 3, 12, 10, 1, 56), strict=True))
+_MTEB_SIZES = dict(zip((*MTEB_TASK_TYPES, ALL_SCOPE), (15, 4, 11, 3, 12, 10, 1, 56), strict=True))
 """Data sets of MTEB by category, as in the head of the paper's Table 1."""
 
 
@@ -242,7 +242,7 @@ def published_text(figure: PublishedScore) -> str:
 
 def published_category_tables(published: Sequence[PublishedScore]) -> tuple[Table, ...]:
     """The paper's Table 1, and other sources in its form: a table a source, a row a system."""
-    columns = {scope: Column(SHORT_NAMES[scope], str(size)) for scope, size in _MTEB_SIZES.items()}
+    columns = {scope: Column(short_name(scope), str(size)) for scope, size in _MTEB_SIZES.items()}
     figures = [(one, one.system, one.scope) for one in published if one.scope in columns]
     return _published_tables(figures, columns, corner="Category, data sets")
 
@@ -374,9 +374,7 @@ def _oriented(
     sheets, tables = _sheets(groups), []
     for number_of_sheet, sheet in enumerate(sheets, start=1):
         part = f", part {number_of_sheet} of {len(sheets)}" if len(sheets) > 1 else ""
-        columns = [
-            Column(row.name, row.note, group=SHORT_NAMES.get(title, title), kind=row.kind) for title, row in sheet
-        ]
+        columns = [Column(row.name, row.note, group=short_name(title), kind=row.kind) for title, row in sheet]
         turned = _transposed([one.name for one in systems], [row.cells for _, row in sheet])
         tables.append(_one_group(caption + part, "System", columns, turned, "its column" if best else ""))
     return tuple(tables)
@@ -416,7 +414,7 @@ def difference_table(report: ReportContent) -> Table | None:
         TableRow(f"{first} − {second}", tuple(_difference_cell(found.get((scope, pair)), first) for scope in scopes))
         for pair, (first, second) in pairs.items()
     ]
-    columns = _columns(*("All" if scope == ALL_SCOPE else SHORT_NAMES[scope] for scope in scopes))
+    columns = _columns(*("All" if scope == ALL_SCOPE else short_name(scope) for scope in scopes))
     return _one_group("Points between two systems, first minus second", "Pair", columns, rows)
 
 

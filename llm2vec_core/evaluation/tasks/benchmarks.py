@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from llm2vec_core.errors import EvalTaskError, InputError
 from llm2vec_core.evaluation.protocols.sentence import parts_of
-from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, EvalTaskType
+from llm2vec_core.evaluation.tasks.types import MTEB_TASK_TYPES, EvalTaskType
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask
@@ -97,11 +97,11 @@ def load_benchmark(name: str, *, names: Sequence[str] | None = None) -> list[Ben
                 f"{name} has no task {', '.join(map(repr, unknown))}.", hint=f"Its tasks: {', '.join(sorted(known))}."
             )
         tasks = [known[each] for each in dict.fromkeys(names)]
-    foreign = sorted({task.metadata.type for task in tasks} - set(EVAL_TASK_TYPES))
+    foreign = sorted({task.metadata.type for task in tasks} - set(MTEB_TASK_TYPES))
     if foreign:
         raise EvalTaskError(
             f"{name} holds tasks of types that are not scored here: {', '.join(foreign)}.",
-            hint=f"Scored are: {', '.join(EVAL_TASK_TYPES)}. Choose tasks by name.",
+            hint=f"Scored are: {', '.join(MTEB_TASK_TYPES)}. Choose tasks by name.",
         )
     return [_benchmark_task(task) for task in tasks]
 
@@ -179,7 +179,7 @@ def _benchmark_task(task: AbsTask) -> BenchmarkTask:
         for part in parts
     ]
     decisive = json.dumps([task.metadata.name, task.metadata.main_score, identity])
-    (kind,) = [known for known in EVAL_TASK_TYPES if known == task.metadata.type]
+    (kind,) = [known for known in MTEB_TASK_TYPES if known == task.metadata.type]
     return BenchmarkTask(
         name=task.metadata.name,
         type=kind,
