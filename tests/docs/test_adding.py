@@ -102,7 +102,8 @@ def test_a_training_stage(copied, change):
         "llm2vec_core/training/settings.py",
         "class Recipe(SharedSettings):",
         'class DenoiseSettings(StageSettings):\n    """Settings of the dummy."""\n\n    '
-        "batch_size: PositiveInt = 2\n    learning_rate: PositiveFloat = 1e-4\n    sequence_tokens: ClassVar[int] = 64\n\n\n"
+        "batch_size: PositiveInt = 2\n    learning_rate: PositiveFloat = 1e-4\n"
+        "    sequence_tokens: ClassVar[int] = 64\n\n\n"
         "class Recipe(SharedSettings):",
     )
     change(
