@@ -25,8 +25,8 @@ from llm2vec_core.evaluation.report.standings import (
     averages_of,
     category_scopes,
     num_tasks,
+    scope_title,
     scores_by_task,
-    short_name,
     tasks_by_category,
 )
 from llm2vec_core.evaluation.results import ALL_SCOPE, TaskScore
@@ -297,7 +297,7 @@ def _radar(report: ReportContent) -> list[Plot]:
         axes.set_theta_offset(math.pi / 2)
         axes.set_theta_direction(-1)
         axes.set_ylim(0, rim)
-        axes.set_xticks(angles, [short_name(scope) for scope in scopes])
+        axes.set_xticks(angles, [scope_title(scope) for scope in scopes])
         rings = range(10, rim + 1, 10)
         axes.set_yticks(rings, [str(ring) if ring % 20 == 0 else "" for ring in rings])
         axes.tick_params(colors=FILE_INK, labelsize=8)

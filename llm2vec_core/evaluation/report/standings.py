@@ -30,7 +30,7 @@ _SHORT_NAMES = {
 }
 
 
-def short_name(scope: str) -> str:
+def scope_title(scope: str) -> str:
     """Name of a scope as in the head of the paper's Table 1; other names stay as they are."""
     return _SHORT_NAMES.get(scope, scope)
 

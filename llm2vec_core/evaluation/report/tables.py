@@ -22,8 +22,8 @@ from llm2vec_core.evaluation.report.standings import (
     category_scopes,
     comparisons_by_scope,
     num_tasks,
+    scope_title,
     scores_by_task,
-    short_name,
     system_groups,
     tasks_by_category,
     ties,
@@ -197,7 +197,7 @@ def category_table(report: ReportContent) -> Table | None:
     return Table(
         caption="Average main score of each category",
         corner="Category, data sets",
-        columns=tuple(Column(short_name(scope), str(num_tasks(report, scope))) for scope in scopes),
+        columns=tuple(Column(scope_title(scope), str(num_tasks(report, scope))) for scope in scopes),
         groups=tuple(
             Group(title, tuple(rows[system.name] for system in systems)) for title, systems in system_groups(report)
         ),
@@ -242,7 +242,7 @@ def published_text(figure: PublishedScore) -> str:
 
 def published_category_tables(published: Sequence[PublishedScore]) -> tuple[Table, ...]:
     """The paper's Table 1, and other sources in its form: a table a source, a row a system."""
-    columns = {scope: Column(short_name(scope), str(size)) for scope, size in _MTEB_SIZES.items()}
+    columns = {scope: Column(scope_title(scope), str(size)) for scope, size in _MTEB_SIZES.items()}
     figures = [(one, one.system, one.scope) for one in published if one.scope in columns]
     return _published_tables(figures, columns, corner="Category, data sets")
 
@@ -374,7 +374,7 @@ def _oriented(
     sheets, tables = _sheets(groups), []
     for number_of_sheet, sheet in enumerate(sheets, start=1):
         part = f", part {number_of_sheet} of {len(sheets)}" if len(sheets) > 1 else ""
-        columns = [Column(row.name, row.note, group=short_name(title), kind=row.kind) for title, row in sheet]
+        columns = [Column(row.name, row.note, group=scope_title(title), kind=row.kind) for title, row in sheet]
         turned = _transposed([one.name for one in systems], [row.cells for _, row in sheet])
         tables.append(_one_group(caption + part, "System", columns, turned, "its column" if best else ""))
     return tuple(tables)
@@ -414,7 +414,7 @@ def difference_table(report: ReportContent) -> Table | None:
         TableRow(f"{first} − {second}", tuple(_difference_cell(found.get((scope, pair)), first) for scope in scopes))
         for pair, (first, second) in pairs.items()
     ]
-    columns = _columns(*("All" if scope == ALL_SCOPE else short_name(scope) for scope in scopes))
+    columns = _columns(*("All" if scope == ALL_SCOPE else scope_title(scope) for scope in scopes))
     return _one_group("Points between two systems, first minus second", "Pair", columns, rows)
 
 
