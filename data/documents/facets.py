@@ -1,7 +1,7 @@
 """Facets: the metadata that users filter by most, as columns with one name and type each.
 
 Sources use many names for the same thing: the names of schema.org's JobPosting and the usual variants are listed here.
-LanceDB's JSON functions filter by all other metadata. Does not belong here: running filters (``data.vectors.lance``).
+LanceDB's JSON functions filter by all other metadata.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """Judgments for supervised training: which text fits an anchor, and which texts do not.
 
-Belongs here: file formats of judgments, the bundled judgments, sampling, and their hash. Does not belong here:
-documents (``sources``), how the sample's triples were made (``tools.make_sample``), training.
-
 No judgment is skipped silently: a file with bad lines is refused, and the error names the lines.
 """
 

@@ -2,8 +2,6 @@
 
 Readers of tables stream: memory is bounded by one row or one small batch, never by the file. CONTRIBUTING.md, "Adding",
 says how to add a format.
-
-Does not belong here: the settings of a source (``data.config``), which documents are good (``clean``).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 It reads every file or object as raw bytes. Compressed formats are also decoded: Parquet and Arrow; gzip,
 bzip2, xz, zstd, zip and tar (also nested); and every version of every Lance table. Memory is bounded by a few chunks.
-
-Does not belong here: removing the findings (``erase``).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The steps are independent: if one fails, the others still work. All data of the pointers that a rollback may restore is
 kept. Nothing younger than the grace time is removed, because a reader or a resumed run may need it.
-
-Does not belong here: erasing a person's documents (``data.erasure``).
 """
 
 from __future__ import annotations

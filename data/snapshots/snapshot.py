@@ -1,7 +1,4 @@
-"""Reading snapshots: opening them, and their documents, rejected rows and origins in batches.
-
-Does not belong here: building one (``build``), removing documents (``data.erasure``).
-"""
+"""Reading snapshots: opening them, and their documents, rejected rows and origins in batches."""
 
 from __future__ import annotations
 

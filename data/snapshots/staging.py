@@ -1,7 +1,4 @@
-"""Staging of documents and rejected rows for a snapshot: counting, hashing and marking duplicates.
-
-Does not belong here: reading the rows (``build``) or carrying them over (``carried``).
-"""
+"""Staging of documents and rejected rows for a snapshot: counting, hashing and marking duplicates."""
 
 from __future__ import annotations
 

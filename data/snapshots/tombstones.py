@@ -3,8 +3,6 @@
 A tombstone is a salted hash of a document's id, which is itself a hash of source and source id. It can be compared
 with a row that is read again, and reveals nothing by itself. This module also records the successors of snapshots that
 an erasure replaced.
-
-Does not belong here: erasing (``data.erasure``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The store interface, and the store in a local directory.
 
-Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). Stored content is immutable. Only a few
-records (``current.json``, ``lease.json``, ``latest.json``) change, by compare-and-swap. An artifact with several parts
-has a manifest, which is put last: for readers, parts without a manifest do not exist.
+Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). Stored content is immutable. Only records, such as
+``current.json``, change, by compare-and-swap; ARCHITECTURE.md lists them. An artifact with several parts has a
+manifest, which is put last: for readers, parts without a manifest do not exist.
 
 Does not belong here: what the keys mean, the store in a bucket (``bucket``).
 """

@@ -1,7 +1,4 @@
-"""JSON records in a store: validated records, and ``latest.json``, which names the newest artifact of a folder.
-
-Does not belong here: what a record means, or when it may change.
-"""
+"""JSON records in a store: validated records, and ``latest.json``, which names the newest artifact of a folder."""
 
 from __future__ import annotations
 

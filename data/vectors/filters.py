@@ -1,7 +1,4 @@
-"""SQL filters on tables: conditions that the code builds, and checks of conditions that a user writes.
-
-Does not belong here: running them (``lance``).
-"""
+"""SQL filters on tables: conditions that the code builds, and checks of conditions that a user writes."""
 
 from __future__ import annotations
 

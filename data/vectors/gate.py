@@ -1,7 +1,4 @@
-"""The generation gate: compares figures of a new table with limits, and decides whether it may be served.
-
-Does not belong here: choosing the tables to compare (``tables``).
-"""
+"""The generation gate: compares figures of a new table with limits, and decides whether it may be served."""
 
 from __future__ import annotations
 

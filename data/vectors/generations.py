@@ -1,7 +1,4 @@
-"""Generations: the vectors of one checkpoint under one set of encode settings, in the tables ``jobs`` and ``resumes``.
-
-Does not belong here: filling the tables (``tables``), serving them (``pointer``).
-"""
+"""Generations: the vectors of one checkpoint and one set of encode settings, in the tables ``jobs`` and ``resumes``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Long texts in pieces: where a text is cut, and its vector from those of its pieces.
 
-A piece either fits an encoder (a part) or is about one thing (a section). Does not belong here: tokens as a model reads
-them (``tokenizing``).
+A piece either fits an encoder (a part) or is about one thing (a section).
 """
 
 from __future__ import annotations

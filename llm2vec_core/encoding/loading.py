@@ -1,8 +1,4 @@
-"""Models in memory: loaded from an encoder's directory, or assembled from a base model.
-
-Belongs here: reading weights, the attention switch, precision. Does not belong here: encoding (``encoder``), and
-several ways of reading one directory (``views``).
-"""
+"""Models in memory: loaded from an encoder's directory, or assembled from a base model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Records of an evaluation: scores with intervals, comparisons, decisions, and the systems that they belong to.
-
-Belongs here: records that are stored, compared and printed. Does not belong here: computing scores (``protocols``),
-intervals and tests (``statistics``), pages (``report``).
-"""
+"""Records of an evaluation: scores with intervals, comparisons, decisions, and the systems that they belong to."""
 
 from __future__ import annotations
 

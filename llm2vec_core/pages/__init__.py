@@ -1,6 +1,5 @@
 """Pages: what every HTML or Markdown page of this project is made with.
 
-Belongs here: escaping, the table macro, the page frame and its style. Does not belong here: what a page says.
 The evaluation report (``evaluation.report``) and the explanation of a match (``tasks.queries.explain``) use it.
 
 =================  =================================================================================

@@ -1,7 +1,4 @@
-"""What a recipe and an embed job will need on one GPU: memory, FLOPs, time and cost, from the configuration alone.
-
-Does not belong here: the sizes of a model (``architecture``), the formulas (``formulas``), and the table (``table``).
-"""
+"""What a recipe and an embed job will need on one GPU: memory, FLOPs, time and cost, from the configuration alone."""
 
 from __future__ import annotations
 

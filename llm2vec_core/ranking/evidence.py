@@ -1,8 +1,4 @@
-"""Evidence for a match of two documents: their nearest sentences, and the skills that they name.
-
-Belongs here: arithmetic over given texts and vectors. Does not belong here: reading documents and tables
-(``tasks.queries.explain``), BM25 (``lexical``), the list of skill names (``data``).
-"""
+"""Evidence for a match of two documents: their nearest sentences, and the skills that they name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,13 @@
-"""Rankings from scores: the only top-k, the only fusion of two legs, the only rule for ties.
+"""Rankings from scores: top-k, the fusion of two legs, and the rule for ties.
 
-Search, bulk matching, tuning and evaluation all rank with these functions. They take blocks of queries; a single query
-is a block of one. A leg is what one retriever brings for a query: document numbers, best first.
+The rule: equal scores are in the order of the document numbers; fused by rank, in the order of the dense leg. Search,
+bulk matching, re-ranking and evaluation rank with these functions or by this rule. They take blocks of queries; a
+single query is a block of one. A leg is what one retriever brings for a query: document numbers, best first.
+
+- ``dense`` has its own top-k: it never holds all scores of a row. Its integer keys order ties by number, too.
+- ``reranking`` and ``tasks.queries.search`` number documents first (by id), then call :func:`top_k`.
+- ``tuning`` compares weights and returns no ranking. Its NDCG is the mean over the orders of ties, so that no weight
+  wins by document numbers.
 
 Belongs here: arithmetic over scores and ranks. Does not belong here: where scores come from (``lexical``, ``dense``),
 how a weight is chosen (``tuning``), and what the document numbers mean (the callers).

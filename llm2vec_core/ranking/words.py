@@ -1,8 +1,4 @@
-"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole.
-
-Belongs here: what counts as a word. Does not belong here: scores by words (``lexical``), the tokens that a model reads
-(``encoding``).
-"""
+"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole."""
 
 from __future__ import annotations
 

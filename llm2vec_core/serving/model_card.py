@@ -1,8 +1,4 @@
-"""The card of a checkpoint: its ``README.md``, which explains the directory without this project.
-
-Belongs here: what the card says, and its metadata for the Hugging Face hub. Does not belong here: where cards are
-written (``tasks``), reports that compare systems (``evaluation.report``).
-"""
+"""The card of a checkpoint: its ``README.md``, which explains the directory without this project."""
 
 from __future__ import annotations
 

@@ -4,8 +4,6 @@ sentence-transformers saves the directory, with the view of the encoder made per
 legacy spelling, which every runtime reads: text-embeddings-inference and llama.cpp's converter need one flag a pooling
 mode, the converter the old module names, text-embeddings-inference ``max_seq_length``, and older readers
 transformers 4's ``rope_theta``.
-
-Does not belong here: whether the vectors are still the same (``parity``).
 """
 
 from __future__ import annotations

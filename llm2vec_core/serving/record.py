@@ -1,6 +1,6 @@
 """The record of a converted encoder, and the README with the same content.
 
-Does not import torch, so that proving a server starts fast. Does not belong here: making the encoder (``conversion``).
+Does not import torch, so that proving a server starts fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One training stage to run: what it starts from, what it learns from, and where it works.
-
-Does not belong here: the trainers (``mntp``, ``simcse``, ``supervised``) and which stage has which (``stages``).
-"""
+"""One training stage to run: what it starts from, what it learns from, and where it works."""
 
 from __future__ import annotations
 

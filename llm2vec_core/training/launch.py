@@ -3,8 +3,6 @@
 The processes share one update: its batch is divided among them, and the loss curve is that of a single process (a test
 compares them). They read the job from a file, and report updates as lines of JSON on stdout. To train on several hosts,
 start the processes yourself: ``accelerate launch -m llm2vec_core.training.launch JOB`` on each host.
-
-Does not belong here: the stages themselves (``stages``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Which trainer each stage has.
 
 CONTRIBUTING.md, "Adding", says how to add a training stage.
-
-Does not belong here: the chain of stages (``recipe``), and stages in several processes (``launch``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The ablation of the paper: attention x training x pooling on one base model, as recipes and as names of encoders.
 
-Does not belong here: training and scoring, which are those of every other run.
-
 Source: BehnamGhader et al. 2024, LLM2Vec, table 5 and figure 3.
 """
 

@@ -1,8 +1,4 @@
-"""Result of reading one document file, and the limits and checks that all document readers share.
-
-Belongs here: the record that a reader returns, marks, limits, the plausibility check.
-Does not belong here: one format (its own module), rows and sources (``data.documents.readers``).
-"""
+"""Result of reading one document file, and the limits and checks that all document readers share."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 Systems and tasks share texts: the same corpus ranked by a dense and a hybrid system, the same sentence in two test
 sets. One ``EncodeOnce`` an encoder, kept for a whole evaluation, encodes each distinct text and prompt once; encoders
 that differ in pooling alone do so in one forward pass (:func:`share_passes`).
-Belongs here: remembering and counting. Does not belong here: encoding (``llm2vec_core.encoding.encoder``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """BM25 similarity of two texts, for pair classification and STS.
 
 mteb scores such tasks through vectors, which BM25 has none of; so its similarity is computed here, and scored by the
-same metric. Does not belong here: rankings by BM25 (``mteb_models``).
+same metric.
 """
 
 from __future__ import annotations

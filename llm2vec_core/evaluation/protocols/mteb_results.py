@@ -1,7 +1,6 @@
 """Results in the folder layout of mteb, so that mteb's own tools can compare them with other models.
 
-Belongs here: writing what mteb's ``ResultCache`` loads. Does not belong here: computing results (``sentence``), keeping
-our own records of them (the callers). Word-level tasks are not mteb's and have no such result.
+Word-level tasks are not mteb's and have no such result.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ number of steps; here it is a logistic regression that is fitted until it stands
 states alone. They use CoNLL-2003; here the tags come with the task folder.
 
 Belongs here: the probe and its counts, sentence by sentence. Does not belong here: the word states
-(``llm2vec_core.encoding.encoder``), intervals and tests over the counts (``stats``), task folders (``eval_tasks``).
+(``llm2vec_core.encoding.encoder``), intervals and tests over the counts (``stats``), task folders (``folders``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The content of a report, as one record that is stored as ``report.json``.
-
-Belongs here: the record itself. Does not belong here: what is read from it (``standings``), how it looks (``pages``).
-"""
+"""The content of a report, as one record that is stored as ``report.json``."""
 
 from __future__ import annotations
 

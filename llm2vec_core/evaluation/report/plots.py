@@ -1,8 +1,5 @@
 """The plots of a report, drawn with matplotlib in one calm style.
 
-Belongs here: what is drawn and how. Does not belong here: where a plot stands on the page (``report.j2``), what the
-values are (``standings``).
-
 Every figure is narrow enough for a column of text and no taller than a sheet of paper; where there is more to draw, it
 goes on in a further figure.
 """

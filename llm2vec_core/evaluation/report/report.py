@@ -1,8 +1,4 @@
-"""The report that an evaluation returns: the object, its pages from ``report.j2``, and its files.
-
-Belongs here: rendering and saving. Does not belong here: the content (``content``), words (``report.j2``), values
-(``tables``), looks (``llm2vec_core.pages``), where a run keeps its reports (``tasks``).
-"""
+"""The report that an evaluation returns: the object, its pages from ``report.j2``, and its files."""
 
 from __future__ import annotations
 

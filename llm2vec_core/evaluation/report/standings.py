@@ -1,6 +1,5 @@
 """Selections from a report for its tables, plots and sentences: tasks in order, averages, best systems, ties.
 
-Belongs here: selection and order. Does not belong here: how a value is printed (``tables``) or drawn (``plots``).
 Nothing is averaged here: means over tasks are part of the report.
 """
 

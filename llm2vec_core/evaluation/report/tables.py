@@ -1,8 +1,4 @@
-"""The tables of a report: what stands in which cell, and which values are marked.
-
-Belongs here: numbers as printed. Does not belong here: sentences around the tables and their order (``report.j2``), how
-a table looks (``llm2vec_core.pages``).
-"""
+"""The tables of a report: what stands in which cell, and which values are marked."""
 
 from __future__ import annotations
 

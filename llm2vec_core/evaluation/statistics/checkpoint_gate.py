@@ -1,7 +1,7 @@
 """The checkpoint gate: may a new encoder take the place of the one that is served?
 
 Does not belong here: computing scores (``scoring``), the statistics (``stats``), and moving what is served
-(``data.vectors.generations``).
+(``data.vectors.pointer``).
 """
 
 from __future__ import annotations

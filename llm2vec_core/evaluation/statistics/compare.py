@@ -1,8 +1,4 @@
-"""Comparison of systems: averages, paired tests, and the spread over queries.
-
-Belongs here: everything computed from the outcomes of several systems. Does not belong here: statistics (``stats``),
-which encoder is served (``checkpoint_gate``), pages (``report``).
-"""
+"""Comparison of systems: averages, paired tests, and the spread over queries."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A bootstrap draws items with replacement and scores them again. For a mean over queries that is a mean; for a rank
 correlation or a V-measure the metric has to be computed anew. Each class here is one such metric over plain arrays.
-Belongs here: scoring resamples. Does not belong here: drawing them and what follows (``stats``), how mteb's results
-become observations (``mteb_observations``).
 
 Every score is on the 0-100 scale.
 """

@@ -1,8 +1,6 @@
 """MTEB's benchmarks by name, through mteb's own registry; their data comes from the hub, or from its local cache.
 
 Importing this module is light; mteb is loaded when a benchmark is asked for.
-Belongs here: names, and which data is missing when the hub cannot be reached. Does not belong here: running tasks
-(``sentence``).
 """
 
 from __future__ import annotations

@@ -19,9 +19,6 @@ These seven are about whole texts, and mteb scores them. One more is about the w
 ===================  ========================================================================================
 TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag a token
 ===================  ========================================================================================
-
-Belongs here: finding and loading task folders, subsets and the content hash. Does not belong here: the files of a
-type (``layouts``), how a task is scored (``protocols.registry``), what is scored (``systems``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Layouts of task folders: the files of each type, how they are read, and the errors about them.
-
-Belongs here: one layout a type, from its files and their keys to the checks of its rows. Does not belong here: finding
-folders, subsets and the content hash (``folders``, whose docstring shows all layouts).
-"""
+"""Layouts of task folders: the files of each type, how they are read, and the errors about them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A ranking task query by query: scores of kinds of queries, and the worst queries with their texts.
-
-Belongs here: everything computed from the score of each query and the texts of the task. Does not belong here: where
-these scores come from (``mteb_observations``), means over tasks and comparisons (``compare``), pages (``report``).
-"""
+"""A ranking task query by query: scores of kinds of queries, and the worst queries with their texts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The types of evaluation tasks.
-
-Belongs here: names that everything about tasks shares. Does not belong here: what the files of a type hold
-(``layouts``), how a type is scored (``protocols.registry``).
-"""
+"""The types of evaluation tasks."""
 
 from __future__ import annotations
 
