@@ -1,4 +1,4 @@
-"""Cleaning: making a document of a raw row, or rejecting the row with a reason.
+"""Cleaning: turn a raw row into a document, or reject it with a reason.
 
 Belongs here: Unicode repair, whitespace, checks of ids, texts and metadata. Does not belong here: file formats
 (``readers``), duplicates (``near_duplicates``, ``data.snapshots``), redaction (``data.redaction``).
@@ -23,16 +23,16 @@ from data.schema import DocumentKind, document_id, encoded_text, metadata_json, 
 
 MAX_ID_CHARS = 1024
 
-# Quotes stay as written: straightening them repairs nothing. `_unescape` resolves entities.
+# Quotes stay as written: straightening them is not a repair. `_unescape` resolves entities.
 _FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, unescape_html=False, explain=False)
 _MAX_PASSES = 8
 
-# A text with only these characters needs no repair; this check is a hundred times faster than ftfy.
+# Text of only these characters needs no repair. This check is a hundred times faster than ftfy.
 _SOUND = re.compile("[\t\n\x20-\x7e\u00a0£·–—‘’“”•…€]*")
 _LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# Control characters, the byte order mark, zero-width spaces and soft hyphens: invisible, but not to tokenizers.
+# Control characters, byte order mark, zero-width spaces, soft hyphens: invisible, except to tokenizers.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\ufeff]")
-# Words that programs write where a value is missing.
+# Words that programs write for missing values.
 _EMPTY_WORDS = frozenset({"", "nan", "n/a", "#n/a", "none", "null", "-", "--"})
 _MANY_BREAKS = re.compile("\n{3,}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
@@ -57,7 +57,7 @@ class Document:
 
 
 class _RejectError(Exception):
-    """Carries a reason from a check up to :func:`clean_row`."""
+    """Carries the reason for a rejection to :func:`clean_row`."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(detail)
@@ -68,7 +68,7 @@ class _RejectError(Exception):
 def clean_row(
     row: RawRow, *, source: str, config: SourceConfig, clean: CleanConfig, redactor: Redactor
 ) -> Document | RejectedRow:
-    """Make a document of a raw row.
+    """Turn a raw row into a document.
 
     Args:
         row: Raw row.
@@ -90,7 +90,7 @@ def clean_row(
 
 
 def redact_document(document: Document, redactor: Redactor) -> Document:
-    """Redact a stored document; its marks as a duplicate are cleared."""
+    """Redact a stored document and clear its duplicate marks."""
     redacted = redactor.redact(document.title, document.text, json.loads(document.metadata))
     redactor.keep(document.doc_id, redacted)
     metadata, content = metadata_json(redacted.metadata), encoded_text(redacted.title, redacted.text)
@@ -108,12 +108,12 @@ def redact_document(document: Document, redactor: Redactor) -> Document:
 
 
 def clean_text(text: str) -> str:
-    """Repair the Unicode of a text and normalise its whitespace; cleaning a clean text changes nothing.
+    """Repair the Unicode of a text and normalise its whitespace. Cleaning a clean text changes nothing.
 
     Wrongly decoded characters, broken surrogates and HTML entities are repaired. Invisible characters are removed. Runs
     of spaces become one space, runs of empty lines one empty line.
     """
-    # One repair can uncover the next (an entity that spells an entity): repeat until nothing changes. Only texts made
+    # One repair can reveal another (an entity that encodes an entity): repeat until nothing changes. Only texts made
     # to be slow reach the limit.
     for _ in range(_MAX_PASSES):
         cleaned = _clean_once(text)
@@ -137,7 +137,7 @@ def _clean_once(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    """Resolve complete, known HTML entities only: ``AT&T``, ``R&D;`` and a bare ``&copy`` stay."""
+    """Resolve only complete, known HTML entities: ``AT&T``, ``R&D;`` and a bare ``&copy`` stay unchanged."""
 
     def resolve(match: re.Match[str]) -> str:
         entity = match.group()
@@ -164,7 +164,7 @@ def _to_document(
         raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left after cleaning; expected some (a scan has none)")
     _check_length(len(title) + len(text), clean, before="after cleaning")
     named = {config.id_field, config.title_field, text_name}
-    # An empty field in place of which another one was taken says nothing.
+    # An empty field that another field replaced carries no information.
     named |= {name for name in config.text_names if _is_empty(values.get(name, ""))}
     further = {str(name): _plain(value) for name, value in values.items() if name not in named}
     redacted = redactor.redact(title, text, further)
@@ -192,7 +192,7 @@ def _to_document(
 
 
 def _text_name(values: Mapping[str, object], config: SourceConfig) -> str | None:
-    """Field that holds the text: the first one that is not empty, else the first one that is there."""
+    """Field that holds the text: the first non-empty one, otherwise the first one present."""
     filled = (name for name in config.text_names if not _is_empty(values.get(name)))
     return next(filled, config.text_name(values))
 
@@ -256,7 +256,7 @@ def _check_length(num_chars: int, clean: CleanConfig, *, before: str) -> None:
 
 
 def _plain(value: object) -> object:
-    """Make a metadata value that JSON can hold: text keys, no NaN, no infinity."""
+    """Convert a metadata value to one that JSON can hold: text keys, no NaN, no infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Facets: the metadata that users filter by most, as columns with one name and type each.
+"""Facets: the most common filter fields of the metadata, as columns with a fixed name and type.
 
-Sources use many names for the same thing: the names of schema.org's JobPosting and the usual variants are listed here.
+Sources use many names for the same field: this module lists the names of schema.org's JobPosting and common variants.
 LanceDB's JSON functions filter by all other metadata.
 """
 
@@ -38,7 +38,7 @@ def facet_columns(metadata: Iterable[str]) -> list[pa.Array]:
     """Read the facets of documents from their stored metadata, one JSON object each.
 
     Returns:
-        One array for each column of :data:`FACET_SCHEMA`; null if a document lacks the facet, or it cannot be read.
+        One array for each column of :data:`FACET_SCHEMA`; null if the facet is missing or unreadable.
     """
     rows = [_facets(json.loads(text)) for text in metadata]
     return [pa.array([row[field.name] for row in rows], field.type) for field in FACET_SCHEMA]
@@ -61,7 +61,7 @@ def _facets(metadata: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _as_text(value: object) -> str | None:
-    """A value as text; the values of a list are joined; nested objects have no text."""
+    """A value as text. The values of a list are joined; nested objects have no text."""
     if isinstance(value, list):
         return ", ".join(said for each in value if (said := _as_text(each))) or None
     if value is None or isinstance(value, dict | bool):
@@ -70,7 +70,7 @@ def _as_text(value: object) -> str | None:
 
 
 def _as_day(text: str | None) -> str | None:
-    """A day from ISO 8601, with or without a time. Other formats are ambiguous: 3/4 may be in March or April."""
+    """Parse a day from ISO 8601, with or without a time. Other formats are ambiguous: 3/4 may be in March or April."""
     try:
         return None if text is None else datetime.fromisoformat(text).date().isoformat()
     except ValueError:

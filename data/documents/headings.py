@@ -1,7 +1,7 @@
-"""Headings of resumes and job postings, by the kind of section that they open.
+"""Headings of resumes and job postings, by kind of section.
 
-An encoder that reads long texts by sections splits them here. The patterns decide vectors that are already stored:
-a change means that everything is encoded again.
+An encoder that reads long texts by sections splits them at these headings. Stored vectors depend on the patterns:
+changing one means encoding everything again.
 """
 
 from __future__ import annotations

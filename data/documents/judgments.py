@@ -1,6 +1,6 @@
-"""Judgments for supervised training: which text fits an anchor, and which texts do not.
+"""Judgments for supervised training: texts that fit an anchor, and texts that do not.
 
-No judgment is skipped silently: a file with bad lines is refused, and the error names the lines.
+No judgment is skipped silently: a file with bad lines is rejected, and the error lists the lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BUNDLED_ESCO_TITLES = "bundled:esco-titles"
 _MAX_NAMED_FAULTS = 5
 _MAX_EXCERPT_CHARS = 80
 _FORMS_HINT = (
-    "One JSON object a line: {anchor, positive} with or without negative (a text) or negatives (a list), "
+    "One JSON object per line: {anchor, positive} with or without negative (a text) or negatives (a list), "
     "{alternate_title, title}, or {description, pos, neg} with lists of texts."
 )
 
@@ -38,7 +38,7 @@ class Judgment:
     Attributes:
         anchor: A posting, a query or an alternative title.
         positive: A text that fits.
-        negatives: Texts that do not fit, usually near misses; may be empty.
+        negatives: Texts that do not fit, usually near misses. May be empty.
         source: Name of a bundled source or of a file.
     """
 
@@ -60,7 +60,7 @@ def read_judgments(source: str) -> list[Judgment]:
         Judgments in the order of the source.
 
     Raises:
-        InputError: The name is unknown; or the file cannot be read, is empty, or has bad lines.
+        InputError: The name is unknown, or the file cannot be read, is empty, or has bad lines.
         SamplePackageError: A package with ESCO's texts is missing.
     """
     if source in _BUNDLED:
@@ -69,18 +69,18 @@ def read_judgments(source: str) -> list[Judgment]:
     if source.startswith("bundled:") or not path.is_file():
         raise InputError(
             f"No judgments '{source}': it is neither a file nor a bundled source.",
-            hint=f"Bundled are: {', '.join(_BUNDLED)}.",
+            hint=f"Bundled sources: {', '.join(_BUNDLED)}.",
         )
     return _read_file(path)
 
 
 def sample_judgments(judgments: Iterable[Judgment], *, max_per_source: int, seed: int) -> list[Judgment]:
-    """Keep a random sample of each source, so that a large source neither fills the memory nor drowns a small one.
+    """Keep a random sample of each source. This bounds memory, and large sources do not dominate small ones.
 
     Args:
-        judgments: Judgments of any sources.
-        max_per_source: Most judgments to keep of one source.
-        seed: Seed of the draw; the sample of one source does not depend on the other sources.
+        judgments: Judgments from any sources.
+        max_per_source: Maximum number of judgments per source.
+        seed: Random seed. The sample of one source does not depend on the other sources.
 
     Returns:
         The sample, in the original order.
@@ -98,7 +98,7 @@ def sample_judgments(judgments: Iterable[Judgment], *, max_per_source: int, seed
 
 
 def judgments_sha256(judgments: Iterable[Judgment]) -> str:
-    """SHA-256 of judgments in hex; it covers texts, sources and order, which decide a training run."""
+    """SHA-256 of judgments in hex. It covers texts, sources and order, which determine a training run."""
     digest = hashlib.sha256()
     for judgment in judgments:
         digest.update(f"{json.dumps(astuple(judgment))}\n".encode())
@@ -106,7 +106,7 @@ def judgments_sha256(judgments: Iterable[Judgment]) -> str:
 
 
 class _Fault(Exception):
-    """A bad line: what was found, and what was expected."""
+    """A bad line, with what was found and what was expected."""
 
 
 def _read_file(path: Path) -> list[Judgment]:
@@ -123,14 +123,14 @@ def _read_file(path: Path) -> list[Judgment]:
     if faults:
         more = len(faults) - _MAX_NAMED_FAULTS
         named = "; ".join([*faults[:_MAX_NAMED_FAULTS], *([f"and {more} more"] if more > 0 else [])])
-        raise InputError(f"{path} has bad lines ({len(faults)}), so none was read. {named}.", hint=_FORMS_HINT)
+        raise InputError(f"{path} has {len(faults)} bad line(s), so nothing was read: {named}.", hint=_FORMS_HINT)
     if not judgments:
         raise InputError(f"{path} holds no judgments; at least one was expected.", hint=_FORMS_HINT)
     return judgments
 
 
 def _parse_line(line: bytes, *, source: str) -> list[Judgment]:
-    """Parse one line of any form; raises :class:`_Fault` for a bad line."""
+    """Parse one line of any form. Raises :class:`_Fault` for a bad line."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -164,7 +164,7 @@ def _parse_titles(row: Mapping[str, object]) -> Iterator[_Parts]:
 
 
 def _parse_judged_job(row: Mapping[str, object]) -> Iterator[_Parts]:
-    """Read a job description with texts that fit and texts that do not: one judgment for each that fits."""
+    """Read a job description with fitting and unfitting texts: one judgment per fitting text."""
     positives, negatives = _texts(row, "pos"), _texts(row, "neg")
     if not positives:
         raise _Fault("found an empty pos, expected at least one text that fits")
@@ -181,7 +181,7 @@ _FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, object]], Iterator[_Part
         ("description", "pos", "neg"): _parse_judged_job,
     }
 )
-"""The keys of each form, and its parser. Other keys are ignored."""
+"""Keys and parser of each form. Other keys are ignored."""
 
 
 def _text(row: Mapping[str, object], key: str) -> str:
@@ -202,7 +202,7 @@ def _as_text(value: object, name: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _Fault(f"found half a character (a lone surrogate) in {name}, expected Unicode text") from error
+        raise _Fault(f"found an unpaired surrogate in {name}, expected Unicode text") from error
     return value.strip()
 
 
@@ -224,7 +224,7 @@ def _read_sample() -> list[Judgment]:
 
 
 def _read_esco_titles() -> list[Judgment]:
-    """Alternative labels and titles of the other occupations, except names that a held-out occupation has, too."""
+    """Alternative labels and titles of the other occupations, except names shared with a held-out occupation."""
     held_out = _held_out_names()
     return [
         Judgment(anchor=label, positive=occupation.label, negatives=(), source=BUNDLED_ESCO_TITLES)
@@ -243,7 +243,7 @@ BUNDLED_JUDGMENTS: tuple[str, ...] = tuple(_BUNDLED)
 
 
 def _alternative_labels(occupation: Occupation) -> Sequence[str]:
-    """Distinct alternative labels, except the title in another case."""
+    """Distinct alternative labels, except case variants of the title."""
     labels = {" ".join(label.split()).casefold(): " ".join(label.split()) for label in occupation.alternatives}
     return [label for folded, label in labels.items() if folded != occupation.label.casefold()]
 
@@ -269,5 +269,5 @@ _RESPELLED = MappingProxyType({"ict": "it", "programme": "program"})
 
 
 def _fold(text: str) -> str:
-    """Lower-cased words between single spaces, spelled as in the generated texts."""
+    """Lower-cased words with single spaces, spelled as in the generated texts."""
     return " ".join(_RESPELLED.get(word, word) for word in re.findall(r"[a-z0-9+#]+", text.casefold()))

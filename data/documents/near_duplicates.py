@@ -1,7 +1,7 @@
-"""Near duplicates: finding texts that are nearly equal, by MinHash and locality-sensitive hashing.
+"""Near duplicates: find nearly equal texts by MinHash and locality-sensitive hashing.
 
-Import this module where it is used: datasketch loads scipy, which readers of a snapshot do not need. Does not belong
-here: exact duplicates, which have equal content hashes.
+Import this module locally: datasketch loads scipy, which readers of a snapshot do not need. Does not belong here: exact
+duplicates, which have equal content hashes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 _SHINGLE_WORDS = 3
 NUM_PERM = 128
-"""Entries of a signature."""
-_BANDED_PERM = 64  # half of the entries find candidates, which keeps the buckets small; all of them judge a candidate
+"""Number of entries in a signature."""
+_BANDED_PERM = 64  # half of the entries find candidates, which keeps the buckets small; all of them verify a candidate
 _ID_BYTES = 16  # a doc_id is 32 hex digits
 _SHINGLE_WEIGHTS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 # Odd 64-bit numbers: the high half of a sum of products is a hash.
@@ -27,7 +27,7 @@ def minhash(text: str) -> NDArray[np.uint32]:
     """Signature of the set of word triples of a text; shape (128,).
 
     The share of equal entries of two signatures estimates the Jaccard similarity of the two sets, with a standard
-    error of 0.03 at a similarity of 0.9. Texts of fewer than three words are one shingle.
+    error of 0.03 at a similarity of 0.9. A text of fewer than three words is one shingle.
 
     Source: Broder, On the resemblance and containment of documents (1997); permutations of datasketch.
     """
@@ -36,7 +36,7 @@ def minhash(text: str) -> NDArray[np.uint32]:
     width = min(_SHINGLE_WORDS, len(words))
     windows = [words[start : len(words) - width + 1 + start] * _SHINGLE_WEIGHTS[start] for start in range(width)]
     shingles: NDArray[np.uint64] = np.sum(windows, axis=0, dtype=np.uint64)
-    # The same as MinHash.update_batch, but four times as fast: there is no loop over Python integers.
+    # Equivalent to MinHash.update_batch, but four times as fast: no loop over Python integers.
     factors, offsets = _PERMUTATIONS
     permuted = factors[:, None] * _mix((shingles >> np.uint64(32)).astype(np.uint32))[None, :]
     permuted += offsets[:, None]
@@ -45,19 +45,19 @@ def minhash(text: str) -> NDArray[np.uint32]:
 
 
 def sketch(text: str) -> NDArray[np.uint16]:
-    """The low half of each entry of the signature; shape (128,).
+    """Low half of each entry of the signature; shape (128,).
 
-    It suffices: texts are compared by the low bytes, and a band of two entries still has 2^32 buckets.
+    This is sufficient: texts are compared by the low bytes, and a band of two entries still has 2^32 buckets.
     """
     return minhash(text).astype(np.uint16)
 
 
 def bands_of(sketches: NDArray[np.uint16], threshold: float) -> NDArray[np.uint32]:
-    """A hash of each band of sketches; shape (texts, bands). Near duplicates nearly always share one.
+    """Hash of each band of sketches; shape (texts, bands). Near duplicates nearly always share one.
 
     Args:
         sketches: Results of :func:`sketch`; shape (texts, 128).
-        threshold: Jaccard similarity from which texts are near duplicates.
+        threshold: Minimum Jaccard similarity of near duplicates.
     """
     rows = _rows_of_a_band(threshold)
     entries = sketches[:, :_BANDED_PERM].reshape(len(sketches), _BANDED_PERM // rows, rows)
@@ -66,7 +66,7 @@ def bands_of(sketches: NDArray[np.uint16], threshold: float) -> NDArray[np.uint3
 
 
 def shares_a_band(bands: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether each text shares the hash of a band with another text: only these can be near duplicates."""
+    """Return whether each text shares a band hash with another text. Only such texts can be near duplicates."""
     shares = np.zeros(len(bands), dtype=np.bool_)
     for column in bands.T:
         order = np.argsort(column)
@@ -77,7 +77,7 @@ def shares_a_band(bands: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def _rows_of_a_band(threshold: float) -> int:
-    """The most entries a band at which a pair at the threshold shares a band with a probability of 0.95 or more."""
+    """Maximum entries per band at which a pair at the threshold shares a band with probability 0.95 or more."""
     return next(rows for rows in (16, 8, 4, 2, 1) if 1 - (1 - threshold**rows) ** (_BANDED_PERM // rows) >= 0.95)
 
 
@@ -89,15 +89,15 @@ def _mix(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 class NearDuplicateIndex:
-    """Finds for each text an earlier one that is nearly equal.
+    """Finds a nearly equal earlier text for each text.
 
-    Near duplicates are not kept themselves, so each group has one representative: its first text. To save memory, a
-    bucket is an integer instead of the sets of ``datasketch.MinHashLSH``, and only the low byte of each signature entry
-    is kept; the comparison allows for the 1 in 256 that agree by chance. A text that shares no band with another
+    Near duplicates are not stored, so each group has one representative: its first text. To save memory, a bucket is an
+    integer instead of a set as in ``datasketch.MinHashLSH``. Only the low byte of each signature entry is stored; the
+    comparison allows for the 1 in 256 that agree by chance. A text that shares no band with another
     (:func:`shares_a_band`) need not be added.
 
     Args:
-        threshold: Jaccard similarity from which texts are near duplicates.
+        threshold: Minimum Jaccard similarity of near duplicates.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -111,13 +111,13 @@ class NearDuplicateIndex:
         self._keys = bytearray()
 
     def add(self, doc_id: str, signature: NDArray[np.uint16]) -> str | None:
-        """Find the first document with a nearly equal text; if there is none, keep this one and return None.
+        """Find the first document with a nearly equal text. If there is none, store this one and return None.
 
         Args:
             doc_id: Id of the document.
             signature: The :func:`sketch` of its text.
         """
-        # Python's hash differs between processes, but it only names a bucket; the comparison in _match decides.
+        # Python's hash differs between processes, but it only selects a bucket; the comparison in _match decides.
         bands = [hash(band.tobytes()) for band in signature[:_BANDED_PERM].reshape(-1, self._band_rows)]
         low_bytes = signature.astype(np.uint8)
         match = self._match(low_bytes, bands)

@@ -1,4 +1,4 @@
-"""Preview of a source: how its files are read, and what its rows would become. Nothing is written."""
+"""Preview of a source: the detected formats, and the documents that its rows would become. Nothing is written."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class PreviewRejected(BaseModel):
 
 
 class SourcePreview(BaseModel):
-    """What an ingest of a source would give; ``rows_in = rows_kept + rows_quarantined``."""
+    """Expected result of ingesting a source; ``rows_in = rows_kept + rows_quarantined``."""
 
-    formats: dict[str, int] = Field(description="Format to the number of files that are read as it.")
-    fields: dict[str, str] = Field(description="Fields that id, title and text are taken from.")
-    notes: dict[str, int] = Field(description="Decisions of the readers, with their numbers of files.")
-    marks: dict[str, int] = Field(description="Losses that documents may have, with their numbers.")
+    formats: dict[str, int] = Field(description="Number of files by detected format.")
+    fields: dict[str, str] = Field(description="Fields used as id, title and text.")
+    notes: dict[str, int] = Field(description="Decisions of the readers, with file counts.")
+    marks: dict[str, int] = Field(description="Possible losses of documents, with their counts.")
     skipped: dict[str, str] = Field(description="Files that are passed over, and why.")
     rows_in: int
     rows_kept: int
@@ -51,9 +51,9 @@ class SourcePreview(BaseModel):
 
 
 def preview_source(config: SourceConfig, *, clean: CleanConfig, redact: RedactConfig) -> SourcePreview:
-    """Read, clean and redact every row of a source, and keep the first documents.
+    """Read, clean and redact every row of a source, and return the first documents.
 
-    Near duplicates, and what an erasure request holds back, are not looked for.
+    Near duplicates and erased documents are not checked.
 
     Raises:
         InputError: The source cannot be read.

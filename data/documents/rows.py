@@ -1,6 +1,6 @@
-"""Rows of a source, as a reader yields them: raw, or rejected with a reason.
+"""Rows of a source as yielded by a reader: raw, or rejected with a reason.
 
-A row that cannot be read becomes a :class:`RejectedRow`. A file that cannot be read at all is the caller's mistake, and
+A row that cannot be read becomes a :class:`RejectedRow`. A file that cannot be read at all is the caller's mistake and
 raises :class:`~data.errors.InputError`.
 """
 
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import PurePath
 
 MAX_ROW_BYTES = 64 * 2**20
-"""Longest line or cell to read, in bytes: a file without line breaks must not fill the memory."""
+"""Maximum size of a line or cell in bytes: a file without line breaks must not exhaust memory."""
 EXCERPT_CHARS = 200
 _PLAIN_NAMES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 _PLAIN_STARTS = ("readme", "license", "licence", "notice", "changelog", "_success", "_metadata", "_common_metadata")
@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RejectReason(StrEnum):
-    """Why a row was rejected; reports count rows by reason."""
+    """Reasons for rejecting a row. Reports count rows by reason."""
 
     BAD_JSON = "bad_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -53,8 +53,8 @@ class RawRow:
 
     Attributes:
         file: File it came from, relative to the source's path.
-        row: 1-based number in that file: the line of JSONL, or the row without the header.
-        values: Field name to value.
+        row: 1-based number in that file: the line in JSONL, otherwise the row, not counting the header.
+        values: Values by field name.
     """
 
     file: str
@@ -64,7 +64,7 @@ class RawRow:
 
 @dataclass
 class ReadLog:
-    """What was decided while a source was read, for the log and the report.
+    """Decisions made while a source was read, for the log and the report.
 
     Attributes:
         notes: Decision to the number of files that it was made for, such as "read as Windows-1252".
@@ -79,7 +79,7 @@ class ReadLog:
     formats: Counter[str] = field(default_factory=Counter)
 
     def note(self, text: str) -> None:
-        """Count a decision about a file."""
+        """Record a decision about a file."""
         self.notes[text] += 1
 
     def stored_skipped(self) -> dict[str, str]:
@@ -96,13 +96,13 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """One row that does not become a document, and the reason.
+    """A row that does not become a document, with the reason.
 
     Attributes:
         file: File it came from, relative to the source's path.
         row: 1-based number in that file, as in :class:`RawRow`.
-        reason: Why it was rejected.
-        detail: What was found and what was expected. It is part of the snapshot's id, so rewording it changes ids.
+        reason: Reason for the rejection.
+        detail: What was found and what was expected. Part of the snapshot's id: rewording it changes ids.
         excerpt: Beginning of the raw row in printable characters.
     """
 
@@ -129,5 +129,5 @@ def make_excerpt(raw: bytes | str | Mapping[str, object]) -> str:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether ``text`` holds lone surrogates (bytes that were not UTF-8), which UTF-8 cannot store."""
+    """Return whether ``text`` contains unpaired surrogates (from invalid UTF-8), which UTF-8 cannot store."""
     return not text.isascii() and _SURROGATE.search(text) is not None

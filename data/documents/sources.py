@@ -1,7 +1,7 @@
-"""Sources: which files belong to a source, and which reader reads which file.
+"""Sources: find the files of a source, and the reader for each file.
 
-Readers of tables stream: memory is bounded by one row or one small batch, never by the file. CONTRIBUTING.md, "Adding",
-says how to add a format.
+Readers of tables stream: they hold one row or one small batch in memory, never a whole file. CONTRIBUTING.md, "Adding",
+explains how to add a format.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from data.errors import InputError
 from data.sample.read import BUNDLED_SAMPLE, read_sample_jobs, read_sample_resumes
 
 Reader: TypeAlias = Callable[[Path, str, SourceConfig, ReadLog], Iterator[RawRow | RejectedRow]]
-"""Reads one file: its path, its name relative to the source's path, which fields hold what, and the log."""
+"""Reads one file. Arguments: path, name relative to the source's path, source settings, log."""
 
 READERS: dict[Format, Reader] = {
     Format.JSONL: jsonl.read,
@@ -41,10 +41,10 @@ READERS: dict[Format, Reader] = {
     Format.SHEET: sheets.read,
     **{each: documents.read_as(each) for each in Format if each not in TABLES},
 }
-"""Format of a file to its reader."""
+"""Readers by file format."""
 
 READER_VERSION = 2
-"""Version of the readers; raise it when they give other rows for the same file, and all sources are read again."""
+"""Version of the readers. Raise it when the same file gives different rows: all sources are then read again."""
 
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # written by Spark and Dask
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})  # written by Windows and macOS
@@ -55,16 +55,16 @@ def read_rows(config: SourceConfig, log: ReadLog | None = None) -> Iterator[RawR
 
     Args:
         config: The source.
-        log: Collects the decisions that are made on the way, and the files that are passed over.
+        log: Collects decisions of the readers, and skipped files.
 
     Yields:
-        Every row of every file exactly once, raw or rejected. Blank lines are no rows. A file of a type that is not
-        read is one rejected row.
+        Every row of every file exactly once, raw or rejected. Blank lines are not rows. A file of an unsupported type
+        is one rejected row.
 
     Raises:
-        InputError: Nothing matches the path; no file is of a type that is read; or a table cannot be read at all, or
-            lacks the id or text column. It may come after some rows, if only the end of a file shows the fault: commit
-            nothing before the iterator is exhausted.
+        InputError: Nothing matches the path; no file has a supported type; or a table cannot be read or lacks the id
+            or text column. The error may come after some rows, if the fault is at the end of a file: commit nothing
+            before the iterator is exhausted.
     """
     if config.path.startswith("bundled:"):
         yield from _read_bundled(config)
@@ -101,7 +101,7 @@ def _read_file(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Ite
 
 
 def _texts_beside_tables(files: list[str]) -> frozenset[str]:
-    """Notes that lie beside tables: a README is no document of its own there."""
+    """Text files beside tables, such as a README, which are not documents."""
     promised = {file: promised_format(file) for file in files}
     if not any(found in TABLES for found in promised.values()):
         return frozenset()
@@ -109,7 +109,7 @@ def _texts_beside_tables(files: list[str]) -> frozenset[str]:
 
 
 def source_sha256(config: SourceConfig) -> str | None:
-    """Hash of everything that decides the rows of a source: the bytes of its files, and its fields.
+    """Hash of everything that determines the rows of a source: the bytes of its files, and its fields.
 
     None for the bundled sample, which has no files of its own.
 
@@ -126,18 +126,18 @@ def source_sha256(config: SourceConfig) -> str | None:
 
 
 def find_files(path: str, log: ReadLog | None = None) -> list[tuple[Path, str]]:
-    """Find the files of a source. Hidden files, and those that systems and writers leave in folders, are passed over.
+    """Find the files of a source. Hidden files and files of the operating system or Parquet writers are skipped.
 
     Args:
         path: File, folder or glob.
-        log: Collects the files that are passed over.
+        log: Collects skipped files.
 
     Returns:
         Path and relative name of each file, sorted by name.
 
     Raises:
-        InputError: There is no file; none is of a type that is read; or a link leads out of the folder. Whoever may
-            write into the folder must not choose what else is read.
+        InputError: There is no file; none has a supported type; or a link leads out of the folder. Write access to the
+            folder must not give control over reading other files.
     """
     base, candidates = _candidates(path)
     found = []
@@ -164,8 +164,8 @@ def find_files(path: str, log: ReadLog | None = None) -> list[tuple[Path, str]]:
     if outside:
         raise InputError(
             f"'{path}' has {len(outside)} link(s) that lead out of '{base}': {_shown(outside)}; "
-            "expected files inside of it.",
-            hint="Name the folder that the files lie in, or copy them.",
+            "expected files inside it.",
+            hint="Use the folder that contains the files, or copy them.",
         )
     if not any(_may_be_read(candidate, file) for candidate, file in found):
         strange = sorted(file for _, file in found)
@@ -178,7 +178,7 @@ def find_files(path: str, log: ReadLog | None = None) -> list[tuple[Path, str]]:
 
 
 def _candidates(path: str) -> tuple[Path, Iterable[Path]]:
-    """Base directory and what lies below it; a name that exists is never read as a glob."""
+    """Base directory and the pattern below it. An existing name is never treated as a glob."""
     target = Path(path).expanduser()
     with readable(target):
         if target.is_dir():
@@ -190,19 +190,19 @@ def _candidates(path: str) -> tuple[Path, Iterable[Path]]:
     base = Path(*parts[:fixed])
     if ".." in parts[fixed:]:
         raise InputError(
-            f"'{path}' leads out of '{base}' by a '..' behind a wildcard; expected '..' before it.",
-            hint="Name the folder that the files lie in.",
+            f"'{path}' leads out of '{base}' by a '..' after a wildcard; expected '..' before it.",
+            hint="Use the folder that contains the files.",
         )
     try:
         return base, list(base.glob(str(PurePath(*parts[fixed:]))))
     except ValueError as error:
         raise InputError(
-            f"'{path}' is no valid glob: {error}.", hint="Use '**' only as a whole folder name."
+            f"'{path}' is not a valid glob: {error}.", hint="Use '**' only as a whole folder name."
         ) from error
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder. Unlike ``rglob`` it raises if it may not look; it does not follow links to folders."""
+    """All files below a folder. Unlike ``rglob``, raises for unreadable folders, and follows no links to folders."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -216,7 +216,7 @@ def _shown(files: list[str]) -> str:
 
 
 def _passed_over(relative: PurePath) -> str | None:
-    """Why a file is no part of a source; None for one that is."""
+    """Reason for skipping a file; None if it belongs to the source."""
     if relative.name in _MARKER_FILES:
         return "a marker of a Parquet writer"
     if relative.name.lower() in _SYSTEM_FILES or "__MACOSX" in relative.parts:
@@ -228,7 +228,7 @@ def _passed_over(relative: PurePath) -> str | None:
 
 
 def _may_be_read(path: Path, file: str) -> bool:
-    """Whether a file's name or content is of a type that is read."""
+    """Return whether the name or content of a file has a supported type."""
     if promised_format(file) is not None:
         return True
     try:

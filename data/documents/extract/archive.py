@@ -1,6 +1,6 @@
-"""Documents that are archives of XML parts (DOCX, ODT): opened within limits, parsed without entities or network.
+"""Documents that are archives of XML parts (DOCX, ODT). Opened within limits, parsed without entities or network.
 
-Nothing is unpacked to disk, so that the names in the archive lead nowhere.
+Nothing is unpacked to disk, so file names in the archive can do no harm.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from data.documents.extract.extracted import MAX_UNPACKED_BYTES, MAX_XML_BYTES
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive whose members together are not larger than the limits.
+    """Open an archive, and check its total unpacked size.
 
     Raises:
-        ValueError: It unpacks to more than is read.
+        ValueError: It unpacks to more than the limits.
         zipfile.BadZipFile: It is damaged.
     """
     with zipfile.ZipFile(path) as archive:
@@ -35,10 +35,10 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def parse_part(archive: zipfile.ZipFile, name: str) -> etree._Element | None:
-    """Root element of an XML part; None when the archive has no such part.
+    """Root element of an XML part; None if the archive has no such part.
 
     Raises:
-        lxml.etree.XMLSyntaxError: It is no well-formed XML, or nested too deeply.
+        lxml.etree.XMLSyntaxError: It is not well-formed XML, or nested too deeply.
     """
     try:
         content = archive.read(name)
@@ -48,20 +48,20 @@ def parse_part(archive: zipfile.ZipFile, name: str) -> etree._Element | None:
 
 
 def xml_parser() -> etree.XMLParser:
-    """A parser that expands no entity, loads nothing, and refuses trees that are too deep."""
+    """A parser that expands no entities, loads nothing, and rejects trees that are too deep."""
     return etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
     )
 
 
 def local_name(element: etree._Element) -> str:
-    """Name of an element without its namespace: the strict and the usual kind of a format differ in that only."""
+    """Name of an element without its namespace: the strict and transitional variants differ only in the namespace."""
     tag = element.tag
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def attribute(element: etree._Element, name: str) -> str | None:
-    """Value of an attribute by its name without the namespace."""
+    """Value of an attribute, by its name without namespace."""
     for key, value in element.attrib.items():
         if key.rpartition("}")[2] == name:
             return str(value)
@@ -69,7 +69,7 @@ def attribute(element: etree._Element, name: str) -> str | None:
 
 
 def child(element: etree._Element | None, *path: str) -> etree._Element | None:
-    """The first child of a name, and of that the first of the next name; None when there is none."""
+    """Follow a path of child names, taking the first child of each name; None if one is missing."""
     for name in path:
         if element is None:
             return None

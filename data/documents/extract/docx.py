@@ -1,7 +1,7 @@
-"""DOCX: what Word shows of a document.
+"""DOCX: the text that Word shows.
 
-The XML is walked here and not by a library: those that were measured leave out content controls or text boxes
-(python-docx), repeat text boxes (docx2python), or keep hidden text (all of them).
+This module walks the XML itself. Of the libraries that were measured, python-docx leaves out content controls and text
+boxes, docx2python repeats text boxes, and all keep hidden text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from data.documents.extract.archive import attribute, child, local_name, open_ar
 from data.documents.extract.extracted import Extracted, Mark
 
 MAX_PARAGRAPHS = 100_000
-"""Paragraphs of a DOCX, at most: reading 8 MiB of empty ones would take minutes."""
+"""Maximum number of paragraphs in a DOCX: reading 8 MiB of empty ones would take minutes."""
 
 # Elements whose content Word does not show: deleted and moved-away text, field codes, properties, comments.
 _SKIPPED_NAMES = (
@@ -26,7 +26,7 @@ _SKIPPED_NAMES = (
 )
 _SKIPPED = frozenset(_SKIPPED_NAMES.split())
 _NEARLY_WHITE = 0.9
-_MIN_HALF_POINTS = 6  # smaller than 3 points is read by machines only
+_MIN_HALF_POINTS = 6  # text below 3 points is read only by machines
 _NO_FILLS = frozenset({"auto", "FFFFFF", "ffffff", "clear", "nil", "none"})
 _PLAIN_TABLES = frozenset({"TableGrid", "TableNormal"})
 
@@ -35,8 +35,8 @@ def read_docx(path: Path) -> Extracted:
     """Text of a DOCX: headers, body, notes, footers; a table row is one line.
 
     Raises:
-        ValueError: It is too large, or no DOCX.
-        Exception: Of nearly any type, from the parsers, when the file breaks the format.
+        ValueError: It is too large, or not a DOCX.
+        Exception: Nearly any type, from the parsers, if the file is malformed.
     """
     with open_archive(path) as archive:
         main = _main_part(archive)
@@ -67,7 +67,7 @@ def _main_part(archive: zipfile.ZipFile) -> str:
 
 
 def _related(archive: zipfile.ZipFile, main: str) -> dict[str, list[str]]:
-    """Names of the headers, footers and notes of the main part; relationships that lead nowhere are left out."""
+    """Names of the headers, footers and notes of the main part. Broken relationships are left out."""
     folder, name = posixpath.split(main)
     found: dict[str, list[str]] = {kind: [] for kind in ("header", "footer", "footnotes", "endnotes")}
     root = parse_part(archive, f"{folder}/_rels/{name}.rels")
@@ -82,12 +82,12 @@ def _related(archive: zipfile.ZipFile, main: str) -> dict[str, list[str]]:
 
 
 def _once(parts: list[list[str]]) -> list[str]:
-    """Lines of headers or footers, each once; a line without letters is a page number."""
+    """Lines of headers or footers, each once. A line without letters is a page number and left out."""
     return list(dict.fromkeys(line for lines in parts for line in lines if any(char.isalpha() for char in line)))
 
 
 def _hidden_styles(archive: zipfile.ZipFile, main: str) -> frozenset[str]:
-    """Ids of the styles whose text is formatted as hidden, by themselves or by the style that they follow."""
+    """Ids of the styles with hidden text, by their own formatting or that of their base style."""
     root = parse_part(archive, f"{posixpath.dirname(main)}/styles.xml")
     hidden: dict[str, bool] = {}
     parents: dict[str, str] = {}
@@ -101,7 +101,7 @@ def _hidden_styles(archive: zipfile.ZipFile, main: str) -> frozenset[str]:
             parents[name] = attribute(based, "val") or ""
 
     def is_hidden(name: str) -> bool:
-        for _ in range(20):  # styles may follow each other in a circle
+        for _ in range(20):  # base styles may form a cycle
             if name in hidden or name not in parents:
                 break
             name = parents[name]
@@ -138,7 +138,7 @@ class _Walker:
         return lines
 
     def _alternative(self, element: etree._Element, read: Callable[[etree._Element], list[str]]) -> list[str]:
-        """One of several forms of the same content: the first that has text."""
+        """The first alternative of the same content that has text."""
         for choice in element:
             found: list[str] = read(choice)
             if any(line.strip() for line in found):
@@ -176,7 +176,7 @@ class _Walker:
             elif name == "noBreakHyphen":
                 yield "-"
             elif name == "AlternateContent":
-                # The text may be in a box: whether there is any is known from both.
+                # The text may be in a box: check both.
                 for choice in element:
                     own: list[str] = []
                     found = "".join(self._inline(choice, own, on_dark, is_hidden))
@@ -232,7 +232,7 @@ class _Walker:
 
 
 def _below(parent: etree._Element, wanted: str) -> Iterator[etree._Element]:
-    """Rows of a table, or cells of a row, also those in content controls."""
+    """Rows of a table, or cells of a row, including those in content controls."""
     for element in parent:
         name = local_name(element)
         if name == wanted:

@@ -1,4 +1,4 @@
-"""Which encoding a text file has: its mark, UTF-8, UTF-16, else the Windows encoding of its letters."""
+"""Detect the encoding of a text file: byte order mark, UTF-8, UTF-16, otherwise the Windows encoding of its letters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 SCANNED_BYTES = 64 * 2**20
-"""So much of a file is looked at."""
+"""Number of bytes to inspect."""
 
 _BLOCK = 2**20
 _SAMPLE = 2**16
@@ -65,16 +65,16 @@ def detect_encoding(path: Path, *, min_invalid: int = 1) -> str:
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """Text of a small file and its encoding; characters that are none are replaced.
+    """Text of a small file and its encoding. Undecodable bytes are replaced.
 
     Raises:
-        ValueError: It holds so many control characters that it is no text.
+        ValueError: It holds so many control characters that it cannot be text.
     """
     encoding = detect_encoding(path)
     text = path.read_bytes().decode(encoding, "replace")
     controls = sum(text.count(chr(code)) for code in (*range(9), *range(14, 27)))
     if controls > 0.02 * len(text):
-        raise ValueError("it holds control characters and is no text")
+        raise ValueError("it holds control characters and is not text")
     return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
 
 

@@ -1,4 +1,4 @@
-"""Result of reading one document file, and the limits and checks that all document readers share."""
+"""Result of reading one document file, and limits and checks shared by all document readers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_TEXT_CHARS = 64 * 2**20
-"""Longest text of one document, in characters."""
+"""Maximum text length of one document, in characters."""
 MAX_UNPACKED_BYTES = 256 * 2**20
-"""Largest document file, and largest archive after unpacking, in bytes: a small archive can hide a huge document."""
+"""Maximum size of a document file and of an unpacked archive, in bytes: a small archive can hide a huge document."""
 MAX_XML_BYTES = 8 * 2**20
-"""Largest XML part of an archive that is parsed, in bytes after unpacking: some thousand pages of text."""
+"""Maximum unpacked size of a parsed XML part, in bytes: some thousand pages of text."""
 
 
 class Mark(StrEnum):
-    """Why a kept document may not hold all that its file holds. A closed set: reports count by it."""
+    """Reasons why a kept document may lack content of its file. A closed set, which reports count by."""
 
     HIDDEN_TEXT = "hidden_text"
     """Text that no reader sees was left out: white, invisible, off the page, tiny, or formatted as hidden."""
@@ -32,7 +32,7 @@ class ScannedError(ValueError):
 
 
 class ImplausibleTextError(ValueError):
-    """A document whose text is no language in any reader: its fonts do not say which letters they draw."""
+    """No reader found plausible text, usually because the fonts do not map their glyphs to letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Extracted:
 
     Attributes:
         text: Text in reading order; one line a paragraph, table row or line of a page.
-        title: Title that the file itself gives; empty when it gives none.
-        marks: Losses that a user has to know of, sorted, each once.
-        pages_without_text: Pages without text beside others that have some.
+        title: Title from the file's own metadata; empty if it has none.
+        marks: Losses that users must know about, sorted, each once.
+        pages_without_text: Number of pages without text, if other pages have some.
     """
 
     text: str
@@ -63,7 +63,7 @@ _MAX_SINGLE_SHARE = 0.6
 
 
 def implausibility(text: str) -> str | None:
-    """Why ``text`` cannot be what a reader sees, or None. Scripts that write no spaces are judged by letters only."""
+    """Reason why ``text`` is implausible, or None. Scripts without spaces are judged only by letters."""
     dense = "".join(text.split())
     if len(dense) < _MIN_JUDGED_CHARS:
         return None

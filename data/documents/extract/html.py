@@ -1,4 +1,4 @@
-"""HTML: what a browser shows of a page, and of markup in a field of a table."""
+"""HTML: the text that a browser shows of a page, or of markup in a table field."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _INLINE_NAMES = (
 _SPACED_NAMES = "p h1 h2 h3 h4 h5 h6 ul ol table section article blockquote pre"
 _BLOCKS, _SPACED = frozenset(_BLOCK_NAMES.split()), frozenset(_SPACED_NAMES.split())
 _KNOWN = "|".join(sorted({*_LEFT_OUT, *_BLOCKS, *_INLINE_NAMES.split()}, key=len, reverse=True))
-# An attribute has a value: without one it is most often a word, as in "a<b and c>d".
+# An attribute must have a value: without one it is usually a word, as in "a<b and c>d".
 _ATTRIBUTE = r"""\s+[a-zA-Z_:@][\w:.\-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=`]+)"""
 _BOOLEAN = (
     rf"(?:{_ATTRIBUTE}|\s+(?:hidden|checked|disabled|selected|nowrap|noshade|itemscope|compact|defer|async|required))"
 )
-# A text is markup when it closes a known element or holds one that stands alone.
+# A text is markup if it closes a known element or contains a void element.
 _MARKUP = re.compile(rf"</(?:{_KNOWN})\s*>|<(?:br|hr|p|li|ul|ol|div|h[1-6]|img){_BOOLEAN}*\s*/?>", re.IGNORECASE)
 _STRAY = re.compile(rf"<(?!/(?:{_KNOWN})\s*>|(?:{_KNOWN}){_BOOLEAN}*\s*/?>|!--|!doctype\b)", re.IGNORECASE)
 _ESCAPED = re.compile(r"&(?:amp;)*(?:lt|#0*60|#x0*3c);", re.IGNORECASE)
@@ -37,15 +37,15 @@ _HIDDEN = re.compile(
 )
 _CONTROLS = re.compile("[\0\x1d\x1e]")
 _PARAGRAPH, _LINE = "\x1d", "\x1e"  # breaks, until it is known how many follow each other
-_BLANKS = re.compile(r"\s+")  # a whole run at once: parts of it would be tried from each of its characters
+_BLANKS = re.compile(r"\s+")  # a whole run at once: otherwise each of its characters starts another attempt
 _TAG = re.compile(r"<[^<>]*>")
 _MAX_ESCAPES = 3
 
 
 def strip_markup(text: str) -> str:
-    """The text that a browser shows, if ``text`` is HTML, also where it was escaped once or more; else ``text``.
+    """Text that a browser shows, if ``text`` is HTML, escaped or not; otherwise ``text`` itself.
 
-    ``List<String>`` and ``Experience < 5 years`` are no markup and stay, also within HTML.
+    ``List<String>`` and ``Experience < 5 years`` are not markup and stay, also within HTML.
     """
     if "<" not in text and not _ESCAPED.search(text):
         return text
@@ -70,13 +70,15 @@ def _shown(markup: str) -> Extracted:
     root = etree.fromstring(f"<html><body>{markup}</body></html>" if "<body" not in markup.lower() else markup, parser)
     if root is None:
         return Extracted("")
-    if any("depth" in error.message.lower() for error in parser.error_log):  # libxml2 leaves out what lies too deep
+    if any(
+        "depth" in error.message.lower() for error in parser.error_log
+    ):  # libxml2 leaves out content that is nested too deeply
         return Extracted(_tidy(html.unescape(_TAG.sub(_LINE, markup))))
     title = next((" ".join("".join(each.itertext()).split()) for each in root.iter("title")), "")
     has_blocks = any(each.tag in _BLOCKS or each.tag == "br" for each in root.iterfind("body//*"))
     pieces: list[str] = []
     num_hidden = 0
-    left_out: etree._Element | None = None  # the element that hides all below it
+    left_out: etree._Element | None = None  # the element that hides everything below it
     for event, element in etree.iterwalk(root, events=("start", "end")):
         tag = element.tag if isinstance(element.tag, str) else ""
         if event == "start":
@@ -108,7 +110,7 @@ def _break(tag: str, element: etree._Element) -> str:
 
 
 def _inline(text: str | None, *, keeps_lines: bool) -> str:
-    """Text of an element; a line break in the markup is a space, unless the text is preformatted or has no blocks."""
+    """Text of an element. A line break in the markup is a space, unless the text is preformatted or has no blocks."""
     if not text:
         return ""
     return text if keeps_lines else _BLANKS.sub(_unbroken, text)
@@ -119,7 +121,7 @@ def _unbroken(match: re.Match[str]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Breaks that follow each other are one: an empty line between paragraphs, none between list items."""
+    """Merge consecutive breaks: an empty line between paragraphs, none between list items."""
 
     def one(match: re.Match[str]) -> str:
         run = match.group()

@@ -1,4 +1,4 @@
-"""ODT: what LibreOffice shows of a text document."""
+"""ODT: the text that LibreOffice shows."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def read_odt(path: Path) -> Extracted:
     """Text of an ODT: headers, body, footers; a table row is one line.
 
     Raises:
-        ValueError: It is too large, or no ODT.
-        Exception: Of nearly any type, from the parsers, when the file breaks the format.
+        ValueError: It is too large, or not an ODT.
+        Exception: Nearly any type, from the parsers, if the file is malformed.
     """
     with open_archive(path) as archive:
         content, styles = parse_part(archive, "content.xml"), parse_part(archive, "styles.xml")
         if content is None or child(content, "body", "text") is None:
-            raise ValueError(f"the archive is no text document ({_kind(archive)})")
+            raise ValueError(f"the archive is not a text document ({_kind(archive)})")
     walker = _Walker(_hidden_styles(content, styles))
     lines = walker.blocks(child(content, "body", "text"))
     sides: dict[str, list[str]] = {"header": [], "footer": []}

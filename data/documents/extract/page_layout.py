@@ -1,4 +1,4 @@
-"""From the characters of a page to its text: words, lines, columns, and words that a line end divides."""
+"""Convert the characters of a page to text: words, lines, columns, and words divided at line ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _GAP = 1.5  # of the size of the letters: a wider gap in a line separates two columns, or a date from its line
-_WORD_GAP = 0.6  # narrower gaps are judged by pdfium, which knows the widths of the letters
+_WORD_GAP = 0.6  # pdfium decides about narrower gaps: it knows the letter widths
 _SAME_LINE = 0.5
 _PARAGRAPH_GAP = 1.9
 _MIN_ROWS = 3
@@ -32,7 +32,7 @@ class Glyph(NamedTuple):
     """One character of a page.
 
     Attributes:
-        char: What it says; a space that pdfium guessed has no box.
+        char: The character. A space that pdfium inferred has no box.
         box: Left, bottom, right, top, in points.
         points: Size of its font as drawn.
         quarter: Direction of its line in quarter turns, counter-clockwise.
@@ -46,7 +46,7 @@ class Glyph(NamedTuple):
 
 @dataclass(slots=True)
 class Segment:
-    """Characters of one line without a wide gap; its box is turned so that the line runs to the right."""
+    """Characters of one line without a wide gap. The box is rotated: the line runs to the right."""
 
     text: str
     left: float
@@ -58,7 +58,7 @@ class Segment:
 
     @property
     def middle(self) -> float:
-        """Height of its middle."""
+        """Height of its vertical centre."""
         return (self.bottom + self.top) / 2
 
 
@@ -69,8 +69,8 @@ def page_text(glyphs: list[Glyph], values: list[Segment]) -> str:
     """Text of a page in reading order.
 
     Args:
-        glyphs: Its characters in the order of its content.
-        values: Values of form fields, which stand behind their labels.
+        glyphs: Characters in the order of the page content.
+        values: Values of form fields, placed after their labels.
     """
     rows = _rows(_segments(glyphs))
     for value in values:
@@ -79,7 +79,7 @@ def page_text(glyphs: list[Glyph], values: list[Segment]) -> str:
 
 
 def join_hyphens(lines: list[str]) -> str:
-    """Lines as text; a word that a line end divides is whole again, and the hyphen of "well-known" stays."""
+    """Join lines to text. Words divided at a line end are rejoined; the hyphen of "well-known" stays."""
     known = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(lines).lower()))
     joined: list[str] = []
     for line in lines:
@@ -151,7 +151,7 @@ def _segments(glyphs: list[Glyph]) -> list[Segment]:
 
 
 def _rows(segments: list[Segment]) -> list[_Row]:
-    """Segments that follow each other on one line."""
+    """Consecutive segments on one line."""
     rows: list[_Row] = []
     for segment in segments:
         if rows and _is_beside(rows[-1][-1], segment):
@@ -171,7 +171,7 @@ def _is_beside(before: Segment, segment: Segment) -> bool:
 
 
 def _place(rows: list[_Row], value: Segment) -> None:
-    """Put the value of a form field behind its label, else below the last line above it."""
+    """Put the value of a form field after its label, otherwise below the last line above it."""
     for row in rows:
         if row[-1].quarter == 0 and row[0].left < value.left and value.bottom <= row[0].middle <= value.top:
             row.append(value)
@@ -205,7 +205,7 @@ def _lines(rows: list[_Row]) -> list[str]:
 
 
 def _column_block(rows: list[_Row], start: int) -> tuple[int, list[_Row], list[_Row]] | None:
-    """The longest run of rows from ``start`` that are two columns: where it ends, and the rows of either."""
+    """Longest run of rows from ``start`` with two columns: its end, and the rows of each column."""
     if len(rows[start]) < 2:
         return None
     for split in range(1, len(rows[start])):
@@ -237,7 +237,7 @@ def _follows(above: Segment, below: Segment) -> bool:
 
 
 def _are_columns(sides: list[tuple[_Row, _Row]]) -> bool:
-    """Whether both sides run on by themselves; the lines of a table do not run on beside each other."""
+    """Return whether the text of each side continues by itself, which it does not in a table."""
     both = [(left, right) for left, right in sides if left and right]
     if len(both) < _MIN_ROWS or len(both) < 0.5 * len(sides):
         return False

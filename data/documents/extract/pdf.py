@@ -1,7 +1,7 @@
-"""PDF: the words of a page as a reader sees them.
+"""PDF: the text of a page as a human reader sees it.
 
-pdfium gives every character with its place, size and colour. Lines, columns and form values are put together here from
-those; text that no reader sees is left out. A text that is no language is read again by pypdf.
+pdfium returns every character with its position, size and colour. This module builds lines, columns and form values
+from them, and leaves out invisible text. If the result is implausible, pypdf reads the file again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfPage, PdfTextPage
 
 MAX_PAGES = 5000
-"""Pages of a PDF, at most: pages may share one huge content, so that the size of the file bounds nothing."""
+"""Maximum number of pages: pages may share one huge content, so the file size is no limit."""
 
-_MIN_POINTS = 3.0  # smaller text is read by machines only
-_OFF_PAGE_POINTS = 12.0  # beyond its edge; what is cut off by the edge itself is no hidden text
-_MIN_CONTRAST = 24  # of 255: between the darkest and the lightest pixel of a visible character
+_MIN_POINTS = 3.0  # smaller text is read only by machines
+_OFF_PAGE_POINTS = 12.0  # beyond the edge; text cut off by the edge is not hidden
+_MIN_CONTRAST = 24  # of 255: difference between the darkest and the lightest pixel of a visible character
 _NEARLY_WHITE = 0.9
 _RENDER_SCALE = 2
 _INVISIBLE_MODES = (3, 7)
@@ -50,7 +50,7 @@ _LIGATURES = {
     "\ufb06": "st",
 }
 _HYPHENS = {0x02, 0xAD, 0xFFFE}  # pdfium's codes for a hyphen at the end of a line; the soft hyphen, which is drawn
-_LOCK = threading.Lock()  # pdfium may be in one thread of a process only
+_LOCK = threading.Lock()  # only one thread of a process may use pdfium
 
 
 def read_pdf(path: Path) -> Extracted:
@@ -58,9 +58,9 @@ def read_pdf(path: Path) -> Extracted:
 
     Raises:
         ScannedError: No page has text.
-        ImplausibleTextError: Neither reader finds text that can be a language.
+        ImplausibleTextError: Neither reader finds plausible text.
         ValueError: It is too large or needs a password.
-        Exception: Of nearly any type, from the parsers, when the file breaks the format.
+        Exception: Nearly any type, from the parsers, if the file is malformed.
     """
     size_bytes = path.stat().st_size
     if size_bytes > MAX_UNPACKED_BYTES:
@@ -69,7 +69,7 @@ def read_pdf(path: Path) -> Extracted:
         found = _first_reader(path)
     except (ScannedError, ValueError):
         raise
-    except Exception:  # a page that pdfium cannot load; pypdf mends more
+    except Exception:  # a page that pdfium cannot load; pypdf repairs more
         second = _second_reader(path)
         if not second.strip() or implausibility(second) is not None:
             raise
@@ -79,7 +79,7 @@ def read_pdf(path: Path) -> Extracted:
         return found
     second = _second_reader(path)
     if not second.strip() or implausibility(second) is not None:
-        raise ImplausibleTextError(f"the text is no language: {fault}")
+        raise ImplausibleTextError(f"the extracted text is not readable in any language: {fault}")
     return replace(found, text=second, marks=tuple(sorted({*found.marks, Mark.SECOND_READER})))
 
 
@@ -96,7 +96,7 @@ def _second_reader(path: Path) -> str:
 
 
 def _first_reader(path: Path) -> Extracted:
-    import pypdfium2 as pdfium  # here, because most sources have no PDFs
+    import pypdfium2 as pdfium  # imported here, because most sources have no PDFs
     import pypdfium2.raw as raw
 
     with _LOCK:
@@ -137,7 +137,7 @@ def _first_reader(path: Path) -> Extracted:
 
 
 def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
-    """Text of a page, and how many characters of it nobody sees."""
+    """Text of a page, and the number of its invisible characters."""
     page.set_rotation(0)
     with closing(page.get_textpage()) as textpage:
         glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
@@ -160,7 +160,7 @@ def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
 def _glyphs(
     textpage: PdfTextPage, page_box: tuple[float, float, float, float], raw: ModuleType
 ) -> tuple[list[Glyph], list[Glyph]]:
-    """All characters of a page in the order of its content, and those of them that may be hidden."""
+    """All characters of a page in content order, and the subset that may be hidden."""
     glyphs: list[Glyph] = []
     suspects: list[Glyph] = []
     rect = raw.FS_RECTF()
@@ -179,7 +179,7 @@ def _glyphs(
         if code in (10, 13) or (code == 32 and raw.FPDFText_IsGenerated(handle, index) == 1):
             if code == 32:
                 glyphs.append(Glyph(" ", None, 0.0, 0))
-            continue  # lines are found by place
+            continue  # lines are found by position
         pointer = raw.FPDFText_GetTextObject(handle, index)
         key = ctypes.cast(pointer, ctypes.c_void_p).value
         style = styles.get(key)
@@ -225,7 +225,7 @@ def _style(handle: object, index: int, pointer: object, raw: ModuleType) -> tupl
 
 
 def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
-    """Which suspects a reader sees all the same: white on a dark ground, or invisible above a scanned image."""
+    """Suspects that are visible after all: white on dark, or invisible text above a scanned image."""
     left, bottom, right, top = page.get_bbox()
     judged = [glyph for glyph in suspects if glyph.points >= _MIN_POINTS and glyph.box is not None]
     judged = [glyph for glyph in judged if left <= glyph.box[0] <= right and bottom <= glyph.box[1] <= top]  # type: ignore[index]
@@ -252,7 +252,7 @@ def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
 
 
 def _form_values(page: PdfPage, raw: ModuleType) -> list[Segment]:
-    """Values of text and choice fields, and the texts that were typed onto the page, with their places."""
+    """Values of text and choice fields, and texts typed onto the page, with their positions."""
     return list(_annotated(page, raw))
 
 
@@ -281,7 +281,7 @@ def _annotated(page: PdfPage, raw: ModuleType) -> Iterator[Segment]:
 
 
 def _string(call: Callable[..., int]) -> str:
-    """A string that pdfium writes as UTF-16 into a buffer, whose size it tells first."""
+    """Read a string that pdfium writes as UTF-16 into a buffer; pdfium first returns the size."""
     size = min(int(call(None, 0)), 2**22)
     if size <= 2:
         return ""

@@ -1,4 +1,4 @@
-"""Plain text, Markdown, HTML pages and RTF: files that are text themselves."""
+"""Plain text, Markdown, HTML pages and RTF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data.documents.extract.encoding import read_text
 from data.documents.extract.extracted import Extracted
 
 MAX_FILE_BYTES = 64 * 2**20
-"""Largest file, in bytes."""
+"""Maximum file size, in bytes."""
 
 
 def read_plain(path: Path) -> Extracted:

@@ -1,1 +1,1 @@
-"""Readers of source files, one module a format; ``data.documents.sources.READERS`` assigns them to suffixes."""
+"""Readers of source files, one module per format; ``data.documents.sources.READERS`` assigns them to suffixes."""

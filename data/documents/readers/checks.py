@@ -14,22 +14,22 @@ from data.config import SourceConfig
 from data.documents.readers.mappings import suggestion
 from data.errors import InputError
 
-_NAME_CHARS = 100  # of a column that an error names
+_NAME_CHARS = 100  # of a column name in an error
 
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system and of Arrow into an input error with a hint."""
+    """Convert errors of the operating system and of Arrow into an input error with a hint."""
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).splitlines()[0]
         raise InputError(
-            f"'{path}' could not be read: {reason}.", hint="Check that the file is complete and its permissions."
+            f"'{path}' could not be read: {reason}.", hint="Check the file's permissions, and that it is complete."
         ) from error
     except (pa.ArrowException, UnicodeDecodeError) as error:  # UnicodeDecodeError: damaged column names
         raise InputError(
-            f"'{path}' is no readable Parquet file: {str(error).splitlines()[0]}",
+            f"'{path}' is not a readable Parquet file: {str(error).splitlines()[0]}",
             hint="The file is damaged or cut off; copy or write it again.",
         ) from error
 
@@ -38,7 +38,7 @@ def require_content(path: Path) -> None:
     """Raise an input error unless the path is a regular file with content."""
     with readable(path):
         if not path.is_file():
-            raise InputError(f"'{path}' is no regular file.", hint="Name a file, a folder or a glob.")
+            raise InputError(f"'{path}' is not a regular file.", hint="Use a file, a folder or a glob.")
         if path.stat().st_size == 0:
             raise empty_file(path)
 
@@ -49,7 +49,7 @@ def empty_file(path: Path) -> InputError:
 
 
 def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> None:
-    """Raise an input error unless ``columns`` hold id and text, each once; the message names all faults."""
+    """Raise an input error unless ``columns`` hold id and text, each once. The message lists all faults."""
     counted = Counter(columns)
     wanted = config.text_names
     faults = []

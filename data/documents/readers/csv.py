@@ -1,4 +1,4 @@
-"""Reader of CSV files: encoding, separator, escapes and the line of the header are detected, and said in the log."""
+"""Reader of CSV files: encoding, separator, escapes and header line are detected and logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from data.documents.rows import (
 from data.errors import InputError
 
 _SAMPLE_CHARS = 2**18
-_MAX_PREAMBLE = 50  # rows before the header, at most
+_MAX_PREAMBLE = 50  # maximum rows before the header
 _SEPARATORS = (",", ";", "\t", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _SEPARATOR_NAMES = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
@@ -41,11 +41,11 @@ _UTF8 = "utf-8-sig"
 
 
 class _LineTooLongError(csv.Error):
-    """A line is longer than the limit; its rest was skipped."""
+    """A line is longer than the limit; the rest was skipped."""
 
 
 class _BoundedTextLines:
-    """Lines of a text file for the csv module. It is a class, because a generator ends at its first error."""
+    """Lines of a text file for the csv module. A class, because a generator ends at its first error."""
 
     def __init__(self, handle: IO[str]) -> None:
         self._handle = handle
@@ -68,11 +68,11 @@ class _BoundedTextLines:
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How a file is written.
+    """The dialect of a file.
 
     Attributes:
         separator: Between cells.
-        has_escapes: Whether a backslash, and not a second quote, stands before a quote within quotes.
+        has_escapes: Whether quotes within quoted cells are escaped by a backslash instead of a second quote.
         num_lines: Lines before the header.
     """
 
@@ -114,7 +114,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
                 lines = (dialect.num_lines + line + 1, dialect.num_lines + reader.line_num)  # type: ignore[attr-defined]
                 yield _reject_csv(error, file=file, number=number, lines=lines)
                 continue
-            if cells:  # a blank line is no row
+            if cells:  # a blank line is not a row
                 number += 1
                 row = _parse_cells(cells, header=header, file=file, number=number, encoding=encoding)
                 if isinstance(row, RawRow):
@@ -141,7 +141,7 @@ def _started(handle: TextIO, dialect: _Dialect) -> Iterator[list[str]]:
 
 
 def _detect(sample: str, config: SourceConfig) -> _Dialect:
-    """How a file is written, told by its beginning: with whom the columns for id and text are found."""
+    """Detect the dialect from the start of the file: the one under which id and text columns are found."""
     if len(sample) == _SAMPLE_CHARS:
         sample = sample[: max(sample.rfind("\n"), sample.rfind("\r")) + 1] or sample
     first = next(iter(io.StringIO(sample, newline="")), "")
@@ -155,14 +155,14 @@ def _detect(sample: str, config: SourceConfig) -> _Dialect:
                 return _with_escapes(sample, found)
     if config.separator or named:
         return _Dialect(separators[0], num_lines=start)
-    # No columns for id and text: the most columns, so that the error can list them.
+    # No id and text columns: take the separator with the most columns, for the list in the error.
     header = next((line for line in io.StringIO(sample, newline="") if line.strip()), "")
     counts = {separator: header.count(separator) for separator in _SEPARATORS}
     return _Dialect(max(_SEPARATORS, key=lambda separator: (counts[separator], separator == ",")))
 
 
 def _header_line(sample: str, dialect: _Dialect, config: SourceConfig) -> _Dialect | None:
-    """The dialect with the lines before the header, if one of the first rows names id and text."""
+    """Dialect including the lines before the header, if one of the first rows names id and text."""
     handle = io.StringIO(sample, newline="")
     for _ in range(dialect.num_lines):
         handle.readline()
@@ -181,7 +181,7 @@ def _header_line(sample: str, dialect: _Dialect, config: SourceConfig) -> _Diale
 
 
 def _with_escapes(sample: str, dialect: _Dialect) -> _Dialect:
-    """The dialect with backslashes as escapes, if more rows of the sample come out whole that way."""
+    """Dialect with backslash escapes, if it parses more rows of the sample completely."""
     if '\\"' not in sample:
         return dialect
     doubled = _Dialect(dialect.separator, False, dialect.num_lines)
@@ -223,7 +223,7 @@ def _note(encoding: str, dialect: _Dialect, log: ReadLog) -> None:
 
 
 def _are_float_ids(path: Path, encoding: str, dialect: _Dialect, column: int) -> bool:
-    """Whether a program made floats of integer ids: the first id looks so, and all of them are whole numbers."""
+    """Return whether integer ids were written as floats: the first id looks like one, and all are whole numbers."""
     is_first = True
     with _opened(path, encoding) as handle:
         reader = _started(handle, dialect)

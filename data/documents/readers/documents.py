@@ -1,4 +1,4 @@
-"""Reader of files that are one document each: PDF, DOCX, ODT, RTF, HTML, plain text."""
+"""Reader of files that hold one document each: PDF, DOCX, ODT, RTF, HTML, plain text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from data.documents.readers.formats import Format
 from data.documents.rows import EXCERPT_CHARS, RawRow, ReadLog, RejectedRow, RejectReason
 
 MARKS_FIELD = "reader_marks"
-"""Field of the metadata that says which losses a document may have; absent when there are none."""
+"""Metadata field with the possible losses of a document; absent if there are none."""
 
 
 def read_as(found: Format) -> Callable[[Path, str, SourceConfig, ReadLog], Iterator[RawRow | RejectedRow]]:
-    """The reader for one of the formats."""
+    """Create the reader for one of the formats."""
 
     def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
-        """Read the file as one row. A damaged one is rejected, not refused: hundreds of good ones may lie beside it."""
+        """Read the file as one row. A damaged file is a rejected row: its folder may hold hundreds of good files."""
         try:
             extracted = _extract(path, found)
-        except Exception as error:  # the parsers raise nearly any type of error on damaged files
+        except Exception as error:  # on damaged files, the parsers raise nearly any type of error
             yield RejectedRow(file, 1, _reason(error), _detail(error, found), "")
             return
         text_field = config.single_text_field or DEFAULT_TEXT_FIELDS[0]
@@ -38,7 +38,7 @@ def read_as(found: Format) -> Callable[[Path, str, SourceConfig, ReadLog], Itera
 
 
 def _extract(path: Path, found: Format) -> Extracted:
-    # The readers are imported when a source has such a file: most have none.
+    # The readers are imported only when a source has such a file.
     if found is Format.PDF:
         from data.documents.extract.pdf import read_pdf
 

@@ -1,6 +1,6 @@
-"""Where id, title and text are in a record: columns by name, field paths, several fields joined.
+"""Find id, title and text in a record: columns by name, field paths, several fields joined.
 
-A path names a field below others: ``basics.summary``, ``work[].highlights[]`` (of every element), ``offers[0].price``.
+A path names a nested field: ``basics.summary``, ``work[].highlights[]`` (of every element), ``offers[0].price``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from data.documents.rows import ReadLog
 
 _STEP = re.compile(r"([^.\[\]]*)((?:\[\d*\])*)")
 _INDEX = re.compile(r"\[(\d*)\]")
-_INDEX_COLUMNS = ("", "unnamed: 0")  # pandas writes its row numbers without a name
+_INDEX_COLUMNS = ("", "unnamed: 0")  # pandas writes its row numbers in an unnamed column
 
 
 def is_path(name: str) -> bool:
-    """Whether a name leads to a field below others."""
+    """Return whether a name is a path to a nested field."""
     return "." in name or "[" in name
 
 
 def values_at(record: object, path: str) -> list[object]:
-    """All values that a path leads to, in order; none where a field is absent or null."""
+    """All values at a path, in order; missing and null fields are left out."""
     found: list[object] = [record]
     for step in path.split("."):
         match = _STEP.fullmatch(step)
@@ -39,24 +39,24 @@ def values_at(record: object, path: str) -> list[object]:
 
 
 def text_at(record: object, path: str) -> str:
-    """Texts and numbers that a path leads to, a line each; empty without any."""
+    """Texts and numbers at a path, one per line; empty if there are none."""
     texts = [str(each) for each in values_at(record, path) if isinstance(each, (str, int, float))]
     return "\n".join(text for text in texts if text.strip())
 
 
 def heading_of(path: str) -> str:
-    """Heading of a field in a joined text: its last name, as a word."""
+    """Heading of a field in a joined text: the last part of its path, as words."""
     last = re.sub(r"\[\d*\]", "", path).rpartition(".")[2]
     return re.sub(r"[_\-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", last)).strip().capitalize()
 
 
 def has_paths(config: SourceConfig) -> bool:
-    """Whether records of a source have to be resolved."""
+    """Return whether the source uses paths or joined fields, which :func:`resolve` handles."""
     return bool(config.text_fields) or any(map(is_path, config.named_fields))
 
 
 def resolve(values: dict[str, object], config: SourceConfig) -> dict[str, object]:
-    """A record with the fields that the source names by a path, or joins, as fields of their own."""
+    """Add the fields that the source names by a path, or joins, to a record as its own fields."""
     found = dict(values)
     for name in (config.id_field, config.title_field):
         if name not in found and is_path(name) and (reached := values_at(values, name)):
@@ -74,9 +74,9 @@ def resolve(values: dict[str, object], config: SourceConfig) -> dict[str, object
 
 
 def canonical_names(columns: Sequence[str], config: SourceConfig, log: ReadLog | None = None) -> list[str]:
-    """Names of columns without outer blanks; those of id, title and text as the source names them, whatever their case.
+    """Strip column names, and spell those of id, title and text as in the source settings, ignoring case.
 
-    The unnamed first column of a table without id is its id; of further columns of one name each gets a number.
+    In a table without an id column, an unnamed first column is the id. Repeated names are numbered.
     """
     names = [column.strip() for column in columns]
     folded = Counter(name.casefold() for name in names)
@@ -100,7 +100,7 @@ def canonical_names(columns: Sequence[str], config: SourceConfig, log: ReadLog |
 
 
 def has_id_and_text(columns: Iterable[str], config: SourceConfig) -> bool:
-    """Whether columns of these names hold an id and a text."""
+    """Return whether the columns include an id and a text."""
     present = set(columns)
     has_text = bool(present & set(config.text_fields)) if config.text_fields else bool(config.text_name(present))
     return config.id_field in present and has_text

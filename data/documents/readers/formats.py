@@ -1,4 +1,4 @@
-"""Which format a file has: told by its content, by its suffix only where the content allows several."""
+"""Format of a file: detected from its content, and from its suffix only if the content fits several formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 
 
 class Format(StrEnum):
-    """Formats that are read."""
+    """Supported formats."""
 
     JSONL = "jsonl"
     JSON = "json"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 TABLES = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.PARQUET, Format.SHEET, Format.XML})
-"""Formats whose files hold many rows; a file of another format is one row."""
+"""Formats whose files hold many rows. A file of any other format is one row."""
 
 SUFFIXES: dict[str, Format] = {
     ".jsonl": Format.JSONL,
@@ -54,20 +54,20 @@ SUFFIXES: dict[str, Format] = {
     ".md": Format.TEXT,
     ".txt": Format.TEXT,
 }
-"""Suffix of a file to the format that it promises."""
+"""Promised format by file suffix."""
 
 PACKED = (".gz", ".zst")
-"""Suffixes of files that are unpacked first; the suffix before them counts."""
+"""Suffixes of files that are unpacked first. The suffix before them names the format."""
 
 _TEXTS = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.XML, Format.HTML, Format.TEXT})
 
 
 class UnsupportedError(Exception):
-    """A file of a format that is not read; the message names the format and what to do."""
+    """A file of an unsupported format. The message names the format and what to do."""
 
 
 def promised_format(file: str) -> Format | None:
-    """Format that a file's name promises; None for an unknown suffix."""
+    """Format promised by a file name; None for an unknown suffix."""
     name = PurePath(file)
     if name.suffix.lower() in PACKED:
         name = PurePath(name.stem)
@@ -75,14 +75,14 @@ def promised_format(file: str) -> Format | None:
 
 
 def detect_format(path: Path, file: str) -> Format:
-    """Format of a file, unpacked if it was packed.
+    """Detect the format of an unpacked file.
 
     Args:
-        path: Where it lies.
+        path: Path of the file.
         file: Its name in the source.
 
     Raises:
-        UnsupportedError: It is of no format that is read.
+        UnsupportedError: Its format is not supported.
         OSError: It cannot be read.
     """
     promised = promised_format(file)
@@ -96,8 +96,8 @@ def detect_format(path: Path, file: str) -> Format:
         raise UnsupportedError("a file of an unknown type; expected a suffix that names its format")
     if promised not in _TEXTS:
         if _starts_as_page(head):
-            raise UnsupportedError(f"a web page, no {promised}; it may be the error page of a download")
-        return promised  # its reader says what is wrong
+            raise UnsupportedError(f"a web page, not {promised}; it may be the error page of a download")
+        return promised  # its reader reports the fault
     return _text_format(head, promised)
 
 
@@ -119,7 +119,7 @@ def _by_signature(path: Path, head: bytes, *, is_text: bool) -> Format | None:
 
 
 def _zip_format(path: Path) -> Format | None:
-    """Format of an archive; None for a damaged one, of which the suffix decides."""
+    """Format of an archive; None if it is damaged, in which case the suffix decides."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
@@ -134,14 +134,14 @@ def _zip_format(path: Path) -> Format | None:
         return Format.SHEET
     if "_rels/.rels" in names and not any(name.startswith("ppt/") for name in names):
         return Format.DOCX
-    raise UnsupportedError("an archive that is no document; expected its files unpacked")
+    raise UnsupportedError("a plain archive; unpack it first")
 
 
 def _ole_format(path: Path) -> Format:
     with path.open("rb") as handle:
         content = handle.read(2**22)
     if "EncryptedPackage".encode("utf-16-le") in content:
-        raise UnsupportedError("an Office file with a password; save it without")
+        raise UnsupportedError("an Office file with a password; save it without one")
     if "Workbook".encode("utf-16-le") in content:
         return Format.SHEET
     raise UnsupportedError("an old Office file (.doc); save it as .docx or PDF")
@@ -167,7 +167,7 @@ def _text_format(head: bytes, promised: Format) -> Format:
 
 
 def _is_json_value(start: bytes) -> bool:
-    """Whether JSON values go over lines: an array of objects, or objects that are not one a line."""
+    """Return whether JSON values span lines: an array of objects, or objects that are not one per line."""
     if start.startswith(b"["):
         return start[1:].lstrip()[:1] in (b"{", b"]")
     first = start.split(b"\n", 1)[0].strip()

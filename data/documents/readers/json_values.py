@@ -1,4 +1,4 @@
-"""Reader of JSON files: an array of records, objects one after the other, one object, or records below a key."""
+"""Reader of JSON files: an array of records, consecutive objects, one object, or records below a key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.documents.rows import MAX_ROW_BYTES, RawRow, ReadLog, RejectedRow, Rej
 from data.errors import InputError
 
 MAX_ROOT_CHARS = 2**29
-"""Longest object whose records lie below a key, in characters: it is in memory as a whole."""
+"""Maximum length in characters of an object with records below a key; it is read into memory as a whole."""
 
 _BLOCK = 2**20
 _BLANKS = " \t\r\n\ufeff"
@@ -35,7 +35,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         log.note(f"read as {encoding}")
     values = _Values(path, encoding, max_chars=MAX_ROOT_CHARS if records else MAX_ROW_BYTES)
     number = 0
-    first: RawRow | None = None  # waits: whether it is the only one decides whether it needs an id of its own
+    first: RawRow | None = None  # held back: only if it is the single object does it need an id
     for value in values:
         for each in _records(value, records, path):
             number += 1
@@ -50,7 +50,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     if not number and not values.is_array:
         raise empty_file(path)
     if first is not None:
-        # A known format has an id of its own: it is proposed.
+        # A known format has its own id field: propose the format.
         if not values.is_array and config.id_field not in first.values and suggestion(first.values) is None:
             _check_is_record(path, first, config)
             log.note("the file's name taken for the id")
@@ -75,16 +75,16 @@ def _records(value: object, records: str | None, path: Path) -> list[object]:
     found = values_at(value, records if records.endswith("]") else f"{records}[]")
     if not found and not values_at(value, records.removesuffix("[]")):
         if suggestion(value):
-            return [value]  # one record a line or element
+            return [value]  # one record per line or element
         raise InputError(
             f"'{path}' has no records at '{records}'; fields found: {', '.join(sorted(value)[:30]) or 'none'}.",
-            hint='Name the list of records with records of the source, such as records = "jobs[]".',
+            hint='Set records of the source to the list of records, such as records = "jobs[]".',
         )
     return found
 
 
 def _check_is_record(path: Path, row: RawRow, config: SourceConfig) -> None:
-    """Refuse an object that holds its records below a key, rather than take it for one."""
+    """Reject an object that holds its records below a key, instead of reading it as one record."""
     lists = [
         name
         for name, value in row.values.items()
@@ -95,7 +95,7 @@ def _check_is_record(path: Path, row: RawRow, config: SourceConfig) -> None:
         proposed = f'format = "{known}"' if known else f'records = "{lists[0]}[]"'
         raise InputError(
             f"'{path}' is one object with the fields {', '.join(sorted(row.values)[:30])}; expected records.",
-            hint=f"It looks as if {proposed} of the source reads it.",
+            hint=f"Try {proposed} in the settings of the source.",
         )
 
 
@@ -104,12 +104,12 @@ def _of_list(value: object) -> str | None:
 
 
 class _Values:
-    """The values of a file one by one: the elements of an array, or values one after the other.
+    """Iterates over the values of a file: the elements of an array, or consecutive values.
 
     Args:
         path: The file.
         encoding: Its encoding.
-        max_chars: Longest value.
+        max_chars: Maximum length of a value.
 
     Attributes:
         is_array: Whether the file is one array.
@@ -120,7 +120,7 @@ class _Values:
         self._path, self._encoding, self._max_chars = path, encoding, max_chars
 
     def __iter__(self) -> Iterator[object]:
-        """Every value; a rejected row for the rest of a file that cannot be read to its end."""
+        """Yield every value, or a rejected row for the unreadable rest of a file."""
         decoder = json.JSONDecoder()
         with readable(self._path), self._path.open("rb") as handle:
             decode = codecs.getincrementaldecoder(self._encoding)(
@@ -139,7 +139,7 @@ class _Values:
                         return
                     try:
                         value, stop = decoder.raw_decode(buffer, start)
-                        # A number may go on in the next block.
+                        # A number may continue in the next block.
                         if stop < len(buffer) or is_end:
                             is_first, start, want = False, stop, _BLOCK
                             yield value
@@ -164,7 +164,7 @@ class _Values:
                 block = handle.read(want)
                 is_end = len(block) < want
                 buffer, start = buffer[start:] + decode.decode(block, final=is_end), 0
-                want = max(_BLOCK, len(buffer))  # twice as much each time, so that a long value is not parsed often
+                want = max(_BLOCK, len(buffer))  # doubled each time: a long value is parsed only a few times
 
 
 def _rejected(reason: RejectReason, detail: str, rest: str) -> RejectedRow:

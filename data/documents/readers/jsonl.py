@@ -1,4 +1,4 @@
-"""Reader of JSON lines: one object a line, each line a row."""
+"""Reader of JSON lines: one object per line, each line a row."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
 
 
 def _opened(path: Path, encoding: str) -> BinaryIO:
-    """The file as bytes whose lines end with a byte; UTF-16 and UTF-32 are written anew as UTF-8."""
+    """Open the file as bytes with single-byte line ends; UTF-16 and UTF-32 are converted to UTF-8."""
     if not _is_wide(encoding):
         return path.open("rb")
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
@@ -65,7 +65,7 @@ def _is_wide(encoding: str) -> bool:
 
 
 def _bounded_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content and size of each line that is not blank; a line beyond the limit is cut to its beginning."""
+    """Number, content and size of each non-blank line. A line beyond the limit is truncated."""
     limit = MAX_ROW_BYTES
     number = 0
     while line := handle.readline(limit + 1):
@@ -73,7 +73,7 @@ def _bounded_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
         size = len(line.rstrip(b"\r\n"))
         end = line
         while len(end) == limit + 1 and not end.endswith(b"\n"):
-            line = line[: 4 * EXCERPT_CHARS]  # the rest of a line that is too long is skipped
+            line = line[: 4 * EXCERPT_CHARS]  # skip the rest of an overlong line
             end = handle.readline(limit + 1)
             size += len(end.rstrip(b"\r\n"))
         if number == 1:

@@ -20,7 +20,7 @@ _Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class _Section:
-    """A file of an export: its heading, the columns of an entry's line, of its dates, and of its further texts."""
+    """A file of an export: its heading, and the columns for the entry line, the dates and further texts."""
 
     heading: str
     line: tuple[str, ...]
@@ -48,12 +48,12 @@ _SECTIONS = {
 
 
 def read_exports(files: list[tuple[Path, str]], config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
-    """Yield a resume for each folder that has a profile or positions; other files are passed over by name.
+    """Yield a resume for each folder that has a profile or positions. Other files are skipped by name.
 
     Args:
         files: Path and relative name of each file of the source.
         config: Which fields hold what.
-        log: Collects the files that are passed over.
+        log: Collects skipped files.
 
     Raises:
         InputError: No folder is an export.
@@ -71,7 +71,7 @@ def read_exports(files: list[tuple[Path, str]], config: SourceConfig, log: ReadL
     if not exports:
         raise InputError(
             f"'{config.path}' has no folder with Profile.csv or Positions.csv.",
-            hint="Unpack the export that LinkedIn gave out, and name its folder or the folder of several.",
+            hint="Unpack the LinkedIn export, and use its folder or a folder of several exports.",
         )
     for folder, parts in sorted(exports.items()):
         log.formats["linkedin-export"] += 1
@@ -112,7 +112,7 @@ def _entry(row: _Row, section: _Section) -> list[str]:
 
 
 def _table(path: Path) -> list[_Row]:
-    """Rows of a small CSV by column; the notes that LinkedIn writes before some headers are passed over."""
+    """Rows of a small CSV by column. Notes that LinkedIn writes before some headers are skipped."""
     with readable(path):
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ValueError(f"'{path.name}' has more than {_MAX_FILE_BYTES} bytes")

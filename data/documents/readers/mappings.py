@@ -1,4 +1,4 @@
-"""Known formats of records: where id, title, text and further fields of a posting or a resume are."""
+"""Known record formats: the paths of id, title, text and further fields of a posting or resume."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class KnownFormat:
     """One known format.
 
     Attributes:
-        records: Path to the records of a JSON file, or name of the XML element; None for one record a line or element.
-        ids: Paths of the id, the best first.
-        titles: Paths of the title, the best first.
-        parts: Headings and paths of the text, in order; no heading where the text speaks for itself.
-        further: Names in the metadata to paths.
-        signature: Fields by which a record is recognised: it has all of one group.
-        write: Writes the text, where paths do not do it.
+        records: Path to the records of a JSON file, or XML element name; None for one record per line or element.
+        ids: Paths of the id, in order of preference.
+        titles: Paths of the title, in order of preference.
+        parts: Headings and paths of the text, in order. Some texts need no heading.
+        further: Paths of further fields by name in the metadata.
+        signature: Groups of fields. A record with all fields of one group has this format.
+        write: Renders the text, if paths are not sufficient.
     """
 
     records: str | None
@@ -34,7 +34,7 @@ class KnownFormat:
     write: Callable[[SourceRecord], str] | None = None
 
     def apply(self, record: SourceRecord, config: SourceConfig, *, fallback_id: str) -> dict[str, object]:
-        """A record as a row with the names of the source's id, title and text."""
+        """Convert a record to a row with the source's names for id, title and text."""
         ids = [str(each) for path in self.ids for each in values_at(record, path) if isinstance(each, (str, int))]
         titles = [found for path in self.titles if (found := text_at(record, path))]
         text = self.write(record) if self.write is not None else _joined(record, self.parts)
@@ -48,7 +48,7 @@ class KnownFormat:
 
 
 def suggestion(columns: Iterable[str]) -> str | None:
-    """Name of the known format that records with these fields look like; None for none."""
+    """Name of the known format that matches these fields; None if there is none."""
     present = set(columns)
     for name, known in KNOWN_FORMATS.items():
         if any(present.issuperset(group) for group in known.signature):
@@ -62,7 +62,7 @@ def _joined(record: SourceRecord, parts: Iterable[tuple[str, str]]) -> str:
 
 
 def _plain(values: list[object]) -> object:
-    """One value, or several as a list; None without any."""
+    """One value, several as a list, or None."""
     return None if not values else values[0] if len(values) == 1 else values
 
 
@@ -76,7 +76,7 @@ def _dates(record: object) -> str:
 
 
 def _resume_text(record: SourceRecord) -> str:
-    """A JSON Resume as it is printed: summary, then the sections with their entries."""
+    """A JSON Resume in print order: summary, then the sections with their entries."""
     blocks = [text_at(record, "basics.label"), text_at(record, "basics.summary")]
     sections = (
         ("Experience", "work", ("position", "name", "company")),
@@ -105,7 +105,7 @@ def _lever_text(record: SourceRecord) -> str:
     for each in values_at(record, "lists[]"):
         blocks.append(f"{text_at(each, 'text')}\n{text_at(each, 'content')}".strip())
     blocks.append(text_at(record, "additional") or text_at(record, "additionalPlain"))
-    # Paragraphs of HTML: the whole is HTML then, and headings stay lines of their own.
+    # HTML paragraphs: the text as a whole is then HTML, and headings keep their own lines.
     is_html = any("</" in block for block in blocks)
     return ("<br><br>" if is_html else "\n\n").join(
         block.replace("\n", "<br>") if is_html and "</" not in block.split("\n")[0] else block
@@ -228,4 +228,4 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         signature=(("referencenumber", "description"), ("referencenumber", "title")),
     ),
 }
-"""Name of a known format to what is known of it."""
+"""Known formats by name."""

@@ -1,4 +1,4 @@
-"""Files that are packed with gzip or Zstandard: unpacked into a temporary file, within limits."""
+"""Unpack gzip and Zstandard files into a temporary file, within limits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from data.documents.readers.checks import readable
 from data.errors import InputError
 
 MAX_UNPACKED_BYTES = 16 * 2**30
-"""Largest file after unpacking, in bytes."""
+"""Maximum size after unpacking, in bytes."""
 _MAX_RATIO = 500
-_FREE_BYTES = 64 * 2**20  # up to which any ratio is allowed
+_FREE_BYTES = 64 * 2**20  # any ratio is allowed up to this size
 _BLOCK = 2**22
 _SIGNATURES = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Path of the unpacked content; the path itself when the file is not packed.
+    """Path of the unpacked content, or the given path if the file is not packed.
 
     Raises:
-        InputError: The file is damaged, or unpacks to far more than so small a file can hold.
+        InputError: The file is damaged, or its unpacked size is implausible for its packed size.
     """
     if not path.is_file():
         yield path
@@ -46,7 +46,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                     if size_bytes > min(limit, MAX_UNPACKED_BYTES):
                         raise InputError(
                             f"'{path}' unpacks to more than {min(limit, MAX_UNPACKED_BYTES)} bytes.",
-                            hint="It looks like a bomb. If it is none, unpack it yourself.",
+                            hint="This looks like a decompression bomb. If you trust the file, unpack it yourself.",
                         )
                     out.write(block)
         except (OSError, pa.ArrowException) as error:

@@ -1,4 +1,4 @@
-"""Reader of Parquet files, in small batches; a file that declares absurd sizes is refused."""
+"""Reader of Parquet files, in small batches. Files that declare implausible sizes are rejected."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
 
 
 def _check_float_ids(path: Path, name: str) -> None:
-    """Raise an input error unless the ids are integers that a program made floats of."""
+    """Raise an input error unless the ids are integers that were written as floats."""
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name]):
             ids = batch.column(0).drop_null()
             if not pc.all(pc.equal(ids, pc.round(ids)).cast(pa.bool_()), min_count=0).as_py():
                 raise InputError(
-                    f"'{path}' has a id column '{name}' of type {ids.type} with fractions; expected whole numbers.",
-                    hint="Write the column as strings, or name another one with id_field.",
+                    f"'{path}' has an id column '{name}' of type {ids.type} with fractions; expected whole numbers.",
+                    hint="Write the column as strings, or set id_field to another one.",
                 )
 
 
 def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuse a file that declares far more data than a file of its size can hold."""
+    """Reject a file that declares far more data than a file of its size can hold."""
     size_bytes = path.stat().st_size
     fault = None
     if metadata.num_rows > _MAX_ROWS_PER_BYTE * size_bytes:
-        fault = f"{metadata.num_rows} rows in {size_bytes} bytes; expected at most {_MAX_ROWS_PER_BYTE} a byte"
+        fault = f"{metadata.num_rows} rows in {size_bytes} bytes; expected at most {_MAX_ROWS_PER_BYTE} per byte"
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for index in range(group.num_columns):
@@ -87,14 +87,15 @@ def _check_sizes(path: Path, metadata: pq.FileMetaData) -> None:
                 fault = f"{chunk.num_values} values of '{chunk.path_in_schema}' in {group.num_rows} rows"
     if fault:
         raise InputError(
-            f"'{path}' declares {fault}.", hint="It looks like a bomb. If it is none, write it in smaller row groups."
+            f"'{path}' declares {fault}.",
+            hint="This looks like a decompression bomb. If you trust the file, rewrite it with smaller row groups.",
         )
 
 
 def _bounded_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Unpack the strings of a batch, in parts of bounded size.
 
-    A row that is too large is a part of its own: its page bounds its size, and ``clean`` rejects it.
+    An oversized row becomes its own part: its page bounds its size, and ``clean`` rejects it.
     """
     sizes = np.zeros(batch.num_rows, dtype=np.int64)
     for column in batch.columns:
@@ -129,7 +130,7 @@ def _check_types(path: Path, schema: pa.Schema, config: SourceConfig) -> None:
     if faults:
         raise InputError(
             f"'{path}' has a {' and a '.join(faults)}; expected strings (integers too for the id).",
-            hint="Write the column as strings, or name another one with id_field, title_field or text_field.",
+            hint="Write the column as strings, or set id_field, title_field or text_field to another one.",
         )
 
 
@@ -140,7 +141,7 @@ def _is_string(found: pa.DataType) -> bool:
 
 
 def _parse_batch(batch: pa.RecordBatch, *, file: str, before: int) -> Iterator[RawRow | RejectedRow]:
-    """Rows of a batch; a value that Python cannot represent costs its own row, not the batch."""
+    """Rows of a batch. A value that Python cannot represent rejects only its own row."""
     try:
         rows = batch.to_pylist()
     except (ValueError, OverflowError):

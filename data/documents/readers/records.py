@@ -1,4 +1,4 @@
-"""What the readers of JSON, XML and spreadsheets share: from records to rows."""
+"""Convert records to rows; shared by the readers of JSON, XML and spreadsheets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from data.documents.readers.fields import canonical_names, has_paths, resolve
 from data.documents.readers.mappings import KNOWN_FORMATS
 from data.documents.rows import RawRow, ReadLog
 
-_MAX_NAMES = 10_000  # objects with random keys must not fill the memory
+_MAX_NAMES = 10_000  # objects with random keys must not exhaust memory
 
 
 class RecordRows:
-    """Makes rows of the records of one file, and remembers which fields they had.
+    """Turns the records of one file into rows, and collects their field names.
 
     Args:
         path: The file.
@@ -25,7 +25,7 @@ class RecordRows:
     """
 
     def __init__(self, path: Path, file: str, config: SourceConfig, log: ReadLog) -> None:
-        """Start with no record."""
+        """Start without records."""
         self.num_records = 0
         self.names: set[str] = set()
         self._path, self._file, self._config, self._log = path, file, config, log
@@ -34,7 +34,7 @@ class RecordRows:
         self._renamed: dict[tuple[str, ...], list[str] | None] = {}
 
     def row(self, number: int, values: Mapping[str, object]) -> RawRow:
-        """The row of a record."""
+        """Convert a record to a row."""
         self.num_records += 1
         if self._known is not None:
             fallback_id = f"{self._file}#{number}"
@@ -47,7 +47,7 @@ class RecordRows:
         return RawRow(self._file, number, found)
 
     def _canonical(self, values: dict[str, object]) -> dict[str, object]:
-        """The record with the names that the source uses; most records have them already."""
+        """The record with the source's field names; most records already have them."""
         config = self._config
         if config.id_field in values and config.title_field in values and config.text_name(values) is not None:
             return values

@@ -15,7 +15,7 @@ from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason, make
 from data.errors import InputError
 
 MAX_UNPACKED_BYTES = 2**30
-"""Largest spreadsheet after unpacking, in bytes: it is in memory as a whole."""
+"""Maximum size of an unpacked spreadsheet in bytes; it is read into memory as a whole."""
 
 _MAX_PREAMBLE = 50
 _Cells = list[object]
@@ -76,14 +76,14 @@ def _sheets(path: Path) -> list[tuple[str, list[_Cells]]]:
         ]
     except (CalamineError, zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(
-            f"'{path}' is no readable spreadsheet: {' '.join(str(error).split())[:200]}.",
+            f"'{path}' is not a readable spreadsheet: {' '.join(str(error).split())[:200]}.",
             hint="Open it and save it again, or save the sheet as CSV.",
         ) from error
     return [(name, [[_cell(cell) for cell in row] for row in rows]) for name, rows in found]
 
 
 def _cell(cell: object) -> object:
-    """A cell as JSON can hold it: whole numbers are integers, dates are ISO 8601."""
+    """Convert a cell to a JSON value: whole numbers become integers, dates ISO 8601."""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return int(cell)
     if isinstance(cell, datetime.datetime) and cell.time() == datetime.time():

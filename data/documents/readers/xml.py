@@ -1,4 +1,4 @@
-"""Reader of XML feeds: every element of one name is a row, streamed, without entities or network."""
+"""Streaming reader of XML feeds: every element with a given name is a row. No entities, no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data.documents.readers.records import RecordRows
 from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.errors import InputError
 
-# Names that feeds of postings and resumes give their records.
+# Usual record names in feeds of postings and resumes.
 _RECORD_NAMES = frozenset(
     ["ad", "advert", "candidate", "entry", "item", "job", "jobposting", "listing", "offer", "position", "posting"]
 ) | {"resume", "vacancy"}
@@ -49,7 +49,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         yield RejectedRow(file, number + 1, RejectReason.WRONG_SHAPE, detail, "")
     if not number and wanted:
         raise InputError(
-            f"'{path}' has no element '{name}'.", hint="Name the element of a record with records of the source."
+            f"'{path}' has no element '{name}'.", hint="Set records of the source to the name of the record element."
         )
     rows.check()
 
@@ -62,7 +62,7 @@ def _parsed(handle: BinaryIO, *, events: tuple[str, ...]) -> etree.iterparse:
 
 
 def _record_name(path: Path) -> str:
-    """Name of the elements that are records: a usual name, else the most frequent one with elements below it."""
+    """Name of the record elements: a usual name, otherwise the most frequent name with child elements."""
     parents: Counter[str] = Counter()
     depth = 0
     try:
@@ -82,13 +82,13 @@ def _record_name(path: Path) -> str:
     except etree.XMLSyntaxError as error:
         if not parents:
             raise InputError(
-                f"'{path}' is no readable XML file: {' '.join(str(error).split())[:200]}.",
+                f"'{path}' is not a readable XML file: {' '.join(str(error).split())[:200]}.",
                 hint="The file is damaged or cut off; copy or write it again.",
             ) from error
     if not parents:
         raise InputError(
-            f"'{path}' has no element with fields below it.",
-            hint="Name the element of a record with records of the source.",
+            f"'{path}' has no element with child elements.",
+            hint="Set records of the source to the name of the record element.",
         )
     return parents.most_common(1)[0][0]
 
@@ -98,8 +98,8 @@ def _local(element: etree._Element) -> str:
 
 
 def _value(element: etree._Element, depth: int = 0) -> object:
-    """An element as a record: texts by name, several of one name as a list; a text of an element without others."""
-    below = [each for each in element if isinstance(each.tag, str)]  # entities are left out
+    """Convert an element to a record: texts by name, repeated names as lists. A leaf element becomes its text."""
+    below = [each for each in element if isinstance(each.tag, str)]  # skip entities
     if not below or depth > _MAX_DEPTH:
         return "".join(element.itertext(etree.Element)).strip()
     found: dict[str, object] = {}
@@ -114,7 +114,7 @@ def _value(element: etree._Element, depth: int = 0) -> object:
 
 
 def _forget(element: etree._Element) -> None:
-    """Free a record that was read, and all before it."""
+    """Free the memory of a record that was read, and of all records before it."""
     element.clear()
     while element.getprevious() is not None:
         del element.getparent()[0]

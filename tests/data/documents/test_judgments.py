@@ -101,18 +101,18 @@ class TestFaults:
             ({"anchor": "a", "positive": "p", "negatives": ["n", "a"]}, "negative that equals the anchor"),
             ({"description": "d", "pos": [], "neg": ["n"]}, "found an empty pos"),
             ({"description": "d", "pos": ["p", "n"], "neg": ["n"]}, "found 'n' in pos and neg"),
-            ({"anchor": "a", "positive": "half \ud83d"}, "half a character"),
+            ({"anchor": "a", "positive": "half \ud83d"}, "an unpaired surrogate"),
         ],
     )
     def test_a_bad_line_is_named_with_what_was_found_and_expected(self, write: Any, line: object, found: str) -> None:
         source = write({"anchor": "a", "positive": "p"}, line)
-        with pytest.raises(InputError, match=f"company.jsonl has bad lines .1., .*line 2: .*{found}") as caught:
+        with pytest.raises(InputError, match=f"company.jsonl has 1 bad line.s., so nothing was read: line 2: .*{found}") as caught:
             read_judgments(source)
         assert "alternate_title" in caught.value.hint
         assert len(str(caught.value)) < 500
 
     def test_all_bad_lines_are_counted_and_five_are_named(self, write: Any) -> None:
-        with pytest.raises(InputError, match=r"bad lines \(8\).*line 5: .*; and 3 more") as caught:
+        with pytest.raises(InputError, match=r"8 bad line\(s\), .*line 5: .*; and 3 more") as caught:
             read_judgments(write(*[{"anchor": "a"}] * 8))
         assert "line 6" not in str(caught.value)
 

@@ -273,7 +273,7 @@ def test_no_permission_is_the_callers_mistake(tmp_path, name, monkeypatch):
 
 def test_a_broken_link_is_not_skipped(tmp_path):
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone.jsonl")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read(tmp_path)
 
 
@@ -377,7 +377,7 @@ def test_a_parquet_column_of_the_wrong_type_is_the_callers_mistake(tmp_path, col
 def test_truncated_parquet_is_the_callers_mistake(tmp_path):
     path = write_table(tmp_path / "a.parquet", id=["1"] * 100, text=["x"] * 100)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="no readable Parquet file"):
+    with pytest.raises(InputError, match="not a readable Parquet file"):
         read(path)
 
 
@@ -460,7 +460,7 @@ def test_links_inside_the_folder_and_links_that_the_operator_names_are_read(tmp_
 def test_dots_behind_a_wildcard_are_refused_and_before_it_are_not(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     write_lines(tmp_path / "a" / "secret.jsonl", row(1))
-    with pytest.raises(InputError, match="behind a wildcard"):
+    with pytest.raises(InputError, match="after a wildcard"):
         read(tmp_path / "a" / "*" / ".." / "*.jsonl")
     assert len(read(tmp_path / "a" / "b" / ".." / "*.jsonl")) == 1
 

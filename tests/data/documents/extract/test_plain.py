@@ -104,7 +104,7 @@ def test_a_text_without_line_breaks_that_a_block_divides_is_utf8(tmp_path):
 
 def test_binary_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(bytes(range(256)) * 20)
-    with pytest.raises(ValueError, match="no text"):
+    with pytest.raises(ValueError, match="not text"):
         read_text(tmp_path / "a.txt")
 
 

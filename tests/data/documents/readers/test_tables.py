@@ -214,7 +214,7 @@ def test_the_element_of_a_feed_can_be_named(tmp_path):
 def test_a_feed_that_is_cut_off_keeps_what_came_before(tmp_path):
     rows, _ = read(tmp_path / "a.xml", FEED[:-60])
     assert [row if isinstance(row, str) else row["id"] for row in values(rows)] == ["1", "wrong_shape"]
-    with pytest.raises(InputError, match="no readable XML"):
+    with pytest.raises(InputError, match="not a readable XML"):
         read(tmp_path / "b.xml", "<?xml version='1.0'?><a")
 
 
@@ -280,7 +280,7 @@ def test_the_sheet_with_id_and_text_is_read(tmp_path):
 def test_a_sheet_without_the_columns_and_a_damaged_one_are_the_callers_mistake(tmp_path):
     with pytest.raises(InputError, match=r"no id column 'id'.*columns found: Body, Key"):
         read(write_xlsx(tmp_path / "a.xlsx", Jobs=[["Key", "Body"], [1, "x"]]))
-    with pytest.raises(InputError, match="no readable spreadsheet"):
+    with pytest.raises(InputError, match="not a readable spreadsheet"):
         read(tmp_path / "b.xlsx", b"PK\x03\x04 damaged")
     with pytest.raises(InputError, match="is empty"):
         read(write_xlsx(tmp_path / "c.xlsx", Jobs=[]))
