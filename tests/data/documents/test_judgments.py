@@ -106,7 +106,9 @@ class TestFaults:
     )
     def test_a_bad_line_is_named_with_what_was_found_and_expected(self, write: Any, line: object, found: str) -> None:
         source = write({"anchor": "a", "positive": "p"}, line)
-        with pytest.raises(InputError, match=f"company.jsonl has 1 bad line.s., so nothing was read: line 2: .*{found}") as caught:
+        with pytest.raises(
+            InputError, match=f"company.jsonl has 1 bad line.s., so nothing was read: line 2: .*{found}"
+        ) as caught:
             read_judgments(source)
         assert "alternate_title" in caught.value.hint
         assert len(str(caught.value)) < 500
