@@ -202,6 +202,12 @@ class GateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    max_unusable_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Maximum share of documents of a kind whose vector is not finite, or zero; they are left out.",
+    )
     max_duplicate_share: float = Field(
         default=0.01, ge=0, le=1, description="Maximum share of texts whose vector equals that of another text."
     )

@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.request import RunRequest, recorded, run_name
 from flows.workers import share_shards
+from tasks.encoders.quarantine import NUM_NAMED
 from tasks.ledger.usage import embed_usage
 from tasks.run.reports import EmbedReport
 from tasks.stages.embed import (
@@ -16,6 +17,7 @@ from tasks.stages.embed import (
     latest_snapshots,
     plan_shards,
     promote_tables,
+    quarantine_unusable,
     update_table,
 )
 from tasks.ui.artifacts import publish_table
@@ -44,6 +46,7 @@ def embed(
             shards = share_shards(request.of_stage(run), fingerprint, plans)
         else:
             shards = encode_shards(run, fingerprint, plans)
+        quarantined = quarantine_unusable(run, fingerprint, snapshots)
         tables = [
             update_table(run, fingerprint, kind, snapshot_id, rewrite=full) for kind, snapshot_id in snapshots.items()
         ]
@@ -57,6 +60,8 @@ def embed(
                 encoded_tokens=sum(shard.tokens for shard in shards),
                 truncated_documents=sum(shard.truncated for shard in shards),
                 documents={table.kind: table.documents for table in tables},
+                no_vector={kind: len(names) for kind, names in quarantined.items()},
+                no_vector_documents=[name for names in quarantined.values() for name in names][:NUM_NAMED],
                 upserted={table.kind: table.upserted for table in tables},
                 removed={table.kind: table.removed for table in tables},
                 usage=embed_usage(run, fingerprint, shards),

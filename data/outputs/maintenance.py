@@ -25,7 +25,7 @@ from data.store.records import LATEST_REPORT
 from data.vectors.generations import list_generations
 from data.vectors.lance import LanceTable, generation_key, open_table
 from data.vectors.pointer import Pointer, former_pointer, pointer_history, read_pointer, repin
-from data.vectors.shards import list_shards
+from data.vectors.shards import list_shards, list_unusable
 from data.vectors.vector_index import reindex
 
 KEEP_RESULTS = 7
@@ -176,7 +176,7 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
         if fingerprint not in checkpoints:
             removed += _remove_if_old(store, root, kept)
             continue
-        for shard in list_shards(store, fingerprint=fingerprint):
+        for shard in [*list_shards(store, fingerprint=fingerprint), *list_unusable(store, fingerprint=fingerprint)]:
             if not needed.contains(shard.contents).any():
                 removed += _remove_if_old(store, shard.key, kept)
     return removed

@@ -198,6 +198,24 @@ def judge_table(table: str, profile: TableProfile, reference: TableProfile | Non
     return checks
 
 
+def judge_unusable(table: str, num_unusable: int, num_documents: int, config: GateConfig) -> Check:
+    """Compare the number of documents without a usable vector with the limit.
+
+    One bad document is within any limit above zero, also in a small table; a table without any vector never is.
+    """
+    limit = config.max_unusable_share
+    allowed = max(1, int(limit * num_documents)) if limit else 0
+    return Check(
+        gate="unusable_share",
+        table=table,
+        figure=num_unusable / num_documents,
+        limit=limit,
+        passed=num_unusable <= allowed and num_unusable < num_documents,
+        note=f"{num_unusable:,} of {num_documents:,} {table} have no vector (not finite, or zero); they are left out. "
+        f"gate.max_unusable_share allows {allowed:,}.",
+    )
+
+
 def stability_index(reference: NDArray[np.int64], found: NDArray[np.int64]) -> float:
     """Population stability index of two histograms: the symmetric Kullback-Leibler divergence of their shares.
 

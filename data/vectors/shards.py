@@ -27,6 +27,7 @@ from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
 LENGTH_TOLERANCE = 1e-3
 """Allowed deviation of a vector's length from one."""
 
+_UNUSABLE = "no_vector"
 _KEY_COLUMNS = ("content_sha256", "encode_key")
 _KEYS_CHECKSUM, _VECTORS_CHECKSUM = b"keys_sha256", b"vectors_sha256"
 
@@ -84,11 +85,11 @@ def write_shard(
     Raises:
         StoreError: A vector is not finite or does not have length one.
     """
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))  # the comparison is false for NaN
+    bad = np.flatnonzero(~is_usable(vectors))
     if len(bad):
+        length = np.linalg.norm(vectors[bad[0]].astype(np.float64))
         raise StoreError(
-            f"The vector of content {contents[bad[0]][:12]} has length {lengths[bad[0]]:.4g}, expected 1.",
+            f"The vector of content {contents[bad[0]][:12]} has length {length:.4g}, expected 1.",
             hint=f"Checkpoint {fingerprint[:12]} produces vectors that cannot be compared; nothing was written.",
         )
     keys = [embed_key(content, fingerprint=fingerprint, encode_key=encode_key) for content in contents]
@@ -111,8 +112,8 @@ def write_shard(
 def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode_key: str | None = None) -> int:
     """Remove the vectors of the given contents: their shards are rewritten without them.
 
-    The new shard is written before the old one is removed. If the process is killed in between, repeating the call
-    completes it; until then a content may have two equal vectors.
+    Records of contents without a usable vector go, too. The new shard is written before the old one is removed. If the
+    process is killed in between, repeating the call completes it; until then a content may have two equal vectors.
 
     Args:
         store: Where the shards are.
@@ -126,6 +127,7 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
     Raises:
         StoreError: A shard cannot be read or written.
     """
+    forget_unusable(store, fingerprint=fingerprint, contents=contents)
     forgotten, num_changed = DigestIndex(contents), 0
     for key in list(_shard_keys(store, fingerprint)):
         keys = _read(store, key, vectors=False)
@@ -151,7 +153,7 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """Key of a shard, with the digests of its contents."""
+    """Key of a shard or of a record beside the shards, with the digests of its contents."""
 
     key: str
     contents: Digests
@@ -220,6 +222,50 @@ class ShardVectors:
             vectors[wanted] = stored[rows[wanted]]
         assert vectors is not None, "every vector has a shard"
         return vectors
+
+
+def is_usable(vectors: Float32[np.ndarray, "contents dim"]) -> NDArray[np.bool_]:
+    """Whether each vector is finite and of length one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        usable: NDArray[np.bool_] = np.abs(lengths - 1) <= LENGTH_TOLERANCE  # the comparison is false for NaN
+    return usable
+
+
+def keep_unusable(store: Store, contents: Iterable[str], *, fingerprint: str, encode_key: str) -> None:
+    """Record contents of which a checkpoint made no usable vector, so that it does not try them every night."""
+    for content in contents:
+        store.put_if_absent(f"{_unusable_prefix(fingerprint, encode_key)}/{content}", b"")
+
+
+def unusable_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
+    """Digests of the contents of which a checkpoint made no usable vector under these settings."""
+    keys = store.list(_unusable_prefix(fingerprint, encode_key))
+    return pack_digests(pa.array([key.rsplit("/", 1)[1] for key in keys], pa.string()))
+
+
+def forget_unusable(store: Store, *, fingerprint: str, contents: Digests | None = None) -> None:
+    """Remove the records of contents without a usable vector, so that they are encoded again.
+
+    Args:
+        store: Where the records are.
+        fingerprint: Checkpoint that was to encode them.
+        contents: Only these. Default: all.
+    """
+    meant = None if contents is None else DigestIndex(contents)
+    for record in list(list_unusable(store, fingerprint=fingerprint)):
+        if meant is None or meant.contains(record.contents).all():
+            store.delete(record.key)
+
+
+def list_unusable(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
+    """All records of contents without a usable vector, each of one content."""
+    for key in store.list(f"shards/{fingerprint}/{_UNUSABLE}"):
+        yield ShardInfo(key, pack_digests(pa.array([key.rsplit("/", 1)[1]])))
+
+
+def _unusable_prefix(fingerprint: str, encode_key: str) -> str:
+    return f"shards/{fingerprint}/{_UNUSABLE}/{encode_key}"
 
 
 def find_shard(store: Store, *, fingerprint: str, encode_key: str, content_sha256: str) -> str | None:

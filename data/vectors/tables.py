@@ -26,7 +26,7 @@ from data.vectors.gate import PROFILE_COLUMNS, Check, GenerationRefusedError, Ta
 from data.vectors.generations import Generation
 from data.vectors.lance import LanceTable, create_table, generation_key, open_table
 from data.vectors.pointer import read_pointer
-from data.vectors.shards import ShardVectors
+from data.vectors.shards import ShardVectors, unusable_contents
 
 logger = logging.getLogger(__name__)
 _ROWS_PER_MERGE = 5000
@@ -57,7 +57,8 @@ def sync_table(
 
     If the generation is served, the update starts from the version that the pointer pins. Later versions come from a
     killed run and are dropped. An unchanged snapshot gives the pinned version. Every content of the snapshot must have
-    a vector in a shard. Uses about 100 bytes of memory per document, plus the rows of one merge.
+    a vector in a shard, or be recorded as unusable: its documents are left out. Uses about 100 bytes of memory per
+    document, plus the rows of one merge.
 
     Args:
         store: Where shards and tables are.
@@ -72,7 +73,7 @@ def sync_table(
     kind = snapshot.manifest.kind
     table = create_table(store, generation=generation.generation, kind=kind, embedding_dim=generation.embedding_dim)
     base = _pinned_table(store, generation, kind) or table
-    difference = _difference(base, snapshot, rewritten)
+    difference = _difference(base, snapshot, rewritten, left_out=_unusable(store, generation, kind))
     if not len(difference.rows) and not difference.removed:
         return TableChange(version=base.version, upserted=0, removed=0)
     vectors = ShardVectors(store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind])
@@ -142,7 +143,7 @@ def verify_generation(
     checks: list[Check] = []
     for kind, snapshot in snapshots.items():
         table = open_table(store, generation=generation.generation, kind=kind, version=versions[kind])
-        checks += _check_rows(table, generation, snapshot)
+        checks += _check_rows(table, generation, snapshot, left_out=_unusable(store, generation, kind))
         profile = _profile(store, generation, table)
         served = _pinned_table(store, generation, kind)
         reference = None if served is None else _profile(store, generation, served)
@@ -174,11 +175,16 @@ def _profile(store: Store, generation: Generation, table: LanceTable) -> TablePr
     return profile
 
 
-def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -> list[Check]:
+def _unusable(store: Store, generation: Generation, kind: DocumentKind) -> Digests:
+    """Contents of which the generation's checkpoint made no vector."""
+    return unusable_contents(store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind])
+
+
+def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot, *, left_out: Digests) -> list[Check]:
     """Check that a table holds the documents of a snapshot, all encoded by the generation's checkpoint."""
     name = TABLE_OF_KIND[snapshot.manifest.kind]
     found, strangers = _identities(table.batches([*_IDENTITY, "checkpoint"]), generation.checkpoint)
-    expected, _ = _identities(snapshot.batches([*_IDENTITY]), generation.checkpoint)
+    expected, _ = _identities(_without(snapshot.batches([*_IDENTITY]), left_out), generation.checkpoint)
     num_missing = int((~DigestIndex(found).contains(expected)).sum())
     num_excess = int((~DigestIndex(expected).contains(found)).sum())
     num_wrong = max(num_missing + num_excess, abs(len(found) - len(expected)))
@@ -206,6 +212,15 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot) -
             f"{generation.checkpoint[:12]}: remove lance/{generation.generation}.",
         ),
     ]
+
+
+def _without(batches: Iterable[pa.RecordBatch], left_out: Digests) -> Iterator[pa.RecordBatch]:
+    """Rows whose content is not left out."""
+    doomed = DigestIndex(left_out)
+    for batch in batches:
+        yield (
+            batch.filter(pa.array(~doomed.contains(pack_digests(batch["content_sha256"])))) if len(left_out) else batch
+        )
 
 
 def _identities(batches: Iterable[pa.RecordBatch], checkpoint: str) -> tuple[Digests, Counter[str]]:
@@ -247,22 +262,24 @@ class _Difference:
     removed: list[str]
 
 
-def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None) -> _Difference:
+def _difference(base: LanceTable, snapshot: Snapshot, rewritten: Digests | None, *, left_out: Digests) -> _Difference:
     present = [(pack_digests(rows["doc_id"]), pack_digests(rows["row_sha256"])) for rows in base.batches(_ROW_HASH)]
     ids = np.concatenate([no_digests(), *(each for each, _ in present)])
     hashes = np.concatenate([no_digests(), *(each for _, each in present)])
     index, anew = DigestIndex(ids), DigestIndex(no_digests() if rewritten is None else rewritten)
-    is_seen = np.zeros(len(ids), dtype=np.bool_)
+    doomed, is_seen = DigestIndex(left_out), np.zeros(len(ids), dtype=np.bool_)
     rows, contents, start = [np.zeros(0, np.int64)], [no_digests()], 0
     for batch in snapshot.batches(_HASHED_COLUMNS):
         places = index.positions(pack_digests(batch["doc_id"]))
-        is_known = places >= 0
-        is_seen[places[is_known]] = True
         content = pack_digests(batch["content_sha256"])
+        is_left_out = doomed.contains(content)
+        is_known = (places >= 0) & ~is_left_out
+        is_seen[places[is_known]] = True
         is_same = is_known & ~anew.contains(content)
         is_same[is_same] = hashes[places[is_same]] == pack_digests(_row_hashes(batch))[is_same]
-        rows.append(start + np.flatnonzero(~is_same))
-        contents.append(content[~is_same])
+        is_new = ~is_same & ~is_left_out
+        rows.append(start + np.flatnonzero(is_new))
+        contents.append(content[is_new])
         start += len(batch)
     return _Difference(np.concatenate(rows), np.concatenate(contents), unpack_digests(ids[~is_seen]))
 

@@ -18,6 +18,7 @@ from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.generations import list_generations
 from data.vectors.pointer import Pointer, read_pointer
+from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.ledger.runs import (
     UnfinishedRun,
     began_at,
@@ -52,6 +53,7 @@ def status(settings: Settings) -> dict[str, object]:
         "served": None if pointer is None else pointer.model_dump(mode="json"),
         "age_hours": None if pointer is None else _hours_since(pointer.promoted_at),
         "fresh_hours": fresh_hours(store, pointer),
+        "no_vector": _without_vector(store, pointer),
         "generations": generations(settings),
         "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
         "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
@@ -59,6 +61,19 @@ def status(settings: Settings) -> dict[str, object]:
         "next_night": next_scheduled_run("nightly"),
         "alerts": [alert.model_dump() for alert in alerts(settings)],
     }
+
+
+def _without_vector(store: Store, pointer: Pointer | None) -> dict[DocumentKind, list[str]]:
+    """Documents of what is served that are in quarantine for want of a usable vector, by kind."""
+    if pointer is None:
+        return {}
+    keys = next((each.encode_keys for each in list_generations(store) if each.generation == pointer.generation), {})
+    found: dict[DocumentKind, list[str]] = {}
+    for kind, encode_key in keys.items():
+        made_by = {"fingerprint": pointer.checkpoint, "encode_key": encode_key}
+        if names := documents_without_vector(store, kind, pointer.snapshots[kind], **made_by):
+            found[kind] = names
+    return found
 
 
 def _last_night(store: Store, unfinished: list[UnfinishedRun]) -> dict[str, Any] | None:
@@ -188,6 +203,8 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
             ("since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
             ("fresh", f"as the sources were {state['fresh_hours']:.1f} hours ago"),
         ]
+    for kind, names in state["no_vector"].items():
+        rows.append(("no vector", f"{len(names):,} {kind}s in quarantine: {listed(names)}"))
     rows.append(("last night", _night_sentence(night) if night else "none"))
     if "stages" in night:
         rows += _night_rows(night)

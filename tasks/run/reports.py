@@ -157,7 +157,12 @@ class EvaluateReport(StageReport):
 
 
 class EmbedReport(StageReport):
-    """Outcome of the embedding stage: what the pointer names now."""
+    """Outcome of the embedding stage: what the pointer names now.
+
+    Attributes:
+        no_vector: Documents in quarantine by kind: their vector is not finite, or zero.
+        no_vector_documents: The first of them, as ``source/source id``.
+    """
 
     stage: ClassVar[str] = "embed"
     generation: str
@@ -168,14 +173,18 @@ class EmbedReport(StageReport):
     upserted: dict[str, int]
     removed: dict[str, int]
     documents: dict[str, int]
+    no_vector: dict[str, int] = {}
+    no_vector_documents: list[str] = []
     usage: Usage | None = None
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
         served = ", ".join(f"{count:,} {kind}s" for kind, count in self.documents.items())
+        bad = sum(self.no_vector.values())
+        quarantined = f"; {bad:,} without a vector in quarantine" if bad else ""
         return (
             f"{self.encoded_documents:,} documents encoded ({self.encoded_tokens:,} tokens, "
-            f"{self.truncated_documents:,} truncated); serving {served} as {self.generation}"
+            f"{self.truncated_documents:,} truncated); serving {served} as {self.generation}{quarantined}"
         )
 
 

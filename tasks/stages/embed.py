@@ -8,19 +8,21 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError, StoreError
-from data.schema import KINDS, DocumentKind
+from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
 from data.snapshots.snapshot import contents_of, latest_snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import DigestIndex, first_of_each
-from data.vectors.gate import Check, GenerationRefusedError
+from data.vectors.gate import Check, GenerationRefusedError, judge_unusable
 from data.vectors.generations import Generation, create_generation
+from data.vectors.lance import open_table
 from data.vectors.pointer import promote
-from data.vectors.shards import drop_shards, encoded_contents
+from data.vectors.shards import drop_shards, encoded_contents, forget_unusable, unusable_contents
 from data.vectors.tables import index_table, sync_table, verify_generation
 from data.vectors.vector_index import settle_table
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.encoders.tuned_fusion import tune_fusion
 from tasks.run.context import Run
 from tasks.run.stage_task import stage_task
@@ -48,7 +50,9 @@ class TableReport(BaseModel):
 def plan_shards(
     run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], *, full: bool = False
 ) -> list[ShardPlan]:
-    """Contents of the snapshots that have no vector of this checkpoint, in shards of bounded size.
+    """Contents of the snapshots that this checkpoint has not encoded, in shards of bounded size.
+
+    A content without a usable vector is not tried again by the same checkpoint.
 
     Args:
         run: The run.
@@ -61,7 +65,9 @@ def plan_shards(
         drop_shards(store, fingerprint=fingerprint)
     plans: list[ShardPlan] = []
     for kind, snapshot_id in snapshots.items():
-        done = DigestIndex(encoded_contents(store, fingerprint=fingerprint, encode_key=encode.encode_key(kind)))
+        made_by = {"fingerprint": fingerprint, "encode_key": encode.encode_key(kind)}
+        tried = np.concatenate([encoded_contents(store, **made_by), unusable_contents(store, **made_by)])
+        done = DigestIndex(np.unique(tried))
         contents = contents_of(open_snapshot(store, kind, snapshot_id))
         stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
         size = encode.shard_size
@@ -87,6 +93,35 @@ def encode_shards(run: Run, fingerprint: str, plans: list[ShardPlan]) -> list[Sh
         return [encode_planned(run.settings, fingerprint, plan, on_progress=advance) for plan in plans]
 
 
+@stage_task("quarantine documents without a vector")
+def quarantine_unusable(
+    run: Run, fingerprint: str, snapshots: dict[DocumentKind, str]
+) -> dict[DocumentKind, list[str]]:
+    """Name the documents without a vector, which the tables leave out, and refuse the night if they are too many.
+
+    Returns:
+        Names of these documents by kind, as ``source/source id``.
+
+    Raises:
+        GenerationRefusedError: More than ``gate.max_unusable_share`` of a kind have none. The next run tries again.
+    """
+    store, checks = run.store, []
+    quarantined: dict[DocumentKind, list[str]] = {}
+    for kind, snapshot_id in snapshots.items():
+        encode_key = run.settings.encode.encode_key(kind)
+        names = documents_without_vector(store, kind, snapshot_id, fingerprint=fingerprint, encode_key=encode_key)
+        if names:
+            total = open_snapshot(store, kind, snapshot_id).manifest.num_documents
+            checks.append(judge_unusable(TABLE_OF_KIND[kind], len(names), total, run.settings.gate))
+            quarantined[kind] = names
+            logger.warning("%s They are: %s.", checks[-1].note, listed(names))
+    if not all(check.passed for check in checks):
+        _publish_verdict(checks, run.id)
+        forget_unusable(store, fingerprint=fingerprint)
+        raise GenerationRefusedError(checks)
+    return quarantined
+
+
 @stage_task("update table of {kind}s")
 def update_table(
     run: Run, fingerprint: str, kind: DocumentKind, snapshot_id: str, *, rewrite: bool = False
@@ -101,7 +136,7 @@ def update_table(
     return TableReport(
         kind=kind,
         version=change.version,
-        documents=snapshot.manifest.num_documents,
+        documents=open_table(store, generation=generation.generation, kind=kind, version=change.version).count(),
         upserted=change.upserted,
         removed=change.removed,
     )

@@ -118,6 +118,9 @@ def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snaps
             originals = batch.filter(batch["duplicate_of"].is_null())["content_sha256"]
             for start in range(0, len(originals), _VECTORS_PER_PART):
                 contents = originals.slice(start, _VECTORS_PER_PART)
+                contents = contents.filter(pa.array(vectors.contains(pack_digests(contents))))
+                if not len(contents):
+                    continue
                 part = vectors.of(pack_digests(contents)).astype("float16")
                 columns = [contents, [kind] * len(part), [pointer.checkpoint] * len(part), list(part)]
                 arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]

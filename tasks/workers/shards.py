@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.schema import DocumentKind, encoded_text
 from data.snapshots.snapshot import Snapshot, open_snapshot
-from data.vectors.shards import shard_key, write_shard
+from data.vectors.shards import is_usable, keep_unusable, shard_key, write_shard
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.run.settings import Settings
 
@@ -49,11 +49,16 @@ class ShardPlan(BaseModel):
 
 
 class ShardReport(BaseModel):
-    """Work of encoding one shard; a shard that existed already took none."""
+    """Work of encoding one shard; a shard that existed already took none.
+
+    Attributes:
+        no_vector: Contents whose vector is not finite, or zero; they are recorded, and are in no shard.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     documents: int
+    no_vector: int = 0
     tokens: int = 0
     padded_tokens: int = 0
     truncated: int = 0
@@ -85,9 +90,16 @@ def encode_planned(
     started = time.monotonic()
     encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)
     duration_s = time.monotonic() - started
-    write_shard(store, list(texts), encoding.vectors, fingerprint=fingerprint, encode_key=encode_key)
+    usable = is_usable(encoding.vectors)
+    contents, bad = list(texts), [content for content, is_good in zip(texts, usable, strict=True) if not is_good]
+    if bad:  # recorded first: a shard of the others alone would look as if these had never been tried
+        keep_unusable(store, bad, fingerprint=fingerprint, encode_key=encode_key)
+        contents = [content for content, is_good in zip(texts, usable, strict=True) if is_good]
+    if contents:
+        write_shard(store, contents, encoding.vectors[usable], fingerprint=fingerprint, encode_key=encode_key)
     return ShardReport(
         documents=len(texts),
+        no_vector=len(bad),
         tokens=encoding.num_tokens,
         padded_tokens=encoding.num_padded_tokens,
         truncated=encoding.num_truncated,

@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -13,12 +15,15 @@ from prefect.client.orchestration import get_client
 from data.errors import InputError, LeaseHeldError, StoreError
 from data.store.base import LocalStore
 from data.store.lease import hold_lease
+from data.vectors.gate import GenerationRefusedError
 from data.vectors.pointer import read_pointer
 from flows.cli import run
+from flows.embed import embed
 from flows.nightly import nightly
 from llm2vec_core.errors import CoreError
+from tasks.encoders.checkpoints import encode_documents
 from tasks.queries.search import search
-from tasks.queries.status import status
+from tasks.queries.status import status, status_rows
 
 
 def test_three_nights(small_night, monkeypatch):
@@ -117,6 +122,55 @@ def test_an_evaluation_that_cannot_be_done_ends_a_night_before_it_starts(small_n
     with pytest.raises((CoreError, InputError), match=error):
         nightly(small_night.request.model_copy(update={"overrides": overrides}))
     assert not (small_night.home / "snapshots").exists()
+
+
+class TestDocumentsWithoutVector:
+    """One text whose vector is not finite does not stop a night; many do."""
+
+    @pytest.fixture
+    def overflowing(self, served_night, monkeypatch):
+        """The served night with a changed job, whose text the encoder cannot encode."""
+
+        def encode(encoder, texts, *rest, **more):
+            found = encode_documents(encoder, texts, *rest, **more)
+            vectors = found.vectors.copy()
+            vectors[["Night shifts" in text for text in texts]] = np.nan
+            return replace(found, vectors=vectors)
+
+        change_a_job(served_night)
+        with monkeypatch.context() as patched:
+            patched.setattr("tasks.workers.shards.encode_documents", encode)
+            yield served_night, patched
+
+    def test_it_is_left_out_and_named_and_tried_again_when_asked(self, overflowing):
+        night, patched = overflowing
+        settings = night.request.model_copy(update={"overrides": {"export.vectors": True}}).settings()
+        report = nightly(night.request.model_copy(update={"overrides": {"export.vectors": True}}))
+        assert report.embedded.no_vector == {"job": 1}
+        assert report.embedded.no_vector_documents == ["jobs/j1"]
+        assert report.embedded.documents == {"job": 5, "resume": 6}
+        assert report.matched.jobs == 5
+        assert "j1" not in {hit["source_id"] for hit in search(settings, "nurse", kind="job", mode="dense")}
+        state = status(settings)
+        assert state["no_vector"] == {"job": ["jobs/j1"]}
+        assert dict(status_rows(state))["no vector"] == "1 jobs in quarantine: jobs/j1"
+
+        again = nightly(night.request).embedded
+        assert (again.encoded_documents, again.no_vector) == (0, {"job": 1})
+        patched.undo()  # another machine, another precision
+        healed = embed(again.checkpoint, night.request.model_copy(), full=True)
+        assert (healed.no_vector, healed.documents) == ({}, {"job": 6, "resume": 6})
+        assert status(settings)["no_vector"] == {}
+
+    def test_too_many_refuse_the_night_and_are_tried_again(self, overflowing):
+        night, patched = overflowing
+        before = read_pointer(LocalStore(night.home))
+        strict = night.request.model_copy(update={"overrides": {"gate.max_unusable_share": 0}})
+        with pytest.raises(GenerationRefusedError, match=r"1 of 6 jobs have no vector.*max_unusable_share"):
+            nightly(strict)
+        assert read_pointer(LocalStore(night.home)) == before
+        patched.undo()
+        assert nightly(night.request).embedded.encoded_documents == 1
 
 
 def test_a_night_leaves_while_another_one_writes(served_night):

@@ -4,7 +4,14 @@ import pytest
 
 from data.config import GateConfig
 from data.schema import sha256_text
-from data.vectors.gate import GenerationRefusedError, TableProfile, judge_table, profile_table, stability_index
+from data.vectors.gate import (
+    GenerationRefusedError,
+    TableProfile,
+    judge_table,
+    judge_unusable,
+    profile_table,
+    stability_index,
+)
 
 DIM = 16
 DEFAULTS = GateConfig()
@@ -140,3 +147,22 @@ def test_figures_come_back_from_their_record_to_the_last_bit():
     for damaged in (b"", b"{}", profile.to_json().replace('"lengths": [0, ', '"lengths": [').encode()):
         with pytest.raises(ValueError):
             TableProfile.from_json(damaged)
+
+
+@pytest.mark.parametrize(
+    ("bad", "total", "limit", "passed"),
+    [
+        (1, 6, 0.01, True),  # one document never stops a night
+        (2, 6, 0.01, False),
+        (10, 1000, 0.01, True),
+        (11, 1000, 0.01, False),
+        (1, 1000, 0.0, False),
+        (1, 1, 0.5, False),  # nothing would be left
+        (6, 6, 1.0, False),
+    ],
+)
+def test_the_share_of_documents_without_a_vector_is_limited(bad, total, limit, passed):
+    check = judge_unusable("jobs", bad, total, GateConfig(max_unusable_share=limit))
+    assert check.passed == passed
+    assert check.figure == pytest.approx(bad / total)
+    assert f"{bad:,} of {total:,} jobs have no vector" in check.note

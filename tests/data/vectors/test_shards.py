@@ -9,7 +9,17 @@ from data.errors import StoreError
 from data.schema import sha256_text
 from data.store.base import LocalStore
 from data.store.digests import pack_digests, unpack_digests
-from data.vectors.shards import ShardVectors, embed_key, encoded_contents, write_shard
+from data.vectors.shards import (
+    ShardVectors,
+    embed_key,
+    encoded_contents,
+    forget_contents,
+    forget_unusable,
+    is_usable,
+    keep_unusable,
+    unusable_contents,
+    write_shard,
+)
 
 
 def contents(*numbers):
@@ -160,3 +170,25 @@ def test_other_vectors_or_keys_than_were_written_are_found_whoever_wrote_them(st
     pq.write_table(table.set_column(column, table.schema.field(changed), table[changed].take([1, 0, 2])), path)
     with pytest.raises(StoreError, match="checksum does not match"):
         read(store, names)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 3e38])
+def test_a_vector_that_is_not_finite_or_not_of_length_one_is_unusable(bad):
+    vectors = unit(3)
+    vectors[1] = bad
+    assert is_usable(vectors).tolist() == [True, False, True]
+
+
+def test_contents_without_a_vector_are_kept_by_checkpoint_and_settings_until_they_are_forgotten(store):
+    def kept(fingerprint="f", encode_key="e"):
+        return set(unpack_digests(unusable_contents(store, fingerprint=fingerprint, encode_key=encode_key)))
+
+    assert kept() == set()
+    keep_unusable(store, contents(1, 2, 3), fingerprint="f", encode_key="e")
+    keep_unusable(store, contents(1), fingerprint="f", encode_key="e")
+    assert (kept(), kept(fingerprint="g"), kept(encode_key="other")) == (shortened(1, 2, 3), set(), set())
+    assert encoded(store) == set(), "they are in no shard"
+    forget_contents(store, digests(contents(2)), fingerprint="f")
+    assert kept() == shortened(1, 3)
+    forget_unusable(store, fingerprint="f")
+    assert kept() == set()
