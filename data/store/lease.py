@@ -3,6 +3,9 @@
 A writer acquires the lease, a thread renews it, and every commit calls :meth:`Lease.check` first. A writer that is
 suspended past the time to live loses the lease to the next writer, whose epoch is higher. From then on its commits are
 refused, whatever its clock says.
+
+The lease of a dead process is free at once, where its death can be seen: in the same PID namespace since the same boot,
+by process id and start time. Host names and process ids alone are no proof: containers share both.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from data.errors import ConflictError, FencedError, LeaseHeldError, StoreError
 from data.store.base import Store
@@ -36,7 +40,10 @@ class LeaseRecord:
         epoch: Grows by one with every change of owner; commits record it.
         expires_at: Seconds since 1970 after which another writer may take over; 0 if released.
         host: Machine of the writer.
-        pid: Process id on that machine. The lease of a dead process may be taken over.
+        pid: Process id in its PID namespace.
+        boot_id: Boot of its kernel; empty where there is none, and in records of earlier versions.
+        pid_namespace: Inode of its PID namespace; 0 where there is none.
+        started: When the process started, in clock ticks since boot: process ids are used again.
     """
 
     owner: str
@@ -44,6 +51,9 @@ class LeaseRecord:
     expires_at: float
     host: str
     pid: int
+    boot_id: str = ""
+    pid_namespace: int = 0
+    started: int = 0
 
     @property
     def is_released(self) -> bool:
@@ -138,7 +148,7 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
     if current is not None and _is_alive(current):
         raise LeaseHeldError(
             f"Run {current.owner} on {current.host} (process {current.pid}) is writing to this store.",
-            hint="Wait until it finishes. If it died on another machine, its lease expires in "
+            hint="Wait until it finishes. If it died on another machine or in another container, its lease expires in "
             f"{max(0.0, current.expires_at - time.time()):.0f} s.",
         )
     record = LeaseRecord(
@@ -147,6 +157,9 @@ def _acquire(store: Store, *, owner: str, ttl_s: float) -> LeaseRecord:
         expires_at=time.time() + ttl_s,
         host=socket.gethostname(),
         pid=os.getpid(),
+        boot_id=_boot_id(),
+        pid_namespace=_pid_namespace(),
+        started=_started(os.getpid()) or 0,
     )
     try:
         store.compare_and_swap(LEASE_KEY, expected=raw, content=_dump(record))
@@ -187,17 +200,48 @@ def _replace(store: Store, record: LeaseRecord, *, expires_at: float) -> bool:
 def _is_alive(record: LeaseRecord) -> bool:
     if record.expires_at <= time.time():
         return False
-    return record.host != socket.gethostname() or _process_exists(record.pid)
+    place = (record.host, record.boot_id, record.pid_namespace)
+    is_visible = bool(record.boot_id and record.started) and place == (
+        socket.gethostname(),
+        _boot_id(),
+        _pid_namespace(),
+    )
+    return not is_visible or _is_running(record.pid, record.started)
 
 
-def _process_exists(pid: int) -> bool:
+def _is_running(pid: int, started: int) -> bool:
+    """Whether a process runs that started at that time; yes if its start time is hidden from this user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass  # it exists, and belongs to another user
+    found = _started(pid)
+    return found is None or found == started
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; 0 if it ended and is not yet reaped; None if unknown."""
+    try:
+        state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return 0 if state in "ZX" else int(values[18])  # field 22 of the file, of which these are those from 4 on
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _parse(raw: bytes | None) -> LeaseRecord | None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,9 +12,15 @@ from pathlib import Path
 import pytest
 
 from data.errors import ConflictError, FencedError, LeaseHeldError, StoreError
+from data.store import lease as lease_module
+from data.store.base import LocalStore
 from data.store.lease import LEASE_KEY, LeaseRecord, adopt_lease, hold_lease
 
 ROOT = Path(__file__).parents[3]
+CAN_UNSHARE = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode == 0
+)
 
 
 def record(store):
@@ -27,6 +34,12 @@ def write(store, wanted):
 def foreign(**changes):
     values = {"owner": "far", "epoch": 7, "expires_at": time.time() + 60, "host": "elsewhere", "pid": 1}
     return LeaseRecord(**{**values, **changes})
+
+
+def here(store, **changes):
+    """A record as a writer in this PID namespace makes it."""
+    with hold_lease(store, owner="near"):
+        return replace(record(store), **changes)
 
 
 def dead_pid():
@@ -73,13 +86,63 @@ def test_the_epoch_grows_by_one_with_every_owner(store):
 
 
 def test_the_lease_of_a_dead_process_on_this_machine_is_taken_over_at_once(store):
-    write(store, foreign(host=socket.gethostname(), pid=dead_pid()))
+    write(store, here(store, pid=dead_pid()))
     assert not is_held(store)
 
 
 def test_the_lease_of_a_living_process_on_this_machine_is_not_taken_over(store):
-    write(store, foreign(host=socket.gethostname(), pid=os.getppid()))
+    write(store, here(store))
     assert is_held(store)
+
+
+def test_a_process_id_that_is_used_again_is_not_the_living_writer(store):
+    lease = here(store)
+    write(store, replace(lease, started=lease.started - 1))
+    assert not is_held(store)
+
+
+def test_a_writer_that_was_killed_and_not_yet_reaped_is_dead(store):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        started = lease_module._started(process.pid)
+        write(store, here(store, pid=process.pid, started=started))
+        assert is_held(store)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_held(store)
+
+
+@pytest.mark.parametrize("elsewhere", [{"boot_id": "other"}, {"pid_namespace": 7}, {"host": "elsewhere"}])
+def test_a_process_that_cannot_be_seen_from_here_lives_until_its_time_is_over(store, elsewhere):
+    lease = here(store, pid=dead_pid(), **elsewhere)
+    write(store, lease)
+    assert is_held(store)
+    write(store, replace(lease, expires_at=time.time() - 0.01))
+    assert not is_held(store)
+
+
+def test_a_record_of_an_earlier_version_is_read_and_trusted_for_its_time_to_live(store):
+    former = asdict(foreign(host=socket.gethostname(), pid=dead_pid()))
+    for name in ("boot_id", "pid_namespace", "started"):
+        del former[name]
+    store.put_if_absent(LEASE_KEY, json.dumps(former).encode())
+    assert is_held(store)
+    write(store, foreign(expires_at=time.time() - 0.01, epoch=7))
+    with hold_lease(store, owner="next") as lease:
+        assert lease.epoch == 8
+
+
+@pytest.mark.skipif(not CAN_UNSHARE, reason="needs the right to make PID namespaces")
+def test_the_lease_of_a_living_writer_in_another_pid_namespace_is_not_taken_over(store, tmp_path):
+    """Two containers with one host name: the process id of the one does not exist, or is another process, here."""
+    held = [sys.executable, "-c", RACER, str(tmp_path), "contained"]
+    (tmp_path / "go").touch()
+    command = ["unshare", "--pid", "--fork", "--mount-proc", *held]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as container:
+        assert [container.stdout.readline().strip() for _ in range(2)] == ["ready", "held"]
+        contained = LocalStore(tmp_path / "var")
+        assert record(contained).host == socket.gethostname()
+        assert is_held(contained)
+        (tmp_path / "stop").touch()
 
 
 def test_the_lease_of_another_machine_is_taken_over_only_when_its_time_is_over(store):
