@@ -106,6 +106,10 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
     """Merge small files of the served tables, rebuild the vector index, and remove obsolete versions.
 
     The pointer then names the merged versions. They hold the same rows, so its position in the history is unchanged.
+    Versions that no kept pointer names go from all kept generations once they are past the grace time, merged or not.
+
+    Returns:
+        Number of tables that were merged or lost versions, and the space that this freed.
 
     Raises:
         StoreError: Writing failed; the served state is unchanged.
@@ -114,8 +118,8 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
     pointer = read_pointer(store)
     if pointer is None:
         return Removed()
-    root = generation_key(pointer.generation)
-    before = _size(store, root)
+    roots = [generation_key(name) for name in sorted(kept.generations)]
+    before = sum(_size(store, root) for root in roots)
     versions: dict[DocumentKind, int] = {}
     for kind in KINDS:
         newest = open_table(store, generation=pointer.generation, kind=kind)
@@ -130,7 +134,23 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
         versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
     if versions:
         repin(store, versions=versions, lease=lease)
-    return Removed(len(versions), max(0, before - _size(store, root)))
+    pruned = sum(
+        _prune(store, kept, kind, name, lease=lease)
+        for name in sorted(kept.generations)
+        for kind in KINDS
+        if name != pointer.generation or kind not in versions
+    )
+    return Removed(len(versions) + pruned, max(0, before - sum(_size(store, root) for root in roots)))
+
+
+def _prune(store: Store, kept: Kept, kind: DocumentKind, generation: str, *, lease: Lease) -> bool:
+    """Remove versions of a table that are past their age; returns whether there were any."""
+    table = open_table(store, generation=generation, kind=kind)
+    age = _removable_age(table, kept, kind, generation)
+    if min(table.committed_at().values()) >= datetime.now(UTC) - age:
+        return False
+    lease.check()
+    return table.prune(age) > 0
 
 
 def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:

@@ -297,6 +297,28 @@ class LanceTable:
         with _table_errors(f"compact table '{self._table.name}'"):
             self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
 
+    def prune(self, older_than: timedelta) -> int:
+        """Remove older versions for good, with the files that only they need, and without merging files.
+
+        LanceDB prunes only after it has merged what it can. So the newest version is an empty one meanwhile, and is
+        restored then. If the process is killed in between, pinned versions are as they were.
+
+        Returns:
+            Number of versions that were removed.
+
+        Raises:
+            StoreError: Writing failed; pinned versions are unchanged.
+        """
+        before, newest = set(self.versions()), self.version
+        nothing = pa.RecordBatchReader.from_batches(self._table.schema, [])
+        with _table_errors(f"prune table '{self._table.name}'"):
+            self._table.add(nothing, mode="overwrite")
+            try:
+                self._table.optimize(cleanup_older_than=older_than)
+            finally:
+                self.restore(newest)
+        return len(before - set(self.versions()))
+
     def committed_at(self) -> dict[int, datetime]:
         """Commit time of each version, by the clock of its writer."""
         with _table_errors(f"list versions of table '{self._table.name}'"):

@@ -170,6 +170,56 @@ def test_nothing_is_removed_within_the_grace_time(simulated, tmp_path, monkeypat
     assert simulated.served(store, "job") == {"j": ("text 4", "Oslo")}
 
 
+def test_versions_that_no_kept_state_names_go_at_every_maintenance_compacted_or_not(simulated, tmp_path, monkeypatch):
+    """A full feed replaces every row each night: there are never enough small files to merge."""
+    monkeypatch.setattr(maintenance, "COMPACT_FROM", 1000)
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    left = []
+    for night in range(9):
+        jobs = {f"j{number}": (f"text {number} of night {night}; " * 50 + "end", "Oslo") for number in range(20)}
+        simulated.write_feed(feeds, "job", jobs)
+        pointer = simulated.run_night(store, feeds, run_id=f"night-{night}")
+        time.sleep(0.5)
+        maintain(store)
+        assert simulated.served(store, "job") == jobs
+        table = simulated.open_table(store, generation=pointer.generation, kind="job")
+        files = list(store.list(f"lance/{pointer.generation}/jobs.lance/data"))
+        left.append((len(table.versions()), len(files)))
+    states = POLICY.keep_served + 1  # one is beyond the margin of time only at the next maintenance
+    assert left[-1][1] <= states, f"versions and files after each night: {left}"
+    assert left[-1][0] <= 4 * states, f"versions and files after each night: {left}"
+    with hold_lease(store, owner="back") as lease:
+        for night in (7, 6):
+            rollback(store, lease=lease, run_id="back", now=simulated.datetime.now(simulated.UTC))
+            assert simulated.served(store, "job")["j0"] == (f"text 0 of night {night}; " * 50 + "end", "Oslo")
+    maintain(store)
+    simulated.run_night(store, feeds, run_id="next")
+    assert simulated.served(store, "job") == jobs
+
+
+def test_a_prune_that_is_killed_leaves_what_is_served(simulated, tmp_path, monkeypatch):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    for night in range(2):
+        simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo"), "k": ("always", "Oslo")})
+        pointer = simulated.run_night(store, feeds, run_id=f"night-{night}")
+    table = simulated.open_table(store, generation=pointer.generation, kind="job")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(type(table), "restore", killed)
+        table.prune(timedelta(days=1))
+    assert simulated.served(store, "job")["j"] == ("text 1", "Oslo")
+    maintain(store)
+    assert simulated.served(store, "job")["j"] == ("text 1", "Oslo")
+    simulated.write_feed(feeds, "job", {"j": ("text 2", "Oslo"), "k": ("always", "Oslo")})
+    simulated.run_night(store, feeds, run_id="next")
+    assert simulated.served(store, "job") == {"j": ("text 2", "Oslo"), "k": ("always", "Oslo")}
+
+
 def test_a_reader_that_was_there_before_maintenance_reads_on(simulated, tmp_path, monkeypatch):
     store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
     simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
