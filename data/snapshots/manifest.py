@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data.config import CleanConfig, RedactConfig
 from data.errors import StoreError
@@ -85,6 +86,9 @@ class TotalCounts(BaseModel):
         return cls(**{name: sum(getattr(counts, name) for counts in listed) for name in cls.model_fields})
 
 
+_FORMER_SETTINGS = {"near_duplicate_threshold"}
+
+
 class SnapshotManifest(BaseModel):
     """Content and origin of a snapshot."""
 
@@ -108,6 +112,12 @@ class SnapshotManifest(BaseModel):
     origins: tuple[PartInfo, ...] = Field(
         default=(), description="Origins of the documents of each part. Without them, all rows are cleaned again."
     )
+
+    @field_validator("clean", mode="before")
+    @classmethod
+    def _without_former_settings(cls, clean: Any) -> Any:  # noqa: ANN401 - as it was stored
+        """Drop settings that earlier versions stored and that are constants now."""
+        return {k: v for k, v in clean.items() if k not in _FORMER_SETTINGS} if isinstance(clean, dict) else clean
 
     @property
     def parts(self) -> tuple[PartInfo, ...]:

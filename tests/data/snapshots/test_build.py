@@ -114,6 +114,16 @@ def test_a_snapshot_says_what_was_marked_passed_over_and_decided(store, tmp_path
     assert later.sources["cvs"] == counts
 
 
+def test_a_manifest_with_settings_of_an_earlier_version_is_read(store, tmp_path):
+    """Settings became constants; the homes that name them open."""
+    snapshot = build(store, a=write(tmp_path / "a.jsonl", [posting(1)]))
+    path = store.local_path(f"snapshots/job/{snapshot.manifest.id}/manifest.json")
+    record = json.loads(path.read_text())
+    record["clean"]["near_duplicate_threshold"] = 0.9
+    path.write_text(json.dumps(record))
+    assert latest_snapshot(store, "job").manifest == snapshot.manifest
+
+
 def test_files_have_the_schemas_and_can_be_read_by_anybody(store, tmp_path):
     snapshot = build(store, board=write(tmp_path / "a.jsonl", [posting(1), b"[]"]))
     folder = store.local_path(f"snapshots/job/{snapshot.manifest.id}")
