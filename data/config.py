@@ -167,7 +167,8 @@ class RedactConfig(BaseModel):
         description="Hosts whose URLs are kept: they identify an occupation or a skill, not a person.",
     )
     name_model: str | None = Field(
-        default=None, description="spaCy pipeline that finds more names than the lists, such as en_core_web_sm."
+        default=None,
+        description="Name of a spaCy pipeline that finds more names than the lists, such as en_core_web_sm.",
     )
     key_file: str | None = Field(
         default=None, description="File outside the store that records the replaced values. Only its owner can read it."

@@ -27,12 +27,12 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: Profile = Field("demo", description="profile that supplies the default settings")
-    config: str | None = Field(None, description="path of an l2v.toml on the worker")
-    overrides: dict[str, Any] = Field({}, description="single settings, such as {'train.mntp.steps': 100}")
-    parent_run: str | None = Field(None, description="run that this is a stage of; otherwise empty")
+    profile: Profile = Field("demo", description="Profile that supplies the default settings.")
+    config: str | None = Field(None, description="Path of an l2v.toml on the worker.")
+    overrides: dict[str, Any] = Field({}, description="Single settings, such as {'train.mntp.steps': 100}.")
+    parent_run: str | None = Field(None, description="Run that this is a stage of; otherwise empty.")
     resolved: dict[str, Any] | None = Field(
-        None, description="settings that a night passes to its stages on other workers; otherwise empty"
+        None, description="Settings that a night passes to its stages on other workers; otherwise empty."
     )
 
     _settings: Settings | None = PrivateAttr(None)

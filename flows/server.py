@@ -49,12 +49,14 @@ class AutomationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    webhook: SecretStr | None = Field(None, description="URL that alerts are posted to as JSON (default: no alerts)")
-    heartbeat_timeout_s: int = Field(120, ge=10, description="seconds without a heartbeat after which a run is dead")
+    webhook: SecretStr | None = Field(None, description="URL that alerts are posted to as JSON (default: no alerts).")
+    heartbeat_timeout_s: int = Field(120, ge=10, description="Seconds without a heartbeat after which a run is dead.")
     start_timeout_s: int = Field(
-        1800, ge=10, description="seconds within which a run must begin after a worker took it; includes pulling images"
+        1800,
+        ge=10,
+        description="Seconds within which a run must begin after a worker took it; includes pulling images.",
     )
-    restart_after_s: int = Field(60, ge=0, description="seconds until a crashed night is started again")
+    restart_after_s: int = Field(60, ge=0, description="Seconds until a crashed night is started again.")
 
 
 def apply_automations(settings: AutomationSettings) -> list[str]:

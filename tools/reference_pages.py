@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand, TyperGroup
 
 from flows.cli.app import app
+from flows.profiles import Profile
 from llm2vec_core.training.settings import SharedSettings, StageSettings
 from tasks.run.settings import Settings
 
@@ -87,18 +88,32 @@ def render_settings() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made by `python -m tools.reference_pages docs/reference`. Keys of `l2v.toml`; the order is profile,",
-        "`l2v.toml`, `L2V_*` variables (`L2V_TRAIN__MNTP__STEPS`), `--set train.mntp.steps=100`, the last one winning.",
+        "Made by `python -m tools.reference_pages docs/reference`. Keys of `l2v.toml`. Each layer is merged over the",
+        "one before, key by key:",
+        "",
+        "1. the defaults in the tables below;",
+        f"2. the profile (`--profile`: {_listed(get_args(Profile))}), over the profile that it `extends`, if any;",
+        "3. `l2v.toml` (`--config`);",
+        "4. environment variables, such as `L2V_TRAIN__MNTP__STEPS=100`;",
+        "5. options of the command, such as `--set train.mntp.steps=100`.",
+        "",
+        "Three things are not merged key by key. `[sources]` of `l2v.toml` replaces the profile's sources. Places of",
+        "evaluation tasks that you name (`evaluate.sample_tasks`, `tasks_dirs`, `benchmarks`) replace the profile's",
+        "places and its choice of tasks. A key of `[train]` replaces the same key of single stages in lower layers.",
         "",
         *_section_lines(Settings, "", "Top level"),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _section_lines(section: type[BaseModel], prefix: str, title: str) -> list[str]:
     lines = [f"## {title}", "", (section.__doc__ or "").split("\n\n")[0].strip(), ""]
     if issubclass(section, StageSettings):
-        names = ", ".join(f"`{name}`" for name in SharedSettings.model_fields)
+        names = _listed(SharedSettings.model_fields)
         lines += [f"Keys of `[train]` that can be set here for this stage alone: {names}.", ""]
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     nested: list[tuple[type[BaseModel], str]] = []

@@ -19,11 +19,11 @@ class LoraSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(16, ge=1, description="rank of the adapter's matrices")
-    alpha: int = Field(32, ge=1, description="the adapter's output is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input while training")
+    rank: int = Field(16, ge=1, description="Rank of the adapter's matrices.")
+    alpha: int = Field(32, ge=1, description="The adapter's output is scaled by alpha / rank.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input while training.")
     targets: str | list[str] = Field(
-        "all-linear", description="names of modules, or 'all-linear': every linear layer except the output layer"
+        "all-linear", description="Names of modules, or 'all-linear': every linear layer except the output layer."
     )
 
 

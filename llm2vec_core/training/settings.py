@@ -38,19 +38,19 @@ class SharedSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(1000, ge=1, description="optimizer updates of a stage")
+    steps: int = Field(1000, ge=1, description="Optimizer updates of a stage.")
     micro_batch_size: int = Field(
-        32, ge=1, description="texts (or chunks) in one forward pass; bounds the memory (default of mntp: 8)"
+        32, ge=1, description="Texts (or chunks) in one forward pass; bounds the memory (default of mntp: 8)."
     )
     warmup_steps: int = Field(
-        0, ge=0, description="updates until the learning rate is at its highest (default of supervised: 300)"
+        0, ge=0, description="Updates until the learning rate is at its highest (default of supervised: 300)."
     )
-    save_steps: int = Field(50, ge=1, description="updates between two saves; a killed run resumes from the last one")
-    seed: int = Field(42, description="seed of the order of texts, the masks and the dropout")
-    bf16: bool = Field(False, description="mixed precision with frozen weights in bf16; the processor must support it")
-    gradient_checkpointing: bool = Field(False, description="recompute activations instead of storing them")
+    save_steps: int = Field(50, ge=1, description="Updates between two saves; a killed run resumes from the last one.")
+    seed: int = Field(42, description="Seed of the order of texts, the masks and the dropout.")
+    bf16: bool = Field(False, description="Mixed precision with frozen weights in bf16; the processor must support it.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations instead of storing them.")
     compile_blocks: bool = Field(
-        False, description="compile the model's blocks: takes a minute at the start, then updates are faster"
+        False, description="Compile the model's blocks: takes a minute at the start, then updates are faster."
     )
     lora: LoraSettings = LoraSettings()
 
@@ -69,8 +69,8 @@ class StageSettings(SharedSettings):
 
     views: ClassVar[int] = 1
 
-    batch_size: PositiveInt = Field(description="texts (or chunks) of one optimizer update")
-    learning_rate: PositiveFloat = Field(description="highest learning rate; it falls linearly to zero")
+    batch_size: PositiveInt = Field(description="Texts (or chunks) of one optimizer update.")
+    learning_rate: PositiveFloat = Field(description="Highest learning rate; it falls linearly to zero.")
 
     @property
     def sequence_tokens(self) -> int:
@@ -130,10 +130,12 @@ class MntpSettings(StageSettings):
     batch_size: PositiveInt = 32
     micro_batch_size: PositiveInt = 8
     learning_rate: PositiveFloat = 5e-5
-    chunk_tokens: int = Field(512, ge=8, description="texts are joined and cut into chunks of this many tokens")
-    mask_probability: float = Field(0.2, gt=0, le=1, description="share of the tokens that the model must predict")
+    chunk_tokens: int = Field(512, ge=8, description="Texts are joined and cut into chunks of this many tokens.")
+    mask_probability: float = Field(0.2, gt=0, le=1, description="Share of the tokens that the model must predict.")
     mask_policy: MaskPolicy = Field(
-        "bert", description="bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: always the mask token"
+        "bert",
+        description="Replacement of masked tokens. bert: 80 % mask token, 10 % random, 10 % unchanged; all_mask: "
+        "always the mask token.",
     )
 
     @property
@@ -153,12 +155,12 @@ class SimcseSettings(StageSettings):
     views: ClassVar[int] = 2  # a text twice
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 3e-5
-    max_tokens: int = Field(128, ge=8, description="longer sentences are cut here")
-    min_words: int = Field(4, ge=1, description="shorter sentences are left out")
+    max_tokens: int = Field(128, ge=8, description="Longer sentences are cut here.")
+    min_words: int = Field(4, ge=1, description="Shorter sentences are left out.")
     simcse_dropout: float = Field(
-        0.3, gt=0, lt=1, description="dropout on attention weights, which makes the two views differ"
+        0.3, gt=0, lt=1, description="Dropout on attention weights, which makes the two views differ."
     )
-    temperature: float = Field(0.05, gt=0, description="cosines are divided by it")
+    temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
 
     @property
     def sequence_tokens(self) -> int:
@@ -194,23 +196,23 @@ class SupervisedSettings(StageSettings):
     batch_size: PositiveInt = 512
     learning_rate: PositiveFloat = 2e-4
     warmup_steps: int = Field(300, ge=0)
-    max_tokens: int = Field(512, ge=8, description="longer texts are cut here")
-    temperature: float = Field(0.02, gt=0, description="cosines are divided by it")
-    instruction: str = Field("", description="text put before every anchor, never before positives and negatives")
+    max_tokens: int = Field(512, ge=8, description="Longer texts are cut here.")
+    temperature: float = Field(0.02, gt=0, description="Cosines are divided by it.")
+    instruction: str = Field("", description="Text put before every anchor, never before positives and negatives.")
     hard_negatives: int = Field(
         0,
         ge=0,
-        description="negatives to mine for each anchor, with the encoder that the stage starts from; 0: none",
+        description="Negatives to mine for each anchor, with the encoder that the stage starts from; 0: none.",
     )
     false_negative_margin: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="share by which a mined negative must be less similar to the anchor than the positive is; "
-        "nearer ones may well fit (0.05: NV-Retriever)",
+        description="Share by which a mined negative must be less similar to the anchor than the positive is; "
+        "nearer ones may well fit (0.05: NV-Retriever).",
     )
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
-        (), description="lengths to which the vectors can later be cut; the loss also trains these leading dimensions"
+        (), description="Lengths to which the vectors can later be cut; the loss also trains these leading dimensions."
     )
 
     @property
@@ -229,25 +231,27 @@ class Recipe(SharedSettings):
 
     base_model: str = Field(
         "bundled:smollm2-135m",
-        description="bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT",
+        description="Bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT.",
     )
-    stages: tuple[Stage, ...] = Field(PAPER_STAGES, description="training stages, in order; supervised needs judgments")
+    stages: tuple[Stage, ...] = Field(
+        PAPER_STAGES, description="Training stages, in order; supervised needs judgments."
+    )
     attention: Attention = Field(
-        "bidirectional", description="attention of the trained encoder: bidirectional, or causal as in the decoder"
+        "bidirectional", description="Attention of the trained encoder: bidirectional, or causal as in the decoder."
     )
-    pooling_mode: PoolingMode = Field("mean", description="pooling of the trained encoder")
+    pooling_mode: PoolingMode = Field("mean", description="Pooling of the trained encoder.")
     standardised: bool = Field(
         False,
-        description="standardise each dimension of the vectors by its mean and deviation over the training texts",
+        description="Standardise each dimension of the vectors by its mean and deviation over the training texts.",
     )
-    max_tokens: int = Field(512, ge=8, description="the encoder cuts longer texts here")
+    max_tokens: int = Field(512, ge=8, description="The encoder cuts longer texts here.")
     num_processes: int = Field(
         1,
         ge=1,
-        description="processes that share every update, one for each device of the host; the result is the same",
+        description="Processes that share every update, one for each device of the host; the result is the same.",
     )
     max_documents: int = Field(
-        100_000, ge=1, description="most documents to train on; a seeded sample if there are more"
+        100_000, ge=1, description="Most documents to train on; a seeded sample if there are more."
     )
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()

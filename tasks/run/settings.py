@@ -1,9 +1,8 @@
 """Settings of a run: the sections of a configuration, and the loader that merges its layers.
 
-The order is profile < ``l2v.toml`` < ``L2V_*`` environment variables < ``--set``. Evaluation tasks and sources that a
-user names take the place of the profile's. Sections of other rooms are defined
-there, beside the code that they configure. The loader does not use pydantic-settings: its environment source parses
-JSON, not TOML, and silently ignores a misspelled variable. Every other layer would need a source of our own, too.
+docs/reference/configuration.md says how the layers are merged. Sections of other rooms are defined there, beside the
+code that they configure. The loader does not use pydantic-settings: its environment source parses JSON, not TOML, and
+silently ignores a misspelled variable. Every other layer would need a source of our own, too.
 """
 
 from __future__ import annotations
@@ -60,25 +59,25 @@ def _without_credentials(url: str | None, *, expected: str) -> str | None:
 class EncodeSettings(_Section):
     """How documents are encoded."""
 
-    token_budget: int = Field(4096, ge=64, description="highest number of padded tokens in one forward pass")
+    token_budget: int = Field(4096, ge=64, description="Highest number of padded tokens in one forward pass.")
     shard_size: int = Field(
-        2000, ge=1, description="documents of one shard, the unit of work; an interrupted run resumes by shard"
+        2000, ge=1, description="Documents of one shard, the unit of work; an interrupted run resumes by shard."
     )
-    prompts: dict[DocumentKind, str] = Field({}, description="text put before every document, by kind")
+    prompts: dict[DocumentKind, str] = Field({}, description="Text put before every document, by kind.")
     precision: Precision = Field(
         "fp32",
-        description="precision of the transformer; bf16 takes half the memory, and less time if the processor has it",
+        description="Precision of the transformer; bf16 takes half the memory, and less time if the processor has it.",
     )
     long_texts: LongTexts = Field(
         "cut",
-        description="how texts beyond max_tokens are encoded. cut: without their end; parts: as the mean over their "
-        "parts; sections: as the mean over summary, skills, experience and education",
+        description="How texts beyond max_tokens are encoded. cut: without their end; parts: as the mean over their "
+        "parts; sections: as the mean over summary, skills, experience and education.",
     )
     engine: Literal["local", "ray"] = Field(
-        "local", description="where shards are encoded: in the process of the run, or on a Ray cluster"
+        "local", description="Where shards are encoded: in the process of the run, or on a Ray cluster."
     )
     ray_gpus: float = Field(
-        0, ge=0, description="GPUs of one encoder process on Ray; 1 gives each process a GPU of its own"
+        0, ge=0, description="GPUs of one encoder process on Ray; 1 gives each process a GPU of its own."
     )
 
     def encode_key(self, kind: DocumentKind) -> str:
@@ -95,25 +94,28 @@ class EncodeSettings(_Section):
 class LeaseSettings(_Section):
     """How long a run waits while another run is writing."""
 
-    wait_s: float = Field(0.0, ge=0, description="seconds to wait for the other run; then this one is refused")
+    wait_s: float = Field(0.0, ge=0, description="Seconds to wait for the other run; then this one is refused.")
 
 
 class MatchSettings(_Section):
     """How jobs and resumes are matched."""
 
-    top_k: int = Field(20, ge=1, description="matches kept for each job and for each resume")
+    top_k: int = Field(20, ge=1, description="Matches kept for each job and for each resume.")
     candidates: int = Field(
-        100, ge=1, description="documents that dense and lexical search each contribute to the fusion"
+        100, ge=1, description="Documents that dense and lexical search each contribute to the fusion."
     )
     fusion: Literal["rrf", "tuned"] = Field(
-        "rrf", description="rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged pairs"
+        "rrf",
+        description="Fusion of both legs. rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged "
+        "pairs.",
     )
     judged: str | None = Field(
         None,
-        description="retrieval task whose judgments tune the weight: a folder, or the name of a task of the sample",
+        description="Retrieval task whose judgments tune the weight: a folder, or the name of a task of the sample.",
     )
     reranker: str | None = Field(
-        None, description="cross-encoder that ranks the first hits of a hybrid search again: a directory, or a hub name"
+        None,
+        description="Cross-encoder that ranks the first hits of a hybrid search again: a directory, or a hub name.",
     )
 
 
@@ -121,29 +123,29 @@ class EvaluateSettings(_Section):
     """How encoders are evaluated, and when a new one is served."""
 
     sample_tasks: list[str] = Field(
-        [TEST_JOB_TASK], description="tasks of the bundled sample: the 100-job table, skill pairs, occupation titles"
+        [TEST_JOB_TASK], description="Tasks of the bundled sample: the 100-job table, skill pairs, occupation titles."
     )
     tasks_dirs: list[str] = Field(
         [],
-        description="folders that contain evaluation tasks; named ones replace a profile's tasks",
+        description="Folders that contain evaluation tasks; named ones replace a profile's tasks.",
     )
-    skip_missing_tasks_dirs: bool = Field(False, description="ignore folders of tasks_dirs that do not exist")
-    benchmarks: list[str] = Field([], description="names of MTEB benchmarks, such as MTEB(eng, v2), or llm2vec-15")
-    tasks: list[str] | None = Field(None, description="names of the tasks to run (default: all that are found)")
+    skip_missing_tasks_dirs: bool = Field(False, description="Ignore folders of tasks_dirs that do not exist.")
+    benchmarks: list[str] = Field([], description="Names of MTEB benchmarks, such as MTEB(eng, v2), or llm2vec-15.")
+    tasks: list[str] | None = Field(None, description="Names of the tasks to run (default: all that are found).")
     max_items: int | None = Field(
-        None, ge=10, description="size of a seeded subset of each task of tasks_dirs (default: the whole task)"
+        None, ge=10, description="Size of a seeded subset of each task of tasks_dirs (default: the whole task)."
     )
     base_pooling: PoolingMode = Field(
-        "weighted_mean", description="pooling of the causal base model that the trained encoder is compared with"
+        "weighted_mean", description="Pooling of the causal base model that the trained encoder is compared with."
     )
     references: list[str] = Field(
-        [], description="names of encoders that a night's report compares its own with; they are never served"
+        [], description="Names of encoders that a night's report compares its own with; they are never served."
     )
     reports_url: str | None = Field(
-        None, description="address at which browsers find reports/ of the home (default: links name files)"
+        None, description="Address at which browsers find reports/ of the home (default: links name files)."
     )
     gate_margin: float = Field(
-        1.0, ge=0, description="points that a new encoder may lose in a category before it is refused"
+        1.0, ge=0, description="Points that a new encoder may lose in a category before it is refused."
     )
 
     @field_validator("reports_url")
@@ -155,34 +157,34 @@ class EvaluateSettings(_Section):
 class JudgmentSettings(_Section):
     """Judgments that the supervised stage trains on."""
 
-    sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles")
+    sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles.")
     max_per_source: int = Field(
-        100_000, ge=1, description="most judgments to use of each source; a seeded sample if there are more"
+        100_000, ge=1, description="Most judgments to use of each source; a seeded sample if there are more."
     )
 
 
 class AuditSettings(_Section):
     """The nightly fairness audit. It encodes some 30 versions of each sampled resume when the served state is new."""
 
-    enabled: bool = Field(False, description="run the audit at the end of a night")
-    resumes: int = Field(20, ge=2, description="number of sampled resumes")
+    enabled: bool = Field(False, description="Run the audit at the end of a night.")
+    resumes: int = Field(20, ge=2, description="Number of sampled resumes.")
 
 
 class ExportSettings(_Section):
     """Parquet exports for analysts."""
 
-    to: str | None = Field(None, description="directory or URI (default: `exports/` of the home)")
-    vectors: bool = Field(False, description="also export the vectors, as lists of float16")
-    keep: int = Field(14, ge=1, description="newest exports to keep; older ones are removed")
+    to: str | None = Field(None, description="Directory or URI (default: `exports/` of the home).")
+    vectors: bool = Field(False, description="Also export the vectors, as lists of float16.")
+    keep: int = Field(14, ge=1, description="Newest exports to keep; older ones are removed.")
 
 
 class CostSettings(_Section):
     """Price and power of the machine, from which the cost of a run is estimated."""
 
-    price_per_hour: float | None = Field(None, ge=0, description="price of an hour of the machine, in dollars")
-    power_w: float | None = Field(None, ge=0, description="power that the machine draws at work, in watts")
+    price_per_hour: float | None = Field(None, ge=0, description="Price of an hour of the machine, in dollars.")
+    power_w: float | None = Field(None, ge=0, description="Power that the machine draws at work, in watts.")
     peak_tflops: float | None = Field(
-        None, gt=0, description="peak of the machine in 10^12 FLOP/s (default: measured once)"
+        None, gt=0, description="Peak of the machine in 10^12 FLOP/s (default: measured once)."
     )
 
 
@@ -190,14 +192,14 @@ class FreshnessSettings(_Section):
     """How old the served state may become."""
 
     max_age_hours: float = Field(
-        36, gt=0, description="hours since the sources were read that are served, after which an alert is raised"
+        36, gt=0, description="Hours since the sources were read that are served, after which an alert is raised."
     )
 
 
 class LineageSettings(_Section):
     """OpenLineage events."""
 
-    endpoint: str | None = Field(None, description="URL that receives OpenLineage events (default: none are sent)")
+    endpoint: str | None = Field(None, description="URL that receives OpenLineage events (default: none are sent).")
 
     @field_validator("endpoint")
     @classmethod
@@ -209,10 +211,10 @@ class DeploymentSettings(_Section):
     """How a night uses a Prefect server."""
 
     gpu_stages: bool = Field(
-        False, description="run train, evaluate and embed as deployments, on the workers of their pool"
+        False, description="Run train, evaluate and embed as deployments, on the workers of their pool."
     )
     encoders: int = Field(
-        1, ge=1, description="workers of the GPU pool that encode the shards of a night together; one for each GPU"
+        1, ge=1, description="Workers of the GPU pool that encode the shards of a night together; one for each GPU."
     )
 
 
@@ -220,12 +222,12 @@ class Settings(_Section):
     """All settings of a run."""
 
     home: str = Field(
-        "var", description="where everything is stored: a directory, file:///directory, or s3://bucket/prefix"
+        "var", description="Where everything is stored: a directory, file:///directory, or s3://bucket/prefix."
     )
     work_dir: str = Field(
-        "var", description="if home is a bucket: directory for files of this machine alone, such as local copies"
+        "var", description="If home is a bucket: directory for files of this machine alone, such as local copies."
     )
-    sources: dict[str, SourceConfig] = Field({}, description="sources of documents, by name")
+    sources: dict[str, SourceConfig] = Field({}, description="Sources of documents, by name.")
     ingest: ShrinkConfig = ShrinkConfig()
     clean: CleanConfig = CleanConfig()
     lease: LeaseSettings = LeaseSettings()

@@ -1,9 +1,12 @@
 """The reference pages say what the code does."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from flows.profiles import Profile
 from tools.reference_pages import pages
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
@@ -32,3 +35,14 @@ def test_values_are_written_as_the_command_line_takes_them():
     assert [each.split("`")[1] for each in arguments] == ["generation", "directory", "text"]
     assert "schema.org-jobposting" in settings
     assert not [name for name in ("Optional[", "Literal[", "Union[", "typing.") if name in commands + settings]
+
+
+def test_meanings_are_sentences():
+    for row in (line for page in pages().values() for line in page.splitlines() if line.startswith("| `")):
+        meaning = row.removesuffix(" |").rpartition(" | ")[2]
+        assert re.fullmatch(r"[A-Z'`].*[.]|doc_id.*[.]", meaning), row
+
+
+def test_the_order_of_the_layers_names_every_profile():
+    head = pages()["configuration.md"].partition("## Top level")[0]
+    assert [f"`{name}`" for name in get_args(Profile) if f"`{name}`" not in head] == []
