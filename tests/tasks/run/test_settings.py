@@ -134,7 +134,7 @@ class TestChosenTasks:
         return load
 
     def test_the_profile_chooses_where_the_user_names_none(self, load):
-        found = load("min_gain = 1.0")
+        found = load("gate_margin = 2.0")
         assert (found.tasks_dirs, found.tasks, found.max_items) == (["../absent"], ["JobResumeRetrieval", "STS"], 200)
         assert found.skip_missing_tasks_dirs
 
