@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share: tiny random models made in memory, and no way out to a network."""
+"""Fixtures for all rooms: tiny random models in memory, and a blocked network."""
 
 import os
 

@@ -26,8 +26,8 @@ _PERMUTATIONS: NDArray[np.uint32] = MinHash(NUM_PERM, seed=1).permutations
 def minhash(text: str) -> NDArray[np.uint32]:
     """Signature of the set of word triples of a text; shape (128,).
 
-    The share of equal entries of two signatures estimates the Jaccard similarity of the two sets, with a standard
-    error of 0.03 at a similarity of 0.9. A text of fewer than three words is one shingle.
+    The share of equal entries of two signatures estimates the Jaccard similarity of the two sets. At a similarity of
+    0.9, the standard error is 0.03. A text of fewer than three words is one shingle.
 
     Source: Broder, On the resemblance and containment of documents (1997); permutations of datasketch.
     """

@@ -41,7 +41,7 @@ class SourcePreview(BaseModel):
     fields: dict[str, str] = Field(description="Fields used as id, title and text.")
     notes: dict[str, int] = Field(description="Decisions of the readers, with file counts.")
     marks: dict[str, int] = Field(description="Possible losses of documents, with their counts.")
-    skipped: dict[str, str] = Field(description="Files that are passed over, and why.")
+    skipped: dict[str, str] = Field(description="Skipped files, with the reason.")
     rows_in: int
     rows_kept: int
     rows_quarantined: int

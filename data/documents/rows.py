@@ -68,7 +68,7 @@ class ReadLog:
 
     Attributes:
         notes: Decision to the number of files that it was made for, such as "read as Windows-1252".
-        skipped: File that was passed over to the reason.
+        skipped: Reason by skipped file.
         marks: Loss that a document may have to the number of documents.
         formats: Format to the number of files that were read as it.
     """

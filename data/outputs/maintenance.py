@@ -47,7 +47,7 @@ class Kept:
 
     Attributes:
         pointers: Served states to keep, newest first.
-        snapshots: Ids of snapshots that these states, training or the next night need.
+        snapshots: Ids of snapshots that these states, training or the next run need.
         oldest: Only data last written before this time may be removed; seconds since 1970.
     """
 

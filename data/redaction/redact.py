@@ -265,7 +265,7 @@ def open_key_file(key_file: str | None, *, home: Path) -> Iterator[KeyFile | Non
     path = Path(key_file).expanduser().resolve()
     if path.is_relative_to(home.resolve()):
         raise InputError(
-            f"The key file {path} lies in the home directory.",
+            f"The key file {path} is in the home directory.",
             hint="Set redact.key_file to a file elsewhere: it must not be copied along with the data that it unlocks.",
         )
     with storage_errors(f"write the key file {path}"):

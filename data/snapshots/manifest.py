@@ -148,4 +148,4 @@ def latest_record(kind: DocumentKind) -> Latest:
 
 def damaged(key: str, reason: str) -> StoreError:
     """The error for a file of a snapshot that is missing or cannot be read."""
-    return StoreError(f"{key} is damaged or gone: {reason}", hint=_HINT)
+    return StoreError(f"{key} is damaged or missing: {reason}", hint=_HINT)

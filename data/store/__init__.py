@@ -1,1 +1,1 @@
-"""The store of everything at rest (a directory or a bucket), the writer's lease, records, and hashes as arrays."""
+"""The store of all persistent data (a directory or a bucket), the writer's lease, records, and hashes as arrays."""

@@ -4,7 +4,7 @@ Keys are relative POSIX paths (``snapshots/job/3f…/manifest.json``). Stored co
 ``current.json``, change, by compare-and-swap; ARCHITECTURE.md lists them. An artifact with several parts has a
 manifest, which is put last: for readers, parts without a manifest do not exist.
 
-Does not belong here: what the keys mean, the store in a bucket (``bucket``).
+Does not belong here: the meaning of keys, the store in a bucket (``bucket``).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Store(Protocol):
         ...
 
     def compare_and_swap(self, key: str, *, expected: bytes | None, content: bytes) -> None:
-        """Replace the record under ``key`` if its content still is ``expected`` (None: there is no record).
+        """Replace the record under ``key`` if its content is still ``expected`` (None: the record does not exist).
 
         Raises:
             ConflictError: The content has changed; nothing was written.
@@ -114,7 +114,7 @@ class Store(Protocol):
 class LocalStore:
     """A store in a local directory. It writes to a temporary name, syncs, then links or renames; flock guards swaps.
 
-    Unfinished files are in ``tmp/``; maintenance removes what killed processes left there.
+    Unfinished files are in ``tmp/``; maintenance removes the files of killed processes.
 
     Args:
         root: Directory of the store; created if missing.
@@ -141,7 +141,7 @@ class LocalStore:
                 if isinstance(content, bytes):
                     _write_synced(temporary, content)
                     return _link(temporary, target)
-                # Moved before it is linked: later writes to its old path cannot change what is stored.
+                # Moved before it is linked: later writes to its old path cannot change the stored file.
                 shutil.move(content, temporary)
                 stored = False
                 try:

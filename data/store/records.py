@@ -22,7 +22,7 @@ class Record(Generic[T]):
 
     Attributes:
         model: Pydantic model of the record.
-        key: Where it lies in the store.
+        key: Key in the store.
         hint: What to do when the record is damaged.
     """
 
@@ -67,7 +67,7 @@ class Latest:
     """The record that names the newest artifact of a folder, such as ``{"report": "3f0c…"}``.
 
     Attributes:
-        key: Where it lies in the store.
+        key: Key in the store.
         field: Field that holds the name.
         end: Written after the JSON object.
         hint: What to do when the record is damaged.
@@ -116,7 +116,7 @@ class Latest:
         """Name the newest artifact; if the record already names it, nothing is written.
 
         Args:
-            store: Where the record lies.
+            store: Store of the record.
             name: The artifact.
             more: Further fields of the record.
             fence: Called before the record changes; raises when this writer lost its lease.

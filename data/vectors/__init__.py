@@ -1,1 +1,1 @@
-"""Stored vectors: shards, LanceDB tables and indexes, generations, the gate, and the pointer to what is served."""
+"""Stored vectors: shards, LanceDB tables and indexes, generations, the gate, and the pointer to the served state."""

@@ -66,7 +66,7 @@ class GenerationRefusedError(RefusedError):
         """Build the message from the failed checks."""
         failed = [check.note or check.sentence() for check in checks if not check.passed]
         super().__init__(
-            f"The generation gate refused this night. {' '.join(failed)}",
+            f"The generation gate rejected the new tables. {' '.join(failed)}",
             hint="The served state is unchanged. Fix the cause and run `l2v embed` again. If the change is "
             "intended, raise the limit for this run (--set gate.max_length_shift=1).",
         )

@@ -1,6 +1,6 @@
 """A thin wrapper of LanceDB, and the only module that imports it.
 
-The tables ``jobs`` and ``resumes`` of a generation lie under ``lance/<generation>/``. Readers do not see
+The tables ``jobs`` and ``resumes`` of a generation are under ``lance/<generation>/``. Readers do not see
 versions that are committed here until the pointer names them (``pointer``).
 """
 

@@ -1,4 +1,4 @@
-"""What is loaded by what: rooms stay apart, and commands load only what they need."""
+"""Import rules: rooms stay separate, and commands load only the packages they need."""
 
 import json
 import subprocess

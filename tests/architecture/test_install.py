@@ -1,4 +1,4 @@
-"""The base install alone, in a fresh environment: encoding and training work, and a missing extra is one sentence."""
+"""The base install in a fresh environment: encoding and training work, and a missing extra is a one-sentence error."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The tree of the source: small folders, described packages, one meaning for each public name, tests beside it."""
+"""Layout of the source tree: small folders, documented packages, unique public names, mirrored tests."""
 
 import ast
 import re

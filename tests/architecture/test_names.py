@@ -1,4 +1,4 @@
-"""Names of our modules in module docstrings exist, so that no pointer leads nowhere."""
+"""Modules that are named in module docstrings exist."""
 
 import ast
 import re

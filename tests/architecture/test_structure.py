@@ -1,4 +1,4 @@
-"""No import circles: inside a room, modules import each other one way, also inside functions and for type checkers."""
+"""No import cycles within a room, including imports inside functions and for type checkers."""
 
 import ast
 import subprocess

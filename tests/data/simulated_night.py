@@ -1,8 +1,8 @@
-"""A night without a model: real sources, snapshots, shards, tables, pointer and export; vectors come from hashes.
+"""A nightly run without a model: real sources, snapshots, shards, tables, pointer and export, with vectors from hashes.
 
-Imported by tests, and run as a script by those that kill it: ``python simulated_night.py HOME FEEDS RUN [KILL_AT]``.
-Faults are injected where the interpreter tells of them (audit events of opening for writing, linking, renaming,
-removing; fsync), so that the shipped code needs no hooks. The script prints how many such events it saw.
+Tests import it, or run it as a script that they kill: ``python simulated_night.py HOME FEEDS RUN [KILL_AT]``. Faults
+are injected at the interpreter's audit events (opening for writing, linking, renaming, removing) and at fsync, so the
+shipped code needs no hooks. The script prints the number of these events.
 """
 
 import hashlib

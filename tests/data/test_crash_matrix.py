@@ -1,4 +1,4 @@
-"""A night that is killed or meets a full disk anywhere, and is repeated, ends like one that is not."""
+"""A nightly run that is killed or hits a full disk at any point can be repeated, with the same result."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Many nights with every kind of change and fault, held against a plain dictionary; and what they leave on the disk."""
+"""Many nightly runs with all kinds of changes and faults, compared with a plain dictionary, and their disk usage."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, "Adding": each is followed in a copy of the source, and what it adds works."""
+"""The recipes of CONTRIBUTING.md, "Adding": each is followed in a copy of the source, and the addition works."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The Python that README and docs/python.md show, and the example, run as they are printed, on a tiny base model."""
+"""The Python code in README and docs/python.md, and the example, run unchanged on a tiny base model."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A small night: the tiny model, a dozen documents a kind, one evaluation task; a real Prefect server, a real store."""
+"""A small nightly run: a tiny model, a dozen documents per kind, one evaluation task, real server and store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fairness audit at the end of a real night."""
+"""The fairness audit at the end of a real nightly run."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A home in a bucket: nights, and the commands that look at what they left, from another machine too."""
+"""A home in a bucket: nightly runs, and read-only commands, also from another machine."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""prefect.yaml: every entrypoint loads, every parameter set is one that its flow accepts."""
+"""prefect.yaml: every entrypoint loads, and every flow accepts its parameters."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What the pages show is accepted: commands by the command line, settings by their model, files by their readers."""
+"""Examples in the docs are valid: commands, settings and files."""
 
 import json
 import re

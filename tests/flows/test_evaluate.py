@@ -1,4 +1,4 @@
-"""Evaluation in a night: nothing is scored twice, cards say what is known, and the gate defends what is served."""
+"""Evaluation in a nightly run: nothing is scored twice, cards show scores, the gate protects the served encoder."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whole nights on the tiny model: what is done once is not done again, and a bad night leaves what is served."""
+"""Complete nightly runs on the tiny model: no work is repeated, and a failed run leaves the served state unchanged."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""One run context: settings are resolved once a night, and every stage works with them, wherever it runs."""
+"""One run context: settings are resolved once per run, and every stage uses them, on any worker."""
 
 import json
 from types import SimpleNamespace

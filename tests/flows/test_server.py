@@ -1,4 +1,4 @@
-"""The watch over nights: automations on a real Prefect server send JSON to a receiver, and freshness is checked."""
+"""Monitoring: automations on a real Prefect server send JSON to a receiver, and freshness is checked."""
 
 import json
 from collections.abc import Iterator

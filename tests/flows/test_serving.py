@@ -1,4 +1,4 @@
-"""The page about serving: its command makes the directory, and its programs give the vectors of the encoder."""
+"""The page about serving: its command creates the directory, and its programs return the encoder's vectors."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Supervised training as a flow: judgments are pinned like snapshots, and decide the encoder."""
+"""Supervised training as a flow: judgments are pinned like snapshots, and are part of the encoder's identity."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter, but for its base model."""
+"""The tutorial, followed exactly except for the base model."""
 
 import json
 import re

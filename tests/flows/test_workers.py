@@ -1,4 +1,4 @@
-"""Stages and shards of a night on other workers. The server's answers are made up; tests/integration has a real one."""
+"""Stages and shards of a nightly run on other workers, with a fake server; tests/integration uses a real one."""
 
 import json
 from dataclasses import replace

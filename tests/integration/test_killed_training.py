@@ -1,4 +1,4 @@
-"""A training process is really killed, in the middle of each stage; the next ones end with the same weights."""
+"""A training process is killed in the middle of each stage; resumed processes end with the same weights."""
 
 import signal
 import subprocess

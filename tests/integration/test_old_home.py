@@ -1,4 +1,4 @@
-"""A home that an earlier version wrote opens, and a night on it has nothing to do."""
+"""A home written by an earlier version opens, and a nightly run on it has nothing to do."""
 
 import importlib.metadata
 import json

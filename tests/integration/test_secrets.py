@@ -1,4 +1,4 @@
-"""Secrets that an operator has around are found in nothing that a run leaves: neither at rest nor in what it says."""
+"""Secrets in an operator's environment do not appear in stored data, logs or output of a run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The front door: what importing it loads, and the five lines from a base model to a report."""
+"""The top-level API: its import cost, and the five lines from a base model to a report."""
 
 import json
 import subprocess

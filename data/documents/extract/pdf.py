@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfPage, PdfTextPage
 
 MAX_PAGES = 5000
-"""Maximum number of pages: pages may share one huge content, so the file size is no limit."""
+"""Maximum number of pages: pages may share one huge content, so the file size does not bound the work."""
 
 _MIN_POINTS = 3.0  # smaller text is read only by machines
 _OFF_PAGE_POINTS = 12.0  # beyond the edge; text cut off by the edge is not hidden

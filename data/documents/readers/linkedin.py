@@ -52,7 +52,7 @@ def read_exports(files: list[tuple[Path, str]], config: SourceConfig, log: ReadL
 
     Args:
         files: Path and relative name of each file of the source.
-        config: Which fields hold what.
+        config: Settings of the source.
         log: Collects skipped files.
 
     Raises:

@@ -20,7 +20,7 @@ class RecordRows:
     Args:
         path: The file.
         file: Its name in the source.
-        config: Which fields hold what.
+        config: Settings of the source.
         log: Collects decisions.
     """
 

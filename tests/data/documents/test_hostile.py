@@ -1,4 +1,4 @@
-"""Damaged and hostile files: every one is read, rejected or refused in little time, and none ends the process."""
+"""Damaged and hostile files: each is read or rejected quickly, and none crashes the process."""
 
 import random
 import time

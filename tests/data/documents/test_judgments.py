@@ -1,4 +1,4 @@
-"""Judgments: every form is read whole or refused whole, and the bundled ones leave the evaluation alone."""
+"""Judgments: files are read completely or rejected, and the bundled judgments do not leak into the evaluation."""
 
 from __future__ import annotations
 

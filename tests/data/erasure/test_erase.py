@@ -1,4 +1,4 @@
-"""An erased document is nowhere any more, and everything else goes on working."""
+"""An erased document cannot be found anywhere, and everything else still works."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The scanner finds what is planted, however it is packed; a scanner that finds nothing would prove anything."""
+"""The scanner finds planted data in every kind of file and archive."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""The queries of ``docs/exports.md``, as they are printed there, on a real export."""
+"""The queries from ``docs/exports.md``, run unchanged on a real export."""
 
 import re
 from datetime import date

@@ -1,4 +1,4 @@
-"""The lists of the audit: groups of equal weight, and names that redaction knows."""
+"""The lists of the fairness audit: groups of equal size, and names that redaction recognises."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What identifies a person is replaced before anything is stored, and nothing else is."""
+"""Redaction replaces personal data before anything is stored, and nothing else."""
 
 import json
 import re
@@ -294,7 +294,7 @@ def test_the_key_file_brings_the_values_back_to_its_owner_only(store, tmp_path):
 
 
 def test_a_key_file_in_the_store_is_refused(store, tmp_path):
-    with pytest.raises(InputError, match="lies in the home directory"):
+    with pytest.raises(InputError, match="is in the home directory"):
         build(store, tmp_path, [PERSON], redact=RedactConfig(key_file=str(store.root / "keys.jsonl")))
 
 

@@ -1,4 +1,4 @@
-"""The evaluation tasks of the sample: balanced, hard for keyword search, the same bytes each time, and not leaking."""
+"""The evaluation tasks of the sample: balanced, hard for keyword search, reproducible, and without leakage."""
 
 from __future__ import annotations
 

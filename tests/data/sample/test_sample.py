@@ -1,4 +1,4 @@
-"""The bundled sample: what is committed is what the generator makes, and the test jobs leak nowhere."""
+"""The bundled sample: committed files equal the generator's output, and the test jobs do not leak."""
 
 from __future__ import annotations
 

@@ -415,7 +415,7 @@ def test_damage_is_found(store, tmp_path):
     part = folder / manifest.documents[0].file
     content = part.read_bytes()
     part.write_bytes(content[:-10])
-    with pytest.raises(StoreError, match="damaged or gone: found"):
+    with pytest.raises(StoreError, match="damaged or missing: found"):
         latest_snapshot(store, "job")
     part.unlink()
     with pytest.raises(StoreError, match="found nothing") as caught:

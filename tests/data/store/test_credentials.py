@@ -1,4 +1,4 @@
-"""Credentials are taken out of whatever is told, and nothing else is."""
+"""Credentials are masked in all messages, and nothing else is."""
 
 import json
 

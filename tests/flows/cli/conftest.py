@@ -1,4 +1,4 @@
-"""Command lines as a script calls them."""
+"""Fixtures that run commands as a script would."""
 
 import json
 

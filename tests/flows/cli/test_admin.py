@@ -1,4 +1,4 @@
-"""``l2v erase`` over a night as it was really run: the embedded orchestrator, training and evaluation included."""
+"""``l2v erase`` after a real nightly run, with the embedded orchestrator, training and evaluation."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one JSON object, one clear sentence."""
+"""The command line: exit codes, one JSON object, one-sentence errors."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Long texts in parts: nothing is lost, everything fits, and what fits anyway stays as it was."""
+"""Long texts in parts: nothing is lost, every part fits, and short texts are unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Encoders made of base models in one call, saved, and loaded again by name."""
+"""Encoders built from base models in one call, saved, and loaded by name."""
 
 from pathlib import Path
 

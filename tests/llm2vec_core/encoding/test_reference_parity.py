@@ -1,4 +1,4 @@
-"""Our vectors equal those of the authors' package; ``benchmarks/reference_parity.py`` made the golden files."""
+"""Our vectors equal those of the authors' package; ``benchmarks/reference_parity.py`` generates the golden files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Spans of tokens, with tokenizers made in memory; no model."""
+"""Token spans, with in-memory tokenizers and without a model."""
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors

@@ -1,4 +1,4 @@
-"""The detector fires on an encoder that knows names, and not on one that does not, nor on redacted texts."""
+"""The audit detects an encoder that reacts to names, but not a neutral encoder or redacted texts."""
 
 import re
 import zlib

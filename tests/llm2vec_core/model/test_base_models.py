@@ -1,4 +1,4 @@
-"""Base models: an adapter's directory is one, and a chat template changes no text."""
+"""Base models: adapter directories are accepted, and chat templates do not change texts."""
 
 import json
 import shutil

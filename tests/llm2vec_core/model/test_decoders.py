@@ -1,6 +1,6 @@
-"""Every decoder of the list goes one way: switch, probe, both training stages, merge, save, reload.
+"""Every listed decoder passes the same steps: switch, probe, both training stages, merge, save, reload.
 
-The models are tiny and random; the four of the paper are built at their full size as well, without memory.
+The models are tiny and random. The four models of the paper are also built at full size, without allocating memory.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Weights that are not loaded: every way into a model refuses them and names the keys."""
+"""Weights that are not loaded: every loading function rejects them and lists the keys."""
 
 import json
 import shutil

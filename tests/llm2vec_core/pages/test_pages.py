@@ -1,4 +1,4 @@
-"""One template gives both forms, text from data stays text, and a table says what it needs for its marks."""
+"""Pages: one template renders as Markdown and as HTML, data is escaped, and tables explain their marks."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ranking in plain Python, frozen: what every ranking of this project gave before there was one function for it."""
+"""Ranking in plain Python: a frozen reference with the results from before the ranking functions were unified."""
 
 from __future__ import annotations
 

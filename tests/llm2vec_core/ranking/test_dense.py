@@ -1,4 +1,4 @@
-"""Products of whole tables find the exact nearest neighbours, ties included."""
+"""Matrix products of whole tables find the exact nearest neighbours, including ties."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One function fuses, for one query or many, exactly as plain Python does."""
+"""Fusion equals the plain Python reference, for one query and for many."""
 
 import numpy as np
 import pytest

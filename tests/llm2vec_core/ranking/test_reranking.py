@@ -1,4 +1,4 @@
-"""A cross-encoder orders what a ranking begins with."""
+"""A cross-encoder reorders the top of a ranking."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A weight follows what judged queries say, and no query is scored by a weight that it helped to choose."""
+"""Tuned weights follow judged queries, and no query is scored with a weight that it helped to choose."""
 
 import numpy as np
 import pytest

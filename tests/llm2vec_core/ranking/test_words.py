@@ -1,4 +1,4 @@
-"""Words of this domain stay whole, whatever stands around them."""
+"""Words of this domain stay whole in any context."""
 
 import subprocess
 import sys

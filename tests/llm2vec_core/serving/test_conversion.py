@@ -1,4 +1,4 @@
-"""Converted encoders: other runtimes give the encoder's vectors, whatever the batch; and a wrong one is noticed."""
+"""Converted encoders: other runtimes return the same vectors in any batching, and errors are detected."""
 
 import importlib.util
 import json

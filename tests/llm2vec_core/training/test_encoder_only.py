@@ -1,4 +1,4 @@
-"""The row BERT + SimCSE: a model without causal switch and without weights for its pooler, as the hub has them."""
+"""The BERT + SimCSE row: a model without a causal switch and without pooler weights, as on the hub."""
 
 import json
 import string

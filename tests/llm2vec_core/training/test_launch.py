@@ -1,4 +1,4 @@
-"""Two processes learn what one does: ``accelerate launch`` on the CPU, with the same global batch."""
+"""Two processes learn the same as one: ``accelerate launch`` on the CPU, with the same global batch."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Packed rows: nothing overlaps, nothing is lost, and no text notices that others share its row."""
+"""Packed rows: nothing overlaps, nothing is lost, and texts in the same row do not affect each other."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The chain on the tiny model: it learns, it resumes, and what it writes is an encoder."""
+"""The training chain on the tiny model: it learns, resumes, and writes an encoder."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""The supervised stage on the tiny model: what a batch holds, what it learns, and that it resumes."""
+"""The supervised stage on the tiny model: batches, learning and resuming."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""Training from Python: the recipes of the paper, and a call that goes on where it was killed."""
+"""Training from Python: the recipes of the paper, and resuming a killed call."""
 
 import json
 

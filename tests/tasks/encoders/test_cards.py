@@ -1,4 +1,4 @@
-"""Model cards of stored checkpoints: written beside the encoder, never a part of it."""
+"""Model cards of stored checkpoints: written beside the encoder, and not part of its identity."""
 
 from datetime import UTC, datetime
 from pathlib import Path

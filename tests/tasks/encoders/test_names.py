@@ -1,4 +1,4 @@
-"""Names of encoders: which directory they mean, how it is read, and what a report calls it."""
+"""Encoder names: their directories, how they are loaded, and their labels in reports."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Outcomes at rest: what was computed is found again, equal to the bit, under everything that decides it."""
+"""Stored outcomes are found again, bit for bit, under a key of everything that affects them."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The task folders of the sample are folders that the core can load and score."""
+"""The core can load and score the task folders of the sample."""
 
 from pathlib import Path
 

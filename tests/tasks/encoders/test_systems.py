@@ -1,4 +1,4 @@
-"""Names of systems: each system once, encoders shared where they are the same, no two of one name."""
+"""System names: each system occurs once, equal encoders are shared, and names are unique."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A weight that judged pairs chose: tuned once, kept with the generation, served from there."""
+"""Fusion weights from judged pairs: tuned once, stored with the generation, served from there."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The ledger: every run leaves a summary, however it ends; lineage is told and never relied on."""
+"""The ledger: every run leaves a summary, however it ends. Lineage is reported, and nothing depends on it."""
 
 import json
 import logging

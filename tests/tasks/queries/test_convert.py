@@ -1,4 +1,4 @@
-"""Conversion by name, and a server that is held against what was converted."""
+"""Conversion by name, and a server that is compared with the converted encoder."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The word leg of search: LanceDB ranks as bm25s does, and a table without its index is scanned."""
+"""Lexical search: LanceDB ranks like bm25s, and a table without an index is scanned."""
 
 import logging
 

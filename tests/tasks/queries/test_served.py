@@ -1,4 +1,4 @@
-"""What is served is found by its pointer, and only vectors of one checkpoint are compared."""
+"""The served state is found by its pointer, and only vectors of the same checkpoint are compared."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Status: what needs a person is an alert, and a good day has none."""
+"""Status: problems that need a person are alerts, and a healthy system has none."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The run context of a stage on another machine: it works under the lease of its night, or not at all."""
+"""The run context of a stage on another machine: it runs under the lease of its parent run, or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Keys as commit 003c9b4 made them: stored checkpoints, vectors and audits must be found again."""
+"""Keys are the same as at commit 003c9b4: stored checkpoints, vectors and audits must be found again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Resolved settings as data: they survive a journey to another worker, and nothing secret goes along."""
+"""Resolved settings as data: they survive serialisation to another worker, and contain no secrets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tasks of stages: Prefect caches none of them, and tries again only what can heal."""
+"""Stage tasks: Prefect does not cache them, and retries only transient errors."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The stage that matches: a served state is matched once, and the next one goes on from it."""
+"""The match stage: a served state is matched once, and the next run reuses the result."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Bulk matching over real tables gives what ranking each query alone gives."""
+"""Bulk matching over real tables gives the same result as ranking each query separately."""
 
 from datetime import UTC, datetime
 

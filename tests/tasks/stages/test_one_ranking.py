@@ -1,4 +1,4 @@
-"""Search, bulk matching and evaluation rank the same documents in the same order, ties included."""
+"""Search, bulk matching and evaluation rank the same documents in the same order, including ties."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""What training left is found again by what decides it."""
+"""Training results are found again by the key of their inputs."""
 
 from tasks.encoders.checkpoints import _base_identity
 from tasks.run.reports import CheckpointRef

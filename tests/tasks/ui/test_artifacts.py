@@ -1,4 +1,4 @@
-"""Progress: a long task shows it, a short one costs no call of the server."""
+"""Progress: long tasks report it, short ones make no call to the server."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""Plans that several processes take: each of them once, by whoever is first."""
+"""Claims on plans by several processes: each plan is taken once, by the first process."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

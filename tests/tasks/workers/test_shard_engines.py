@@ -1,4 +1,4 @@
-"""Shards of one night, encoded by one process, by two, and by two nodes of a Ray cluster: the same table."""
+"""Shards of one run, encoded by one process, two processes and two Ray nodes, give the same table."""
 
 import json
 import os

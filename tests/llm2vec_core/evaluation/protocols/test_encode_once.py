@@ -1,4 +1,4 @@
-"""Each text is encoded once per prompt, in bounded memory, and nothing is loaded in vain."""
+"""Each text is encoded once per prompt, in bounded memory, without unnecessary loading."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""BM25 as similarity of two texts."""
+"""BM25 as a similarity of two texts."""
 
 import math
 from collections.abc import Callable

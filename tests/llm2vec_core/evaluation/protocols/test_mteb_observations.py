@@ -1,4 +1,4 @@
-"""What is caught of mteb's predictions scores what mteb says, for each of its task classes; or nothing is caught."""
+"""Observations captured from mteb's predictions reproduce mteb's scores for each task class, or nothing is captured."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

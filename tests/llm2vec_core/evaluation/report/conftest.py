@@ -1,4 +1,4 @@
-"""Reports made up for the pages: a small one whose every figure is known, and a rich one of any size."""
+"""Synthetic reports for the pages: a small one with known figures, and a rich one of any size."""
 
 import itertools
 import random

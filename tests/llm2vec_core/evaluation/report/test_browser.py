@@ -1,4 +1,4 @@
-"""The page in a real browser: phone, desktop and paper."""
+"""The report page in a real browser: phone, desktop and print."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Which encoder is served: the mean decides, and no category may be worse beyond chance."""
+"""The checkpoint gate: the mean decides, and no category may be significantly worse."""
 
 import hashlib
 

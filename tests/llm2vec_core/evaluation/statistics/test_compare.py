@@ -1,4 +1,4 @@
-"""Systems side by side: who is averaged, who is compared with whom, and how queries spread."""
+"""Comparison of systems: averages, pairwise comparisons, and the spread over queries."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""MTEB's benchmarks: their tasks by name without a network, and what is said when their data is out of reach."""
+"""MTEB benchmarks: task names without a network, and the error if their data cannot be reached."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Kinds of queries add up to all queries, and the worst queries are the worst, with their texts."""
+"""Query kinds add up to all queries, and the worst queries are listed with their texts."""
 
 import json
 
