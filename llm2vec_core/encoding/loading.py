@@ -17,6 +17,7 @@ from llm2vec_core.model.architectures import (
     seeded_missing_weights,
     state_width,
     text_transformer,
+    transformer_directory,
 )
 from llm2vec_core.model.base_models import content_hash
 from llm2vec_core.model.bidirectional import saved_attention
@@ -24,7 +25,7 @@ from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, fingerprint,
 from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, Precision
 from llm2vec_core.model.pooling import pooling_module, saved_pooling_mode, with_pooling
 from llm2vec_core.model.standardisation import is_standardisation
-from llm2vec_core.model.weights import require_whole_weights
+from llm2vec_core.model.weights import require_plain_weights, require_whole_weights
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def load_model(
     """
     require_encoder_directory(directory)
     name = name or directory.name
+    require_plain_weights(transformer_directory(directory), name=name, error=CheckpointError)
     from sentence_transformers import SentenceTransformer
 
     try:

@@ -60,6 +60,37 @@ def require_one_stack(config: Any) -> None:  # noqa: ANN401
         )
 
 
+def require_transformer(model: Any, *, name: str) -> None:  # noqa: ANN401 - transformers ship no types
+    """Refuse a decoder whose transformer cannot be told from its output layer, between which MNTP masks positions.
+
+    Raises:
+        BaseModelError: transformers knows no part of the model as its transformer (Llama 4).
+    """
+    if model.base_model is model:
+        raise BaseModelError(
+            f"{name} ({model.config.model_type}) gives no access to its transformer without the output layer "
+            f"(it has no '{model.base_model_prefix}'), which mntp needs.",
+            hint="Leave mntp out of train.stages, or choose a decoder such as Llama 3, Mistral or Qwen3.",
+        )
+
+
+def require_trainable_attention(config: Any, attention: Attention, *, name: str) -> None:  # noqa: ANN401
+    """Refuse causal attention for a model that was made to look both ways, as its configuration says.
+
+    Raises:
+        BaseModelError: The model is encoder-only (BERT), or a decoder that was published as bidirectional
+            (EmbeddingGemma).
+    """
+    was_switched = getattr(config, "is_causal", None) is not None
+    if attention == "causal" and (
+        is_encoder_only(config) or (not was_switched and stated_attention(config) == "bidirectional")
+    ):
+        raise BaseModelError(
+            f"{name} ({config.model_type}) looks both ways by design, and the recipe asks for causal attention.",
+            hint="Set train.attention to bidirectional, or choose a causal decoder.",
+        )
+
+
 def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # noqa: ANN401
     """Refuse texts that have more tokens than the model has positions.
 

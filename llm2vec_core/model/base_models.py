@@ -25,7 +25,8 @@ from llm2vec_core.errors import BaseModelError, require_extra
 from llm2vec_core.model.architectures import is_encoder_only, transformer_directory
 from llm2vec_core.model.bidirectional import stated_attention, switch_attention
 from llm2vec_core.model.lora import merge_adapter
-from llm2vec_core.model.weights import require_whole_weights, weight_sums
+from llm2vec_core.model.saved import require_saved_transformer, transformer_outputs
+from llm2vec_core.model.weights import require_plain_weights, require_whole_weights, weight_sums
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     directory = Path(name).expanduser()
     if directory.is_dir():
         _require_model_files(directory)
+        require_plain_weights(transformer_directory(directory), name=name)
         return directory.resolve()
     return _fetch_from_hub(name)
 
@@ -244,11 +246,12 @@ def content_hash(directory: Path) -> str:
 
 
 def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
-    """Save a model so that nobody ever sees half of it."""
+    """Save a model so that nobody ever sees half of it, or one that is damaged."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
+        require_saved_transformer(Path(scratch), type(model), transformer_outputs(model, tokenizer), name=target.name)
         shutil.copytree(scratch, f"{scratch}/ready", ignore=shutil.ignore_patterns("ready"))
         Path(scratch, "ready").rename(target)
     return target
@@ -258,8 +261,11 @@ def _fetch_from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
+        require_plain_weights(Path(snapshot_download(name, allow_patterns=[_MODEL_CONFIG])), name=name)
         # Weights as safetensors only: a pickle could run code.
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except BaseModelError:
+        raise
     except Exception as error:
         raise BaseModelError(
             f"'{name}' is no bundled model and no directory, and the hub did not give it ({type(error).__name__}).",

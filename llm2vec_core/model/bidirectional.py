@@ -38,8 +38,14 @@ def attention_overrides(attention: Attention) -> dict[str, bool]:
 
 
 def stated_attention(config: Any) -> Attention:  # noqa: ANN401 - PretrainedConfig, which ships no types
-    """The attention that a configuration states; a decoder is causal unless it says otherwise."""
-    return "bidirectional" if getattr(config, "is_causal", True) is False else "causal"
+    """The attention that a configuration states; a decoder is causal unless it says otherwise.
+
+    Some models (EmbeddingGemma) are published with ``use_bidirectional_attention`` alone.
+    """
+    is_causal = getattr(config, "is_causal", None)
+    if is_causal is None:
+        is_causal = getattr(config, "use_bidirectional_attention", None) is not True
+    return "causal" if is_causal else "bidirectional"
 
 
 def saved_attention(model: nn.Module, *, name: str) -> Attention:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.modes import STANDARDISED, Attention, PoolingMode
+from llm2vec_core.model.saved import require_saved_encoder
 
 RECORD_NAME = "checkpoint.json"
 CURVES_NAME = "training.json"
@@ -103,8 +104,12 @@ def write_encoder(
         directory: Target; must not hold another encoder.
         spec: What the model is made of.
         standardised: Whether its last module is a standardisation.
+
+    Raises:
+        CheckpointError: The directory gives other vectors than the model; it is removed.
     """
     model.save_pretrained(str(directory), create_model_card=False)
+    require_saved_encoder(model, directory)
     record = CheckpointRecord(
         **dict(spec),
         fingerprint=fingerprint(directory),

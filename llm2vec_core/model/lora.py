@@ -32,12 +32,26 @@ class LoraSettings(BaseModel):
 _POOLER = r"(.*\.)?pooler(\..*)?"
 
 
+# What the matrices of an expert are called, one by one or fused. peft adapts fused ones as parameters, not as layers.
+_EXPERT_MATRICES = {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate_up_proj"}
+
+
 def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - peft and transformers ship no types
-    """Our settings as a peft ``LoraConfig`` for ``model``."""
+    """Our settings as a peft ``LoraConfig`` for ``model``.
+
+    Raises:
+        BaseModelError: Dropout is asked for on the experts of a mixture, which peft adapts without one.
+    """
     import torch.distributed.tensor  # noqa: F401 - peft looks it up without importing it
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
+    if settings.dropout and _adapts_experts(settings, model):
+        raise BaseModelError(
+            f"A {model.config.model_type} model is a mixture of experts, whose adapters have no dropout; the recipe "
+            f"asks for a LoRA dropout of {settings.dropout:g}.",
+            hint="Set train.STAGE.lora.dropout = 0, or name targets outside the experts, such as q_proj and v_proj.",
+        )
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -49,6 +63,13 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         bias="none",
     )
+
+
+def _adapts_experts(settings: LoraSettings, model: Any) -> bool:  # noqa: ANN401
+    fused = any("experts" in name.split(".") and weight.ndim == 3 for name, weight in model.named_parameters())
+    if not fused or isinstance(settings.targets, str):
+        return fused and settings.targets == "all-linear"
+    return bool(_EXPERT_MATRICES.intersection(settings.targets))
 
 
 def merge_adapter(model: Any, adapter: Path, *, name: str) -> Any:  # noqa: ANN401

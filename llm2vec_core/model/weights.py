@@ -6,9 +6,11 @@ Does not belong here: finding a model's directory (``base_models``), and what a 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, InputError
@@ -64,6 +66,32 @@ def require_whole_weights(
             yield
         finally:
             PreTrainedModel.from_pretrained = original
+
+
+def require_plain_weights(directory: Path, *, name: str, error: type[InputError] = BaseModelError) -> None:
+    """Refuse a model whose weights are stored as codes (FP8, GPTQ, AWQ, bitsandbytes), before anything is loaded.
+
+    Read as plain numbers the codes are noise, and a merged adapter or a checkpoint needs the numbers.
+
+    Raises:
+        BaseModelError: Or ``error``: its configuration has a ``quantization_config``.
+    """
+    path = directory / "config.json"
+    if path.is_file():
+        refuse_quantised(json.loads(path.read_bytes()), name=name, error=error)
+
+
+def refuse_quantised(config: Mapping[str, Any], *, name: str, error: type[InputError] = BaseModelError) -> None:
+    """Refuse a configuration (as JSON values) with a ``quantization_config``; see :func:`require_plain_weights`."""
+    for part in (config, config.get("text_config") or {}):
+        settings = part.get("quantization_config") or part.get("compression_config")
+        if settings:
+            method = settings.get("quant_method") or (settings.get("load_in_4bit") and "bitsandbytes") or "unnamed"
+            raise error(
+                f"The weights of {name} are quantised (quantization_config: {method}), and plain weights in float32, "
+                "bfloat16 or float16 were expected.",
+                hint="Take the model as it was published before its quantisation.",
+            )
 
 
 def _require_whole(

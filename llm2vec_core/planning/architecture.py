@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import BaseModelError, InputError
 from llm2vec_core.model.lora import LoraSettings, lora_config
+from llm2vec_core.training.settings import Recipe
 
 
 class Frozen(BaseModel):
@@ -68,12 +69,13 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
             these.
 
     Raises:
-        BaseModelError: There is no such configuration.
+        BaseModelError: There is no such configuration, or its weights are quantised.
     """
     from transformers import AutoConfig
 
     from llm2vec_core.model.architectures import transformer_directory
     from llm2vec_core.model.base_models import trained_from
+    from llm2vec_core.model.weights import refuse_quantised
 
     base_model = trained_from(base_model)
     papers = {entry["paper"]: name for name, entry in _published().items() if "paper" in entry}
@@ -84,14 +86,33 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
     directory = Path(base_model).expanduser()
     try:
         if directory.is_dir():
-            return AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)
-        if not base_model.startswith("bundled:"):
-            return AutoConfig.from_pretrained(base_model)
+            config = AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)
+        elif not base_model.startswith("bundled:"):
+            config = AutoConfig.from_pretrained(base_model)
+        else:
+            raise BaseModelError(f"'{base_model}' is no bundled model.", hint=known)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"'{base_model}' gave no configuration that transformers can read ({type(error).__name__}).", hint=known
         ) from error
-    raise BaseModelError(f"'{base_model}' is no bundled model.", hint=known)
+    refuse_quantised(config.to_dict(), name=base_model)
+    return config
+
+
+def require_trainable(config: Any, recipe: Recipe, *, name: str) -> None:  # noqa: ANN401
+    """Refuse what a training stage would refuse: its attention, its adapters, a decoder that mntp cannot train.
+
+    Raises:
+        BaseModelError: The recipe's attention, mntp, or LoRA's dropout does not go with the model.
+    """
+    from llm2vec_core.model.architectures import is_encoder_only, require_trainable_attention, require_transformer
+
+    require_trainable_attention(config, recipe.attention, name=name)
+    model = _meta_model(config)
+    if "mntp" in recipe.stages and not is_encoder_only(config):
+        require_transformer(model, name=name)
+    for stage in recipe.stages:
+        lora_config(getattr(recipe, stage).lora, model)
 
 
 def count_architecture(config: Any) -> Architecture:  # noqa: ANN401

@@ -14,6 +14,7 @@ from llm2vec_core.planning.architecture import (
     count_adapter,
     count_architecture,
     read_config,
+    require_trainable,
 )
 from llm2vec_core.planning.formulas import Execution, Flops, Memory, embed_bytes, flops_per_token, step_memory
 from llm2vec_core.planning.gpus import Gpu, find_gpu
@@ -88,8 +89,8 @@ def plan_recipe(
         price_per_hour: Price of an hour of the GPU; None for a plan without costs.
 
     Raises:
-        BaseModelError: The base model has no readable configuration, the formulas do not hold for it, or it is
-            encoder-only and the recipe has the stage mntp.
+        BaseModelError: The base model has no readable configuration, is quantised or cannot be trained by the recipe,
+            the formulas do not hold for it, or it is encoder-only and the recipe has the stage mntp.
         InputError: The GPU is unknown, a number is out of range, or LoRA's targets name no layer.
     """
     gpu_name, card = find_gpu(gpu)
@@ -209,6 +210,7 @@ class _StageWork:
 def _stage_works(base_model: str, recipe: Recipe) -> tuple[Architecture, list[_StageWork]]:
     """The architecture of the base model, and the stages. Equal adapters are counted once: peft takes seconds."""
     config = read_config(base_model)
+    require_trainable(config, recipe, name=base_model)
     architecture = count_architecture(config)
     if not architecture.output_width and "mntp" in recipe.stages:
         raise BaseModelError(

@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import apply_attention, prepare_padding, seeded_missing_weights
 from llm2vec_core.model.lora import cast_frozen_linears, merge_adapter
+from llm2vec_core.model.saved import require_saved_transformer, transformer_outputs
 from llm2vec_core.model.weights import require_whole_weights
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.settings import StageCurve, StageSettings, StepLog
@@ -164,6 +165,9 @@ def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa:
     tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
     prepare_padding(tokenizer)
     tokenizer.save_pretrained(job.merged_dir)
+    kind, expected = type(plain), transformer_outputs(plain, tokenizer)
+    del plain  # two copies of a large model may not fit
+    require_saved_transformer(job.merged_dir, kind, expected, name=f"The model after {job.stage}")
 
 
 def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from llm2vec_core.errors import BaseModelError
-from llm2vec_core.model.architectures import holds_encoder_only, prepare_padding, require_positions
+from llm2vec_core.model.architectures import holds_encoder_only, prepare_padding, require_positions, require_transformer
 from llm2vec_core.model.bidirectional import switch_attention
 from llm2vec_core.model.lora import lora_config
 from llm2vec_core.model.weights import require_whole_weights
@@ -220,6 +220,7 @@ def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     prepare_padding(tokenizer)
     causal_model = _with_output_layer(base, name=name)
+    require_transformer(causal_model, name=name)
     switch_attention(causal_model.base_model, job.recipe.attention, name=name)
     chunks = pack_chunks(job.texts, tokenizer, chunk_tokens=settings.chunk_tokens)
     order = draw_order(job, chunks, unit=f"chunks of {settings.chunk_tokens} tokens")
