@@ -22,10 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, require_extra
-from llm2vec_core.model.architectures import is_encoder_only, transformer_directory
-from llm2vec_core.model.bidirectional import stated_attention, switch_attention
 from llm2vec_core.model.lora import merge_adapter
-from llm2vec_core.model.saved import require_saved_transformer, transformer_outputs
 from llm2vec_core.model.weights import require_plain_weights, require_whole_weights, weight_sums
 
 logger = logging.getLogger(__name__)
@@ -83,6 +80,8 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     directory = Path(name).expanduser()
     if directory.is_dir():
         _require_model_files(directory)
+        from llm2vec_core.model.architectures import transformer_directory
+
         require_plain_weights(transformer_directory(directory), name=name)
         return directory.resolve()
     return _fetch_from_hub(name)
@@ -178,6 +177,9 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
     merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
     if merged.is_dir():
         return merged
+    from llm2vec_core.model.architectures import is_encoder_only, transformer_directory
+    from llm2vec_core.model.bidirectional import stated_attention, switch_attention
+
     stated = adapter / _MODEL_CONFIG
     base = transformer_directory(fetch_base_model(_base_of(adapter), cache_dir=cache_dir))
     from transformers import AutoTokenizer, PretrainedConfig
@@ -206,6 +208,8 @@ def _load_with_output_layer(base: Path, *, name: str) -> tuple[Any, bool]:
     """A transformer with its output layer in fp32, and whether its directory has all of the output layer's weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    from llm2vec_core.model.architectures import is_encoder_only
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)
     architecture = AutoModelForMaskedLM if is_encoder_only(config) else AutoModelForCausalLM
@@ -247,6 +251,8 @@ def content_hash(directory: Path) -> str:
 
 def _save_once(model: Any, tokenizer: Any, target: Path) -> Path:  # noqa: ANN401 - transformers ship no types
     """Save a model so that nobody ever sees half of it, or one that is damaged."""
+    from llm2vec_core.model.saved import require_saved_transformer, transformer_outputs
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         model.save_pretrained(scratch)

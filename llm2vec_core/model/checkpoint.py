@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.modes import STANDARDISED, Attention, PoolingMode
-from llm2vec_core.model.saved import require_saved_encoder
 
 RECORD_NAME = "checkpoint.json"
 CURVES_NAME = "training.json"
@@ -108,6 +107,8 @@ def write_encoder(
     Raises:
         CheckpointError: The directory gives other vectors than the model; it is removed.
     """
+    from llm2vec_core.model.saved import require_saved_encoder
+
     model.save_pretrained(str(directory), create_model_card=False)
     require_saved_encoder(model, directory)
     record = CheckpointRecord(

@@ -168,7 +168,7 @@ def base_of(model_type, directory, *, tokenizer_of, **settings):
     return directory
 
 
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys")  # peft's own pattern for fused matrices
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")  # peft's own, for fused matrices
 @pytest.mark.parametrize(
     ("model_type", "settings"),
     [
