@@ -1,4 +1,4 @@
-"""Compare attention x training x pooling on one base model."""
+"""Compare all combinations of attention, training and pooling on one base model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ablate(
         for variant in ablation_settings(record.run.settings):
             run, trained = replace(record.run, settings=variant), None
             if variant.train.stages:
-                # All learn from what the first of them was pinned to, also when a killed ablation goes on another day.
+                # All train on the snapshots pinned by the first, even if a killed ablation resumes on another day.
                 pinned = pinned or pin_training_data(run, newest=False, of_ablation=True)
                 trained = train_recipe(run, pinned).checkpoint
             names += ablation_names(variant, trained, standardised=standardised)

@@ -17,7 +17,7 @@ def backfill(
     meant: BackfillRequest,
     request: RunRequest | None = None,
 ) -> EmbedReport:
-    """Encode unchanged documents again with the served checkpoint, and serve them. A killed backfill continues.
+    """Encode unchanged documents again with the served checkpoint, and serve them. A killed backfill resumes.
 
     Args:
         meant: Documents to encode again.

@@ -1,4 +1,4 @@
-"""From snapshots and a checkpoint to served tables."""
+"""The embed flow: from snapshots and a checkpoint to served tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embed(
     request: RunRequest | None = None,
     full: bool = False,
 ) -> EmbedReport:
-    """Encode contents without a vector, update the tables, pass the gate, move the pointer.
+    """Encode documents that have no vector yet, update the tables, run the gate, and move the pointer.
 
     Args:
         fingerprint: Checkpoint to encode with.

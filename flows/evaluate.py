@@ -1,4 +1,4 @@
-"""From encoders to scores, a decision, and a report."""
+"""The evaluate flow: from encoders to scores, a decision and a report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluate(
         GateRefusedError: The gate refused the candidate. The report is kept.
     """
     if (against or gate or mteb_results) and not checkpoints:
-        raise InputError("There is no encoder to compare or to write results of.", hint="Name one with --checkpoint.")
+        raise InputError("There is no encoder to compare, or to write results for.", hint="Name one with --checkpoint.")
     with recorded("evaluate", request) as record:
         run = record.run
         if not checkpoints:

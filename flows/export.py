@@ -1,4 +1,4 @@
-"""From the served state to analysts' Parquet."""
+"""The export flow: from the served state to Parquet files for analysts."""
 
 from __future__ import annotations
 

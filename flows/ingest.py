@@ -1,4 +1,4 @@
-"""From sources to snapshots."""
+"""The ingest flow: from sources to snapshots."""
 
 from __future__ import annotations
 

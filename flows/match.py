@@ -1,4 +1,4 @@
-"""From served tables to ranked pairs."""
+"""The match flow: from served tables to ranked pairs."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class NightlyReport(BaseModel):
 
     @property
     def refusal(self) -> str | None:
-        """The reason why the gate kept the served encoder, if it did. The night then went on with that one."""
+        """The gate's reason for keeping the served encoder, if it did. The night then used that encoder."""
         return self.evaluated.reason if self.evaluated.refused else None
 
 
@@ -126,7 +126,7 @@ def nightly(request: RunRequest | None = None) -> NightlyReport:
 
 
 def _logged(report: _Stage) -> _Stage:
-    """Log what a stage did, and return its report."""
+    """Log a stage's summary, and return its report."""
     logger.info("%-8s %s (%.1f s)", report.stage, report.sentence(), report.seconds)
     return report
 

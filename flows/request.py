@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RunRequest(BaseModel):
-    """Settings of a run, and the run that it is a stage of.
+    """Settings of a run, and for a stage also the run that it belongs to.
 
     A request reads its settings once. Make another request for another run.
     """
@@ -30,7 +30,7 @@ class RunRequest(BaseModel):
     profile: Profile = Field("demo", description="Profile that supplies the default settings.")
     config: str | None = Field(None, description="Path of an l2v.toml on the worker.")
     overrides: dict[str, Any] = Field({}, description="Single settings, such as {'train.mntp.steps': 100}.")
-    parent_run: str | None = Field(None, description="Run that this is a stage of; otherwise empty.")
+    parent_run: str | None = Field(None, description="Run that this stage belongs to; otherwise empty.")
     resolved: dict[str, Any] | None = Field(
         None, description="Settings that a night passes to its stages on other workers; otherwise empty."
     )
@@ -65,10 +65,10 @@ class RunRequest(BaseModel):
         return {**self.model_dump(mode="json"), "resolved": hand_over(self.settings())}
 
     def parent(self) -> Run:
-        """The run that this is a stage of.
+        """The run that this stage belongs to.
 
         Raises:
-            FencedError: That run does not hold the lease any more.
+            FencedError: That run no longer holds the lease.
         """
         return self._parent or join_run(self.settings(), str(self.parent_run))
 
@@ -79,7 +79,7 @@ def recorded(flow: str, request: RunRequest | None) -> Iterator[RunRecord]:
 
     Args:
         flow: Name of the flow.
-        request: Settings of the run, and the run that it is a stage of (default: the default settings).
+        request: Settings of the run, and the run that a stage belongs to (default: the default settings).
     """
     from tasks.ledger.runs import recorded_run, recorded_stage  # imports what the command line does not need
 

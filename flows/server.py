@@ -1,4 +1,4 @@
-"""Watch nights on a Prefect server: a check of freshness, alerts, and restarts.
+"""Watch nights on a Prefect server: a freshness check, alerts and restarts.
 
 A run whose machine died sends no heartbeats, or never begins. It is marked as crashed, and a crashed night is started
 again. Prefect's own retries do not fire then, since the process that would retry is gone.
@@ -31,13 +31,13 @@ _ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 @flow(name="freshness")
 def freshness(request: RunRequest | None = None) -> None:
-    """Fail if what is served is too old. An automation reacts to the failure.
+    """Fail if the served data are too old. An automation reacts to the failure.
 
     Args:
         request: Settings of the run.
 
     Raises:
-        StaleError: The sources of what is served were read too long ago, or nothing was ever served.
+        StaleError: The served source data are too old, or nothing was ever served.
     """
     for alert in alerts((request or RunRequest()).settings()):
         if alert.kind == "stale":
@@ -54,7 +54,7 @@ class AutomationSettings(BaseModel):
     start_timeout_s: int = Field(
         1800,
         ge=10,
-        description="Seconds within which a run must begin after a worker took it; includes pulling images.",
+        description="Seconds that a run may take to begin after a worker took it, including the image pull.",
     )
     restart_after_s: int = Field(60, ge=0, description="Seconds until a crashed night is started again.")
 
@@ -153,5 +153,5 @@ def _missed(*, after: str, expect: tuple[str, ...], within_s: int) -> EventTrigg
 
 def _save_webhook(url: SecretStr) -> UUID:
     block_id = Webhook(url=url, method="POST").save(_WEBHOOK_BLOCK, overwrite=True)
-    assert isinstance(block_id, UUID), "called from synchronous code, so this is the id and no coroutine"
+    assert isinstance(block_id, UUID), "called from synchronous code, so this is the id, not a coroutine"
     return block_id

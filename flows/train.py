@@ -1,4 +1,4 @@
-"""From snapshots to a checkpoint."""
+"""The train flow: from snapshots to a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ def train(
 
     Args:
         request: Settings of the run.
-        newest: Train on the newest snapshots and judgments. Otherwise on those that the recipe was trained on before,
-            if it was.
+        newest: Train on the newest snapshots and judgments, not on those pinned by an earlier training of the recipe.
     """
     with recorded("train", request) as record:
         pinned = pin_training_data(record.run, newest=newest)

@@ -1,4 +1,4 @@
-"""Other workers: a stage of a night runs there as a deployment, or they share the shards of a night."""
+"""Use other workers: run a stage of a night as a deployment, or share the shards of a night."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def run_night_stage(
 def _run_on_worker(name: str, kept_as: type[_Report], request: RunRequest, parameters: dict[str, Any]) -> _Report:
     run = request.parent()
     values = TypeAdapter(dict[str, Any]).dump_python({**parameters, "request": request.for_worker()}, mode="json")
-    # Called from synchronous code, so this is the run and no coroutine.
+    # Called from synchronous code, so this is the run, not a coroutine.
     done = cast(FlowRun, run_deployment(f"{name}/{name}", parameters=values, timeout=None, poll_interval=POLL_SECONDS))
     kept = read_stage(run.store, run.id, name)
     if done.state is None or not done.state.is_completed() or kept is None:
         state = "nothing" if done.state is None else f"{done.state.name}: {done.state.message}"
         raise StageFailedError(
-            f"The stage {name} ended on its worker as {state}.",
-            hint=f"The log of flow run '{done.name}' says more. Run the night again: it goes on from what is done.",
+            f"Stage {name} ended on its worker as {state}.",
+            hint=f"See the log of flow run '{done.name}'. Run the night again: it resumes from the completed work.",
         )
     return kept_as.model_validate(json.loads(kept)[0])
 
@@ -98,7 +98,9 @@ def encode(fingerprint: str, request: RunRequest | None = None) -> int:
         request: Settings of the run, and the night.
     """
     if request is None or request.parent_run is None:
-        raise InputError("No night was named.", hint="Set deployments.encoders; the embed stage starts this flow.")
+        raise InputError(
+            "This flow needs the run id of a night.", hint="Set deployments.encoders; the embed stage starts this flow."
+        )
     reports = _take_and_encode(request.parent(), fingerprint)
     return sum(report.documents for report in reports)
 
@@ -118,7 +120,7 @@ def share_shards(request: RunRequest, fingerprint: str, plans: Sequence[ShardPla
     parameters = {"fingerprint": fingerprint, "request": request.for_worker()}
     helpers = [_start(parameters) for _ in range(run.settings.deployments.encoders - 1)]
     _take_and_encode(run, fingerprint)
-    # Every plan is taken now: a helper that has not begun yet will find none.
+    # All plans are taken now; a helper that starts later finds none.
     while len(kept_reports(run)) < len(plans) and any(map(_is_working, helpers)):
         time.sleep(POLL_SECONDS)
     done = kept_reports(run)
@@ -138,13 +140,13 @@ def _take_and_encode(run: Run, fingerprint: str) -> list[ShardReport]:
 
 
 def encode_shard(run: Run, fingerprint: str, plan: ShardPlan) -> ShardReport:
-    """Encode one shard, in a task of its own, because the next shard is known only when this one is done."""
+    """Encode one shard, in its own task, because the next shard is known only when this one is done."""
     (report,) = encode_shards(run, fingerprint, [plan])
     return report
 
 
 def _start(parameters: dict[str, Any]) -> UUID:
-    # Called from synchronous code, so this is the run and no coroutine.
+    # Called from synchronous code, so this is the run, not a coroutine.
     return cast(FlowRun, run_deployment("encode/encode", parameters=parameters, timeout=0)).id
 
 

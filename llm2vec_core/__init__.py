@@ -1,14 +1,14 @@
-"""Text to vectors, and how good the vectors are.
+"""Encode texts as vectors, and evaluate the vectors.
 
-Four names are the front door; ``docs/python.md`` shows how they are used::
+Four names are the public API; ``docs/python.md`` shows how to use them::
 
     from llm2vec_core import Encoder, Recipe, train, evaluate
 
-They are imported when they are first used, so that ``import llm2vec_core`` loads no model library.
+They are imported on first use, so that ``import llm2vec_core`` loads no model library.
 
 Belongs here: the bidirectional switch, LoRA, MNTP and SimCSE training, checkpoints, the encoder, lexical scoring,
 fusion, evaluation and its reports. Plain Python and torch over texts and arrays.
-Does not belong here: documents at rest (``data``), orchestration (``tasks``, ``flows``).
+Does not belong here: stored documents (``data``), orchestration (``tasks``, ``flows``).
 Nothing in this package imports prefect, lancedb or ``data``.
 """
 
@@ -33,8 +33,8 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    """Import one of the four names when it is first used (PEP 562)."""
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the four names
+    """Import one of the four names on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(_MODULES[name]), name)

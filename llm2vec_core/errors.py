@@ -6,12 +6,12 @@
     ├── InputError              the caller's mistake
     │   ├── BaseModelError      a base model that cannot be found, read, or made bidirectional
     │   ├── CheckpointError     a checkpoint directory that is incomplete or not one of ours
-    │   └── EvalTaskError       an evaluation task folder that does not hold what its type needs
-    ├── MissingPackageError     an extra of the package that is not installed
+    │   └── EvalTaskError       an evaluation task folder without the files or rows that its type needs
+    ├── MissingPackageError     a package extra that is not installed
     ├── TrainingError           training went wrong (loss not finite, nothing to train on)
-    └── ParityError             another runtime gives other vectors than the encoder
+    └── ParityError             another runtime returns other vectors than the encoder
 
-Every message says what was found and what was expected; ``hint`` says what to do about it.
+Every message states what was found and what was expected; ``hint`` suggests a fix.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class CoreError(Exception):
     """Base of all errors raised by ``llm2vec_core``.
 
     Attributes:
-        hint: What the reader of the message can do about it.
+        hint: Suggested fix for the reader of the message.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the hint beside the message, so that JSON output can show them apart."""
+        """Keep the hint apart from the message, so that JSON output can show both separately."""
         super().__init__(message)
         self.hint = hint
 
@@ -45,11 +45,11 @@ class CheckpointError(InputError):
 
 
 class EvalTaskError(InputError):
-    """An evaluation task folder that does not hold what its type needs."""
+    """An evaluation task folder without the files or rows that its type needs."""
 
 
 class MissingPackageError(CoreError):
-    """An extra of the package that is not installed."""
+    """A package extra that is not installed."""
 
 
 class TrainingError(CoreError):
@@ -57,15 +57,15 @@ class TrainingError(CoreError):
 
 
 class ParityError(CoreError):
-    """Another runtime gives other vectors than the encoder, so that its results could not be compared with ours."""
+    """Another runtime returns other vectors than the encoder, so its results would not be comparable with ours."""
 
 
 def require_extra(feature: str, extra: str, *packages: str) -> None:
     """Refuse a feature whose packages are missing.
 
     Args:
-        feature: What was called, as the message names it.
-        extra: The extra that brings the packages.
+        feature: Name of the feature, for the message.
+        extra: The extra that installs the packages.
         packages: Import names.
 
     Raises:

@@ -7,21 +7,21 @@
     ├── StageFailedError   a stage on another worker did not complete
     └── StaleError         the served tables are too old
 
-Every message says what was found and what was expected; ``hint`` says what to do about it.
+Every message states what was found and what was expected; ``hint`` suggests a fix.
 """
 
 from __future__ import annotations
 
 
 class TaskError(Exception):
-    """Base of all errors that only ``tasks`` and ``flows`` know.
+    """Base of the errors that only ``tasks`` and ``flows`` raise.
 
     Attributes:
-        hint: What the reader of the message can do about it.
+        hint: Suggested fix for the reader of the message.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the hint beside the message, so that JSON output can show them apart."""
+        """Keep the hint apart from the message, so that JSON output can show both separately."""
         super().__init__(message)
         self.hint = hint
 

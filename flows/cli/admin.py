@@ -1,4 +1,4 @@
-"""Commands that look after a home: generations, maintenance, erasure, alerts."""
+"""Commands that administer a home: generations, maintenance, erasure, alerts."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def erase(
         bool,
         typer.Option(
             "--former-versions",
-            help="In a versioned bucket, also remove all former versions below the home. Cannot be undone.",
+            help="In a versioned bucket, also remove all older object versions below the home. Cannot be undone.",
         ),
     ] = False,
 ) -> None:
-    """Remove a person's documents from everything stored, and verify it."""
+    """Remove a person's documents from all stored data, and verify the removal."""
     from tasks.queries.erase import erase as erase_documents
 
     report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)

@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
     except KeyboardInterrupt:
         return _fail(
-            "Interrupted.", "Run the same command again: it continues where it stopped.", code=1, as_json=as_json
+            "Interrupted.", "Run the same command again: it resumes where it stopped.", code=1, as_json=as_json
         )
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)

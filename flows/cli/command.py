@@ -1,4 +1,4 @@
-"""How a command is registered, and the options that several commands share."""
+"""Register commands, and define the options that several commands share."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 AllowShrinkOption = Annotated[
     list[str] | None,
-    typer.Option("--allow-shrink", metavar="SOURCE", help="Accept that this source lost documents. Can be repeated."),
+    typer.Option("--allow-shrink", metavar="SOURCE", help="Allow this source to shrink. Can be repeated."),
 ]
 BaseModelOption = Annotated[
     str | None,
     typer.Option("--base-model", help="Base model: a bundled name, a directory or a hub name (default: the recipe's)."),
 ]
 WaitOption = Annotated[
-    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait this long for another writer to finish.")
+    float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Seconds to wait for another writer.")
 ]
 
 
@@ -84,7 +84,7 @@ def command(application: typer.Typer, name: str | None = None) -> Callable[[Call
             parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in (*own, *shared)
         ]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         application.command(name)(command)

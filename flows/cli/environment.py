@@ -61,15 +61,15 @@ def configure_logging() -> None:
 
 
 def is_without_answer(error: BaseException) -> bool:
-    """Whether a request got no answer: the server is down, or was stopped together with the run."""
+    """Return whether a request got no answer: the server is down, or was stopped together with the run."""
     httpx = sys.modules.get("httpx")  # Prefect's, once it is in use
     causes = (error, error.__cause__)
     return httpx is not None and any(isinstance(each, httpx.TransportError) for each in causes)
 
 
 def lost_server_hint() -> str:
-    """Return what to do when the Prefect server does not answer."""
-    again = "Run the same command again: it continues where it stopped."
+    """Return the hint for a Prefect server that does not answer."""
+    again = "Run the same command again: it resumes where it stopped."
     url = os.environ.get("PREFECT_API_URL")
     if url is None:
         return f"The embedded server ends when a run is stopped. {again}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 TasksDirOption = Annotated[
-    list[Path] | None, typer.Option("--tasks-dir", help="Folder that holds evaluation task folders. Can be repeated.")
+    list[Path] | None, typer.Option("--tasks-dir", help="Folder of evaluation task folders. Can be repeated.")
 ]
 TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Run this task only. Can be repeated.")]
 MaxItemsOption = Annotated[
@@ -51,7 +51,8 @@ def evaluate(
     gate: Annotated[
         bool,
         typer.Option(
-            "--gate", help="Exit 3 if the first --checkpoint is worse in a category, beyond chance and margin."
+            "--gate",
+            help="Exit with code 3 if the first --checkpoint is significantly worse in a category, beyond the margin.",
         ),
     ] = False,
     mteb_results: Annotated[
@@ -111,7 +112,7 @@ def _show_evaluation(call: Call, request: RunRequest, report: EvaluateReport) ->
 def _evaluation_overrides(
     tasks_dirs: list[Path] | None, benchmarks: list[str] | None, tasks: list[str] | None, max_items: int | None
 ) -> dict[str, Any]:
-    """Settings that the options of an evaluation override. Naming folders or benchmarks replaces the default tasks."""
+    """Settings that the evaluation options override. Folders or benchmarks replace the default tasks."""
     from data.sample.eval_tasks import SAMPLE_TASKS
 
     overrides: dict[str, Any] = {}
@@ -211,7 +212,7 @@ def prove(
     ],
     runtime: Annotated[str, typer.Option("--runtime", help="Name of the server, such as vllm.")],
 ) -> None:
-    """Check that a running server returns the vectors of a converted encoder. Exit 1 if they differ."""
+    """Check that a running server returns the vectors of a converted encoder. Exit with code 1 if they differ."""
     from llm2vec_core.serving.record import describe
     from tasks.queries.convert import prove_server
 

@@ -46,13 +46,13 @@ def nightly(call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption
         ("home", request.settings().home_location),
     ]
     if report.refusal:
-        made.append(("refused", f"{report.refusal} The night went on with the served encoder."))
+        made.append(("refused", f"{report.refusal} The night continued with the served encoder."))
     print_table("Results", ["", ""], made)
     _exit_refused(report.refusal)
 
 
 def _exit_refused(refusal: str | None) -> None:
-    """Exit with 3 if a gate refused a new encoder, even though the night finished."""
+    """Exit with code 3 if a gate refused a new encoder, even though the night finished."""
     if refusal:
         raise typer.Exit(REFUSED)
 
@@ -234,7 +234,7 @@ def backfill(
     ] = None,
     wait: WaitOption = None,
 ) -> None:
-    """Encode unchanged documents again. A killed backfill continues where it stopped."""
+    """Encode unchanged documents again. A killed backfill resumes where it stopped."""
     if since is None and until is None and source is None:
         raise SettingsError(
             "No documents are selected.",

@@ -12,7 +12,9 @@ from flows.cli.output import cell, print_json, print_table, show
 
 app = typer.Typer()
 
-CheckpointOption = Annotated[str | None, typer.Option("--checkpoint", help="Fail unless this checkpoint is served.")]
+CheckpointOption = Annotated[
+    str | None, typer.Option("--checkpoint", help="Exit with an error if another checkpoint is served.")
+]
 
 
 @command(app)
@@ -27,7 +29,10 @@ def search(
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the scores and ranks of both legs, and the matched terms.")
+        bool,
+        typer.Option(
+            "--explain", help="Show scores and ranks of the vector and the keyword search, and the matched terms."
+        ),
     ] = False,
     checkpoint: CheckpointOption = None,
 ) -> None:
@@ -48,7 +53,7 @@ def search(
 
 
 def _leg(hit: dict[str, Any], leg: str) -> str:
-    """Score and rank that a leg gave a hit, such as ``0.71 #3``."""
+    """Score and rank of a hit in one of the two searches, such as ``0.71 #3``."""
     score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
     return "" if rank is None else f"{score:.2f} #{rank}"
 

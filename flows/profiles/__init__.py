@@ -1,4 +1,4 @@
-"""Profiles: named settings, one TOML file each, that a user's own settings are laid over."""
+"""Profiles: named default settings, one TOML file each, which a user's own settings override."""
 
 from __future__ import annotations
 

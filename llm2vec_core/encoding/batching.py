@@ -8,8 +8,8 @@ LENGTH_MULTIPLE = 8
 """Padded lengths are multiples of this. Shapes that vary freely fragment the allocator's memory."""
 
 ENOUGH_TOKENS = 512
-"""Padded tokens that keep two cores busy. A batch of this size takes no shorter text that it would have to pad. For 120
-titles of 4 to 40 tokens, this is more than twice as fast as the two batches that a budget of 4,096 would make."""
+"""Padded tokens that keep two cores busy. A batch of this size takes no shorter text, which would need padding. For 120
+titles of 4 to 40 tokens, this is more than twice as fast as two batches with a budget of 4,096."""
 
 
 def padded_length(length: int) -> int:
@@ -22,10 +22,10 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]
 
     Args:
         lengths: Tokens of each text.
-        batch_tokens: Rows times padded length of a batch, at most; a longer text gets a batch of its own.
+        batch_tokens: Maximum of rows times padded length; a longer text gets its own batch.
 
     Returns:
-        Batches of indices into ``lengths``, longest texts first, so that a lack of memory shows at once.
+        Batches of indices into ``lengths``, longest texts first, so that running out of memory shows at once.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
@@ -37,6 +37,6 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]
 
 
 def _takes(num_rows: int, padded: int, length: int, batch_tokens: int) -> bool:
-    """Whether a batch whose texts are padded to ``padded`` tokens takes one more text, which is no longer than that."""
+    """Whether a batch padded to ``padded`` tokens takes one more text that is not longer."""
     needs_more = num_rows * padded < ENOUGH_TOKENS or padded_length(length) == padded
     return needs_more and (num_rows + 1) * padded <= batch_tokens

@@ -1,4 +1,4 @@
-"""Building a checkpoint: from a transformer and a specification to an encoder's directory."""
+"""Build a checkpoint: an encoder's directory from a transformer and a specification."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def write_checkpoint(
     Args:
         directory: Target; must not hold another checkpoint.
         backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
-        spec: What the encoder is made of. Its attention holds, whatever the backbone's configuration says.
-        calibration: Texts that a standardisation is measured on. Default: the vectors are not standardised.
+        spec: Specification of the encoder. Its attention overrides the backbone's configuration.
+        calibration: Texts to measure a standardisation on. Default: no standardisation.
 
     Raises:
-        BaseModelError: The architecture ignores the attention asked for, or has fewer positions than ``max_tokens``.
+        BaseModelError: The architecture ignores the requested attention, or has fewer positions than ``max_tokens``.
         InputError: EOS pooling, which cannot be saved, or too few calibration texts.
     """
     standardised = bool(calibration)

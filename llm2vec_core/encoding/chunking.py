@@ -1,4 +1,4 @@
-"""Long texts in pieces: where a text is cut, and its vector from those of its pieces.
+"""Cut long texts into pieces, and combine the vectors of the pieces.
 
 A piece either fits an encoder (a part) or is about one thing (a section).
 """
@@ -23,12 +23,12 @@ _ANY_HEADING = re.compile(
 
 
 def heading_pattern(headings: Mapping[str, str] | None) -> re.Pattern[str]:
-    """One pattern for all headings of a kind of document.
+    """Build one pattern for all headings of a kind of document.
 
     Args:
         headings: By kind of section, a regular expression for the names of its heading, such as
-            ``{"skills": "(?:key )?skills"}``. A heading has a line of its own, or a colon behind it at the beginning of
-            a line or sentence; case does not count. Default: Markdown headings and lines in upper case.
+            ``{"skills": "(?:key )?skills"}``. A heading stands alone on a line, or starts a line or sentence and ends
+            with a colon; case is ignored. Default: Markdown headings and lines in upper case.
     """
     if headings is None:
         return _ANY_HEADING
@@ -44,9 +44,9 @@ def split_sections(text: str, headings: re.Pattern[str] = _ANY_HEADING) -> list[
         headings: Pattern from :func:`heading_pattern`.
 
     Returns:
-        The text before the first heading, then one section for each kind of heading, in the order of first mention and
-        without the headings. Sections of one kind are joined; if headings have no kinds, sections of one heading are.
-        A text without headings is one section.
+        The text before the first heading, then one section per kind of heading, without the headings and in the order
+        of their first occurrence. Sections of one kind are joined; if headings have no kinds, sections of one heading
+        are. A text without headings is one section.
     """
     found = list(headings.finditer(text))
     if not found:
@@ -60,15 +60,15 @@ def split_sections(text: str, headings: re.Pattern[str] = _ANY_HEADING) -> list[
 
 
 def part_borders(text: str, token_spans: Sequence[tuple[int, int]], *, max_tokens: int) -> Iterator[tuple[int, int]]:
-    """Cut a text into parts of at most ``max_tokens`` tokens; between words if that keeps at least half of a part.
+    """Cut a text into parts of at most ``max_tokens`` tokens; between words if the part stays at least half full.
 
     Args:
         text: Any text.
-        token_spans: For each token, in order, its first character and the character behind its last one.
-        max_tokens: Highest number of tokens in a part.
+        token_spans: For each token, in order, its character span (start, end), end exclusive.
+        max_tokens: Maximum number of tokens in a part.
 
     Yields:
-        First character of each part, and the character behind its last one. The parts together are the text.
+        Character span of each part, end exclusive. The parts cover the whole text.
     """
     starts = [0]
     first = 0
@@ -91,16 +91,16 @@ def encode_pieces(
     weigh: Callable[[str], int],
     encode: Callable[[list[str]], Encoding],
 ) -> Encoding:
-    """Encode texts piece by piece: the vector of a text is the weighted mean of those of its pieces.
+    """Encode texts piece by piece: a text's vector is the weighted mean of its pieces' vectors.
 
     Args:
         texts: Any number of texts, in any order; equal texts are encoded once.
-        split: Pieces of a text, at least one.
-        weigh: Weight of a piece, more than zero.
+        split: Splits a text into one or more pieces.
+        weigh: Returns the weight of a piece, above zero.
         encode: Encodes all pieces.
 
     Returns:
-        Vectors of the texts, with the counts of their pieces.
+        Vectors of the texts, with token counts of their pieces.
     """
     pieces = {text: split(text) for text in dict.fromkeys(texts)}
     encoding = encode([piece for listed in pieces.values() for piece in listed])
@@ -111,7 +111,7 @@ def encode_pieces(
 def _means(
     pieces: Float32[np.ndarray, "num_pieces dim"], texts: Sequence[str], *, weights: Mapping[str, Sequence[int]]
 ) -> Float32[np.ndarray, "num_texts dim"]:
-    """Vector of each text; ``pieces`` holds the pieces of all distinct texts, one text after the other."""
+    """Vector of each text; ``pieces`` contains the pieces of all distinct texts, text by text."""
     borders = pairwise(np.cumsum([0, *map(len, weights.values())]))
     means = {
         text: np.average(pieces[start:end], axis=0, weights=of_text)

@@ -1,11 +1,11 @@
 """The encoder: texts in, vectors out.
 
-One path for every model that sentence-transformers can load: our checkpoints, MiniLM, any other directory. The vectors
-equal those of ``SentenceTransformer.encode``. We add three things: batches under a token budget with equal texts
-encoded once; nothing happens silently (truncation is counted, the attention is proved); and one directory can be read
-in several ways (:class:`~llm2vec_core.model.modes.EncoderView`) without a copy of its weights.
+One code path serves every model that sentence-transformers can load: our checkpoints, MiniLM, any other directory. The
+vectors equal those of ``SentenceTransformer.encode``. We add three things. Batches have a token budget, and equal texts
+are encoded once. Truncation is counted, and the attention is verified. One directory can be read in several ways
+(:class:`~llm2vec_core.model.modes.EncoderView`) without a copy of its weights.
 
-Does not belong here: tokens (``tokenizing``), the pass through the model (``forward``), and reading weights
+Does not belong here: tokens (``tokenizing``), the forward pass (``forward``), and reading weights
 (``loading``).
 """
 
@@ -50,24 +50,24 @@ DEFAULT_BATCH_TOKENS = 4096
 """Padded tokens per forward pass: enough to keep two cores busy at under 1 GB for a model of 135M parameters."""
 
 DEFAULT_MAX_TOKENS = 512
-"""Tokens that an encoder made of a base model reads of a text."""
+"""Default ``max_tokens`` of an encoder made from a base model."""
 
 
 class Encoder:
     """Turns texts into vectors. Make one with :meth:`from_base`, :meth:`load`, or :func:`llm2vec_core.train`.
 
     Attributes:
-        name: Where it is from, for messages and reports.
-        spec: What it is made of; None for a pooling that has no name here.
+        name: Name of its source, for messages and reports.
+        spec: Its specification; None for a pooling that this package does not name.
         fingerprint: Identity of weights, tokenizer and view. Never compare vectors of different fingerprints.
         attention: Attention of the transformer.
-        pooling_mode: How hidden states become one vector; None for a pooling that has no name here, such as CLS.
+        pooling_mode: Pooling of hidden states; None for one that this package does not name, such as CLS.
         echo: Whether every text is read twice and only the second copy pooled.
-        standardised: Whether the mean and deviation of each dimension are taken out of the vectors.
+        standardised: Whether each dimension of the vectors is centred and divided by its standard deviation.
         embedding_dim: Length of a vector.
-        max_tokens: Longer texts are cut here, or encoded in pieces (``long_texts``).
-        batch_tokens: Padded tokens of one forward pass, at most.
-        long_texts: What :meth:`encode` does with long texts if the call does not say.
+        max_tokens: Longer texts are truncated to this, or encoded in pieces (``long_texts``).
+        batch_tokens: Maximum number of padded tokens in one forward pass.
+        long_texts: Default treatment of long texts in :meth:`encode`.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Encoder:
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         headings: Mapping[str, str] | None = None,
     ) -> None:
-        """Take a model in memory; :meth:`from_base` and :meth:`load` are the usual ways.
+        """Wrap a model in memory; :meth:`from_base` and :meth:`load` are the usual constructors.
 
         Raises:
-            CheckpointError: Echo, and the model has no pooling module.
-            InputError: EOS pooling, and the tokenizer has no token that ends a text.
+            CheckpointError: Echo, but the model has no pooling module.
+            InputError: EOS pooling, but the tokenizer has no end token.
         """
         self.forward = ForwardPass(model, name=name, pooling_mode=pooling_mode, echo=echo)
         self.fingerprint = fingerprint
@@ -118,23 +118,22 @@ class Encoder:
     ) -> Encoder:
         """Make an encoder of a language model: step 1 of LLM2Vec, without training.
 
-        The model is switched to the attention, and a probe proves that it follows.
+        The model is switched to the attention, and a probe verifies the switch.
 
         Args:
             name_or_path: Hub name, directory of a model or of a LoRA adapter, or bundled name.
             attention: ``bidirectional`` lets every token see the whole text; ``causal`` leaves a decoder as it is.
-            pooling: How hidden states become one vector.
-            max_tokens: Longer texts are cut here.
+            pooling: Pooling of hidden states.
+            max_tokens: Longer texts are truncated to this.
             precision: Precision of the transformer; everything after it computes in fp32.
-            device: Where the model runs. Default: the best device there is.
-            batch_tokens: Padded tokens of one forward pass, at most.
+            device: Device of the model. Default: the best device available.
+            batch_tokens: Maximum number of padded tokens in one forward pass.
             headings: Headings of sections, as for :meth:`load`.
-            cache_dir: Where converted weights are kept. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
 
         Raises:
-            BaseModelError: There is no such model, it does not follow the attention, or it has fewer positions than
-                ``max_tokens``.
-            InputError: EOS pooling, and the tokenizer has no token that ends a text.
+            BaseModelError: The model does not exist, ignores the attention, or has fewer positions than ``max_tokens``.
+            InputError: EOS pooling, but the tokenizer has no end token.
 
         Source: BehnamGhader et al. 2024, LLM2Vec, section 2.1.
         """
@@ -143,7 +142,7 @@ class Encoder:
         spec = EncoderSpec(
             base_model=source,
             attention=attention,
-            pooling_mode="last" if pooling == "eos" else pooling,  # the EOS token is no part of a pooling module
+            pooling_mode="last" if pooling == "eos" else pooling,  # a pooling module does not include the EOS token
             max_tokens=max_tokens,
         )
         loaded = assemble_model(backbone, spec, precision=precision, device=device)
@@ -166,27 +165,27 @@ class Encoder:
     ) -> Encoder:
         """Load an encoder: a checkpoint, any sentence-transformers directory, a hub name, or a bundled name.
 
-        Modes behind plus signs say how it is read: ``NAME+causal+weighted_mean``, ``NAME+echo``, ``NAME+sections``.
-        A base model that is no encoder yet is read with its own attention; a causal one pools the weighted mean.
+        Modes after plus signs change how it is read: ``NAME+causal+weighted_mean``, ``NAME+echo``, ``NAME+sections``.
+        A plain base model keeps its own attention; if that is causal, its pooling is the weighted mean.
 
         Args:
             name_or_path: The encoder, with or without modes.
-            view: How it is read, instead of modes in its name.
+            view: Attention, pooling and echo, as an alternative to modes in the name.
             precision: Precision of the transformer; everything after it computes in fp32.
-            device: Where the model runs. Default: the best device there is.
-            batch_tokens: Padded tokens of one forward pass, at most.
-            calibration: Texts that a standardised view is measured on.
+            device: Device of the model. Default: the best device available.
+            batch_tokens: Maximum number of padded tokens in one forward pass.
+            calibration: Texts to measure a standardised view on.
             headings: Patterns of the headings that split a text into sections, by kind of section (see
                 :func:`~llm2vec_core.encoding.chunking.heading_pattern`). Default: Markdown and upper-case headings.
-            cache_dir: Where converted weights are kept. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
 
         Raises:
-            CheckpointError: The directory is incomplete, wraps its texts in a chat template, or has no pooling that the
-                view could replace.
-            BaseModelError: There is no such model, its configuration states an attention that it does not show, or it
-                does not follow the attention of the view.
-            InputError: A mode that does not belong to an encoder, EOS pooling with a tokenizer that has no token that
-                ends a text, or a standardised view with too few calibration texts.
+            CheckpointError: The directory is incomplete, wraps its texts in a chat template, or has no pooling module
+                that the view could replace.
+            BaseModelError: The model does not exist, contradicts the attention in its configuration, or ignores the
+                attention of the view.
+            InputError: A mode is not for encoders, EOS pooling finds no end token in the tokenizer, or a standardised
+                view has too few calibration texts.
         """
         name = parse_encoder_name(str(name_or_path))
         _refuse_modes_of_evaluations(name)
@@ -216,11 +215,11 @@ class Encoder:
             directory: Target; must not exist yet, or be empty.
 
         Returns:
-            What is recorded about the encoder.
+            Record of the encoder.
 
         Raises:
-            InputError: The directory is not empty; or the encoder reads texts in a way that a directory cannot state
-                (echo, EOS pooling, or a pooling that has no name here).
+            InputError: The directory is not empty, or cannot record how the encoder reads texts (echo, EOS pooling, or
+                a pooling that this package does not name).
         """
         target = Path(directory).expanduser()
         if target.is_dir() and any(target.iterdir()):
@@ -228,7 +227,7 @@ class Encoder:
         if self.spec is None or self.pooling_mode is None or self.pooling_mode == "eos" or self.echo:
             mode = "echo" if self.echo else f"the pooling '{self.pooling_mode or 'other'}'"
             raise InputError(
-                f"An encoder with {mode} cannot be saved: a sentence-transformers directory cannot state it.",
+                f"An encoder with {mode} cannot be saved: a sentence-transformers directory cannot record it.",
                 hint="Save the encoder without it, and load the directory as NAME+eos or NAME+echo.",
             )
         _forget_use(self.model.tokenizer)
@@ -251,24 +250,25 @@ class Encoder:
 
         Args:
             texts: Any number of texts, in any order; equal texts are encoded once.
-            prompt: Put before every text (every piece of a long one). An echo has it once, in front, and never pools
-                it.
-            pool_prompt: Whether the prompt's tokens, and those that the tokenizer adds in front of it (BOS), are
-                pooled. If not, they are only attended to, as the authors of LLM2Vec do it; a token that covers the
-                border belongs to the text. A prompt is never pooled where the directory says so.
-            long_texts: What happens to texts beyond ``max_tokens``. ``cut``: their end is lost. ``parts``: the vector
-                is the mean of parts that fit, weighted by their characters. ``sections``: the mean of sections, each
-                counting the same, long ones in parts. Default: as the encoder was loaded, which is ``cut`` if its name
-                does not say.
+            prompt: Text put before every text, or every piece of a long one. With echo, it appears once, in front, and
+                is never pooled.
+            pool_prompt: Whether the tokens of the prompt, and those that the tokenizer adds in front (BOS), are pooled.
+                If not, they are only attended to, as in LLM2Vec's code. A token across the border belongs to the text.
+                A directory can also exclude prompts from pooling.
+            long_texts: Treatment of texts beyond ``max_tokens``. ``cut``: they are truncated. ``parts``: the vector is
+                the mean of parts that fit, weighted by their characters. ``sections``: the mean of sections with equal
+                weights, long ones in parts. Default: as the encoder was loaded; ``cut`` unless its name has such a
+                mode.
             normalize: Scale every vector to length one.
             dim: Number of leading dimensions to keep, for an encoder with Matryoshka training. Default: all.
-            batch_tokens: Padded tokens of one forward pass, at most. Default: as the encoder was loaded.
+            batch_tokens: Maximum number of padded tokens in one forward pass. Default: as the encoder was loaded.
             show_progress: Show a progress bar.
             on_progress: Called with the number of distinct texts (or pieces) just finished.
 
         Raises:
-            InputError: ``dim`` is more than there is; echo, and ``max_tokens`` leaves no room for two copies; a prompt
-                that leaves no room for a piece of a text; or a slow tokenizer, which cannot cut texts into pieces.
+            InputError: ``dim`` exceeds the vector length; ``max_tokens`` leaves no room for two echo copies; the prompt
+                leaves no room for a piece of a text; or the tokenizer is a slow one, which cannot cut texts into
+                pieces.
         """
         return self.encode_with_counts(
             [texts] if isinstance(texts, str) else texts,
@@ -295,11 +295,11 @@ class Encoder:
         show_progress: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Encoding:
-        """Encode texts as :meth:`encode` does; also return the number of tokens and of texts that were cut."""
+        """Encode texts like :meth:`encode`; also return the numbers of tokens and of truncated texts."""
         if dim is not None and not 1 <= dim <= self.embedding_dim:
             raise InputError(
-                f"{dim} dimensions were asked for; the vectors of this encoder have {self.embedding_dim}.",
-                hint=f"Ask for 1 to {self.embedding_dim}.",
+                f"{dim} dimensions were requested; the vectors of this encoder have {self.embedding_dim}.",
+                hint=f"Request 1 to {self.embedding_dim}.",
             )
 
         def cut(listed: Sequence[str]) -> Encoding:
@@ -354,22 +354,21 @@ class Encoder:
     ) -> Float32[np.ndarray, "num_words hidden_size"]:
         """Hidden states of words in their sentences: states of the last layer, averaged over each word's tokens.
 
-        The attention of the encoder counts; pooling and echo have no part in it. In front of every sentence stands a
-        BOS token (an EOS token where there is no BOS; what the tokenizer itself adds, where it does), with and without
-        shift.
+        The encoder's attention applies; pooling and echo do not. Every sentence starts with the tokens that the
+        tokenizer adds, otherwise with a BOS token, or EOS if there is no BOS; with and without shift.
 
         Args:
             sentences: Words of each sentence; they are joined by single spaces.
-            label_shift: Read every token of a word from the state of the token before it: a model that was trained by
-                MNTP predicts a token there.
+            label_shift: Read each token of a word from the state of the previous token, where a model trained by MNTP
+                predicts it.
             on_progress: Called with the number of sentences just finished.
 
         Returns:
-            One row per word, all words of all sentences in order. A word that is cut off, or has no token, gets the
-            last state of its sentence; their number is logged.
+            One row per word, all words of all sentences in order. A word that is truncated, or has no token, gets the
+            last state of its sentence; the number of such words is logged.
 
         Raises:
-            InputError: The tokenizer has no token to put in front, or does not know which characters a token covers.
+            InputError: The tokenizer has no start token, or does not report the characters of each token.
 
         Source: LLM2Vec section 3.1 and appendix on word-level tasks (mean over sub-words, states one token earlier).
         """
@@ -389,24 +388,24 @@ class Encoder:
 
     @property
     def model(self) -> SentenceTransformer:
-        """The sentence-transformers model. It knows nothing of echo, nor of the EOS token of EOS pooling."""
+        """The sentence-transformers model. It does not apply echo or the EOS token of EOS pooling."""
         return self.forward.model
 
     @property
     def end_token_id(self) -> int | None:
-        """Token that EOS pooling puts behind every text; None if it puts none."""
+        """Token that EOS pooling appends to every text; None without one."""
         return self.forward.texts.end_token_id
 
     @property
     def empty_token_id(self) -> int | None:
-        """Token that stands for an empty text; None if the tokenizer gives it tokens."""
+        """Token that replaces an empty text; None if the tokenizer adds tokens to it."""
         return self.forward.texts.empty_token_id
 
     def split(self, text: str) -> list[str]:
         """Cut a text into parts that fit the encoder; a text that fits is one part.
 
         Raises:
-            InputError: The tokenizer does not know which characters a token covers.
+            InputError: The tokenizer does not report the characters of each token.
         """
         return self.forward.texts.split(text)
 
@@ -422,17 +421,17 @@ def read_views(
     """Read a model in several ways, over one copy of its weights.
 
     Args:
-        loaded: The model; its attention is switched where the views ask for another.
+        loaded: The model; its attention is switched if the views need another.
         views: Ways to read it, all with the same attention.
-        calibration: Texts that standardised views are measured on.
-        batch_tokens: Padded tokens of one forward pass, at most.
+        calibration: Texts to measure standardised views on.
+        batch_tokens: Maximum number of padded tokens in one forward pass.
         headings: Headings of sections, as for :meth:`Encoder.load`.
 
     Raises:
-        BaseModelError: The model does not follow the attention of the views.
+        BaseModelError: The model ignores the attention of the views.
         CheckpointError: The model has no pooling module that a view could replace.
-        InputError: The views have different attentions, EOS pooling and a tokenizer without a token that ends a text,
-            or too few calibration texts.
+        InputError: The views have different attentions, EOS pooling finds no end token in the tokenizer, or there are
+            too few calibration texts.
     """
     changes = [loaded.changes(view) for view in views]
     if len({change.attention for change in changes}) > 1:
@@ -452,7 +451,7 @@ def read_views(
             modules.append(standardisation_module(plain.encode(list(dict.fromkeys(calibration)))))
         model = SentenceTransformer(modules=modules, device=str(loaded.model.device)) if change else loaded.model
         for module in list(model)[1:]:
-            module.float()  # sentence-transformers gave it the type of the first one
+            module.float()  # sentence-transformers gave it the type of the first module
         attention, pooling_mode = change.attention or loaded.attention, change.pooling_mode or loaded.pooling_mode
         spec = loaded.spec
         if spec is not None:
@@ -489,12 +488,12 @@ def _require_stages(name: EncoderName, loaded: LoadedModel) -> None:
     if name.stages and name.stages != trained:
         raise InputError(
             f"{name.source} was trained by {', '.join(trained) or 'no stage'}, not by {', '.join(name.stages)}.",
-            hint="Leave the stages out, or give the directory of an encoder that was trained so.",
+            hint="Leave the stages out, or give the directory of an encoder that was trained with them.",
         )
 
 
 def _forget_use(tokenizer: Any) -> None:  # noqa: ANN401 - ships no types
-    """Reset what a tokenizer saves of how it was loaded and last called: it would change the fingerprint."""
+    """Reset the loading and call options that a tokenizer saves: they would change the fingerprint."""
     if tokenizer.init_kwargs.get("local_files_only"):
         tokenizer.init_kwargs["local_files_only"] = False
     if tokenizer.is_fast:
@@ -502,6 +501,6 @@ def _forget_use(tokenizer: Any) -> None:  # noqa: ANN401 - ships no types
 
 
 def _scaled(encoding: Encoding) -> Encoding:
-    """The encoding with vectors of length one; a vector of zeros stays as it is."""
+    """The encoding with vectors of length one; zero vectors are unchanged."""
     lengths = np.linalg.norm(encoding.vectors, axis=1, keepdims=True)
     return replace(encoding, vectors=encoding.vectors / np.maximum(lengths, np.finfo(np.float32).tiny))

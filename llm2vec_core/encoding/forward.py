@@ -1,6 +1,6 @@
-"""The forward pass: batches of tokens through a model, and pooled vectors out of it.
+"""The forward pass: batches of tokens in, pooled vectors out.
 
-Several encoders that differ in pooling alone share one pass. Does not belong here: tokens and which of them are pooled
+Encoders that differ only in pooling share one pass. Does not belong here: tokens, and the choice of pooled ones
 (``tokenizing``), the pooling itself (``model.pooling``), long texts (``chunking``).
 """
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 class ForwardPass:
-    """A loaded model, split where the pooling begins.
+    """A loaded model, split before its pooling module.
 
     Args:
-        model: A transformer, a pooling module, and whatever follows.
+        model: A transformer, a pooling module, and any further modules.
         name: Name of the model, for messages.
-        pooling_mode: What the pooling module does; ``eos`` also puts an EOS token behind every text.
+        pooling_mode: Mode of the pooling module; ``eos`` also appends an EOS token to every text.
         echo: Whether every text is read twice and only the second copy pooled.
 
     Attributes:
-        texts: Texts to tokens.
-        max_tokens: Longer texts are cut here.
+        texts: Tokenizes texts.
+        max_tokens: Longer texts are truncated to this.
 
     Raises:
-        CheckpointError: Echo, and the model has no pooling module.
-        InputError: EOS pooling, and the tokenizer has no token that ends a text.
+        CheckpointError: Echo, but the model has no pooling module.
+        InputError: EOS pooling, but the tokenizer has no end token.
     """
 
     def __init__(self, model: SentenceTransformer, *, name: str, pooling_mode: PoolingMode | None, echo: bool) -> None:
@@ -48,7 +48,7 @@ class ForwardPass:
         modules = list(model)
         self._before_pooling, self._from_pooling = modules[:position], [] if position is None else modules[position:]
         self.max_tokens: int = min(model.max_seq_length or 512, 100_000)
-        # A directory can say that prompts are never pooled, as those of INSTRUCTOR do.
+        # A directory can exclude prompts from pooling, as those of INSTRUCTOR do.
         self.pools_prompts: bool = position is None or model[position].include_prompt
         self.texts = TextTokenizer(model.tokenizer, max_tokens=self.max_tokens, pooling_mode=pooling_mode, echo=echo)
         self._tokens_as = (echo, pooling_mode == "eos", self.pools_prompts)
@@ -56,7 +56,7 @@ class ForwardPass:
     def is_shared_with(self, other: ForwardPass) -> bool:
         """Whether one pass serves both: same transformer, same tokens, same tokens pooled.
 
-        EOS pooling has a pass of its own: the token that it adds is seen by all others.
+        EOS pooling needs its own pass, because all other tokens may attend to the added token.
         """
         is_same_transformer = bool(self._before_pooling) and self._before_pooling == other._before_pooling
         return is_same_transformer and self._tokens_as == other._tokens_as
@@ -73,7 +73,7 @@ class ForwardPass:
         return features
 
     def pool(self, states: dict[str, Any], pooled: list[range]) -> Float32[np.ndarray, "batch embedding_dim"]:
-        """Vectors of a batch from the states of its tokens; the states are not changed.
+        """Pool the states of a batch into vectors; the states are not changed.
 
         Args:
             states: Result of :meth:`token_states`.
@@ -97,12 +97,12 @@ def run_together(
     pool_prompt: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Encoding]:
-    """Encode texts, each cut at ``max_tokens``, and pool the states of one pass in several ways.
+    """Encode texts, truncated to ``max_tokens``, and pool the states of one pass in several ways.
 
     Args:
         passes: One, or several that share their pass (:meth:`ForwardPass.is_shared_with`).
         texts: Any number of texts, in any order; equal texts are encoded once.
-        batch_tokens: Padded tokens of one batch, at most.
+        batch_tokens: Maximum number of padded tokens in one batch.
         prompt: Put before every text.
         pool_prompt: Whether the tokens of the prompt are pooled.
         on_progress: Called with the number of distinct texts just finished.
@@ -111,11 +111,11 @@ def run_together(
         One encoding for each of ``passes``; their counts are those of the one pass.
 
     Raises:
-        InputError: Echo, and ``max_tokens`` leaves no room for two copies.
+        InputError: ``max_tokens`` leaves no room for two echo copies.
     """
     first = passes[0]
     distinct = list(dict.fromkeys(texts))
-    # A directory that leaves prompts out says nothing of what stands in front of a text without one.
+    # A directory that excludes prompts does not exclude the tokens in front of a text without a prompt.
     pools_prompt = pool_prompt and (first.pools_prompts or not prompt)
     tokenized = first.texts.texts(distinct, prompt=prompt or "", pool_prompt=pools_prompt)
     lengths = [len(ids) for ids in tokenized.token_ids]
@@ -135,5 +135,5 @@ def run_together(
 
 
 def to_numpy(tensor: torch.Tensor) -> Float32[np.ndarray, "batch dim"]:
-    """A tensor on any device, in any precision, as fp32 on this machine."""
+    """Copy a tensor of any device and precision to an fp32 array."""
     return np.asarray(tensor.float().cpu().numpy(), dtype=np.float32)

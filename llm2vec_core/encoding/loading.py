@@ -30,16 +30,16 @@ from llm2vec_core.model.weights import require_plain_weights, require_whole_weig
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory and what is known about it.
+    """A model in memory, with its properties.
 
     Attributes:
-        model: The ``SentenceTransformer``: a transformer, a pooling module, and whatever follows.
+        model: The ``SentenceTransformer``: a transformer, a pooling module, and any further modules.
         name: Name for messages.
         fingerprint: Identity of its weights, tokenizer and modules.
         attention: Attention of the transformer.
-        pooling_mode: What the pooling module does; None for a pooling that has no name here, such as CLS.
+        pooling_mode: Mode of the pooling module; None for one that this package does not name, such as CLS.
         standardised: Whether its last module is a standardisation.
-        spec: What it is made of; None where its pooling has no name here.
+        spec: Its specification; None if this package does not name its pooling.
     """
 
     model: Any
@@ -51,7 +51,7 @@ class LoadedModel:
     spec: EncoderSpec | None
 
     def changes(self, view: EncoderView) -> EncoderView:
-        """The part of a view that differs from what the model does already."""
+        """The part of a view that differs from the model as loaded."""
         return view.changes(attention=self.attention, pooling_mode=self.pooling_mode, standardised=self.standardised)
 
     def modules(self, change: EncoderView) -> list[Any]:
@@ -68,15 +68,15 @@ def load_model(
     """Load a checkpoint or any other sentence-transformers directory.
 
     Args:
-        directory: The encoder as it was saved.
-        name: Name for messages and reports. Default: that of the directory.
+        directory: Directory of the saved encoder.
+        name: Name for messages and reports. Default: the directory's name.
         precision: Precision of the transformer; everything after it computes in fp32.
-        device: Where the model runs. Default: the best device there is.
+        device: Device of the model. Default: the best device available.
 
     Raises:
         CheckpointError: The directory is incomplete, has other weights than its configuration says, or wraps its texts
             in a chat template.
-        BaseModelError: The configuration states an attention that the loaded model does not show.
+        BaseModelError: The loaded model contradicts the attention in its configuration.
     """
     require_encoder_directory(directory)
     name = name or directory.name
@@ -93,8 +93,8 @@ def load_model(
         ) from error
     if "message" in getattr(model[0], "modality_config", {}):
         raise CheckpointError(
-            f"{name} was saved to read every text within the chat template of its tokenizer; an encoder "
-            "that reads texts as they are was expected.",
+            f"{name} wraps every text in the chat template of its tokenizer; expected an encoder that reads "
+            "texts unchanged.",
             hint="Train it again, or remove `message` from modality_config in its sentence_bert_config.json.",
         )
     record = read_record(directory) if (directory / RECORD_NAME).is_file() else None
@@ -126,17 +126,17 @@ def load_model(
 def assemble_model(
     backbone: Path, spec: EncoderSpec, *, precision: Precision = "fp32", device: str | None = None
 ) -> LoadedModel:
-    """Make an encoder of a transformer: set its attention and add a pooling module.
+    """Make an encoder from a transformer: set its attention and add a pooling module.
 
     Args:
         backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
         spec: Attention, pooling and ``max_tokens`` of the encoder. An encoder-only backbone (BERT) can only be
             bidirectional.
         precision: Precision of the transformer; everything after it computes in fp32.
-        device: Where the model runs. Default: the best device there is.
+        device: Device of the model. Default: the best device available.
 
     Raises:
-        BaseModelError: The architecture ignores the attention asked for, or has fewer positions than ``max_tokens``.
+        BaseModelError: The architecture ignores the requested attention, or has fewer positions than ``max_tokens``.
         InputError: EOS pooling, which cannot be saved.
     """
     from sentence_transformers import SentenceTransformer

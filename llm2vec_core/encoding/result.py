@@ -1,6 +1,6 @@
 """The result of encoding: vectors and token counts.
 
-This module does not load torch: code that only passes vectors on stays light.
+This module does not load torch, so that code that only passes vectors stays light.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from jaxtyping import Float32
 
 @dataclass(frozen=True)
 class Encoding:
-    """Vectors of texts, and what encoding them took.
+    """Vectors of texts, with token counts.
 
     Attributes:
         vectors: One row per text, in the order of the texts.
         num_tokens: Tokens of the distinct texts that went through the model.
-        num_padded_tokens: The same with padding.
-        num_truncated: Distinct texts that were cut at the encoder's ``max_tokens``.
+        num_padded_tokens: The same, including padding.
+        num_truncated: Distinct texts that were truncated to the encoder's ``max_tokens``.
     """
 
     vectors: Float32[np.ndarray, "num_texts embedding_dim"]

@@ -1,15 +1,15 @@
 """Texts to token ids: which tokens are pooled, and which belong to which word.
 
-The characters that a token covers decide where a prompt ends and a word begins. Tokenising parts of a text alone would
-be wrong: a tokenizer may merge characters across the border. A token that covers a border belongs to what it ends in.
+Character spans of tokens decide where a prompt ends and a word begins. Tokenising the parts of a text separately would
+be wrong, because a tokenizer may merge characters across the border. A token across a border belongs to the later part.
 
 An echo puts a text twice into a prompt, and only the second copy is pooled: under causal attention, every token of the
-second copy has seen the whole text. No training, twice the tokens.
+second copy has seen the whole text. It needs no training, but twice the tokens.
 
-Does not belong here: tensors and padding (``forward``) and what pooling does with the tokens (``pooling``).
+Does not belong here: tensors and padding (``forward``), and pooling itself (``pooling``).
 
 Source for echo: Springer et al. 2024, Repetition improves language model embeddings, arXiv 2402.15449, section 3. The
-paper pools the mean of the second copy; here the pooling is that of the encoder.
+paper pools the mean of the second copy; here the encoder's own pooling is used.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.model.modes import PoolingMode
 
 FIRST_COPY = "Rewrite the sentence: "
-"""Stands before the first copy of an echoed text."""
+"""Text before the first copy of an echoed text."""
 
 SECOND_COPY = "\nRewritten sentence: "
-"""Stands between the two copies."""
+"""Text between the two copies."""
 
 _SPARE_TOKENS = 4
 
 _Offsets = list[tuple[int, int]]
-"""For each token its first character and the character behind its last one; two zeros for an added token."""
+"""Character span (start, end) of each token, end exclusive; two zeros for an added token."""
 
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Texts as a model reads them.
+    """Tokenized texts.
 
     Attributes:
-        token_ids: Of each text; never empty.
-        pooled: For each text the tokens to pool; never empty.
-        num_truncated: Texts that were cut.
+        token_ids: Token ids of each text; never empty.
+        pooled: Tokens to pool of each text; never empty.
+        num_truncated: Number of truncated texts.
     """
 
     token_ids: list[list[int]]
@@ -52,13 +52,13 @@ class TokenizedTexts:
 
 @dataclass(frozen=True)
 class TokenizedWords:
-    """One sentence as a model reads it, and the positions of its words.
+    """A tokenized sentence, and the positions of its words.
 
     Attributes:
-        token_ids: The first token is added (BOS, or a substitute) and belongs to no word.
+        token_ids: Token ids; the first one is added (BOS, or a substitute) and belongs to no word.
         positions: Tokens whose states are read. One token can be read for several words.
         words: The word that each position is read for. Every word has at least one position.
-        num_unread: Words without a token of their own; they are read from the last token of the sentence.
+        num_unread: Words without a token; they are read from the last token of the sentence.
     """
 
     token_ids: list[int]
@@ -68,20 +68,20 @@ class TokenizedWords:
 
 
 class TextTokenizer:
-    """Tokenises texts for one way of reading an encoder.
+    """Tokenises texts for one encoder view.
 
     Args:
         tokenizer: Tokenizer of the model, from transformers.
-        max_tokens: Longer texts are cut here.
-        pooling_mode: Pooling of the encoder; ``eos`` puts an EOS token behind every text.
+        max_tokens: Longer texts are truncated to this.
+        pooling_mode: Pooling of the encoder; ``eos`` appends an EOS token to every text.
         echo: Whether the text is read twice and only the second copy pooled.
 
     Raises:
-        InputError: EOS pooling, and the tokenizer has no token that ends a text.
+        InputError: EOS pooling, but the tokenizer has no end token.
     """
 
     def __init__(self, tokenizer: Any, *, max_tokens: int, pooling_mode: PoolingMode | None, echo: bool) -> None:  # noqa: ANN401
-        """Find out which tokens the tokenizer itself adds to a text."""
+        """Detect which tokens the tokenizer itself adds to a text."""
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._echo = echo
@@ -98,29 +98,29 @@ class TextTokenizer:
 
     @property
     def end_token_id(self) -> int | None:
-        """Token to put behind every text; None if there is none, or if the tokenizer adds it by itself."""
+        """Token to append to every text; None without one, or if the tokenizer already adds it."""
         return self._appended[0] if self._appended else None
 
     @property
     def empty_token_id(self) -> int | None:
-        """Token that stands for an empty text; None if the tokenizer gives it tokens."""
+        """Token that replaces an empty text; None if the tokenizer adds tokens to it."""
         return None if self._appended or self._count_tokens("") else _any_token_id(self._tokenizer)
 
     def texts(self, texts: Sequence[str], *, prompt: str = "", pool_prompt: bool = True) -> TokenizedTexts:
-        """Token ids of each text, cut at ``max_tokens``, and the tokens to pool.
+        """Token ids of each text, truncated to ``max_tokens``, and the tokens to pool.
 
-        Everything is pooled, added tokens too, with two exceptions. Without ``pool_prompt``, pooling begins at the
-        first token that ends in the text. Of an echo, only the second copy is pooled (and the EOS token behind it,
-        where that is the pooling). Where this would leave nothing, as for an empty text, everything is pooled.
+        All tokens are pooled, including added ones, with two exceptions. Without ``pool_prompt``, pooling starts at
+        the first token that ends in the text. With echo, only the second copy is pooled (with EOS pooling, also the
+        EOS token after it). If this would leave nothing, as for an empty text, all tokens are pooled.
 
         Args:
             texts: Any number of texts.
-            prompt: Put before every text, as it is; before the first copy alone where the text is echoed.
-            pool_prompt: Whether the tokens of the prompt, and those added in front of it, are pooled, too.
+            prompt: Put before every text unchanged; with echo, only before the first copy.
+            pool_prompt: Whether the tokens of the prompt, and those added in front of it, are also pooled.
 
         Raises:
-            InputError: ``max_tokens`` leaves no room for an echo, or the tokenizer does not know which characters a
-                token covers and they are needed.
+            InputError: ``max_tokens`` leaves no room for an echo, or the tokenizer does not report the characters of
+                each token and they are needed.
         """
         if not texts:
             return TokenizedTexts([], [], 0)
@@ -140,12 +140,12 @@ class TextTokenizer:
         return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], len(too_long))
 
     def split(self, text: str, *, prompt: str = "") -> list[str]:
-        """Cut a text into parts that fit ``max_tokens`` behind the prompt; a text that fits whole is one part.
+        """Cut a text into parts that fit ``max_tokens`` after the prompt; a text that fits is one part.
 
-        A part tokenised by itself can have a few tokens more than within the text, so a few are kept free.
+        A part tokenised alone can have a few more tokens than within the text, so a few are reserved.
 
         Raises:
-            InputError: The prompt leaves no room, or the tokenizer does not know which characters a token covers.
+            InputError: The prompt leaves no room, or the tokenizer does not report the characters of each token.
         """
         if self._count_tokens(self._frame(text, prompt)[0]) <= self._limit:
             return [text]
@@ -154,9 +154,9 @@ class TextTokenizer:
         room = (self._limit - num_around) // copies
         if room < 1:
             raise InputError(
-                f"Beside the text, its prompt and what is added take {num_around} tokens, and the encoder reads "
-                f"{self._max_tokens} at most, so that no part of a text fits.",
-                hint="Shorten the prompt, or take an encoder with a larger max_tokens.",
+                f"The prompt and special tokens take {num_around} tokens, but the encoder reads at most "
+                f"{self._max_tokens}, so no text fits.",
+                hint="Shorten the prompt, or use an encoder with a larger max_tokens.",
             )
         [(_, covered)] = self._tokenize([text], offsets=True)
         spans = [(start, end) for start, end in covered if end > start]
@@ -164,14 +164,14 @@ class TextTokenizer:
         return [part for part in parts if part] or [text]
 
     def sentences(self, sentences: Sequence[Sequence[str]], *, label_shift: bool) -> list[TokenizedWords]:
-        """Tokenise sentences that are given as words; they are joined by single spaces and cut at ``max_tokens``.
+        """Tokenise sentences given as words; they are joined by single spaces and truncated to ``max_tokens``.
 
         Args:
             sentences: Words of each sentence.
-            label_shift: Read every token of a word from the state of the token before it.
+            label_shift: Read each token of a word from the state of the previous token.
 
         Raises:
-            InputError: The tokenizer has no token to put in front, or does not know which characters a token covers.
+            InputError: The tokenizer has no start token, or does not report the characters of each token.
         """
         if not sentences:
             return []
@@ -186,38 +186,38 @@ class TextTokenizer:
 
     @property
     def _limit(self) -> int:
-        """Tokens that a text may have before the EOS token is put behind it."""
+        """Maximum number of tokens before an EOS token is appended."""
         return self._max_tokens - len(self._appended)
 
     def _frame(self, text: str, prompt: str) -> tuple[str, int]:
-        """The whole string to tokenise for a text, and the character at which its poolable part begins."""
+        """The full string to tokenise for a text, and the character where its poolable part begins."""
         whole = echo_text(text, prompt=prompt) if self._echo else f"{prompt}{text}"
         return whole, len(whole) - len(text)
 
     def _shorten_for_echo(self, text: str, prompt: str) -> str:
-        """The longest beginning of a text that fits twice."""
+        """The longest prefix of a text that fits twice."""
         num_frame_tokens = self._count_tokens(self._frame("", prompt)[0])
         room = (self._limit - num_frame_tokens) // 2
         if room < 1:
             raise InputError(
-                f"An echo needs {num_frame_tokens} tokens beside the text, and the encoder reads {self._max_tokens} "
-                "tokens at most, so that no text fits in twice.",
-                hint="Take an encoder with a larger max_tokens, or leave echo out.",
+                f"An echo needs {num_frame_tokens} tokens beside the text, but the encoder reads at most "
+                f"{self._max_tokens}, so no text fits twice.",
+                hint="Use an encoder with a larger max_tokens, or leave echo out.",
             )
         [(_, covered)] = self._tokenize([text], offsets=True)
-        # Try shorter ones, one by one: at the borders of the copies, tokens can differ from those of the text alone.
+        # Try ever shorter ones: at the borders of the copies, tokens can differ from those of the text alone.
         for _, end in reversed(covered[:room]):
             if self._count_tokens(self._frame(text[:end], prompt)[0]) <= self._limit:
                 return text[:end]
         return ""
 
     def _finish(self, ids: list[int], covered: _Offsets, first_character: int) -> tuple[list[int], range]:
-        """Token ids with the tokens added behind them, and the tokens to pool."""
+        """Token ids with appended tokens, and the tokens to pool."""
         ids = ids + self._appended or [_any_token_id(self._tokenizer)]
         start = next((index for index, (_, end) in enumerate(covered) if end > first_character), None)
         if start is None:
             return ids, range(len(ids))
-        # Tokens added behind the second copy are no part of it; an EOS token is pooled where it is asked for.
+        # Tokens after the second copy are not part of it; an EOS token is pooled only with EOS pooling.
         num_behind = self._num_added_behind if self._echo and not self._pools_eos else 0
         return ids, range(start, len(ids) - num_behind)
 
@@ -227,11 +227,11 @@ class TextTokenizer:
     def _tokenize(
         self, texts: list[str], *, offsets: bool, max_tokens: int | None = None
     ) -> list[tuple[list[int], _Offsets]]:
-        """Token ids of each text, and if asked for, the characters that each token covers."""
+        """Token ids of each text, and optionally the character span of each token."""
         if offsets and not self._tokenizer.is_fast:
             raise InputError(
-                f"{type(self._tokenizer).__name__} cannot say which characters a token covers. Echo, prompts that are "
-                "not pooled, and word states need that.",
+                f"{type(self._tokenizer).__name__} does not report the characters of each token. Echo, prompts "
+                "that are not pooled, and word states need them.",
                 hint="Use a model with a fast tokenizer (tokenizer.json).",
             )
         encoded = self._tokenizer(
@@ -253,12 +253,12 @@ def echo_text(text: str, *, prompt: str = "") -> str:
 def _locate_words(words: Sequence[str], ids: list[int], covered: _Offsets, *, label_shift: bool) -> TokenizedWords:
     """Find the tokens of each word.
 
-    A token goes to the last word of which it covers a character. A word without a token (nothing is left of it, or it
-    was cut off) is read from the last token of the words before the cut: the state from which a model would predict it.
+    A token belongs to the last word of which it covers a character. A word without a token, because it is empty or
+    truncated, is read from the last token before the cut: the state from which a model would predict it.
     """
     word_of_character = [
         word for index, text in enumerate(words) for word in ([index] * len(text) + [-1])
-    ]  # the space behind each word belongs to none
+    ]  # the space after each word belongs to none
     word_of_token = [max(word_of_character[start:end], default=-1) for start, end in covered]
     positions = [position for position, word in enumerate(word_of_token) if word >= 0]
     found = [word_of_token[position] for position in positions]
@@ -269,18 +269,18 @@ def _locate_words(words: Sequence[str], ids: list[int], covered: _Offsets, *, la
 
 
 def _special_token_id(tokenizer: Any, *names: str, purpose: str) -> int:  # noqa: ANN401 - ships no types
-    """Id of the first of these special tokens that the tokenizer has."""
+    """Id of the first of these special tokens that the tokenizer defines."""
     for name in names:
         token_id: int | None = getattr(tokenizer, f"{name}_token_id")
         if token_id is not None:
             return token_id
     raise InputError(
-        f"The tokenizer has none of the tokens {', '.join(names).upper()}, of which {purpose} needs one.",
-        hint="Take another pooling, or a model whose tokenizer_config.json names such a token.",
+        f"{purpose} needs one of these tokens: {', '.join(names).upper()}; the tokenizer defines none.",
+        hint="Use another pooling, or a model whose tokenizer_config.json defines such a token.",
     )
 
 
 def _any_token_id(tokenizer: Any) -> int:  # noqa: ANN401
-    """A token for a text that has none, so that no row of a batch is empty."""
+    """A token for a text without tokens, so that no row of a batch is empty."""
     known = (tokenizer.eos_token_id, tokenizer.pad_token_id)
     return next((token_id for token_id in known if token_id is not None), 0)

@@ -1,6 +1,6 @@
 """Read one encoder in several ways, over one copy of its weights. Evaluations do this.
 
-An ablation reads one directory with three poolings; their vectors come from one forward pass.
+For example, an ablation gets the vectors of three poolings from one forward pass.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def load_views(
     """Load a directory once and read it in several ways.
 
     Args:
-        directory: The encoder as it was saved.
-        views: Ways to read it. All must have the same attention, which the transformer has only once.
+        directory: Directory of the saved encoder.
+        views: Ways to read it. All must have the same attention, because the transformer has only one.
         batch_tokens: As for :meth:`Encoder.load`.
         precision: As for :meth:`Encoder.load`.
         device: As for :meth:`Encoder.load`.
@@ -53,7 +53,7 @@ def shares_pass(encoder: Encoder, other: Encoder) -> bool:
 def encode_together(
     encoders: Sequence[Encoder], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
 ) -> list[Encoding]:
-    """Encode texts by several encoders in one forward pass; long texts are cut.
+    """Encode texts by several encoders in one forward pass; long texts are truncated.
 
     Args:
         encoders: Encoders that share their pass (:func:`shares_pass`).
@@ -62,13 +62,13 @@ def encode_together(
         pool_prompt: As for :meth:`Encoder.encode`.
 
     Returns:
-        One encoding for each encoder; their counts are those of the one pass.
+        One encoding per encoder; all have the counts of the shared pass.
 
     Raises:
-        InputError: Echo, and ``max_tokens`` leaves no room for two copies.
+        InputError: ``max_tokens`` leaves no room for two echo copies.
     """
     first = encoders[0]
-    assert all(shares_pass(first, other) for other in encoders[1:]), "these encoders need passes of their own"
+    assert all(shares_pass(first, other) for other in encoders[1:]), "these encoders cannot share a forward pass"
     return run_together(
         [encoder.forward for encoder in encoders],
         texts,

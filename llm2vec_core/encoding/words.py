@@ -31,12 +31,12 @@ def read_words(
     Args:
         forward: The model.
         sentences: Words of each sentence; they are joined by single spaces.
-        label_shift: Read every token of a word from the state of the token before it.
-        batch_tokens: Padded tokens of one batch, at most.
+        label_shift: Read each token of a word from the state of the previous token.
+        batch_tokens: Maximum number of padded tokens in one batch.
         on_progress: Called with the number of sentences just finished.
 
     Raises:
-        InputError: The tokenizer has no token to put in front, or does not know which characters a token covers.
+        InputError: The tokenizer has no start token, or does not report the characters of each token.
     """
     tokenized = forward.texts.sentences(sentences, label_shift=label_shift)
     num_unread = sum(sentence.num_unread for sentence in tokenized)
@@ -64,7 +64,7 @@ def read_words(
 def _read_batch(
     forward: ForwardPass, sentences: list[TokenizedWords], num_words: list[int]
 ) -> Float32[np.ndarray, "num_words hidden_size"]:
-    """Mean state of each word of a batch, its sentences one after the other."""
+    """Mean state of each word of a batch, sentence by sentence."""
     features = forward.token_states([sentence.token_ids for sentence in sentences])
     states = features["token_embeddings"]
     first_token = features["attention_mask"].argmax(dim=1).tolist()  # padding may be on the left

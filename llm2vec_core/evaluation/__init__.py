@@ -1,12 +1,12 @@
-"""Evaluation: scores of encoders and search systems on tasks, tests between them, and the report.
+"""Evaluation: scores of encoders and search systems on tasks, significance tests, and the report.
 
 The only package that imports mteb. Does not belong here: storing results and artifacts (``tasks.stages.evaluate``).
 
 ===============  ====================================================================================
 ``tasks``        evaluation tasks: folders, benchmarks, types
-``systems``      what is scored: an encoder, BM25, or both fused
-``protocols``    how a system is scored on a task; ``protocols.registry`` is the list
-``metrics``      metrics that reports show and explain
+``systems``      systems to score: an encoder, BM25, or both fused
+``protocols``    score a system on a task; ``protocols.registry`` is the list
+``metrics``      metrics in reports, with explanations
 ``statistics``   intervals, comparisons, the checkpoint gate
 ``results``      the records: scores, comparisons, decisions
 ``published``    figures from papers

@@ -1,6 +1,6 @@
-"""Evaluation from Python: score encoders on tasks side by side, and report it.
+"""Evaluation from Python: score encoders on tasks side by side, and build a report.
 
-Does not belong here: keeping results between evaluations, and deciding what is served (``tasks.stages.evaluate``).
+Does not belong here: storing results between evaluations, and choosing the served encoder (``tasks.stages.evaluate``).
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def evaluate(
 ) -> EvaluationReport:
     """Score encoders on tasks and compare them.
 
-    Every score has a 95 % interval. Each text is encoded once for all tasks. Tasks that a system cannot do, such as
-    classification for BM25, are left out for it.
+    Every score has a 95 % interval. Each text is encoded once for all tasks. Tasks that a system does not support, such
+    as classification with BM25, are skipped for it.
 
     Args:
-        encoders: What to compare: encoders, names as :meth:`Encoder.load` takes them, or ``bm25``. A name can end in
+        encoders: Systems to compare: encoders, names as in :meth:`Encoder.load`, or ``bm25``. A name can end in
             ``+instructed`` (the task's instruction before its queries), ``+hybrid`` (fused with BM25 by rank) or
-            ``+tuned`` (fused by a weight that judged queries choose).
-        tasks: What to score them on: task folders, folders of task folders, or names of tasks or benchmarks of MTEB,
-            such as ``STSBenchmark`` or ``MTEB(eng, v2)``, whose data comes from the hub.
+            ``+tuned`` (fused by a weight tuned on judged queries).
+        tasks: Tasks to score them on: task folders, folders of task folders, or names of MTEB tasks or benchmarks, such
+            as ``STSBenchmark`` or ``MTEB(eng, v2)``, whose data come from the hub.
         max_items: Score a random sample of this many items of each task folder. Default: all.
         title: Heading of the report.
         show_progress: Show a progress bar.
@@ -61,8 +61,8 @@ def evaluate(
 
     Raises:
         MissingPackageError: The extra ``evaluation`` is not installed.
-        InputError: A name leads to no encoder or task.
-        EvalTaskError: A task folder cannot be used, or the data of a task is out of reach.
+        InputError: A name matches no encoder or task.
+        EvalTaskError: A task folder cannot be used, or the data of a task are not available.
     """
     require_extra("`evaluate`", "evaluation", "mteb", "jinja2", "matplotlib")
     named = [encoders] if isinstance(encoders, str | Path) or not isinstance(encoders, Sequence) else list(encoders)
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def system_report(system: System, description: str, outcomes: Sequence[Outcome]) -> SystemReport:
-    """A system and its scores, as a report shows them."""
+    """A system and its scores, as shown in a report."""
     return SystemReport(
         name=system.name,
         description=description,
@@ -113,14 +113,14 @@ def build_report(
     Args:
         title: Heading of the report.
         systems: The systems, in the order of the columns.
-        eval_tasks: What they were scored on.
-        created_at: When, with a time zone.
+        eval_tasks: Tasks that they were scored on.
+        created_at: Time of the evaluation, with a time zone.
         run_id: Identity of the evaluation.
-        headlines: Tasks that get a section of their own.
-        decision: What is served from now on, if the evaluation decided that.
+        headlines: Tasks that get their own section.
+        decision: The encoder to serve from now on, if the evaluation decided that.
         training: Curves of the stages behind a candidate.
         notes: Paragraphs of plain text.
-        not_run: Systems that are missing, and why.
+        not_run: Missing systems, with the reason.
     """
     from llm2vec_core.evaluation.report import EvaluationReport
 
@@ -150,10 +150,10 @@ def _machine() -> dict[str, str]:
 
 
 def _system(encoder: Encoder | str | Path) -> tuple[System, str]:
-    """A system and its description in a sentence.
+    """A system and its description in one phrase.
 
     Raises:
-        InputError: The name leads to no encoder, or asks for re-ranking.
+        InputError: The name matches no encoder, or requests reranking.
     """
     from llm2vec_core.encoding.encoder import Encoder
 
@@ -196,7 +196,7 @@ def _dense_system(encoder: Encoder) -> tuple[System, str]:
 
 
 def _distinct(systems: Sequence[tuple[System, str]]) -> list[tuple[System, str]]:
-    """Each system once; systems of one name are told apart by their fingerprints."""
+    """Remove repeated systems, and add fingerprints to names that several systems share."""
     once = {(system.mode, system.fingerprint): (system, description) for system, description in systems}
     names = [system.name for system, _ in once.values()]
     return [
@@ -208,7 +208,7 @@ def _distinct(systems: Sequence[tuple[System, str]]) -> list[tuple[System, str]]
 
 
 def _load_tasks(place: str | Path, *, max_items: int | None) -> Iterator[ScorableTask]:
-    """Tasks of a folder, or of a name that MTEB knows."""
+    """Tasks of a folder, or of a name in MTEB."""
     folder = Path(place).expanduser()
     if isinstance(place, Path) or folder.is_dir() or len(folder.parts) > 1:
         for found in discover_eval_tasks(folder):

@@ -1,14 +1,15 @@
-"""The fairness audit: does a personal attribute move a resume in the ranking, although the work is the same?
+"""The fairness audit: test whether a personal attribute moves a resume in the ranking.
 
-Each sampled resume is written several times, equal but for one attribute, such as the name. Each version is encoded and
-ranked for each sampled job among the same other resumes. Two figures measure the attribute: by how many ranks it moved
-a resume (compared with neutral edits, since encoders move with any edit), and how often each group reached the top (the
-impact ratio of the four-fifths rule). Intervals come from a bootstrap over the resumes. A permutation of the groups
-within each resume tests the impact ratio: even by chance, the lowest of twelve rates is below the highest.
+Each sampled resume gets several versions that differ only in one attribute, such as the name. Each version is encoded
+and ranked for each sampled job among the same other resumes. Two figures measure the attribute. The displacement is the
+number of ranks that it moves a resume; neutral edits are the control, because encoders react to any edit. The impact
+ratio of the four-fifths rule compares how often each group reaches the top. Intervals come from a bootstrap over the
+resumes. A permutation of the groups within each resume tests the impact ratio, because the lowest of twelve rates is
+below the highest even by chance.
 
-Belongs here: writing the versions, the figures, what they mean in words; over texts and arrays.
-Does not belong here: the attributes and their lines (``data.redaction.fairness_lines``), which resumes and jobs are
-sampled (``tasks.stages.audit``).
+Belongs here: making the versions, and computing and explaining the figures, over texts and arrays.
+Does not belong here: the attributes and their lines (``data.redaction.fairness_lines``), sampling of resumes and
+jobs (``tasks.stages.audit``).
 
 Source: the four-fifths rule is in 29 CFR 1607.4 D; counterfactual resumes after Bertrand and Mullainathan 2004, "Are
 Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a control after arXiv 2501.04316.
@@ -40,14 +41,14 @@ class AttributeAudit(BaseModel):
         displacement: Mean distance in ranks between two versions of a resume.
         displacement_low: Lower end of its 95 % interval.
         displacement_high: Upper end.
-        beyond_neutral: Whether it moves resumes more than neutral edits do, beyond chance.
+        beyond_neutral: Whether it moves resumes significantly more than neutral edits do.
         selection_rates: Share of resumes and jobs for which each group reached the top k.
-        impact_ratio: Lowest rate over the highest; None where no version reached the top.
+        impact_ratio: Lowest rate over the highest; None if no version reached the top.
         impact_low: Lower end of its 95 % interval.
         impact_high: Upper end.
-        impact_p: How often a ratio as low comes out when the versions of each resume are relabelled by chance.
+        impact_p: Share of random relabellings of each resume's versions that yield a ratio as low.
         favoured: Group with the highest rate.
-        disfavoured: Group with the lowest.
+        disfavoured: Group with the lowest rate.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,7 +73,7 @@ class AttributeAudit(BaseModel):
         return self.beyond_neutral or (is_below and self.impact_p is not None and self.impact_p < _LEVEL)
 
     def sentence(self) -> str:
-        """The finding in plain words."""
+        """The finding in words."""
         if self.displacement == 0:
             return f"{self.attribute}: no effect at all; every version of a resume has the same place."
         moved = f"{self.attribute}: moves a resume by {self.displacement:.1f} ranks on average"
@@ -92,11 +93,11 @@ class FairnessAudit(BaseModel):
     """The audit of one encoder on one sample.
 
     Attributes:
-        resumes: Resumes sampled.
-        jobs: Jobs that they were ranked for.
-        pool: Other resumes that they were ranked among.
-        top_k: Places that count as the top.
-        encoded: Texts encoded for it.
+        resumes: Number of sampled resumes.
+        jobs: Number of jobs that they were ranked for.
+        pool: Number of other resumes in each ranking.
+        top_k: Number of ranks that count as the top.
+        encoded: Number of texts encoded for the audit.
         attributes: Effect of each attribute, neutral edits last.
     """
 
@@ -134,10 +135,10 @@ def audit_fairness(
         resumes: Sampled resumes.
         jobs: Vectors of the sampled jobs, of length one.
         pool: Vectors of other resumes, of length one.
-        lists: Attribute to groups to lines that are put on top of a resume; :data:`NEUTRAL` among them.
-        rewrites: Attribute to groups to functions that rewrite the text of a resume, such as its pronouns.
-        top_k: Places that count as the top.
-        seed: Decides which line of a group a resume gets.
+        lists: Lines to put on top of a resume, by attribute and group; includes :data:`NEUTRAL`.
+        rewrites: Functions that rewrite a resume, such as its pronouns, by attribute and group.
+        top_k: Number of ranks that count as the top.
+        seed: Seed for choosing each resume's line of a group.
         prepare: Applied to a text before it is encoded, such as redaction.
 
     Raises:
@@ -178,10 +179,10 @@ def audit_fairness(
 
 
 def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
-    """The audit as Markdown: a table and its findings for each way that resumes were encoded.
+    """The audit as Markdown: a table and findings per encoding variant.
 
     Args:
-        audits: Way that the resumes were encoded ("as stored", "without redaction") to the audit.
+        audits: Audits by encoding variant ("as stored", "without redaction").
     """
     lines = ["# Fairness audit", ""]
     for way, audit in audits.items():
@@ -217,7 +218,7 @@ def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
 def _with_lines(
     resumes: Sequence[str], groups: Mapping[str, Sequence[str]], draw: np.random.Generator
 ) -> dict[str, list[str]]:
-    """Each resume with one line of each group on top; the same place in every group's list."""
+    """Each resume with one line of each group on top, at the same index of every group's list."""
     places = draw.integers(0, 2**31, size=len(resumes))
     return {
         label: [f"{lines[place % len(lines)]}\n{text}" for place, text in zip(places, resumes, strict=True)]
@@ -233,23 +234,23 @@ def _ranks(
     jobs: Float32[np.ndarray, "jobs dim"],
     pool_scores: Float32[np.ndarray, "jobs pool"],
 ) -> Int[np.ndarray, "resumes jobs"]:
-    """Place of each resume for each job among the pool, the first being 1."""
+    """Rank of each resume for each job among the pool, starting at 1."""
     scores = vectors @ jobs.T
     before = [row.size - np.searchsorted(row, scores[:, job], side="right") for job, row in enumerate(pool_scores)]
     return np.stack(before, axis=1) + 1
 
 
 def _displacements(ranks: Int[np.ndarray, "resumes groups jobs"]) -> Float[np.ndarray, " resumes"]:
-    """Mean distance, for each resume, between the ranks of two of its versions: how many there are does not matter."""
+    """Mean rank distance of two versions of each resume; independent of the number of versions."""
     first, second = np.triu_indices(ranks.shape[1], k=1)
     moved: Float[np.ndarray, " resumes"] = np.abs(ranks[:, first] - ranks[:, second]).mean(axis=(1, 2))
     return moved
 
 
 def _impact_p(selected: Float[np.ndarray, "resumes groups"], impact: float, draw: np.random.Generator) -> float:
-    """P-value of the impact ratio by permutation: the groups of each resume are relabelled by chance.
+    """P-value of the impact ratio by permutation: the groups of each resume are relabelled at random.
 
-    An interval would not do: the two groups are the extremes of all, which differ even by chance.
+    An interval would mislead: the two groups are the extremes of all, which differ even by chance.
     """
     shuffled = draw.permuted(np.broadcast_to(selected, (_NUM_RESAMPLES, *selected.shape)), axis=2).mean(axis=1)
     ratios = shuffled.min(axis=1) / shuffled.max(axis=1)

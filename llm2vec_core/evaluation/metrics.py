@@ -1,4 +1,4 @@
-"""Metrics that reports explain, and those that are kept for every query of a ranking task.
+"""Metrics that reports explain, and those stored for each query of a ranking task.
 
 mteb computes the metrics of the seven categories, ``protocols.word`` those of word-level tasks. A task names its main
 score in ``task.json``. CONTRIBUTING.md, "Adding", says how to add one.
@@ -15,7 +15,7 @@ RANKING_METRICS = {
     "P@10": "precision_at_10",
     "Recall@50": "recall_at_50",
 }
-"""Column titles of the table of a headline task, and the mteb metrics behind them."""
+"""Column titles of a headline task's table, with their mteb metrics."""
 
 METRIC_MEANINGS = {
     "ndcg_at_10": "How many relevant documents are among the first ten, and how high they are ranked, compared with "
@@ -30,7 +30,7 @@ METRIC_MEANINGS = {
     "precision_at_5": "Share of the first five documents that are relevant; with fewer than five relevant documents "
     "it cannot reach 100.",
     "accuracy": "Share of texts that a logistic regression on the vectors labels correctly; it learns from 8 texts "
-    "a label; mean of ten draws.",
+    "per label; mean of ten draws.",
     "v_measure": "Agreement of clusters of the vectors with the true groups; 0: no agreement, 100: the clusters are "
     "the groups.",
     "cosine_spearman": "Rank correlation of the cosine of two vectors with human judgment; 0: unrelated, below 0: "
@@ -39,7 +39,7 @@ METRIC_MEANINGS = {
     "max_ap": "Average precision of closeness as a sign that two texts mean the same, with the best of mteb's "
     "distances.",
 }
-"""Meanings of the metrics of the seven categories, as the report prints them."""
+"""Meanings of the metrics of the seven categories, as printed in reports."""
 
 WORD_METRIC_MEANINGS = {
     "accuracy": "Share of words that a linear classifier on their hidden states labels correctly.",

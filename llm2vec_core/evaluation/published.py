@@ -1,8 +1,8 @@
-"""Figures that others published, to lay beside measured ones, and the rows of the paper's tables as configurations.
+"""Published figures for comparison with measured ones, and the rows of the paper's tables as configurations.
 
-Belongs here: reading ``published.toml`` strictly, finding a figure by model, row and scope, and the tasks that the
-figures are averages of. Does not belong here: the figures themselves (``published.toml``), how a page shows them
-(``report``), where tasks come from (``benchmarks``).
+Belongs here: parsing ``published.toml`` strictly, finding a figure by model, row and scope, and the tasks behind the
+averages. Does not belong here: the figures themselves (``published.toml``), their place on a page (``report``),
+loading tasks (``benchmarks``).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ MTEB_56: dict[EvalTaskType, tuple[str, ...]] = {
     ),
     "Summarization": ("SummEval",),
 }
-"""Tasks of ``MTEB(eng, v1)`` by category. CQADupstackRetrieval is one task here, the mean of its twelve forums.
+"""Tasks of ``MTEB(eng, v1)`` by category. CQADupstackRetrieval counts as one task, the mean of its twelve forums.
 
 Source: MTEB (Muennighoff et al. 2023, arXiv 2210.07316), Table 1 of the LLM2Vec paper.
 """
@@ -160,12 +160,12 @@ _ENCODER_ONLY_ROWS: dict[str, dict[str, str]] = {
     "BERT": {"BERT": "+bidirectional+mean", "BERT + SimCSE": "+bidirectional+simcse+mean"},
     "all-MiniLM-L6-v2": {"all-MiniLM-L6-v2": "+bidirectional+mean"},
 }
-"""Rows of models that were never decoders, in the same form."""
+"""Rows of encoder-only models, in the same form."""
 
 _Cell = Annotated[float, Field(strict=True, ge=-100, le=100, allow_inf_nan=False)] | Literal["-"]
 _Column = TypeVar("_Column")
 _Figure = tuple[str, str, str, _Cell]
-"""Model, row, scope, and the figure if the source gives one."""
+"""Model, row, scope, and the figure if the source has one."""
 
 
 @functools.cache
@@ -179,12 +179,12 @@ def find_published(model: str, scope: str, system: str | None = None) -> tuple[P
     """Published figures of a model for a scope.
 
     Args:
-        model: As in the tables, such as ``LLaMA-2-7B``, or any name that :func:`canonical_model` knows.
+        model: Name as in the tables, such as ``LLaMA-2-7B``, or any name that :func:`canonical_model` accepts.
         scope: Name of a task, a category, ``all`` (56 tasks) or ``subset-15``.
         system: Only this row. Default: every row.
 
     Returns:
-        The figures; none where nobody published one.
+        The figures; empty if none was published.
     """
     canonical = canonical_model(model)
     return tuple(
@@ -195,15 +195,15 @@ def find_published(model: str, scope: str, system: str | None = None) -> tuple[P
 
 
 def canonical_model(name: str) -> str | None:
-    """The model of the tables that a name stands for.
+    """Return the name that the published tables use for a model.
 
     Args:
-        name: As in the tables, or the name of the same weights on a hub, bundled, or as a directory:
+        name: Name as in the tables, or of the same weights on a hub, bundled, or as a directory:
             ``princeton-nlp/Sheared-LLaMA-1.3B``, ``bundled:all-minilm-l6-v2``. Only the last part counts then, so that
             copies of the weights are found too.
 
     Returns:
-        Such as ``S-LLaMA-1.3B``; none for a model without published figures.
+        A name such as ``S-LLaMA-1.3B``; None for a model without published figures.
     """
     if name in _MODELS:
         return name
@@ -214,14 +214,14 @@ def canonical_model(name: str) -> str | None:
 def row_of(traits: SystemTraits) -> tuple[str, ...]:
     """Rows of the published tables that have the attention, training and pooling of a system.
 
-    Whether there are figures for its base model is another question: :func:`find_published`.
+    To look up figures for its base model, use :func:`find_published`.
 
     Args:
-        traits: Traits of the system. The pooling ``last`` is in no row: the paper's EOS pooling appends a token.
+        traits: Traits of the system. No row has the pooling ``last``, because the paper's EOS pooling appends a token.
 
     Returns:
         Keys of :data:`PAPER_ROWS`, such as ``("Uni + w. Mean", "Uni, weighted_mean")``, or the rows of BERT and MiniLM;
-        empty for a configuration that is in no table, such as a standardised one.
+        empty for a configuration without a row, such as a standardised one.
     """
     if traits.standardised:
         return ()
@@ -246,7 +246,7 @@ class _Block(_Strict, ABC):
 
 
 class _BySystem(_Block):
-    """A row a system, a column a scope."""
+    """One row per system, one column per scope."""
 
     scopes: tuple[str, ...]
     rows: dict[str, dict[str, tuple[_Cell, ...]]]
@@ -259,7 +259,7 @@ class _BySystem(_Block):
 
 
 class _ByPooling(_Block):
-    """A row a system without its pooling, a column a pooling."""
+    """One row per system without its pooling, one column per pooling."""
 
     poolings: tuple[str, ...]
     rows: dict[str, dict[str, tuple[_Cell, ...]]]
@@ -272,7 +272,7 @@ class _ByPooling(_Block):
 
 
 class _ByTask(_Block):
-    """A row a task, a column a system."""
+    """One row per task, one column per system."""
 
     systems: tuple[tuple[str, str], ...]
     rows: dict[str, tuple[_Cell, ...]]
@@ -314,8 +314,8 @@ def parse_published(text: str) -> tuple[PublishedScore, ...]:
         text: TOML.
 
     Raises:
-        CoreError: If the text is no TOML of this layout, a model or scope is unknown, a figure stands twice, or another
-            source's figure has nothing that it differs from.
+        CoreError: The text is not TOML of this layout, a model or scope is unknown, a figure appears twice, or a second
+            source's figure has no first one.
     """
     try:
         content = _File.model_validate(tomllib.loads(text))
@@ -333,7 +333,9 @@ def parse_published(text: str) -> tuple[PublishedScore, ...]:
             if cell == "-":
                 continue
             if key in scores:
-                raise CoreError(f"{where} stands twice.", hint="Move what a second source says to an [[other]] block.")
+                raise CoreError(
+                    f"{where} appears twice.", hint="Move the second source's figure to an [[other]] block."
+                )
             other = others.pop(key, None)
             scores[key] = PublishedScore(
                 model=model,
@@ -345,5 +347,5 @@ def parse_published(text: str) -> tuple[PublishedScore, ...]:
                 other_source=other.source if other else None,
             )
     if others:
-        raise CoreError(f"No published figure that [[other]] differs from: {sorted(others)}.")
+        raise CoreError(f"Figures in [[other]] blocks have no first figure: {sorted(others)}.")
     return tuple(scores.values())

@@ -31,21 +31,21 @@ class TaskScore(ResultRecord):
     Attributes:
         task: Name of the task.
         type: Its category.
-        main_score_name: The metric that stands for the task.
+        main_score_name: The main metric of the task.
         main_score: Its value from 0 to 100; correlations can be below zero.
         metrics: Every metric computed, on the same scale. Retrieval and reranking: ``ndcg_at_10``, ``map_at_1000``
             (MAP), ``mrr_at_10``, ``precision_at_5``, ``recall_at_100`` and others.
-        ci_low: Lower end of the 95 % bootstrap interval of the main score; none where the items are not known.
+        ci_low: Lower end of the 95 % bootstrap interval of the main score; None if the items are unknown.
         ci_high: Upper end.
-        intervals: Intervals of the metrics that are known query by query, the main score among them.
-        seconds: Wall time, encoding included.
+        intervals: Intervals of the metrics with values per query, including the main score.
+        seconds: Wall time, including encoding.
         encode_seconds: Part of it that was spent on encoding.
         num_items: Pairs, queries, test texts, items, samples or sentences scored.
-        num_texts: Distinct texts encoded for this task; texts that another task had encoded before do not count.
-        num_tokens: Their tokens.
+        num_texts: Distinct texts encoded for this task, without those that an earlier task encoded.
+        num_tokens: Number of their tokens.
         content_sha256: Identity of the task's content.
         system_fingerprint: Identity of the system.
-        is_official: Whether this is a task of MTEB, so that published figures compare.
+        is_official: Whether this is an official MTEB task, so that published figures are comparable.
     """
 
     task: str
@@ -67,7 +67,7 @@ class TaskScore(ResultRecord):
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens encoded per second of encoding; none where nothing was encoded."""
+        """Tokens encoded per second of encoding; None if nothing was encoded."""
         return self.num_tokens / self.encode_seconds if self.num_tokens and self.encode_seconds else None
 
 
@@ -75,12 +75,12 @@ class SystemReport(ResultRecord):
     """One system and its scores.
 
     Attributes:
-        name: Short; heads its column.
+        name: Short name, for its column head.
         description: Description in a sentence.
         fingerprint: Identity of the system.
-        mode: How it ranks.
-        traits: Its place in the ablation: base model, attention, training, pooling; none for BM25.
-        scores: One a task that it can do.
+        mode: Its way of ranking.
+        traits: Its place in the ablation: base model, attention, training, pooling; None for BM25.
+        scores: One per task that it supports.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Average(ResultRecord):
     Attributes:
         system: Name of the system.
         scope: A category, :data:`ALL_SCOPE` or :data:`WORD_SCOPE`.
-        num_tasks: Tasks behind the mean; all systems of a scope did the same ones.
+        num_tasks: Number of tasks behind the mean, the same tasks for all systems of a scope.
     """
 
     system: str
@@ -114,12 +114,12 @@ class Comparison(ResultRecord):
     Attributes:
         scope: Name of the task, or a category, or ``all``.
         better: Name of the system with the higher score.
-        worse: Name of the other.
+        worse: Name of the other system.
         difference: Points between them, zero or more.
         ci_low: Lower end of the 95 % interval of the difference.
         ci_high: Upper end.
         p_value: Two-sided paired bootstrap test, Holm-corrected over the pairs of systems of this scope.
-        smallest_difference: Points that these items would show in four of five cases (80 % power, 5 % level).
+        smallest_difference: Smallest difference in points that these items detect with 80 % power at the 5 % level.
         is_significant: Whether the corrected p-value is below 0.05.
     """
 
@@ -134,7 +134,7 @@ class Comparison(ResultRecord):
     is_significant: bool
 
     def sentence(self) -> str:
-        """The finding in plain words."""
+        """The finding in words."""
         interval = f"95 % interval {self.ci_low:.1f} to {self.ci_high:.1f}".replace("-", "−")
         if self.is_significant:
             return (
@@ -170,7 +170,7 @@ class Distribution(ResultRecord):
 
 
 class SliceScore(ResultRecord):
-    """Score of a system on one kind of queries.
+    """Score of a system on one group of queries.
 
     Attributes:
         task: Name of the retrieval task.
@@ -179,7 +179,7 @@ class SliceScore(ResultRecord):
         system: Name of the system.
         num_queries: Number of queries.
         score: Their main score, from 0 to 100.
-        ci_low: Lower end of its 95 % interval; none for a single query.
+        ci_low: Lower end of its 95 % interval; None for a single query.
         ci_high: Upper end.
     """
 
@@ -200,13 +200,13 @@ class WorstQuery(ResultRecord):
         task: Name of the retrieval task.
         system: Name of that system.
         query: Identity of the query.
-        text: Its text, or the beginning of it.
+        text: Its text, possibly shortened.
         score: Its main score, from 0 to 100.
-        best_other: Name of the other system that did best on it; none where there is no other.
+        best_other: Name of the best other system on it; None without other systems.
         best_other_score: Its score.
-        first: Beginning of the document that the system ranked first; empty where it found none.
-        first_relevance: Judgment of that document, zero where there is none.
-        relevant: Beginnings of documents that should have been there.
+        first: Beginning of the document that the system ranked first; empty if it found none.
+        first_relevance: Judgment of that document, zero without one.
+        relevant: Beginnings of the relevant documents.
     """
 
     task: str
@@ -222,14 +222,14 @@ class WorstQuery(ResultRecord):
 
 
 class Decision(ResultRecord):
-    """Which system is served from now on, and why.
+    """The system to serve from now on, with the reason.
 
     Attributes:
         served: Name of the system that is served.
         reason: The reason, as one plain sentence.
-        candidate: Name of the new system that was judged, if there was one.
+        candidate: Name of the new system that was evaluated, if there was one.
         incumbent: Name of the system served before, if there was one.
-        findings: Findings of the gate, one plain sentence a category.
+        findings: Findings of the gate, one sentence per category.
     """
 
     served: str
@@ -240,12 +240,12 @@ class Decision(ResultRecord):
 
 
 class Headline(ResultRecord):
-    """A retrieval task that a report shows first, in a section of its own with many metrics.
+    """A retrieval task that a report shows first, in its own section with many metrics.
 
     Attributes:
         task: Name of the task.
         title: Title of the section, such as ``{count} job descriptions``.
-        caption: Caption of its table; ``{count}`` is the number of queries here, too.
+        caption: Caption of its table; ``{count}`` is also the number of queries.
         note: A remark on the task for the notes of the report.
     """
 
@@ -256,7 +256,7 @@ class Headline(ResultRecord):
 
     @staticmethod
     def with_count(text: str, count: int) -> str:
-        """A title or caption with the number of queries in it."""
+        """Insert the number of queries into a title or caption."""
         return text.replace("{count}", str(count))
 
 
@@ -268,7 +268,7 @@ class PublishedScore(ResultRecord):
         system: The row, such as ``Uni + w. Mean``, ``LLM2Vec`` or ``Bi + MNTP, mean``.
         scope: Name of a task, a category, or ``all``.
         score: The figure.
-        source: Paper or page that gives it.
+        source: Paper or page with the figure.
         other_score: Figure of another source for the same cell, if it differs.
         other_source: That source.
     """

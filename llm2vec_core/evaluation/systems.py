@@ -1,7 +1,7 @@
 """Systems that can be scored: an encoder, BM25, or both fused.
 
-Belongs here: the names and identities of systems, and which tasks they can do. Does not belong here: how mteb talks to
-them (``mteb_models``), where encoders come from (``llm2vec_core.encoding.encoder``).
+Belongs here: names, identities and supported tasks of systems. Does not belong here: their interface to mteb
+(``mteb_models``), loading encoders (``llm2vec_core.encoding.encoder``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 SystemMode = Literal["dense", "lexical", "hybrid", "tuned", "reranked"]
 
 RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
-"""Types that ask for a ranking: every system can do them."""
+"""Types that need a ranking, which every system supports."""
 
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
-"""Types about the similarity of two texts; BM25 can score them, too (``lexical_pairs``)."""
+"""Types about the similarity of two texts; BM25 also supports them (``lexical_pairs``)."""
 
 LEXICAL_NAME = "bm25"
-"""How BM25 is named among encoders."""
+"""Name of BM25 among encoders."""
 
 HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
 
@@ -45,12 +45,12 @@ class SystemTraits(BaseModel):
     """Place of an encoder in the ablation of the paper (its tables 1 and 5).
 
     Attributes:
-        base_model: Readable name of the model it was made from, such as ``smollm2-135m``.
+        base_model: Readable name of the model that it was made from, such as ``smollm2-135m``.
         attention: Causal or bidirectional.
         stages: Training stages behind it, in order: ``mntp``, ``simcse``, ...; empty for an untrained base.
-        pooling_mode: How hidden states become one vector.
+        pooling_mode: Pooling of hidden states.
         echo: Whether the text is read twice and only the second copy pooled.
-        standardised: Whether mean and deviation of every dimension are taken out; in no table of the paper.
+        standardised: Whether every dimension is standardised; in no table of the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class SystemTraits(BaseModel):
 
     @property
     def title(self) -> str:
-        """The encoder as the paper names it, behind its base model: ``smollm2-135m Bi + MNTP, mean``."""
+        """The paper's name of the encoder, after its base model: ``smollm2-135m Bi + MNTP, mean``."""
         stages = (stage_title(stage).short for stage in self.stages)
         row = "Echo" if self.echo else " + ".join((_ATTENTION_TITLES[self.attention], *stages))
         standardised = ", standardised" if self.standardised else ""
@@ -72,24 +72,24 @@ class SystemTraits(BaseModel):
 
 
 CANDIDATES = 100
-"""Default number of documents that each leg brings to a fusion."""
+"""Default number of documents from each search to fuse."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A system that is scored and compared.
+    """A system to score and compare.
 
     Attributes:
         name: Its name in reports.
         mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
-            ``tuned`` by both with a weight chosen on judged queries, ``reranked`` as ``hybrid``, the first documents
-            then read by a cross-encoder.
+            ``tuned`` by both with a weight tuned on judged queries, ``reranked`` like ``hybrid`` with the first
+            documents reordered by a cross-encoder.
         encoder: The encoder; None for ``lexical``.
-        reranking: The cross-encoder of ``reranked``, and how much it reads.
-        traits: Place of the encoder in the paper's ablation, where it has one.
-        candidates: Documents that each leg brings to a fusion.
-        instructed: Whether the instruction of a task stands before its texts (before queries only, where documents are
-            ranked for them). It is read, not pooled, as in LLM2Vec.
+        reranking: The cross-encoder of ``reranked``, with the number of documents that it reads.
+        traits: Place of the encoder in the paper's ablation, if it has one.
+        candidates: Number of documents from each search to fuse.
+        instructed: Whether the task's instruction is put before its texts (in rankings, only before queries). Its
+            tokens are not pooled, as in LLM2Vec.
     """
 
     name: str
@@ -106,18 +106,18 @@ class System:
             found = "no encoder" if self.encoder is None else "an encoder"
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and {found}.",
-                hint="All modes but lexical need an encoder; lexical takes none.",
+                hint="All modes except lexical need an encoder; lexical takes none.",
             )
         if (self.mode == "reranked") != (self.reranking is not None):
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and "
                 f"{'no' if self.reranking is None else 'a'} cross-encoder.",
-                hint="reranked needs one, other modes take none.",
+                hint="reranked needs one; other modes take none.",
             )
 
     @property
     def fingerprint(self) -> str:
-        """Identity of everything that affects the scores; equal only for systems with the same mode and vectors."""
+        """Hash of everything that affects the scores; equal only for systems with the same mode and vectors."""
         if self.encoder is None:
             return LEXICAL_FINGERPRINT
         parts = [self.encoder.fingerprint]
@@ -133,13 +133,13 @@ class System:
 
     @property
     def label_shift(self) -> bool:
-        """Whether the labels of words are read from the token before: MNTP predicts a token from there."""
+        """Whether word labels are read from the previous token, where MNTP predicts a token."""
         return self.traits is not None and "mntp" in self.traits.stages
 
     def supports(self, task_type: EvalTaskType) -> bool:
-        """Whether the system can do tasks of a type: a dense one all, BM25 rankings and pairs, a hybrid one rankings.
+        """Whether the system supports a task type: dense all, BM25 rankings and pairs, hybrid rankings.
 
-        A tuned one does retrieval only, which has one corpus and many queries.
+        A tuned system supports only retrieval, which has one corpus and many queries.
         """
         if self.mode == "tuned":
             return task_type == "Retrieval"

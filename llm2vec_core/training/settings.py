@@ -34,7 +34,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class SharedSettings(BaseModel):
-    """Settings of all training stages. A recipe sets them once; a stage can override each of them for itself."""
+    """Settings of all training stages. A recipe sets them once; each stage can override them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,15 +42,13 @@ class SharedSettings(BaseModel):
     micro_batch_size: int = Field(
         32, ge=1, description="Texts (or chunks) in one forward pass; bounds the memory (default of mntp: 8)."
     )
-    warmup_steps: int = Field(
-        0, ge=0, description="Updates until the learning rate is at its highest (default of supervised: 300)."
-    )
+    warmup_steps: int = Field(0, ge=0, description="Warm-up updates (default of supervised: 300).")
     save_steps: int = Field(50, ge=1, description="Updates between two saves; a killed run resumes from the last one.")
     seed: int = Field(42, description="Seed of the order of texts, the masks and the dropout.")
-    bf16: bool = Field(False, description="Mixed precision with frozen weights in bf16; the processor must support it.")
+    bf16: bool = Field(False, description="Mixed precision with frozen weights in bf16; needs a processor with bf16.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations instead of storing them.")
     compile_blocks: bool = Field(
-        False, description="Compile the model's blocks: takes a minute at the start, then updates are faster."
+        False, description="Compile the model's blocks: takes a minute at the start, then speeds up updates."
     )
     lora: LoraSettings = LoraSettings()
 
@@ -61,7 +59,7 @@ class SharedSettings(BaseModel):
 
 
 class StageSettings(SharedSettings):
-    """Settings that every stage has, with a default of its own for each.
+    """Settings that every stage has, each with the stage's own default.
 
     Attributes:
         views: Texts that go through the model for each row of a batch.
@@ -98,7 +96,7 @@ class StepLog(BaseModel):
 
 
 class StageCurve(BaseModel):
-    """Record of a stage from its first to its last step, also if it took several runs."""
+    """Record of a stage from its first to its last step, across all runs that it took."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -111,12 +109,12 @@ class StageCurve(BaseModel):
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens trained on per second."""
+        """Training tokens per second."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def read_curves(checkpoint: Path) -> list[StageCurve]:
-    """Loss curves stored in a checkpoint; an untrained one has none."""
+    """Loss curves stored in a checkpoint; none if it is untrained."""
     path = checkpoint / CURVES_NAME
     return [StageCurve.model_validate(curve) for curve in json.loads(path.read_text())] if path.is_file() else []
 
@@ -152,7 +150,7 @@ class MntpSettings(StageSettings):
 class SimcseSettings(StageSettings):
     """Settings of the SimCSE stage. The defaults are the paper's, for models of one billion parameters and more."""
 
-    views: ClassVar[int] = 2  # a text twice
+    views: ClassVar[int] = 2  # each text, twice
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 3e-5
     max_tokens: int = Field(128, ge=8, description="Longer sentences are cut here.")
@@ -160,7 +158,7 @@ class SimcseSettings(StageSettings):
     simcse_dropout: float = Field(
         0.3, gt=0, lt=1, description="Dropout on attention weights, which makes the two views differ."
     )
-    temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
+    temperature: float = Field(0.05, gt=0, description="Temperature that divides the cosine similarities.")
 
     @property
     def sequence_tokens(self) -> int:
@@ -176,7 +174,7 @@ class TrainingTriple:
         anchor: The query; the stage puts its instruction before it.
         positive: A text that fits.
         negatives: Texts that do not fit; may be empty.
-        source: Name of its source; all examples of a batch are from one source.
+        source: Name of its source; all examples in a batch share one source.
     """
 
     anchor: str
@@ -188,8 +186,8 @@ class TrainingTriple:
 class SupervisedSettings(StageSettings):
     """Settings of the supervised stage. The defaults are LLM2Vec's, for seven billion parameters and a million triples.
 
-    The temperature is 0.02, not SimCSE's 0.05: LLM2Vec leaves its loss at a scale of 50 in this stage. Chosen negatives
-    differ less from the positives than random sentences do.
+    The temperature is 0.02, not SimCSE's 0.05, because LLM2Vec keeps its loss at a scale of 50 in this stage. Chosen
+    negatives differ less from the positives than random sentences do.
     """
 
     views: ClassVar[int] = 3  # anchor, positive and one negative
@@ -197,22 +195,22 @@ class SupervisedSettings(StageSettings):
     learning_rate: PositiveFloat = 2e-4
     warmup_steps: int = Field(300, ge=0)
     max_tokens: int = Field(512, ge=8, description="Longer texts are cut here.")
-    temperature: float = Field(0.02, gt=0, description="Cosines are divided by it.")
+    temperature: float = Field(0.02, gt=0, description="Temperature that divides the cosine similarities.")
     instruction: str = Field("", description="Text put before every anchor, never before positives and negatives.")
     hard_negatives: int = Field(
         0,
         ge=0,
-        description="Negatives to mine for each anchor, with the encoder that the stage starts from; 0: none.",
+        description="Negatives to mine per anchor, with the encoder that the stage starts from; 0: none.",
     )
     false_negative_margin: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="Share by which a mined negative must be less similar to the anchor than the positive is; "
-        "nearer ones may well fit (0.05: NV-Retriever).",
+        description="Share by which a mined negative must be less similar to the anchor than the positive; closer "
+        "texts may be relevant (0.05: NV-Retriever).",
     )
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
-        (), description="Lengths to which the vectors can later be cut; the loss also trains these leading dimensions."
+        (), description="Vector lengths to which vectors may later be truncated; the loss also trains these prefixes."
     )
 
     @property
@@ -224,14 +222,15 @@ class SupervisedSettings(StageSettings):
 class Recipe(SharedSettings):
     """How an encoder is trained.
 
-    Its key names everything that decides the result: base model, stages, their settings, the pinned training
+    Its key covers everything that affects the result: base model, stages, their settings, the pinned training
     snapshots, and the judgments of the supervised stage. Equal keys mean equal encoders, so a night trains only when
     no checkpoint has its key.
     """
 
     base_model: str = Field(
         "bundled:smollm2-135m",
-        description="Bundled name, directory, or hub name of a decoder; without mntp also of an encoder such as BERT.",
+        description="Bundled name, directory, or hub name of a decoder; an encoder such as BERT works too if mntp is "
+        "not among the stages.",
     )
     stages: tuple[Stage, ...] = Field(
         PAPER_STAGES, description="Training stages, in order; supervised needs judgments."
@@ -242,16 +241,16 @@ class Recipe(SharedSettings):
     pooling_mode: PoolingMode = Field("mean", description="Pooling of the trained encoder.")
     standardised: bool = Field(
         False,
-        description="Standardise each dimension of the vectors by its mean and deviation over the training texts.",
+        description="Standardise each vector dimension by its mean and standard deviation over the training texts.",
     )
     max_tokens: int = Field(512, ge=8, description="The encoder cuts longer texts here.")
     num_processes: int = Field(
         1,
         ge=1,
-        description="Processes that share every update, one for each device of the host; the result is the same.",
+        description="Processes that share each update, one per device of the host; the result is the same.",
     )
     max_documents: int = Field(
-        100_000, ge=1, description="Most documents to train on; a seeded sample if there are more."
+        100_000, ge=1, description="Maximum number of training documents; a larger corpus is sampled with a seed."
     )
     mntp: MntpSettings = MntpSettings()
     simcse: SimcseSettings = SimcseSettings()
@@ -261,15 +260,15 @@ class Recipe(SharedSettings):
     def _stages_inherit_shared_settings(self) -> Self:
         for stage in STAGES:
             settings = _inherit(getattr(self, stage), self, SharedSettings.model_fields)
-            object.__setattr__(self, stage, settings)  # the model is frozen for everybody else
+            object.__setattr__(self, stage, settings)  # the model is frozen for all other code
         return self
 
     @model_validator(mode="after")
     def _modes_can_be_trained(self) -> Self:
         if self.pooling_mode == "eos":
             raise ValueError(
-                "pooling_mode 'eos' cannot be saved with an encoder, since nothing in it says that an EOS token is "
-                "added; train with 'last' or 'mean', and read the checkpoint as NAME+eos"
+                "pooling_mode 'eos' cannot be saved with an encoder, because the saved directory cannot record "
+                "that an EOS token is appended; train with 'last' or 'mean', and read the checkpoint as NAME+eos"
             )
         return self
 
@@ -290,7 +289,7 @@ class Recipe(SharedSettings):
         Args:
             name: ``s-llama-1.3b``, ``llama-2-7b``, ``mistral-7b`` or ``llama-3-8b``.
             changes: Settings that replace the paper's, such as ``base_model="..."``, ``steps=100``, or for one stage
-                ``mntp={"steps": 100}``. A stage keeps the settings that are not named.
+                ``mntp={"steps": 100}``. Other settings of the stage keep their paper values.
 
         Raises:
             InputError: The paper has no such model.
@@ -302,7 +301,7 @@ class Recipe(SharedSettings):
         return cls.model_validate(overlay_recipe(paper_settings(name), changes))
 
     def sample_documents(self, texts: list[str]) -> list[str]:
-        """The texts to train on: all, or a seeded sample in their order if there are more than ``max_documents``."""
+        """The training texts: all of them, or an ordered seeded sample if there are more than ``max_documents``."""
         if len(texts) <= self.max_documents:
             return texts
         chosen = np.random.default_rng(self.sampling_seed).choice(len(texts), self.max_documents, replace=False)
@@ -316,20 +315,20 @@ class Recipe(SharedSettings):
 
     @property
     def reads_documents(self) -> bool:
-        """Whether a stage learns from the documents themselves; the supervised stage learns from judgments."""
+        """Return whether a stage learns from documents; the supervised stage learns from judgments."""
         return any(stage in UNSUPERVISED_STAGES for stage in self.stages)
 
     def decisive_settings(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON values; stages that do not run are left out.
+        """The settings that affect the result, as JSON values, without stages that do not run.
 
-        Shared settings are in it as every stage has them.
+        Shared settings appear in every stage, with that stage's values.
         """
         skipped: dict[str, Any] = dict.fromkeys(("num_processes", *SharedSettings.model_fields), True)
         skipped |= {stage: {"compile_blocks"} if stage in self.stages else True for stage in STAGES}
         return self.model_dump(mode="json", exclude=skipped)
 
     def settings_key(self) -> str:
-        """Hash of the decisive settings, without the training texts."""
+        """Hash of the settings that affect the result, without the training texts."""
         decisive = self.decisive_settings()
         # Older recipes did not have these settings: their defaults must not change the keys.
         if self.attention == "bidirectional":
@@ -360,7 +359,7 @@ class Recipe(SharedSettings):
 
 
 def overlay_recipe(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings of a recipe over others, as tables. Settings of all stages also replace those of single stages."""
+    """Merge recipe settings over others, as tables. Shared settings also replace those of single stages."""
     shared = {name: value for name, value in upper.items() if name in SharedSettings.model_fields}
     stages: dict[str, Any] = {stage: without(lower[stage], shared) for stage in STAGES if stage in lower}
     return merge({**lower, **stages}, upper)

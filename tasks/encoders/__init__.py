@@ -1,1 +1,1 @@
-"""Encoders by name, their checkpoints in the store, and what is known of them: scores, reports, tuned weights."""
+"""Encoders by name, their stored checkpoints, and their scores, reports and tuned fusion weights."""

@@ -30,12 +30,12 @@ _SAMPLE_LICENCE = "written for this project (Apache-2.0); facts of ESCO (CC BY 4
 
 
 def write_model_card(store: Store, fingerprint: str, *, scores: Sequence[TaskScore] = ()) -> None:
-    """Write ``README.md`` of a stored checkpoint; nothing is written when it says the same already.
+    """Write ``README.md`` of a stored checkpoint, unless it is up to date.
 
     Args:
         store: Holds the checkpoint.
-        fingerprint: Of the checkpoint.
-        scores: What it scored; of other encoders' scores none is taken.
+        fingerprint: Fingerprint of the checkpoint.
+        scores: Scores; those of other encoders are ignored.
     """
     directory = checkpoint_dir(store, fingerprint)
     record = read_record(directory)
@@ -55,7 +55,7 @@ def write_model_card(store: Store, fingerprint: str, *, scores: Sequence[TaskSco
 
 
 def _training_sources(store: Store, record: CheckpointRecord) -> list[TrainingSource]:
-    """The sources that a checkpoint was trained on, as they were when its first card was written.
+    """The training sources of a checkpoint, as of the time when its first card was written.
 
     A checkpoint from before this record existed may outlive its snapshots: its card then leaves the sources out.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints in the store: kept under their fingerprint, found by it or by what they were made of.
+"""Checkpoints in the store, kept by fingerprint, and found by fingerprint or by base model and stages.
 
 Never imports prefect: ``l2v search`` needs an encoder, too.
 """
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from llm2vec_core.ranking.reranking import Reranker
 
 MIN_PREFIX = 6
-"""Characters of a fingerprint that are enough to name a checkpoint."""
+"""Minimum number of fingerprint characters in a checkpoint's name."""
 
 
 def base_models_dir(store: Store) -> Path:
-    """Where converted base models are kept."""
+    """Directory of converted base models."""
     return store.machine.local_path("base_models")
 
 
@@ -57,7 +57,7 @@ def store_checkpoint(store: Store, directory: Path) -> CheckpointRef:
 def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
     """Records of all complete checkpoints of the store: a record is written last.
 
-    Only the records are read: in a bucket the weights of many checkpoints are not worth fetching for their names.
+    Only the records are read, so that no weights are downloaded from a bucket.
     """
     keys = [key for key in store.list("checkpoints") if key.endswith(f"/{RECORD_NAME}")]
     contents = ((key, store.read(key)) for key in keys)
@@ -65,10 +65,10 @@ def stored_checkpoints(store: Store) -> list[CheckpointRecord]:
 
 
 def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
-    """A stored checkpoint by its fingerprint, or the beginning of it.
+    """Return the stored checkpoint with this fingerprint or fingerprint prefix.
 
     Raises:
-        InputError: None, or more than one, has such a fingerprint.
+        InputError: No checkpoint, or more than one, has this fingerprint.
     """
     found = [record for record in stored_checkpoints(store) if record.fingerprint.startswith(fingerprint)]
     if len(found) != 1 or len(fingerprint) < MIN_PREFIX:
@@ -81,8 +81,8 @@ def find_checkpoint(store: Store, fingerprint: str) -> CheckpointRef:
 def build_untrained(store: Store, settings: Settings, base_model: str) -> CheckpointRef:
     """The checkpoint of an untrained base model. It is built once, and found again by name and settings.
 
-    A decoder comes as its configuration states: nearly all are causal, with the pooling of the settings (weighted mean
-    is best for an untrained one: LLM2Vec, table 5). What looks both ways comes with mean pooling.
+    A decoder keeps the attention of its configuration, which is nearly always causal, and gets the pooling of the
+    settings (weighted mean is best for an untrained one: LLM2Vec, table 5). Bidirectional models get mean pooling.
     """
     decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
     key = f"untrained/{sha256_json(decisive)[:32]}.json"
@@ -120,10 +120,10 @@ def _base_identity(base_model: str) -> list[str]:
 def find_trained_checkpoint(
     store: Store, base_model: str, *, attention: Attention, stages: tuple[str, ...]
 ) -> CheckpointRef:
-    """The newest stored checkpoint that was made of a base model by some training stages.
+    """Return the newest stored checkpoint of a base model that was trained by these stages.
 
     Raises:
-        InputError: There is none; the message says how to train it.
+        InputError: There is none; the hint shows how to train it.
     """
     found = [
         record
@@ -141,12 +141,12 @@ def find_trained_checkpoint(
 
 
 def stored_at(store: Store, fingerprint: str) -> float:
-    """When a checkpoint was stored; seconds since 1970."""
+    """Time at which a checkpoint was stored, in seconds since 1970."""
     return next(store.entries(f"checkpoints/{fingerprint}/{RECORD_NAME}")).written_at
 
 
 def cached_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderView, ...]) -> tuple[Encoder, ...]:
-    """Load an encoder in several views, once per process. The two directories that were used last stay loaded."""
+    """Load an encoder in several views, once per process. The two most recently used directories stay loaded."""
     return _cached_views(directory, encode.token_budget, encode.precision, views)
 
 
@@ -169,20 +169,20 @@ def _cached_views(
 
 
 def load_encoder(directory: Path, encode: EncodeSettings) -> Encoder:
-    """Load an encoder as it was saved, once per process. The two that were used last stay loaded."""
+    """Load an encoder as it was saved, once per process. The two most recently used encoders stay loaded."""
     return cached_views(directory, encode, (EncoderView(),))[0]
 
 
 @functools.lru_cache(maxsize=1)
 def load_reranker(name: str, cache_dir: Path) -> Reranker:
-    """A cross-encoder by directory or hub name; its weights are loaded when it reads a first pair.
+    """Return a cross-encoder by directory or hub name; its weights are loaded for the first pair.
 
     Args:
         name: The directory, or the name.
-        cache_dir: Of :func:`base_models_dir`.
+        cache_dir: Directory from :func:`base_models_dir`.
 
     Raises:
-        BaseModelError: There is no such model at hand.
+        BaseModelError: The model is not available.
     """
     from llm2vec_core.model.base_models import fetch_base_model
     from llm2vec_core.ranking.reranking import Reranker
@@ -198,7 +198,7 @@ def encode_documents(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
-    """Encode texts as documents of a kind: with its prompt, long texts as the settings say, to length one."""
+    """Encode texts as documents of a kind, with its prompt and the long-text setting; vectors have length one."""
     return encoder.encode_with_counts(
         texts,
         prompt=settings.prompts.get(kind),

@@ -1,4 +1,4 @@
-"""Evaluation reports at rest: made from outcomes, kept under the hash of what they say.
+"""Stored evaluation reports, made from outcomes and kept under a hash of their content.
 
 Never imports prefect.
 """
@@ -20,13 +20,13 @@ from tasks.run.context import Run
 
 
 def headlines(eval_tasks: Sequence[ScorableTask]) -> tuple[Headline, ...]:
-    """The tasks of the bundled sample that get a section of their own in the report."""
+    """The bundled tasks that get their own section in the report."""
     names = [eval_task.name for eval_task in eval_tasks]
     return tuple(Headline(task=name, **SAMPLE_HEADLINES[name]) for name in names if name in SAMPLE_HEADLINES)
 
 
 def keep_report(store: Store, report: EvaluationReport) -> str:
-    """Store a report and name it the latest. Its content decides its id, not the time."""
+    """Store a report and make it the latest. Its id is a hash of its content."""
     name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine", "headlines"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
         for file, content in report.files().items():
@@ -36,12 +36,12 @@ def keep_report(store: Store, report: EvaluationReport) -> str:
 
 
 def report_location(store: Store, report: str, suffix: str) -> str:
-    """Where a kept report lies as ``html``, ``md`` or ``json``."""
+    """Location of a stored report as ``html``, ``md`` or ``json``."""
     return store.location(f"reports/{report}/report.{suffix}")
 
 
 def report_url(run: Run, report: str) -> str:
-    """URL of a report: on the server of ``evaluate.reports_url``, or of its file."""
+    """URL of a report: below ``evaluate.reports_url``, or of its file."""
     served_at = run.settings.evaluate.reports_url
     if served_at is not None:
         return f"{served_at.rstrip('/')}/{report}/report.html"
@@ -61,9 +61,9 @@ def report_markdown(store: Store, report: str) -> str:
     """A kept report as Markdown.
 
     Raises:
-        StoreError: It is gone.
+        StoreError: The report no longer exists.
     """
     kept = store.read(f"reports/{report}/report.md")
     if kept is None:
-        raise StoreError(f"The report {report} is gone.", hint="Run `l2v evaluate` again.")
+        raise StoreError(f"The report {report} no longer exists.", hint="Run `l2v evaluate` again.")
     return kept.decode()

@@ -1,6 +1,6 @@
-"""Names of encoders: which directory is meant, how it is read, and where it stands in the paper's ablation.
+"""Resolve names of encoders to a directory, a view, and a place in the paper's ablation.
 
-No model is loaded, except when a foreign encoder is named for the first time. Never imports prefect.
+No model is loaded, except the first time that a foreign encoder is named. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class ResolvedEncoder:
     """An encoder found by its name.
 
     Attributes:
-        title: What a report calls it: as in the paper, behind the name of its base model.
-        label: The same as modes, such as ``smollm2-135m+causal+mean``.
-        directory: Where it lies.
-        view: How it is read, where that differs from how it was saved.
+        title: Its name in reports: the base model's name, then the paper's name of the variant.
+        label: Its name written with modes, such as ``smollm2-135m+causal+mean``.
+        directory: Its directory.
+        view: Attention and pooling, where they differ from the saved ones.
         fingerprint: Identity of encoder and view.
-        traits: Its place in the paper's ablation; None for one that pools in a way that has no name there.
+        traits: Its place in the paper's ablation; None if the paper has no name for its pooling.
     """
 
     title: str
@@ -59,7 +59,7 @@ class ResolvedEncoder:
 
 
 def resolve_encoder(store: Store, settings: Settings, name: EncoderName) -> ResolvedEncoder:
-    """Find the encoder that a name means: a fingerprint, a directory, or a base model, trained or not.
+    """Find an encoder by name: a fingerprint, a directory, or a base model, trained or not.
 
     An untrained base is stored once; its modes are views of that one directory.
 
@@ -82,14 +82,14 @@ def resolve_encoder(store: Store, settings: Settings, name: EncoderName) -> Reso
         ref = find_trained_checkpoint(store, source, attention=attention, stages=name.stages)
     else:
         base = fetch_base_model(source, cache_dir=base_models_dir(store))
-        if (base / "modules.json").is_file():  # an encoder already, such as MiniLM: its own pooling stands
+        if (base / "modules.json").is_file():  # already an encoder, such as MiniLM: it keeps its own pooling
             return _resolve_foreign(store, base, name=source.rsplit("/", 1)[-1].rsplit(":", 1)[-1], view=name.view)
         ref = build_untrained(store, settings, source)
     return _require_stages(resolve_ours(checkpoint_dir(store, ref.fingerprint), view=name.view), name)
 
 
 def _require_stages(found: ResolvedEncoder, name: EncoderName) -> ResolvedEncoder:
-    """Refuse a checkpoint that was not trained as its name says."""
+    """Refuse a checkpoint whose training stages differ from those in its name."""
     trained = found.traits.stages if found.traits else ()
     if name.stages and name.stages != trained:
         raise InputError(
@@ -100,13 +100,13 @@ def _require_stages(found: ResolvedEncoder, name: EncoderName) -> ResolvedEncode
 
 
 def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> ResolvedEncoder:
-    """Describe one of our checkpoints, read through a view; as it was saved when no view is given."""
+    """Describe one of our checkpoints, read through a view (default: as saved)."""
     record = read_record(directory)
     saved = _Saved(attention=record.attention, pooling_mode=record.pooling_mode, standardised=record.standardised)
     view, identity, traits = _read_through(
         view or EncoderView(), saved, fingerprint=record.fingerprint, base_model=record.base_name, stages=record.stages
     )
-    assert traits is not None, "our checkpoints pool in a way that has a name"
+    assert traits is not None, "the paper has a name for the pooling of our checkpoints"
     modes = [traits.attention, *traits.stages, traits.pooling_mode]
     modes += [mode for mode, is_on in ((ECHO, traits.echo), (STANDARDISED, traits.standardised)) if is_on]
     return ResolvedEncoder(traits.title, "+".join((record.base_name, *modes)), directory, view, identity, traits)
@@ -143,7 +143,7 @@ class _Saved(BaseModel):
 def _read_through(
     view: EncoderView, saved: _Saved, *, fingerprint: str, base_model: str, stages: tuple[str, ...] = ()
 ) -> tuple[EncoderView, str, SystemTraits | None]:
-    """Reduce a view to its changes of the saved encoder; returns it with the identity and the traits of the two."""
+    """Reduce a view to its changes to the saved encoder; return it with the resulting fingerprint and traits."""
     view = view.changes(attention=saved.attention, pooling_mode=saved.pooling_mode, standardised=saved.standardised)
     calibration = read_calibration_texts() if view.standardised else ()
     identity = view_fingerprint(fingerprint, view, calibration=calibration)

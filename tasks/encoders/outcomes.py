@@ -1,7 +1,7 @@
-"""Stored outcomes of evaluations: a system is scored once on a task, and the score is found again by its key.
+"""Stored evaluation outcomes: each system is scored once per task, and later runs find the score by its key.
 
 The key of an outcome covers the system's fingerprint (weights, tokenizer, attention, pooling, reading), the content of
-the task, the prompt, the precision and the version of mteb. A killed evaluation continues after its last outcome.
+the task, the prompt, the precision and the version of mteb. A killed evaluation resumes after its last outcome.
 Never imports prefect.
 """
 
@@ -31,20 +31,20 @@ _BY_QUERY = "by_query/"
 
 
 class OutcomeStore:
-    """Scores what was not scored before.
+    """Scores systems on tasks, and reuses stored outcomes.
 
     Attributes:
         computed: Outcomes computed by this object.
-        reused: Outcomes found.
+        reused: Outcomes found in the store.
     """
 
     def __init__(self, store: Store, *, dtype: str = "float32", fence: Callable[[], None] | None = None) -> None:
-        """Count from zero.
+        """Start with both counts at zero.
 
         Args:
             store: Where outcomes are kept.
             dtype: Number type that encoders compute in (``EncodeSettings.dtype``).
-            fence: Called before an outcome is kept; raises when the run lost its lease.
+            fence: Called before an outcome is stored; raises if the run lost its lease.
         """
         self._store = store
         self._dtype = dtype
@@ -98,7 +98,7 @@ class OutcomeStore:
 
 
 def outcome_key(system: System, eval_task: ScorableTask, *, dtype: str = "float32") -> str:
-    """Where the outcome of a system on a task is kept, without a suffix."""
+    """Key of the outcome of a system on a task, without a suffix."""
     decisive = {
         "content": eval_task.content_sha256,
         "prompt": "",

@@ -1,6 +1,6 @@
-"""Names of systems to systems: which encoder is meant, how it is read, and what a report calls it.
+"""Resolve names of systems: find the encoder, its view, and its name in reports.
 
-Never imports prefect, and loads no model: an encoder is loaded when a task has a text for it.
+Never imports prefect. Encoders are loaded only when a task needs to encode a text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedSystem:
-    """A system, and a description of it."""
+    """A system with its description for reports."""
 
     system: System
     description: str
@@ -41,19 +41,19 @@ def lexical_system() -> NamedSystem:
 
 
 def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | None = None) -> NamedSystem:
-    """A system that ranks by the vectors of an encoder."""
+    """Return a system that ranks by the vectors of an encoder."""
     (remembering,) = _remembering(settings, [encoder]).values()
     return _dense(encoder, remembering, name=name or encoder.title)
 
 
 def instructed_system(dense: NamedSystem) -> NamedSystem:
-    """The same system with the instruction of each task before its texts. Both share vectors without instruction."""
+    """The same system with each task's instruction before its texts. Vectors without instruction are shared."""
     system = replace(dense.system, name=f"{dense.system.name}, instructed", instructed=True)
     return NamedSystem(system, f"{dense.description}, with the instruction of each task")
 
 
 def hybrid_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
-    """The fusion of a dense system with BM25, as matches and searches fuse them; the two share their vectors."""
+    """The fusion of a dense system with BM25, as in matching and search; it shares the dense system's vectors."""
     system = replace(
         dense.system, name=name or f"{dense.system.name}, hybrid", mode="hybrid", candidates=settings.match.candidates
     )
@@ -61,7 +61,7 @@ def hybrid_system(settings: Settings, dense: NamedSystem, *, name: str | None = 
 
 
 def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
-    """The fusion of a dense system with BM25 by a weight that is tuned on judged queries."""
+    """The fusion of a dense system with BM25, with a weight tuned on judged queries."""
     system = replace(
         dense.system, name=name or f"{dense.system.name}, tuned", mode="tuned", candidates=settings.match.candidates
     )
@@ -72,11 +72,11 @@ def tuned_system(settings: Settings, dense: NamedSystem, *, name: str | None = N
 
 
 def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, name: str | None = None) -> NamedSystem:
-    """The fusion of a dense system with BM25, its first documents read by the cross-encoder of the settings.
+    """The fusion of a dense system with BM25; the cross-encoder of the settings reranks its first documents.
 
     Raises:
-        InputError: The settings name none.
-        BaseModelError: Its weights are not at hand.
+        InputError: The settings name no cross-encoder.
+        BaseModelError: Its weights are not available.
     """
     if settings.match.reranker is None:
         raise InputError(
@@ -90,10 +90,10 @@ def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, nam
 
 
 def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
-    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and its like fuse.
+    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and similar names fuse.
 
     Raises:
-        InputError: A name that leads to no encoder, or re-ranking without a cross-encoder.
+        InputError: A name matches no encoder, or reranking has no cross-encoder.
     """
     distinct = list(dict.fromkeys(names))
     parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
@@ -117,7 +117,7 @@ def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> l
 
 
 def _long_text_system(settings: Settings, encoder: ResolvedEncoder, long_texts: LongTexts) -> NamedSystem:
-    """A system that reads long texts as ``encode.long_texts`` serves them."""
+    """A system that encodes long texts as ``encode.long_texts`` says."""
     load = partial(_load_one, encoder.directory, settings.encode, (encoder.view,), 0)
     fingerprint = sha256_json([encoder.fingerprint, long_texts])
     remembering = EncodeOnce(fingerprint, lambda: load().with_long_texts(long_texts))
@@ -170,7 +170,7 @@ def _encode_together(
 
 
 def _distinct(systems: list[NamedSystem]) -> list[NamedSystem]:
-    """Drop repeated systems, and add the beginning of the fingerprint to names that several systems have."""
+    """Drop repeated systems, and add a fingerprint prefix to names that several systems share."""
     once = {(each.system.mode, each.system.fingerprint): each for each in systems}
     names = [each.system.name for each in once.values()]
     return [

@@ -1,7 +1,7 @@
 """The fusion weight of a generation, tuned on judged pairs. Never imports prefect.
 
-A weight holds for the vectors that it was tuned with, so it is stored beside the tables of their generation. Search,
-matching and explanations read it there. It is tuned again when the judgments or the number of candidates change.
+A weight is valid only for the vectors that it was tuned on, so it is stored beside the tables of their generation.
+All rankings read it there. It is tuned again when the judgments or the number of candidates change.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class TunedFusion(BaseModel):
     """The tuned weight of a generation; stored beside its tables.
 
     Attributes:
-        identity: Hash of everything besides the generation that decides the weight.
+        identity: Hash of everything, other than the generation, that affects the weight.
         task: Name of the judged task.
         num_queries: Number of judged queries.
-        weight: Weight of the dense leg, 0 (words alone) to 1 (vectors alone). None if there are too few queries: the
-            legs are then fused by rank.
+        weight: Weight of vector search, from 0 (words only) to 1 (vectors only). None if there are too few queries; the
+            two rankings are then fused by rank.
         low: Lower end of the weight's 95 % interval over resampled queries.
         high: Upper end of the interval.
     """
@@ -58,7 +58,7 @@ class TunedFusion(BaseModel):
     high: float | None = None
 
     def sentence(self) -> str:
-        """One sentence that says how the legs are fused, and why."""
+        """One sentence about the fusion: by weight or by rank, and the reason."""
         if self.weight is None:
             return (
                 f"Fused by rank: {self.task} has {self.num_queries} judged queries; "
@@ -107,12 +107,12 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
 
 
 def served_weight(settings: Settings, store: Store, pointer: Pointer) -> float | None:
-    """Weight of the served dense leg; None to fuse by rank, with a warning if the settings ask for a weight."""
+    """Weight of vector search over the served tables; None to fuse by rank, with a warning if a weight is wanted."""
     if settings.match.fusion != "tuned":
         return None
     found = _read(store, pointer.generation)[2]
     if found is None:
-        logger.warning("The served generation has no tuned weight: it is searched by rank. `l2v match` tunes one.")
+        logger.warning("The served generation has no tuned weight: search fuses by rank. `l2v match` tunes one.")
     elif found.weight is None:
         logger.warning(found.sentence())
     return None if found is None else found.weight

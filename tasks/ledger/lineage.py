@@ -1,6 +1,6 @@
-"""OpenLineage: events that say which run made what from what. Never imports prefect.
+"""OpenLineage events with the inputs and outputs of every run. Never imports prefect.
 
-Plain JSON by HTTP. No run depends on it: an endpoint that does not answer costs a warning and its time-out.
+Events are plain JSON over HTTP. No run depends on them: if the endpoint does not answer, a warning is logged.
 
 Source: the OpenLineage specification, version 2-0-2.
 """
@@ -45,19 +45,19 @@ _SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
 _FACETS = "https://openlineage.io/spec/facets"
 _PARENT_JOB = "nightly"
 TIMEOUT_S = 2.0
-"""Seconds that one event may take."""
+"""Timeout of one event, in seconds."""
 
 Dataset = tuple[str, str]
-"""Name that stays the same from run to run, and the version that a run read or wrote."""
+"""Dataset name, which is stable across runs, and the version that a run read or wrote."""
 
 
 def emit_start(record: RunRecord) -> None:
-    """Send the event that a run or a stage began."""
+    """Send the start event of a run or a stage."""
     _emit(record, "START", facets={}, inputs=[], outputs=[])
 
 
 def emit_end(record: RunRecord, *, error: str | None = None) -> None:
-    """Send the event that a run or a stage ended, with what it read and made."""
+    """Send the end event of a run or a stage, with its inputs and outputs."""
     if record.run.settings.lineage.endpoint is None:
         return
     if error is not None:
@@ -71,14 +71,14 @@ def emit_end(record: RunRecord, *, error: str | None = None) -> None:
             read, made = datasets_of(report, record.run.store)
             inputs += read
             outputs += made
-    except DataError as error:  # the run did its work, even if its output is gone by now
+    except DataError as error:  # the run succeeded, even if its output no longer exists
         logger.warning("the lineage of %s is incomplete: %s", record.flow, error)
     _emit(record, "COMPLETE", facets={}, inputs=inputs, outputs=outputs)
 
 
 @functools.singledispatch
 def datasets_of(report: StageReport, store: Store) -> tuple[list[Dataset], list[Dataset]]:
-    """Datasets that a stage read, and those that it made. Both are empty for a stage without an entry below."""
+    """Datasets that a stage read and wrote. Both are empty for a stage without an entry below."""
     return [], []
 
 
@@ -161,7 +161,7 @@ def _emit(
 
 
 def _run_uuid(run_id: str, stage: str) -> str:
-    """Run ids of OpenLineage are UUIDs: one for a run, and one for each of its stages."""
+    """OpenLineage run ids are UUIDs: one for the run, and one for each of its stages."""
     return str(uuid5(NAMESPACE_URL, f"llm2vec-pipelines:{run_id}:{stage}"))
 
 
@@ -193,7 +193,7 @@ def _post(lineage: LineageSettings, event: dict[str, Any]) -> None:
         request = urllib.request.Request(str(lineage.endpoint), json.dumps(event).encode(), headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):
             pass
-    except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no time, no URL, 400 and above
-        # The kind of error only: its words may repeat the endpoint, which may hold a token.
+    except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, timeout, bad URL, HTTP error
+        # Log only the error type: its text may repeat the endpoint, which may contain a token.
         reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else type(error).__name__
-        logger.warning("the lineage event %s of %s was not taken: %s", event["eventType"], event["job"]["name"], reason)
+        logger.warning("the lineage event %s of %s was rejected: %s", event["eventType"], event["job"]["name"], reason)

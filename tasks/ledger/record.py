@@ -1,4 +1,4 @@
-"""The record of a run while it goes on: which flow it is, what its stages did. Never imports prefect."""
+"""The record of an active run: its flow and the reports of its stages. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class RunRecord:
     Attributes:
         run: The run context.
         flow: Name of the flow.
-        is_stage: Whether this is a stage of the run, and not the whole run.
+        is_stage: Whether this is a stage of the run, not the whole run.
         started_at: When the flow began.
         reports: Reports of its stages so far.
-        summary: Fields of the summary beside the reports.
+        summary: Further fields of the summary.
     """
 
     run: Run

@@ -1,8 +1,8 @@
-"""The run ledger: what every run did, kept under ``runs/<run_id>/``. Never imports prefect.
+"""The run ledger, a record of every run under ``runs/<run_id>/``. Never imports prefect.
 
-A run writes ``start.json`` (its flow and the time) and ``settings.json`` (resolved, secrets masked) when it begins, and
-``summary.json`` when it ends, however it ends. A run that was killed leaves no summary; see :func:`unfinished_runs`. A
-run that was refused the lease writes its summary alone. A stage of a run writes its report to ``stages/<flow>.json``,
+When a run begins, it writes ``start.json`` (its flow and the time) and ``settings.json`` (resolved, secrets masked).
+When it ends or fails, it writes ``summary.json``. A killed run leaves no summary; see :func:`unfinished_runs`. A run
+that was refused the lease writes only its summary. A stage of a run writes its report to ``stages/<flow>.json``,
 where a night that started it on another machine finds it.
 """
 
@@ -36,18 +36,18 @@ RunState = Literal["completed", "failed", "refused", "cancelled"]
 
 @contextlib.contextmanager
 def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, object]) -> Iterator[RunRecord]:
-    """Run a flow under the lease of the store, and keep what it did in the ledger and as lineage events.
+    """Run a flow under the lease of the store; record it in the ledger and send lineage events.
 
     Args:
         settings: Settings of the run.
         flow: Name of the flow.
-        parameters: The request, as the ledger keeps it.
+        parameters: The request, as stored in the ledger.
 
     Yields:
         Its record, to which the flow adds the reports of its stages.
 
     Raises:
-        LeaseHeldError: Another living writer is at work, and still is after ``lease.wait_s``. The ledger keeps that.
+        LeaseHeldError: Another writer still holds the lease after ``lease.wait_s``. The ledger records the refusal.
     """
     run_id, store = new_run_id(), settings.store()
     with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, obje
 
 @contextlib.contextmanager
 def recorded_stage(run: Run, *, flow: str) -> Iterator[RunRecord]:
-    """Run a stage of a run, and keep its reports where the run finds them; see :func:`read_stage`."""
+    """Run a stage of a run, and store its reports for the run; see :func:`read_stage`."""
     with _recorded(RunRecord(run, flow, is_stage=True, started_at=run.clock()), {}) as record:
         yield record
 
@@ -79,7 +79,7 @@ def _recorded(record: RunRecord, parameters: Mapping[str, object]) -> Iterator[R
         yield record
     except BaseException as error:  # a cancelled run is recorded, too
         message = mask_credentials(f"{type(error).__name__}: {error}")
-        with contextlib.suppress(StoreError):  # a full disk must not hide what went wrong
+        with contextlib.suppress(StoreError):  # a full disk must not hide the error
             _keep(record, state=_state_of(error), parameters=parameters, error=message)
         emit_end(record, error=message)
         raise
@@ -163,7 +163,7 @@ def _start_key(run_id: str) -> str:
 
 
 def read_settings(store: Store, run_id: str) -> dict[str, Any] | None:
-    """Settings of a run, secrets masked; None for a run of an earlier version, which stored none."""
+    """Settings of a run, secrets masked; None for a run of an earlier version, which did not store them."""
     raw = store.read(_settings_key(run_id))
     return None if raw is None else json.loads(raw)
 
@@ -175,7 +175,7 @@ def read_summary(store: Store, run_id: str) -> dict[str, Any] | None:
 
 
 def latest_summary(store: Store, *, flow: str | None = None, state: RunState | None = None) -> dict[str, Any] | None:
-    """Summary of the newest run that began, of a given flow or state."""
+    """Summary of the most recently started run with a given flow or state."""
     for summary in summaries(store):
         if (flow is None or summary.get("flow") == flow) and (state is None or summary.get("state") == state):
             return summary
@@ -183,7 +183,7 @@ def latest_summary(store: Store, *, flow: str | None = None, state: RunState | N
 
 
 def summaries(store: Store) -> Iterator[dict[str, Any]]:
-    """Summaries of the runs that began and ended, newest first. Ids of runs begin with the time."""
+    """Summaries of the runs that ended, newest first. Run ids begin with the start time."""
     keys = sorted((key for key in store.list("runs") if key.endswith("/summary.json")), reverse=True)
     for key in keys:
         summary: dict[str, Any] = json.loads(store.read(key) or b"{}")
@@ -192,10 +192,10 @@ def summaries(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def began_at(run_id: str) -> datetime:
-    """When a run began, to the second, as its id says.
+    """Start time of a run, to the second, from its id.
 
     Raises:
-        ValueError: It is no id of a run.
+        ValueError: The text is not a run id.
     """
     return datetime.strptime(run_id.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
@@ -205,7 +205,7 @@ class UnfinishedRun(BaseModel):
 
     Attributes:
         flow: Name of its flow; None for a run of an earlier version that completed no stage.
-        state: ``running`` while it holds the lease and lives; else ``killed``.
+        state: ``running`` while its process lives and holds the lease; otherwise ``killed``.
         stages_done: Stages that completed, in order.
     """
 
@@ -228,13 +228,13 @@ _STAGES = ("ingest", "train", "evaluate", "embed", "match", "export")
 def unfinished_runs(store: Store) -> list[UnfinishedRun]:
     """Runs that began and left no summary, newest first.
 
-    All but the one that holds the lease are gone: killed, out of memory, without power, or without disk for a summary.
+    Only the run that holds the lease may be alive. The others were killed, or lost power, memory or disk space.
     """
     files = defaultdict(set)
     for key in store.list("runs"):
         _, run_id, name = key.split("/", 2)
         files[run_id].add(name)
-    # A run writes its summary before it releases the lease, so the summary is looked for again after the lease.
+    # A run writes its summary before it releases the lease, so check for the summary again after the lease.
     left, living = [run_id for run_id in files if "summary.json" not in files[run_id]], living_owner(store)
     found = []
     for run_id in sorted(left, reverse=True):

@@ -1,6 +1,6 @@
-"""Usage and cost of a run: tokens, share of the machine's peak, and money and energy by the configured prices.
+"""Usage and cost of a run: tokens, share of the machine's peak, and estimated money and energy.
 
-FLOPs follow from the counted tokens by the formulas of ``llm2vec_core.planning.plan``. Never imports prefect.
+FLOPs are computed from token counts with the formulas of ``llm2vec_core.planning.plan``. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from tasks.workers.shards import ShardReport
 
 CURRENCY = "$"
-"""Sign of the prices' currency."""
+"""Currency symbol of the prices."""
 
 
 class Cost(BaseModel):
-    """Cost of a run, estimated from its time and the configured prices. None where there is no price."""
+    """Cost of a run, estimated from its time and the configured prices. A field is None without a price."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,7 @@ class Cost(BaseModel):
 
 
 def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
-    """Estimate cost and energy of a machine that is in use for some seconds."""
+    """Estimate cost and energy of some seconds on the machine."""
     hours = duration_s / 3600
     return Cost(
         amount=None if settings.price_per_hour is None else settings.price_per_hour * hours,
@@ -65,7 +65,7 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
 
     try:
         architecture = count_architecture(read_config(str(checkpoint_dir(run.store, fingerprint))))
-    except CoreError:  # the formulas do not hold for it
+    except CoreError:  # the formulas do not cover this architecture
         return Usage(tokens=tokens, seconds=duration_s)
     per_token = flops_per_token(
         architecture, None, sequence_tokens=max(1, tokens // documents), execution=Execution()
@@ -75,7 +75,7 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
 
 
 def train_usage(run: Run, fingerprint: str) -> Usage | None:
-    """Usage of the training that made a checkpoint, over all the runs that it took; None for an untrained one."""
+    """Usage of a checkpoint's training, summed over all runs that it took; None if it is untrained."""
     from llm2vec_core.planning.plan import training_flops
 
     directory = checkpoint_dir(run.store, fingerprint)
@@ -85,7 +85,7 @@ def train_usage(run: Run, fingerprint: str) -> Usage | None:
     tokens, duration_s = sum(curve.tokens for curve in curves), sum(curve.seconds for curve in curves)
     try:
         of_stage = training_flops(str(directory), run.settings.train)
-    except CoreError:  # the formulas do not hold for it
+    except CoreError:  # the formulas do not cover this architecture
         return Usage(tokens=tokens, seconds=duration_s)
     precisions = {precision for _, precision in of_stage.values()}
     return Usage(
@@ -97,7 +97,7 @@ def train_usage(run: Run, fingerprint: str) -> Usage | None:
 
 
 def peak_flops(store: Store, settings: CostSettings, precision: Precision) -> float:
-    """FLOP/s that this machine can reach: configured, or measured once and kept."""
+    """Peak FLOP/s of this machine: configured, or measured once and stored."""
     if settings.peak_tflops is not None:
         return settings.peak_tflops * 1e12
     from llm2vec_core.planning.peak import device_name, measure_peak_flops

@@ -1,4 +1,4 @@
-"""Convert encoders for other runtimes, and check that a running server gives the same vectors.
+"""Convert encoders for other runtimes, and check that a running server returns the same vectors.
 
 Never imports prefect.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llm2vec_core.serving.record import Conversion, Proof, ServedFormat
 
 _TIMEOUT_S = 600.0
-"""Timeout of a request; a server may load its model at the first one."""
+"""Timeout of a request; a server may load its model on the first one."""
 
 
 def convert_encoder(
@@ -36,7 +36,7 @@ def convert_encoder(
     """Write an encoder in the formats of other runtimes.
 
     Args:
-        settings: Settings with the store and the prompts of documents, which are written too.
+        settings: Settings with the store and the document prompts, which are exported too.
         name: Name of the encoder, as in evaluations (default: the served encoder).
         to: Directory to create.
         formats: Formats to write besides safetensors.
@@ -45,7 +45,7 @@ def convert_encoder(
     Raises:
         InputError: There is no such encoder, or nothing is served.
         llm2vec_core.errors.InputError: The encoder cannot be converted, or the directory exists.
-        llm2vec_core.errors.ParityError: A runtime gives different vectors.
+        llm2vec_core.errors.ParityError: A runtime returns different vectors.
     """
     from llm2vec_core.encoding.encoder import Encoder
     from llm2vec_core.serving.conversion import convert
@@ -60,7 +60,7 @@ def convert_encoder(
             )
     found = resolve_encoder(store, settings, named)
     calibration = read_calibration_texts() if found.view.standardised else ()
-    # The CPU computes in full float32; the written weights must not depend on a GPU's shortcuts.
+    # The CPU computes in full float32; the exported weights must not depend on a GPU's reduced precision.
     encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")
     prompts: dict[str, str] = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
     return convert(encoder, to, label=found.label, formats=formats, precision=precision, prompts=prompts)
@@ -78,7 +78,7 @@ def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
 
     Raises:
         InputError: The server does not answer with embeddings.
-        CheckpointError: The directory holds no converted encoder.
+        CheckpointError: The directory contains no converted encoder.
     """
     from llm2vec_core.serving.parity import read_probe
     from llm2vec_core.serving.record import prove, read_conversion, with_proof, write_conversion

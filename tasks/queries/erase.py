@@ -1,6 +1,6 @@
-"""Erase documents from everything that is stored, and name the checkpoints that were trained on them.
+"""Erase documents from all stored data, and list the checkpoints that were trained on them.
 
-Never imports prefect: an orchestrator stores the parameters of its runs, and so the ids that were erased.
+Never imports prefect, because an orchestrator would store the erased ids with its run parameters.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _ELSEWHERE = (
 
 
 def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = False) -> EraseReport:
-    """Remove documents from everything that is stored, verify it by a scan, and name checkpoints trained on them.
+    """Remove documents from all stored data, verify by a scan, and list the checkpoints trained on them.
 
     Args:
         settings: Settings of the run.
         doc_ids: Ids of the documents to erase.
-        former_versions: Allow the removal of all former versions of objects in a bucket that keeps versions.
+        former_versions: Allow the removal of all older object versions in a versioned bucket.
 
     Raises:
-        InputError: An id is unknown, or the bucket keeps former versions. Nothing was changed.
+        InputError: An id is unknown, or the bucket is versioned. Nothing was changed.
         LeaseHeldError: A run holds the lease.
-        StoreError: The scan found a rest, which the message names. Run again to complete.
+        StoreError: The scan still found traces, which the message lists. Run again to complete.
     """
     started = time.monotonic()
     store = settings.store()
@@ -58,7 +58,7 @@ def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = Fal
     trained = [
         record.fingerprint
         for record in stored_checkpoints(store)
-        # A trained checkpoint without a list of its snapshots may have seen the documents.
+        # A trained checkpoint without a list of its snapshots may have been trained on the documents.
         if record.stages and (record.training_snapshots is None or held & _trained_on(store, record))
     ]
     return EraseReport(
@@ -74,6 +74,6 @@ def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = Fal
 
 
 def _trained_on(store: Store, record: CheckpointRecord) -> set[tuple[str, str]]:
-    """Kind and present id of the snapshots that a checkpoint was trained on; earlier erasures gave them new ids."""
+    """Kind and current id of a checkpoint's training snapshots; earlier erasures gave them new ids."""
     named = record.training_snapshots or {}
     return {(kind, current_id(store, kind, named[kind])) for kind in KINDS if kind in named}

@@ -1,4 +1,4 @@
-"""Explain why a served job and a served resume match: words, sentences, legs, and missing skills.
+"""Explain why a served job and a served resume match: words, sentences, scores and missing skills.
 
 Reads the served tables and encodes the sentences of both documents; writes nothing. Never imports prefect.
 """
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from llm2vec_core.pages import Table
 
 MAX_SENTENCES = 64
-"""Maximum number of sentences to encode of each document. The explanation says when there are more."""
+"""Maximum number of sentences to encode per document. The explanation notes when there are more."""
 
 MAX_PAIRS = 5
 """Maximum number of sentence pairs to show."""
 
 BACKGROUND_SKILLS, BACKGROUND_SHARE, BACKGROUND_SEED = 200, 0.99, 42
-"""Number of random skills that a resume is compared with, and the share of them that a near skill must beat."""
+"""Number of random skills to compare with a resume, and the share of them that a near skill must beat."""
 
 Evidence = Literal["named", "near", "missing"]
 
@@ -49,15 +49,15 @@ _SHOWN = ("doc_id", "source", "source_id", "title")
 
 @dataclass(frozen=True)
 class SkillEvidence:
-    """A skill that the job names, and where the resume has it.
+    """A skill that the job names, and the evidence for it in the resume.
 
     Attributes:
         skill: ESCO's label.
         job_names_it: Name of the skill in the job.
-        found: ``named``: the resume names the skill. ``near``: one of its sentences is nearer to the label than the
-            resume is to nearly all random skills. ``missing``: neither.
+        found: ``named``: the resume names the skill. ``near``: a sentence is closer to the label than the resume is to
+            nearly all random skills. ``missing``: neither.
         evidence: Name of the skill in the resume, or the resume's nearest sentence.
-        cosine: Cosine of the label and the nearest sentence; None where the skill is named.
+        cosine: Cosine of the label and the nearest sentence; None if the skill is named.
     """
 
     skill: str
@@ -68,7 +68,7 @@ class SkillEvidence:
 
 
 def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None = None) -> dict[str, Any]:
-    """Explain a served pair: why the resume ranks where it does for the job.
+    """Explain a served pair: why the resume has its rank for the job.
 
     Args:
         settings: Settings of the run.
@@ -77,10 +77,10 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
         checkpoint: Fail unless this checkpoint is served (default: explain with the served one).
 
     Returns:
-        ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each leg; a rank is None where the
-        leg does not bring the resume. ``weight_of_vectors``: weight of the dense leg, None for fusion by rank.
-        ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the nearest pairs.
-        ``compared_sentences``: numbers of encoded sentences and of all. ``skills``: the skills that the job names;
+        ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each search; a rank is None if the
+        search does not find the resume. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
+        ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
+        ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
         sentence counts as near.
 
@@ -96,7 +96,7 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
     jobs, resumes = served_table(store, pointer, "job"), served_table(store, pointer, "resume")
     if not resumes.has_word_index:
         raise StoreError(
-            "The table of resumes has no word index, which an explanation reads BM25 from.",
+            "The table of resumes has no word index, which explanations need for BM25.",
             hint="Run `l2v embed` to build the index.",
         )
     job_row, resume_row = _document(jobs, "job", job), _document(resumes, "resume", resume)
@@ -230,7 +230,7 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
 def _place(
     table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings, weight: float | None
 ) -> dict[str, Any]:
-    """Score and rank of a resume among a job's candidates. Outside of them, only the cosine is given."""
+    """Score and rank of a resume among a job's candidates; for other resumes, only the cosine."""
     vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
     limit = settings.match.candidates
     dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
@@ -248,14 +248,14 @@ def _place(
 
 
 def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:
-    """Share of each common word in the BM25 score of a resume, largest first. BM25 is a sum over words."""
+    """Share of each common word in the resume's BM25 score, which is a sum over words; largest first."""
     counts, held = Counter(tokenize(job_text)), set(tokenize(resume_text))
     added = {word: count * _bm25(table, word, doc_id) for word, count in counts.items() if word in held}
     return dict(sorted(added.items(), key=lambda pair: -pair[1]))
 
 
 def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
-    """BM25 of a document for one of its words, with the statistics of the whole table."""
+    """BM25 of a document for one of its words, with word statistics of the whole table."""
     found = table.best_words([word], limit=1, columns=["doc_id"], where=f"doc_id = {sql_string(doc_id)}")
     return float(found["score"][0].as_py())
 
@@ -285,7 +285,7 @@ def _skill_evidence(
 
 
 def _background_threshold(encoder: Encoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
-    """Cosine that few random skills, which the job does not name, reach with any sentence of the resume."""
+    """Cosine that only few random skills, not named by the job, reach with any sentence of the resume."""
     others = [label for label in read_skill_names() if label not in named]
     drawn = random.Random(BACKGROUND_SEED).sample(others, BACKGROUND_SKILLS)
     return near_threshold(encoder.encode(drawn, normalize=True) @ resume.vectors.T, BACKGROUND_SHARE)

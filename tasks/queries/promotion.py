@@ -10,7 +10,7 @@ from tasks.run.settings import Settings
 
 
 def promote(settings: Settings, generation: str) -> Pointer:
-    """Serve a generation again, at the table versions at which it was last served.
+    """Serve a generation again, with the table versions that it last served.
 
     Raises:
         InputError: There is no such generation, or it was never served.
@@ -22,7 +22,7 @@ def promote(settings: Settings, generation: str) -> Pointer:
 
 
 def rollback(settings: Settings) -> Pointer:
-    """Serve the generation that was served before the present one.
+    """Serve the generation that was served before the current one.
 
     Raises:
         InputError: Nothing was served before.

@@ -11,7 +11,7 @@ _TIMEOUT_S = 5.0
 
 
 def next_scheduled_run(deployment: str) -> str | None:
-    """Time of a deployment's next run (ISO 8601); None without a server, an answer or a schedule."""
+    """Time of a deployment's next run (ISO 8601); None without a server, a response or a schedule."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return None

@@ -34,10 +34,10 @@ Leg = Sequence[tuple[str, float]]
 """Hits of one retriever: ``doc_id`` and score, best first."""
 
 MAX_QUERY_CHARS = 20_000
-"""Longest query. A long posting has half as many characters."""
+"""Maximum length of a query. A long posting has half as many characters."""
 
 SCAN_ROWS = 5_000
-"""Documents to scan for words when a table has no word index: a few seconds of work."""
+"""Maximum number of documents to scan without a word index; takes a few seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ class Hit:
     """A document of a ranking.
 
     Attributes:
-        score: Score that it is ranked by: the fused score, or the score of the only leg.
-        dense_score: Cosine with the query; None where the dense leg did not bring the document.
-        dense_rank: Rank in the dense leg, the first being 1.
-        lexical_score: BM25; None where the lexical leg did not bring the document.
-        lexical_rank: Rank in the lexical leg.
+        score: Score that it is ranked by: fused, or of the only search used.
+        dense_score: Cosine with the query; None if vector search did not find the document.
+        dense_rank: Rank in vector search, starting at 1.
+        lexical_score: BM25; None if keyword search did not find the document.
+        lexical_rank: Rank in keyword search.
     """
 
     score: float
@@ -79,14 +79,14 @@ def search(
         settings: Settings of the run.
         query: A few words, or a whole posting.
         kind: Kind of documents to find.
-        mode: Fuse both legs, or use one of them.
+        mode: Keyword search, vector search, or the fusion of both.
         limit: Maximum number of documents.
         where: SQL filter over columns of the table, applied before ranking.
         checkpoint: Encode the query with this checkpoint (default: the served one).
 
     Returns:
-        Documents, best first: ids, title, score, score and rank in each leg, and the query words that the document
-        holds. Words that fewer of the hits hold come first.
+        Documents, best first: ids, title, score, score and rank in each search, and the query words in the document.
+        Words that occur in fewer hits come first.
 
     Raises:
         InputError: The query is empty or too long, the filter cannot be used, or nothing is served.
@@ -137,7 +137,7 @@ def _require_query(query: str) -> None:
     if len(query) > MAX_QUERY_CHARS:
         raise InputError(
             f"The query has {len(query):,} characters; expected {MAX_QUERY_CHARS:,} or fewer.",
-            hint="Search for a part of it, or ingest the documents and run `l2v match`.",
+            hint="Search for a part of it, or ingest the text as a document and run `l2v match`.",
         )
 
 
@@ -185,7 +185,7 @@ def fuse_legs(
     weight: float | None,
     limit: int,
 ) -> dict[str, Hit]:
-    """Fuse both legs of a query, as matching does. Document numbers follow the order of the ids.
+    """Fuse the vector and keyword hits of a query, as matching does. Document numbers follow the order of the ids.
 
     Args:
         table: Table of the documents; missing scores are read from it.
@@ -193,7 +193,7 @@ def fuse_legs(
         vector: Vector of the query, of length one.
         dense: Hits by cosine.
         lexical: Hits by BM25.
-        weight: Weight of the dense leg; None to fuse by rank.
+        weight: Weight of vector search; None to fuse by rank.
         limit: Maximum number of hits.
 
     Returns:
@@ -218,14 +218,14 @@ def fuse_legs(
 
 
 def _in_leg(leg: Leg, rank: int) -> tuple[float | None, int | None]:
-    """Score and rank of a document in a leg; rank 0 means that the leg did not bring it."""
+    """Score and rank of a document in one search; rank 0 means that it was not found."""
     return (leg[rank - 1][1], rank) if rank else (None, None)
 
 
 def _all_scores(
     table: LanceTable, words: Sequence[str], vector: Float32[np.ndarray, " dim"], *, dense: Leg, lexical: Leg
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Cosine and BM25 of every document of either leg; scores that a leg lacks are read from the table."""
+    """Cosine and BM25 of every document of either search; missing scores are read from the table."""
     cosines, bm25 = dict(dense), dict(lexical)
     if unmeasured := [doc_id for doc_id in bm25 if doc_id not in cosines]:
         rows = table.read(["doc_id", "vector"], where=is_one_of("doc_id", unmeasured))
@@ -252,7 +252,7 @@ def rerank_hits(
 
 
 def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """For each row, the query words that it holds; words of fewer rows first, then in the order of the query."""
+    """For each row, the query words that it contains: rarest among the rows first, then in query order."""
     asked = list(dict.fromkeys(words))
     held = [set(words_of(row)).intersection(asked) for row in rows]
     frequency = Counter(word for each in held for word in each)

@@ -1,4 +1,4 @@
-"""The served documents: which generation is served, its tables, and the words of their rows. Never imports prefect."""
+"""The served documents: the served generation, its tables, and the words of their rows. Never imports prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Status of a store: what is served, how fresh it is, what the last night did, and what needs attention.
+"""Status of a store: the served state and its freshness, the last night, and open problems.
 
 Never imports prefect.
 """
@@ -82,7 +82,7 @@ def _last_night(store: Store, unfinished: list[UnfinishedRun]) -> dict[str, Any]
 
 
 def _last_of(summary: dict[str, Any] | None, killed: list[UnfinishedRun]) -> dict[str, Any] | None:
-    """The later one of a run that ended and the newest that was killed."""
+    """The later of two runs: one that ended, and the newest that was killed."""
     if not killed:
         return summary
     told, run_id = killed[0].started_at, killed[0].run_id
@@ -92,7 +92,7 @@ def _last_of(summary: dict[str, Any] | None, killed: list[UnfinishedRun]) -> dic
 
 
 def run_status(settings: Settings, run_id: str) -> dict[str, Any]:
-    """Read the summary of one run, and the settings that it used, from the ledger.
+    """Read the summary and the settings of one run from the ledger.
 
     Raises:
         InputError: The ledger has no such run.
@@ -115,7 +115,7 @@ def run_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     names = ("run_id", "flow", "state", "started_at", "finished_at", "stages_done", "error")
     rows = [(name, str(run[name])) for name in names if run.get(name) is not None]
     if found["settings"] is None:
-        return [*rows, ("settings", "not stored: an earlier version made the run")]
+        return [*rows, ("settings", "not stored, because an earlier version made the run")]
     return [*rows, *_setting_rows(found["settings"])]
 
 
@@ -138,14 +138,14 @@ def alerts(settings: Settings) -> list[Alert]:
         found.append(Alert(kind="stale", message="Nothing is served yet. Run `l2v nightly`."))
     elif hours > limit:
         message = (
-            f"The served documents are as the sources were {hours:.1f} hours ago; more than {limit:g} is an alert. "
+            f"The served documents match the sources of {hours:.1f} hours ago; the limit is {limit:g} hours. "
             "Run `l2v nightly`."
         )
         found.append(Alert(kind="stale", message=message))
     night = _last_night(store, unfinished_runs(store)) or {}
     if night.get("state") == "killed":
         message = (
-            f"Night {night['run_id']} was {UnfinishedRun(**night).sentence()}. Run `l2v nightly`: it goes on there."
+            f"Night {night['run_id']} was {UnfinishedRun(**night).sentence()}. Run `l2v nightly`: it resumes there."
         )
         found.append(Alert(kind="killed", message=message))
     elif "error" in night:
@@ -156,10 +156,10 @@ def alerts(settings: Settings) -> list[Alert]:
 
 
 def fresh_hours(store: Store, pointer: Pointer | None) -> float | None:
-    """Hours since the sources were read that the served documents equal; None if nothing is served.
+    """Age of the served source data in hours; None if nothing is served.
 
-    A night without changes promotes nothing, but it does confirm that the served documents are fresh. A rollback
-    serves older documents again, and is as old as they are.
+    A night without changes promotes nothing, but it confirms that the served documents are fresh. A rollback serves
+    older documents again, with their age.
     """
     if pointer is None:
         return None
@@ -168,13 +168,13 @@ def fresh_hours(store: Store, pointer: Pointer | None) -> float | None:
 
 
 def _read_at(store: Store, pointer: Pointer, kind: DocumentKind) -> datetime:
-    """When the sources were last known to hold what is served: in the newest such night, or when they were ingested."""
+    """Time when the sources last matched the served state: in the newest such night, or when they were ingested."""
     snapshot_id = current_id(store, kind, pointer.snapshots[kind])
     manifest = manifest_record(kind, snapshot_id).read(store)
-    if manifest is None:  # somebody removed it
+    if manifest is None:  # it was removed by hand
         return pointer.promoted_at
     try:
-        built = began_at(manifest.run_id)  # an erasure makes a snapshot anew, but nothing fresher
+        built = began_at(manifest.run_id)  # an erasure rewrites a snapshot, but its data are no fresher
     except ValueError:
         built = datetime.fromisoformat(manifest.created_at)
     for summary in summaries(store):
@@ -201,7 +201,7 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [
             ("serving", f"{pointer['generation']}, checkpoint {pointer['checkpoint'][:12]}"),
             ("since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
-            ("fresh", f"as the sources were {state['fresh_hours']:.1f} hours ago"),
+            ("fresh", f"as of {state['fresh_hours']:.1f} hours ago"),
         ]
     for kind, names in state["no_vector"].items():
         rows.append(("no vector", f"{len(names):,} {kind}s in quarantine: {listed(names)}"))

@@ -101,7 +101,7 @@ def _find(store: Store, pointer: Pointer, doc_id: str) -> tuple[DocumentKind, di
 
 
 def _first_with(store: Store, snapshot: Snapshot, doc_id: str, content_sha256: str) -> Snapshot:
-    """Oldest snapshot in the unbroken chain of snapshots that hold this text of the document."""
+    """Oldest snapshot in the unbroken chain of snapshots that contain this text of the document."""
     while snapshot.manifest.parent is not None:
         try:
             former = open_snapshot(store, snapshot.manifest.kind, snapshot.manifest.parent)

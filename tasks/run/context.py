@@ -1,4 +1,4 @@
-"""The run context: what every task of a run works with. Never imports prefect."""
+"""The run context, which every task of a run takes. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks.run.settings import Settings
 
 
 def utc_now() -> datetime:
-    """Now, in UTC."""
+    """The current time, in UTC."""
     return datetime.now(UTC)
 
 
 def new_run_id() -> str:
-    """Id of a run: when it began, and a few random digits."""
+    """Id of a run: its start time and a few random digits."""
     return f"{utc_now():%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
 
 
@@ -44,7 +44,7 @@ class Run:
 
 
 def join_run(settings: Settings, run_id: str) -> Run:
-    """The run that another process or machine began, for a stage of it.
+    """Context for a stage of a run that another process or machine began.
 
     Raises:
         FencedError: That run does not hold the lease of the store any more.

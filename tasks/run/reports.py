@@ -18,9 +18,9 @@ class Usage(_Ref):
 
     Attributes:
         tokens: Tokens that went through it, padding not counted.
-        seconds: Time of the work alone.
-        flops: Estimated FLOPs of it; None for an architecture that the formulas do not know.
-        peak_flops: FLOP/s that the machine can reach, configured or measured.
+        seconds: Time spent on the work itself, without loading.
+        flops: Estimated FLOPs of the work; None for an architecture that the formulas do not cover.
+        peak_flops: Peak FLOP/s of the machine, configured or measured.
     """
 
     tokens: int
@@ -41,11 +41,11 @@ class Usage(_Ref):
         return self.flops / self.seconds / self.peak_flops
 
     def summary(self) -> dict[str, float | None]:
-        """The figures and what follows from them, for the run ledger."""
+        """The figures and the rates derived from them, for the run ledger."""
         return {**self.model_dump(), "tokens_per_s": self.tokens_per_s, "peak_share": self.peak_share}
 
     def sentence(self) -> str:
-        """For tables."""
+        """One phrase for tables: throughput, and share of the peak."""
         share = "" if self.peak_share is None else f", {self.peak_share:.0%} of the machine's peak"
         return f"{self.tokens_per_s:,.0f} tokens/s{share}"
 
@@ -66,7 +66,7 @@ class StageReport(_Ref):
 
 
 class IngestReport(StageReport):
-    """Latest snapshot of one kind, and what the sources just read gave."""
+    """Latest snapshot of one kind, and the row counts of the sources that were read."""
 
     stage: ClassVar[str] = "ingest"
     kind: DocumentKind
@@ -92,7 +92,7 @@ class IngestReport(StageReport):
         )
 
     def _readers(self) -> str:
-        """Marks, files that were passed over, and decisions of the readers."""
+        """Marks, skipped files, and decisions of the readers."""
         parts = [f"{count:,} marked {mark}" for mark, count in self.marks.items()]
         if self.num_skipped:
             named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
@@ -110,7 +110,7 @@ class CheckpointRef(_Ref):
 
 
 class TrainReport(StageReport):
-    """Outcome of the training stage: the recipe's checkpoint, made now or before."""
+    """Outcome of the training stage: the recipe's checkpoint, new or already in the store."""
 
     stage: ClassVar[str] = "train"
     checkpoint: CheckpointRef
@@ -157,7 +157,7 @@ class EvaluateReport(StageReport):
 
 
 class EmbedReport(StageReport):
-    """Outcome of the embedding stage: what the pointer names now.
+    """Outcome of the embedding stage, with the generation that is served now.
 
     Attributes:
         no_vector: Documents in quarantine by kind: their vector is not finite, or zero.
@@ -205,7 +205,7 @@ class MatchReport(StageReport):
 
 
 class ExportReport(StageReport):
-    """The published export; ``reused`` when nothing changed since a former run published it."""
+    """The published export; ``reused`` when an earlier run published the same state."""
 
     stage: ClassVar[str] = "export"
     path: str
@@ -247,7 +247,7 @@ class MaintainReport(StageReport):
 
 
 class EraseReport(StageReport):
-    """An erasure that is done and proven."""
+    """A finished and verified erasure."""
 
     stage: ClassVar[str] = "erase"
     doc_ids: list[str]
@@ -268,7 +268,7 @@ class EraseReport(StageReport):
 
 
 class AuditReport(StageReport):
-    """The fairness audit of a served state; ``firing``: the attributes that move rankings of resumes as stored."""
+    """The fairness audit of a served state; ``firing`` lists the attributes that move the stored resumes' rankings."""
 
     stage: ClassVar[str] = "audit"
     path: str

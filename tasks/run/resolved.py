@@ -1,7 +1,7 @@
 """Resolved settings as data: handed to stages on other workers, and kept in the ledger. Never imports prefect.
 
 Settings hold no passwords: their validators refuse them. The path of the lineage endpoint may be a token, so neither an
-orchestrator nor the store gets to see it; the night sends the lineage events of its stages on other workers.
+orchestrator nor the store receives it. The night sends the lineage events for stages on other workers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def hand_over(settings: Settings) -> dict[str, Any]:
 
 
 def take_over(resolved: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Settings that :func:`hand_over` gave.
+    """Read back the settings that :func:`hand_over` returned.
 
-    One variable of the worker still counts: ``L2V_WORK_DIR``, because that directory belongs to its machine.
+    The worker's own ``L2V_WORK_DIR`` still applies, because that directory is local to its machine.
     """
     own = {"work_dir": environment[_WORK_DIR]} if _WORK_DIR in environment else {}
     return Settings.model_validate({**resolved, **own})

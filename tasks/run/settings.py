@@ -43,7 +43,7 @@ _TASK_PLACES = {"sample_tasks", "tasks_dirs", "benchmarks"}
 
 
 class _Section(BaseModel):
-    # Inputs are hidden: a log shows the causes of an error, and a value may hold credentials.
+    # Inputs are hidden, because logs show error causes and a value may contain credentials.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
@@ -59,42 +59,43 @@ def _without_credentials(url: str | None, *, expected: str) -> str | None:
 class EncodeSettings(_Section):
     """How documents are encoded."""
 
-    token_budget: int = Field(4096, ge=64, description="Highest number of padded tokens in one forward pass.")
+    token_budget: int = Field(4096, ge=64, description="Maximum number of padded tokens in one forward pass.")
     shard_size: int = Field(
         2000, ge=1, description="Documents of one shard, the unit of work; an interrupted run resumes by shard."
     )
     prompts: dict[DocumentKind, str] = Field({}, description="Text put before every document, by kind.")
     precision: Precision = Field(
         "fp32",
-        description="Precision of the transformer; bf16 takes half the memory, and less time if the processor has it.",
+        description="Precision of the transformer; bf16 halves the memory, and is faster on processors that support
+        it.",
     )
     long_texts: LongTexts = Field(
         "cut",
-        description="How texts beyond max_tokens are encoded. cut: without their end; parts: as the mean over their "
-        "parts; sections: as the mean over summary, skills, experience and education.",
+        description="How texts longer than max_tokens are encoded. cut: truncated; parts: as the mean of their "
+        "parts; sections: as the mean of summary, skills, experience and education.",
     )
     engine: Literal["local", "ray"] = Field(
         "local", description="Where shards are encoded: in the process of the run, or on a Ray cluster."
     )
     ray_gpus: float = Field(
-        0, ge=0, description="GPUs of one encoder process on Ray; 1 gives each process a GPU of its own."
+        0, ge=0, description="GPUs for each encoder process on Ray; 1 gives each process its own GPU."
     )
 
     def encode_key(self, kind: DocumentKind) -> str:
-        """Hash of the settings that decide a vector. Batching does not, and the checkpoint has a key of its own."""
+        """Hash of the settings that affect a vector. Batching does not, and the checkpoint has its own key."""
         decisive = {"prompt": self.prompts.get(kind, ""), "precision": self.dtype, "normalize": True}
         return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
 
     @property
     def dtype(self) -> str:
-        """Torch's name of the precision, which is part of the keys of vectors and outcomes."""
+        """Torch's name for the precision; part of the keys of vectors and outcomes."""
         return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
 
 
 class LeaseSettings(_Section):
     """How long a run waits while another run is writing."""
 
-    wait_s: float = Field(0.0, ge=0, description="Seconds to wait for the other run; then this one is refused.")
+    wait_s: float = Field(0.0, ge=0, description="Seconds to wait for another run before this one is refused.")
 
 
 class MatchSettings(_Section):
@@ -111,11 +112,11 @@ class MatchSettings(_Section):
     )
     judged: str | None = Field(
         None,
-        description="Retrieval task whose judgments tune the weight: a folder, or the name of a task of the sample.",
+        description="Retrieval task whose judgments tune the weight: a folder, or the name of a bundled task.",
     )
     reranker: str | None = Field(
         None,
-        description="Cross-encoder that ranks the first hits of a hybrid search again: a directory, or a hub name.",
+        description="Cross-encoder that reranks the first hits of a hybrid search: a directory or a hub name.",
     )
 
 
@@ -139,10 +140,10 @@ class EvaluateSettings(_Section):
         "weighted_mean", description="Pooling of the causal base model that the trained encoder is compared with."
     )
     references: list[str] = Field(
-        [], description="Names of encoders that a night's report compares its own with; they are never served."
+        [], description="Reference encoders to include in the nightly report; they are never served."
     )
     reports_url: str | None = Field(
-        None, description="Address at which browsers find reports/ of the home (default: links name files)."
+        None, description="Base URL of the home's reports/ folder (default: links name files)."
     )
     gate_margin: float = Field(
         1.0, ge=0, description="Points that a new encoder may lose in a category before it is refused."
@@ -159,12 +160,12 @@ class JudgmentSettings(_Section):
 
     sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles.")
     max_per_source: int = Field(
-        100_000, ge=1, description="Most judgments to use of each source; a seeded sample if there are more."
+        100_000, ge=1, description="Maximum number of judgments per source; larger sources are sampled with a seed."
     )
 
 
 class AuditSettings(_Section):
-    """The nightly fairness audit. It encodes some 30 versions of each sampled resume when the served state is new."""
+    """The nightly fairness audit. For a new served state it encodes about 30 versions of each sampled resume."""
 
     enabled: bool = Field(False, description="Run the audit at the end of a night.")
     resumes: int = Field(20, ge=2, description="Number of sampled resumes.")
@@ -192,7 +193,7 @@ class FreshnessSettings(_Section):
     """How old the served state may become."""
 
     max_age_hours: float = Field(
-        36, gt=0, description="Hours since the sources were read that are served, after which an alert is raised."
+        36, gt=0, description="Maximum age in hours of the served source data before an alert is raised."
     )
 
 
@@ -225,7 +226,7 @@ class Settings(_Section):
         "var", description="Where everything is stored: a directory, file:///directory, or s3://bucket/prefix."
     )
     work_dir: str = Field(
-        "var", description="If home is a bucket: directory for files of this machine alone, such as local copies."
+        "var", description="If home is a bucket: directory for files local to this machine, such as local copies."
     )
     sources: dict[str, SourceConfig] = Field({}, description="Sources of documents, by name.")
     ingest: ShrinkConfig = ShrinkConfig()
@@ -304,10 +305,11 @@ def load_settings(
 
 
 def _make_way(profile: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """The profile without settings of its evaluation tasks that would hide those that the user names.
+    """The profile, without evaluation task settings that would hide the tasks that the user names.
 
     Named places (sample, folders, benchmarks) replace the profile's places and its selection. Named folders must exist,
-    and are judged whole. Named tasks must be found: the profile's optional folders count only if they exist.
+    and their tasks are evaluated in full. Named tasks must be found; the profile's optional folders count if they
+    exist.
     """
     evaluate = profile.get("evaluate")
     given = [layer["evaluate"] for layer in layers if isinstance(layer.get("evaluate"), Mapping)]
@@ -365,7 +367,7 @@ def _known_keys(unknown: list[tuple[int | str, ...]]) -> str:
 def _fault_message(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     if fault["type"] == "extra_forbidden":
         return "unknown key"
-    if fault["type"] == "value_error":  # from a validator of our own: its message says what was found
+    if fault["type"] == "value_error":  # from our own validator: its message says what was found
         return str(fault["ctx"]["error"])
     return mask_credentials(f"{fault['msg']} (found {fault['input']!r})")
 
@@ -378,11 +380,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"There is no file {path}.", hint="Pass --config with the path of your l2v.toml."
         ) from error
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read as TOML: {error}", hint="Mend the file.") from error
+        raise SettingsError(f"{path} cannot be read as TOML: {error}", hint="Fix the file.") from error
 
 
 def _parse_value(value: Any) -> Any:  # noqa: ANN401 - a value of any setting
-    """Parse a string as a TOML value (``3``, ``true``, ``["a"]``); return anything that is none as it is."""
+    """Parse a string as a TOML value (``3``, ``true``, ``["a"]``); return other values unchanged."""
     if not isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Tasks of Prefect, as all stages declare them: nothing cached by Prefect, and tried again when storage failed."""
+"""Prefect tasks as all stages declare them: no Prefect cache, and a retry when storage failed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Result = TypeVar("_Result")
 
 
 def can_heal(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's signature
-    """Whether a failed task is worth a second try: yes after trouble with storage, no after a mistake or a refusal."""
+    """Return whether a failed task is worth a retry: after storage trouble, but not after a mistake or a refusal."""
     try:
         state.result()
     except (InputError, RefusedError, ConflictError):
         return False
     except (StoreError, ConnectionError, TimeoutError):
         return True
-    except Exception:  # a fault of the program or its input: the same again
+    except Exception:  # a bug or a bad input: a retry would fail the same way
         return False
     return False
 
@@ -32,11 +32,11 @@ def stage_task(
 ) -> Callable[[Callable[_Params, _Result]], Task[_Params, _Result]]:
     """Declare a task of a stage.
 
-    Prefect's cache stays off: every task finds out from the store what is done.
+    Prefect's cache stays off: every task reads from the store which work is done.
 
     Args:
         run_name: Name of its runs; ``{parameter}`` stands for a parameter.
-        retried: Try again after trouble with storage, see :func:`can_heal`.
+        retried: Retry after storage trouble, see :func:`can_heal`.
     """
     retries: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": can_heal}
 

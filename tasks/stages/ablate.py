@@ -1,4 +1,4 @@
-"""The ablation of the paper: attention x training x pooling on one base model, as recipes and as names of encoders.
+"""The ablation of the paper, attention x training x pooling on one base model, as recipes and encoder names.
 
 Source: BehnamGhader et al. 2024, LLM2Vec, table 5 and figure 3.
 """
@@ -18,7 +18,7 @@ ABLATED_STAGES: tuple[tuple[Stage, ...], ...] = ((), ("mntp",), ("simcse",), PAP
 
 
 def ablation_settings(settings: Settings) -> Iterator[Settings]:
-    """Settings of each encoder of the ablation: the recipe of the settings with every attention and training.
+    """Settings of each encoder of the ablation: the recipe with every attention and every training.
 
     All are trained with mean pooling and without standardisation; both are chosen when a trained encoder is read.
     """
@@ -30,12 +30,12 @@ def ablation_settings(settings: Settings) -> Iterator[Settings]:
 
 
 def ablation_names(settings: Settings, trained: CheckpointRef | None, *, standardised: bool) -> list[str]:
-    """Names of an encoder of the ablation with every pooling.
+    """Names of one ablation encoder, one per pooling.
 
     Args:
         settings: Settings of the encoder, one of :func:`ablation_settings`.
         trained: The checkpoint that its recipe made; None for the untrained base.
-        standardised: Name it with standardisation, too.
+        standardised: Also return names with standardisation.
     """
     recipe = settings.train
     source = f"{recipe.base_model}+{recipe.attention}" if trained is None else trained.fingerprint

@@ -1,8 +1,8 @@
 """Fairness audit of the served encoder: sampled resumes with other names, pronouns, schools and years.
 
-The stored texts are redacted, so the audit adds names and the rest to them. The versions go through the same redaction
-and the same encoder as the night's documents ("as stored"). They are also encoded without redaction, which shows the
-effect of the redaction. The result is stored under a hash of its inputs, so an unchanged state is not audited again.
+The stored texts are redacted, so the audit adds these attributes. The versions go through the same redaction and
+encoder as the night's documents ("as stored"). They are also encoded without redaction, which shows the effect of the
+redaction. The result is stored under a hash of its inputs, so an unchanged state is not audited again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
 
 JOBS = 100
-"""Jobs that the audited resumes are ranked for, at most."""
+"""Maximum number of jobs that the audited resumes are ranked for."""
 
 POOL = 2000
-"""Other resumes that they are ranked among, at most."""
+"""Maximum number of other resumes in each ranking."""
 
 TOP_K = 10
-"""Places that count as the top."""
+"""Number of ranks that count as the top."""
 
 SEED = 0
 """Seed of the samples."""

@@ -1,6 +1,6 @@
-"""Backfill: choose documents to encode again although they did not change.
+"""Backfill: choose unchanged documents to encode again.
 
-The request is stored until its tables are served, so the same command continues a killed backfill.
+The request is stored until its tables are served, so the same command resumes a killed backfill.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class BackfillRequest(BaseModel):
         since: First day.
         until: End date (exclusive).
         source: Only documents of this source.
-        date_field: Field of the documents' metadata that holds their date (ISO 8601); None: the day of the first
-            snapshot that is kept and holds the document as it is now.
+        date_field: Metadata field with the document's date (ISO 8601); None: the day of the first kept snapshot that
+            contains the current content of the document.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class BackfillRequest(BaseModel):
     date_field: str | None = None
 
     def covers(self, day: date | None) -> bool:
-        """Whether a document of that day is chosen. A document without a date is chosen only if no days are given."""
+        """Return whether a document of that day is chosen; one without a date is chosen only if no days are given."""
         if day is None:
             return self.since is None and self.until is None
         return (self.since is None or self.since <= day) and (self.until is None or day < self.until)
@@ -59,13 +59,13 @@ class _Pending(BaseModel):
 
 @stage_task("begin backfill")
 def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapshots: dict[DocumentKind, str]) -> int:
-    """Forget the vectors of the chosen documents, or continue a backfill that was begun before.
+    """Forget the vectors of the chosen documents, or resume an unfinished backfill.
 
     Returns:
-        Number of contents that will be encoded again, or were.
+        Number of contents to encode again, including those that are done.
 
     Raises:
-        InputError: No document is chosen, or another backfill is unfinished.
+        InputError: No document matches, or another backfill is unfinished.
     """
     store = run.store
     run.lease.check()
@@ -75,18 +75,18 @@ def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapsho
     num_contents = sum(len(digests) for digests in contents.values())
     if not num_contents:
         raise InputError(
-            "No document is meant: none has these dates and this source.",
-            hint="Dates count from --since up to the day before --until; see --date-field.",
+            "No document matches these dates and this source.",
+            hint="--since is inclusive and --until is exclusive; see --date-field.",
         )
     raw = store.read(_KEY)
     pending = _pending(raw)
-    if pending is None or pending.fingerprint != fingerprint:  # vectors of another checkpoint are not served any more
+    if pending is None or pending.fingerprint != fingerprint:  # vectors of another checkpoint are no longer served
         pending = _Pending(request=request, fingerprint=fingerprint)
         raw = _swap(store, raw, pending)
     elif pending.request != request:
         raise InputError(
-            f"Another backfill is not done: {pending.request.model_dump_json(exclude_none=True)}.",
-            hint="Run that one again first: it goes on where it stopped.",
+            f"Another backfill is unfinished: {pending.request.model_dump_json(exclude_none=True)}.",
+            hint="Run that one again first; it resumes where it stopped.",
         )
     if not pending.is_forgotten:
         for kind, digests in contents.items():
@@ -97,13 +97,13 @@ def begin_backfill(run: Run, request: BackfillRequest, fingerprint: str, snapsho
 
 @stage_task("end backfill")
 def end_backfill(run: Run) -> None:
-    """Remove the stored request: the tables are served."""
+    """Remove the stored request, because the tables are served."""
     run.lease.check()
     run.store.compare_and_swap(_KEY, expected=run.store.read(_KEY), content=_DONE)
 
 
 def backfilled_contents(store: Store, snapshot: Snapshot) -> Digests | None:
-    """Contents of a snapshot that an unfinished backfill encodes again; None without a backfill."""
+    """Contents that an unfinished backfill encodes again; None without a backfill."""
     pending = _pending(store.read(_KEY))
     return None if pending is None else select_contents(store, snapshot, pending.request)
 
@@ -152,7 +152,7 @@ def _day_of(metadata: str, field: str | None) -> date | None:
         return datetime.fromisoformat(str(value)).date()
     except ValueError as error:
         raise InputError(
-            f"'{value}' in field '{field}' is no date.", hint="Expected ISO 8601, as in 2026-11-22."
+            f"'{value}' in field '{field}' is not a date.", hint="Expected ISO 8601, as in 2026-11-22."
         ) from error
 
 

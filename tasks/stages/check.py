@@ -1,4 +1,4 @@
-"""A night's look at its settings before any stage starts. Never imports prefect."""
+"""Check the settings of a night before any stage starts. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks.stages.chosen_tasks import load_tasks, require_places
 
 
 def check_night(run: Run) -> None:
-    """Refuse settings with which a late stage would fail: an evaluation without tasks, folders that do not exist.
+    """Refuse settings that would make a late stage fail, such as an evaluation without tasks or a missing folder.
 
-    With ``deployments.gpu_stages`` folders are not looked at: they may lie on the workers of the stages alone.
+    With ``deployments.gpu_stages`` folders are not checked, because they may exist only on the stages' workers.
 
     Raises:
         InputError: No task, an unknown name of a task or an encoder, or no judgments to tune the fusion on.
-        EvalTaskError: A task folder is missing or unusable, or the data of a benchmark is out of reach.
+        EvalTaskError: A task folder is missing or unusable, or the data of a benchmark are not available.
     """
     settings = run.settings
     for name in settings.evaluate.references:

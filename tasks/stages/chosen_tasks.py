@@ -1,4 +1,4 @@
-"""Evaluation tasks that the settings choose, of the sample, of folders and of benchmarks. Never imports prefect."""
+"""Load the evaluation tasks that the settings choose. Never imports prefect."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tasks.run.settings import EvaluateSettings
 
 
 def load_tasks(store: Store, chosen: EvaluateSettings) -> list[ScorableTask]:
-    """Load the chosen tasks of the sample, of task folders and of benchmarks.
+    """Load the chosen tasks from the sample, task folders and benchmarks.
 
     Args:
-        store: Gives a scratch folder.
+        store: Store with a scratch folder.
         chosen: Places to look in, and names of tasks.
 
     Raises:
-        InputError: No task was found, or a name is in none of these places.
-        EvalTaskError: A task folder is unusable, or the data of a benchmark is out of reach.
+        InputError: No task was found, or a named task is missing.
+        EvalTaskError: A task folder is unusable, or the data of a benchmark are not available.
     """
     require_places(chosen)
     eval_tasks: list[ScorableTask] = []
@@ -51,7 +51,7 @@ def _distinct(eval_tasks: Sequence[ScorableTask]) -> list[ScorableTask]:
     """Drop repeated tasks: two folders with equal content are one task.
 
     Raises:
-        EvalTaskError: Two tasks of one name have different content.
+        EvalTaskError: Two tasks with the same name have different content.
     """
     found: dict[str, ScorableTask] = {}
     for eval_task in eval_tasks:
@@ -65,7 +65,7 @@ def _distinct(eval_tasks: Sequence[ScorableTask]) -> list[ScorableTask]:
 
 
 def _among(asked: Sequence[str] | None, there: Sequence[str]) -> list[str]:
-    """The existing names that were asked for (default: all of them)."""
+    """The requested names that exist (default: all of them)."""
     return [name for name in there if asked is None or name in asked]
 
 
@@ -75,20 +75,20 @@ def _task_dirs(chosen: EvaluateSettings) -> list[Path]:
 
 
 def _require_found(chosen: EvaluateSettings, there: Sequence[str], eval_tasks: Sequence[ScorableTask]) -> None:
-    """Refuse unknown names, and a run without tasks."""
+    """Refuse unknown names and a run without tasks."""
     missing = [name for name in chosen.tasks or () if name not in there]
     if missing and not chosen.skip_missing_tasks_dirs:
         raise InputError(
             f"No evaluation task {', '.join(map(repr, missing))} in the sample, the task folders or the benchmarks "
             "of this run.",
-            hint=f"Found: {', '.join(there) or 'none'}. Pass --tasks-dir or --benchmark with the place it is in.",
+            hint=f"Found: {', '.join(there) or 'none'}. Pass the --tasks-dir or --benchmark that contains it.",
         )
     if not eval_tasks:
         raise _no_tasks()
 
 
 def require_places(chosen: EvaluateSettings) -> None:
-    """Refuse settings that name no place of evaluation tasks.
+    """Refuse settings that name no source of evaluation tasks.
 
     Raises:
         InputError: No task of the sample, no folder and no benchmark is named.

@@ -1,4 +1,4 @@
-"""Embedding: encode documents without a vector, update the tables, pass the gate, move the pointer."""
+"""Embedding: encode documents without a vector, update the tables, run the gate, move the pointer."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def plan_shards(
 def encode_shards(run: Run, fingerprint: str, plans: list[ShardPlan]) -> list[ShardReport]:
     """Encode the documents of all planned shards and write them, in this process or on a Ray cluster.
 
-    One task for all shards, of which a night may have thousands: every task of Prefect is reported to the server.
+    One task covers all shards, because a night may have thousands and Prefect reports every task to the server.
 
     Raises:
-        InputError: Ray is wanted and not installed.
-        StoreError: A shard cannot be written; those that are finished are not encoded again.
+        InputError: Ray is configured but not installed.
+        StoreError: A shard cannot be written; finished shards are not encoded again.
     """
     with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
         if run.settings.encode.engine == "ray":
@@ -126,7 +126,7 @@ def quarantine_unusable(
 def update_table(
     run: Run, fingerprint: str, kind: DocumentKind, snapshot_id: str, *, rewrite: bool = False
 ) -> TableReport:
-    """Make the generation's table of a kind equal to a snapshot. Readers do not see it yet."""
+    """Bring the generation's table of a kind up to date with a snapshot. Readers do not see it yet."""
     store = run.store
     run.lease.check()
     generation = _generation(run, fingerprint)
@@ -144,7 +144,7 @@ def update_table(
 
 @stage_task("index table of {table.kind}s")
 def build_indexes(run: Run, fingerprint: str, table: TableReport) -> TableReport:
-    """Bring the indexes of a table up to date. Without them search is slower and says so; the night goes on."""
+    """Update the indexes of a table. If that fails, the night continues and logs a warning; search is slower."""
     store = run.store
     run.lease.check()
     generation = _generation(run, fingerprint)
@@ -153,7 +153,7 @@ def build_indexes(run: Run, fingerprint: str, table: TableReport) -> TableReport
     except StoreError as error:
         logger.warning("%s The table is served without new indexes; the next `l2v embed` builds them.", error)
         return table
-    if version != table.version:  # new rows, or a table that had none of the indexes
+    if version != table.version:  # new rows, or a table without indexes
         version = settle_table(
             store, generation=generation.generation, kind=table.kind, version=version, config=run.settings.index
         )
@@ -162,13 +162,13 @@ def build_indexes(run: Run, fingerprint: str, table: TableReport) -> TableReport
 
 @stage_task("verify and promote")
 def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], tables: list[TableReport]) -> str:
-    """Pass the generation gate, tune the weight of the legs where the settings ask for one, then serve the tables.
+    """Run the generation gate, tune the fusion weight if the settings ask for it, then serve the tables.
 
     Returns:
         Name of the served generation.
 
     Raises:
-        GenerationRefusedError: The tables are not what they should be; the pointer stays.
+        GenerationRefusedError: The tables failed a check; the pointer stays.
         FencedError: Another run took over; the pointer stays.
     """
     store = run.store
@@ -196,7 +196,7 @@ def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str
 
 
 def _publish_verdict(checks: list[Check], run_id: str) -> None:
-    """Every gate with figure, limit and verdict, for the Prefect UI."""
+    """Publish every check of the gate with figure, limit and verdict in the Prefect UI."""
     publish_table("generation-gate", [check.model_dump() for check in checks], description=f"Gate of run {run_id}")
 
 

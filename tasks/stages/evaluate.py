@@ -1,7 +1,7 @@
 """Evaluation: score systems on tasks, decide which encoder is served, write the report.
 
-Outcomes are stored under a key of all that decides them (``tasks.encoders.outcomes``). So a night with nothing new
-computes nothing and loads no model, and a killed evaluation continues where it stopped.
+Outcomes are stored under a key of all their inputs (``tasks.encoders.outcomes``). So a night with nothing new
+computes nothing and loads no model, and a killed evaluation resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ def evaluate_recipe(
     trained: CheckpointRef | None,
     unsupervised: CheckpointRef | None = None,
 ) -> EvaluateReport:
-    """Set BM25, references, base, trained encoder and hybrid search side by side; choose what is served.
+    """Compare BM25, references, base, trained encoder and hybrid search, and choose the encoder to serve.
 
-    Where a task has judgments enough, hybrid search with a tuned weight stands beside it, and where a cross-encoder is
-    at hand, hybrid search with its first documents re-ranked.
+    Where a task has enough judgments, hybrid search with a tuned weight is added. If a cross-encoder is available,
+    hybrid search with reranking is added.
 
-    Training must have helped: the trained encoder is preferred to its own base only with a higher mean. Whichever is
-    preferred then has to pass the gate against the encoder that is served: no category may be worse beyond chance.
+    The trained encoder is preferred to its own base only with a higher mean. The preferred encoder must then pass the
+    gate against the served encoder: no category may be worse beyond chance.
 
     Args:
         run: The run.
-        base: The recipe's base model as it comes.
-        trained: The recipe's encoder; None, or one that was not trained, when the recipe has no stages.
-        unsupervised: The encoder before its supervised stage, where that was kept: a row beside the others.
+        base: The recipe's untrained base model.
+        trained: The recipe's encoder; None or the untrained base when the recipe has no stages.
+        unsupervised: The encoder before its supervised stage, if it was stored; an extra row of the report.
     """
     trained = trained if trained is not None and trained.trained else None
     store, settings, margin = run.store, run.settings, run.settings.evaluate.gate_margin
@@ -138,11 +138,11 @@ def evaluate_named(
     Args:
         run: The run.
         names: Systems to score; with ``against``, the first is the candidate.
-        against: Name of the encoder that the candidate must not be worse than; ``served`` is the one that is served.
+        against: Encoder that the candidate must not be worse than; ``served`` means the served one.
         mteb_results: Directory to write the results to in mteb's own format.
 
     Raises:
-        InputError: A name that leads to no encoder, or nothing is served.
+        InputError: A name matches no encoder, or nothing is served.
     """
     store, settings = run.store, run.settings
     if against == SERVED:
@@ -178,13 +178,13 @@ def evaluate_named(
 
 
 BASE_NAME = "base, before training"
-"""Name in reports of the recipe's base model as it comes: a plain decoder, or one with an adapter."""
+"""Name in reports of the recipe's untrained base model: a plain decoder, or one with an adapter."""
 
 UNSUPERVISED_NAME, SUPERVISED_NAME = "LLM2Vec, unsupervised", "LLM2Vec, supervised"
-"""Names in reports of the encoder that the recipe made, without and with the supervised stage."""
+"""Names in reports of the recipe's encoder, without and with the supervised stage."""
 
 SERVED = "served"
-"""Name of the served encoder, whichever it is."""
+"""Name that always means the served encoder."""
 
 _SMALL_TRAINING = 1_000_000
 """Number of training tokens below which a report warns."""
@@ -227,12 +227,12 @@ class _Scorer:
         self._started = time.monotonic()
 
     def score_checkpoint(self, fingerprint: str, *, name: str) -> _Entry:
-        """Score a stored checkpoint, called by its role."""
+        """Score a stored checkpoint, named by its role."""
         encoder = resolve_ours(checkpoint_dir(self._run.store, fingerprint))
         return self.score(dense_system(self._run.settings, encoder, name=name))
 
     def score(self, named: NamedSystem) -> _Entry:
-        """Score a system on the tasks that it can do."""
+        """Score a system on the tasks that it supports."""
         system, outcomes = named.system, []
         for eval_task in self._eval_tasks:
             if can_score(system, eval_task):
@@ -244,7 +244,7 @@ class _Scorer:
     def report(
         self, name: str, entries: Sequence[_Entry], *, decision: Decision | None, served: str, refused: bool
     ) -> EvaluateReport:
-        """The report of the stage: the kept report, the decision, and the work done."""
+        """The report of the stage: id of the stored report, decision, and work done."""
         return EvaluateReport(
             served=served,
             reason=decision.reason if decision else "",
@@ -259,7 +259,7 @@ class _Scorer:
 
 
 def _publish(run: Run, report: EvaluateReport) -> EvaluateReport:
-    """Scores, decision, page and plots for the Prefect UI."""
+    """Publish scores, decision, page and plots in the Prefect UI."""
     description = f"Evaluation of run {run.id}"
     publish_table("evaluation-scores", report.score_rows(), description=description)
     if report.reason:
@@ -276,7 +276,7 @@ def _publish(run: Run, report: EvaluateReport) -> EvaluateReport:
 
 
 def _score_reranked(run: Run, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | None, dict[str, str]]:
-    """Score hybrid search with re-ranking, or return the reason why there is no cross-encoder."""
+    """Score hybrid search with reranking, or return the reason why there is no cross-encoder."""
     name = "hybrid + re-ranking"
     try:
         reranked = reranked_system(run.store, run.settings, dense.named, name=name)
@@ -294,7 +294,7 @@ _COMPARED = {
     SUPERVISED_NAME: "The recipe has no supervised stage, or was not trained.",
     "all-minilm-l6-v2": "evaluate.references does not name it.",
 }
-"""Rows that the table of a headline task should have, and the reason if one of them is missing."""
+"""Rows that a headline task's table should have, with the reason to show if one is missing."""
 
 
 def _not_run(entries: Sequence[_Entry]) -> dict[str, str]:
@@ -316,7 +316,7 @@ def _entry_of(entries: Sequence[_Entry], named: NamedSystem) -> _Entry:
 
 
 def _summary(entry: _Entry) -> dict[str, object]:
-    """A system as ``l2v evaluate --json`` prints it."""
+    """A system as printed by ``l2v evaluate --json``."""
     return {
         "name": entry.name,
         "fingerprint": entry.fingerprint,
@@ -352,7 +352,7 @@ def _write_mteb_results(folder: Path, entries: Sequence[_Entry]) -> None:
 def _notes(
     store: Store, eval_tasks: Sequence[ScorableTask], trained: CheckpointRef | None, decision: Decision | None
 ) -> tuple[str, ...]:
-    """Notes that help to read the figures."""
+    """Notes on how to interpret the figures."""
     notes = [headline.note for headline in headlines(eval_tasks) if headline.note]
     if trained is not None:
         tokens = sum(curve.tokens for curve in read_curves(checkpoint_dir(store, trained.fingerprint)))

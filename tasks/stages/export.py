@@ -34,7 +34,7 @@ _VECTORS_PER_PART = 10_000
 
 @stage_task("export")
 def export_all(run: Run) -> ExportReport:
-    """Publish the served state as Parquet. A state that was published before costs nothing."""
+    """Publish the served state as Parquet. A state that was already published is reused."""
     started = time.monotonic()
     store, settings = run.store, run.settings
     pointer = served(store)
@@ -58,7 +58,7 @@ def export_all(run: Run) -> ExportReport:
 
 
 def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, ExportTable]:
-    """The exported tables, each with an identity of all that decides its rows."""
+    """The exported tables, each with a hash of all inputs of its rows."""
     snapshots = {kind: open_snapshot(store, kind, pointer.snapshots[kind]) for kind in KINDS}
     matches, report = store.read(LATEST_MATCHES.key), store.read(LATEST_REPORT.key)
     tables = {
@@ -81,7 +81,7 @@ def _documents(snapshot: Snapshot, redact: RedactConfig) -> Iterator[pa.Table]:
 
 def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
     for path in files:
-        table = pq.ParquetFile(path).read()  # the partition's column is added below, not guessed from the path
+        table = pq.ParquetFile(path).read()  # the partition column is added below, not inferred from the path
         direction = path.parent.name.removeprefix("direction=")
         directions = pa.array([direction] * len(table), pa.string())
         yield table.add_column(0, MATCH_SCHEMA.field("direction"), directions).select(EXPORT_SCHEMAS["matches"].names)
@@ -109,7 +109,7 @@ def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:
 
 
 def _vectors(store: Store, pointer: Pointer, snapshots: dict[DocumentKind, Snapshot]) -> Iterator[pa.Table]:
-    """Vectors of every served content, once for each kind."""
+    """Vectors of every served content, once per kind."""
     schema = EXPORT_SCHEMAS["vectors"]
     (encode_keys,) = (found.encode_keys for found in list_generations(store) if found.generation == pointer.generation)
     for kind, snapshot in snapshots.items():

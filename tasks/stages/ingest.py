@@ -1,4 +1,4 @@
-"""Ingest: sources to a snapshot of one kind."""
+"""Ingest: turn the sources of one kind into a snapshot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.run.stage_task import stage_task
 
 @stage_task("ingest {kind}s")
 def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig] | None = None) -> IngestReport:
-    """Read the sources of a kind and make the snapshot that follows.
+    """Read the sources of a kind and make the next snapshot.
 
     Args:
         run: The run.

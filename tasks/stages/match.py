@@ -1,4 +1,4 @@
-"""Matching: every job against every resume, both ways, over what is served."""
+"""Matching: every served job against every served resume, both ways."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
 
 _VERSION = 2
-"""Record version; bump when pairs are ranked differently, so that no older match is copied."""
+"""Record version; bump it when ranking changes, so that older matches are not copied."""
 
 
 @stage_task("match jobs and resumes")
 def match_all(run: Run) -> MatchReport:
-    """Rank resumes for every job and jobs for every resume. A served state is matched only once.
+    """Rank resumes for every job and jobs for every resume. Each served state is matched once.
 
-    Rows of the latest matches are copied where they still hold (``match_blocks``).
+    Rows of the latest matches are copied where they are still valid (``match_blocks``).
     """
     started = time.monotonic()
     store, settings, fence = run.store, run.settings, run.lease.check

@@ -2,11 +2,11 @@
 
 The matches of a document depend on the document and on all documents that are ranked for it, because each of those
 changes the idf of BM25. If none of them changed since the latest matches, the rows of the document are copied. So a
-night with new resumes ranks jobs for the new resumes only, and resumes for all jobs. The result equals matching
-everything.
+night with new resumes ranks jobs for the new resumes only, and resumes for all jobs. The result is the same as
+matching everything.
 
-Memory holds ids, the candidates of every document (8 bytes each, 12 while they are found), and the BM25 weights of the
-side that is searched. Vectors and words of both sides are in scratch files, which the system pages.
+Memory holds ids, the candidates of every document (8 bytes each, 12 during the search), and the BM25 weights of the
+searched side. Vectors and words of both sides are in memory-mapped scratch files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
 
 BLOCK_ROWS = 2048
-"""Number of documents whose matches are made and written together. Bounds the memory; part of the parts' identity."""
+"""Number of documents to match and write together. Bounds the memory; part of the parts' keys."""
 
 MATCHED_TERMS = 20
 """Maximum number of shared words to show. A long posting and a long resume share hundreds."""
@@ -99,20 +99,20 @@ def plan_parts(
     run_id: str,
     advance: Callable[[int], object],
 ) -> Iterator[MatchPart]:
-    """Match both directions, one part for each block of queries.
+    """Match both directions, one part per block of queries.
 
-    If all documents need a ranking, one pass of products gives the cosines of both directions. A killed run keeps its
-    parts and computes these cosines again.
+    If all documents need a ranking, one pass of products yields the cosines of both directions. A killed run keeps its
+    parts and recomputes these cosines.
 
     Args:
         sides: Result of :func:`read_sides`.
         settings: Numbers of matches and of candidates.
-        weight: Weight of the dense leg; None to fuse by rank.
+        weight: Weight of vector search; None to fuse by rank.
         former: Matches of the same recipe, to copy rows from.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
-        advance: Called with the number of documents that were just finished: each job once for its products, and each
-            document once for its ranking.
+        advance: Called with the number of documents just finished: each job once for its products, and each document
+            once for its ranking.
     """
     ranked_for = {direction: _changed_queries(direction, sides, former) for direction in DIRECTIONS}
     neighbours = _neighbours(sides, ranked_for, settings, advance)
@@ -232,7 +232,7 @@ class _Direction:
     def _by_words(
         self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries dense"]
     ) -> tuple[Int64[np.ndarray, "queries lexical"], Float32[np.ndarray, "queries candidates"]]:
-        """Lexical leg of a block of queries, and BM25 of the documents of the dense leg and then of this one."""
+        """Keyword hits of a block of queries, and BM25 of the vector hits, then of the keyword hits."""
         legs, scores = [], []
         at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
         for start in range(0, len(rows), at_once):
@@ -245,7 +245,7 @@ class _Direction:
     def _cosines(
         self, rows: Int64[np.ndarray, " rows"], documents: Int64[np.ndarray, "queries candidates"]
     ) -> Float32[np.ndarray, "queries candidates"]:
-        """Cosines of queries with some documents each."""
+        """Cosines of each query with its own list of documents."""
         cosines = np.empty(documents.shape, np.float32)
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             part = slice(start, start + _QUERIES_AT_ONCE)
@@ -262,7 +262,7 @@ class _Direction:
 
 
 def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array]:
-    """Score and rank of each hit in a leg; null where the leg did not bring it."""
+    """Score and rank of each hit in one search; null where that search did not find it."""
     missing = ranks == 0
     of_hit = scores[np.arange(len(ranks)), ranks - 1]
     return {
@@ -304,7 +304,7 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
 
 
 def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"]) -> bytes:
-    """Hash of everything in a document that its matches depend on."""
+    """Hash of the parts of a document that its matches depend on."""
     said = " ".join((doc_id, *words)).encode()
     return hashlib.blake2b(said + vector.tobytes(), digest_size=DIGEST_BYTES).digest()
 
@@ -329,5 +329,5 @@ def _sorted_rows(path: Path, order: np.ndarray, dim: int) -> Float32[np.ndarray,
 
 
 def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
-    """Map a file as a writable array. An empty file, which cannot be mapped, gives an empty array."""
+    """Map a file as a writable array. An empty file, which cannot be mapped, becomes an empty array."""
     return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)

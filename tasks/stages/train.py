@@ -1,7 +1,7 @@
-"""Training: pin what is trained on, run the recipe, keep the checkpoint.
+"""Training: pin the training data, run the recipe, store the checkpoint.
 
-A recipe is trained once for the snapshots and judgments that were the latest then; a new night's documents do not train
-anything. ``l2v train`` asks for the newest.
+A recipe is trained once, on the snapshots and judgments that were the latest at that time. New documents do not start a
+training; ``l2v train`` uses the newest data.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from tasks.run.stage_task import stage_task
 from tasks.ui.artifacts import progress
 
 _JUDGMENTS = "judgments"
-"""Name of the judgments' identity beside the snapshots' ids."""
+"""Key of the judgments' hash, beside the snapshot ids."""
 
 
 class TrainingPin(BaseModel):
     """The data that a recipe is trained on.
 
     Attributes:
-        identities: Id of the snapshot of each kind, and the hash of the judgments where the recipe learns from them.
-        of_ablation: Whether an ablation pinned it. An ablation leaves the pins of nights as they are.
+        identities: Snapshot id of each kind, and the hash of the judgments if the recipe uses them.
+        of_ablation: Whether an ablation pinned it. Ablations do not change the pins of nights.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,12 +65,12 @@ class TrainingPin(BaseModel):
 
 @stage_task("pin training data")
 def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> TrainingPin:
-    """Choose the data to train on: the newest, or the data that the recipe was trained on before.
+    """Choose the training data: the newest, or the data that the recipe was trained on before.
 
     Args:
         run: The run.
-        newest: Take the newest, even if the recipe was trained before.
-        of_ablation: Look for the pin of an ablation, not for the night's pin of the same recipe.
+        newest: Use the newest data, even if the recipe was trained before.
+        of_ablation: Use the pin of an ablation, not the night's pin of the same recipe.
 
     Raises:
         InputError: Nothing was ingested yet, or judgments cannot be read.
@@ -90,13 +90,13 @@ def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> T
 
 
 def find_trained(store: Store, settings: Settings) -> CheckpointRef | None:
-    """The checkpoint that the recipe made, if it was ever trained to the end."""
+    """The recipe's checkpoint, if its training ever finished."""
     pinned = store.read(_pin_key(settings))
     return None if pinned is None else _find_made(store, settings, TrainingPin(identities=_parse_pin(pinned)))
 
 
 def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
-    """The checkpoint of a supervised recipe without that stage, if it was trained by itself; None for other recipes."""
+    """The checkpoint of a supervised recipe without its last stage, if one was trained; None for other recipes."""
     stages = tuple(stage for stage in settings.train.stages if stage in UNSUPERVISED_STAGES)
     if not stages or stages == settings.train.stages:
         return None
@@ -108,14 +108,14 @@ def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
 def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     """Run the recipe on the pinned training data, or find its checkpoint.
 
-    Killed in the middle, the next call continues from the last save.
+    If a training is killed, the next call resumes from the last save.
 
     Args:
         run: The run; its settings hold the recipe.
         pinned: Data to train on, from :func:`pin_training_data`.
 
     Raises:
-        InputError: The judgments are no longer those that were pinned.
+        InputError: The judgments differ from the pinned ones.
         BaseModelError: The base model cannot be found, or ignores the bidirectional switch.
         TrainingError: Too little text, or a loss that is not finite.
     """
@@ -131,7 +131,7 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
 
     triples = _triples(settings, pinned)
     run.lease.check()
-    # Before the first step: a killed run continues on what it began with.
+    # Pin before the first step, so that a killed run resumes with the same data.
     _pin(store, settings, pinned)
     work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
     begun = _begun(store, settings, pinned)
@@ -178,12 +178,12 @@ def _begun(store: Store, settings: Settings, pinned: TrainingPin) -> Path | None
 
 @stage_task("untrained base")
 def build_base(run: Run) -> CheckpointRef:
-    """The recipe's base model as it comes: causal, with its best pooling."""
+    """The recipe's untrained base model: causal, with its best pooling."""
     return build_untrained(run.store, run.settings, run.settings.train.base_model)
 
 
 def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> list[str]:
-    """Distinct texts of the pinned snapshots; a seeded sample if there are more than the recipe takes."""
+    """Distinct texts of the pinned snapshots; a seeded sample if there are more than the recipe's maximum."""
     texts = [
         encoded_text(row["title"], row["text"])
         for kind in KINDS
@@ -203,7 +203,7 @@ def _judgments(settings: Settings) -> list[Judgment]:
     chosen = settings.judgments
     if not chosen.sources:
         raise InputError(
-            "The recipe has a supervised stage, and no judgments are named.",
+            "The recipe has a supervised stage, but no judgments are named.",
             hint="Set judgments.sources to JSONL files, bundled:sample or bundled:esco-titles.",
         )
     read = itertools.chain.from_iterable(read_judgments(source) for source in chosen.sources)
@@ -211,14 +211,14 @@ def _judgments(settings: Settings) -> list[Judgment]:
 
 
 def _triples(settings: Settings, pinned: TrainingPin) -> list[TrainingTriple]:
-    """The pinned judgments as the core takes them."""
+    """The pinned judgments as training examples."""
     if not _is_supervised(settings):
         return []
     judgments = _judgments(settings)
     if judgments_sha256(judgments) != pinned.judgments:
         raise InputError(
-            "The judgments are no longer those that this recipe was pinned to.",
-            hint="Restore them, or run `l2v train`, which takes the newest.",
+            "The judgments differ from those that this recipe was pinned to.",
+            hint="Restore them, or run `l2v train`, which uses the newest.",
         )
     return [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
 
@@ -228,7 +228,7 @@ def _recipe_key(settings: Settings, pinned: TrainingPin) -> str:
 
 
 def _find_made(store: Store, settings: Settings, pinned: TrainingPin) -> CheckpointRef | None:
-    """The checkpoint that the recipe made of this data, if it was trained to the end."""
+    """The recipe's checkpoint for these data, if its training finished."""
     record = store.read(_record_key(_recipe_key(settings, pinned)))
     return None if record is None else CheckpointRef.model_validate_json(record)
 
@@ -240,7 +240,7 @@ def _pin(store: Store, settings: Settings, pinned: TrainingPin) -> None:
 
 
 def pinned_snapshots(store: Store) -> frozenset[tuple[DocumentKind, str]]:
-    """Kind and id of the snapshots that recipes are pinned to."""
+    """Kind and id of all snapshots that recipes are pinned to."""
     pins = [store.read(key) or b"" for key in store.list("recipes/pinned")]
     return frozenset((kind, pin[kind]) for pin in map(_parse_pin, pins) for kind in KINDS if kind in pin)
 

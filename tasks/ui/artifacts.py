@@ -1,6 +1,6 @@
 """Show a run to people: progress on the terminal; progress, pages, tables, plots, links and events in the Prefect UI.
 
-Outside of a run no artifact is published, and no server is called for one.
+Outside of a run, no artifact is published and no server is called.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tasks.ui.console import progress_bar
 _SECONDS_BETWEEN_UPDATES = 5.0
 
 GATE_REFUSED = "llm2vec.gate-refused"
-"""Event of a night whose gate kept the served encoder; an automation listens to it."""
+"""Event of a night whose gate kept the served encoder; an automation reacts to it."""
 
 Advance = Callable[..., None]
 
@@ -88,9 +88,9 @@ def _is_in_run() -> bool:
 
 
 class _ProgressArtifact:
-    """The progress artifact of a long task: created after some seconds, then updated every few seconds.
+    """The progress artifact of a long task, created after some seconds and then updated every few seconds.
 
-    A short task gets none, because two calls of the server cost more than some tasks do.
+    A short task gets none, because two server calls take longer than some tasks.
     """
 
     def __init__(self, description: str, total: int) -> None:
@@ -114,7 +114,7 @@ class _ProgressArtifact:
     def _update(self, percent: float) -> None:
         if self._id is None:
             key = re.sub(r"[^a-z0-9]+", "-", self._description.lower()).strip("-")
-            # Called from synchronous code, so this is the id and no coroutine.
+            # Called from synchronous code, so this is the id, not a coroutine.
             self._id = cast(UUID, create_progress_artifact(percent, key=key, description=self._description))
         else:
             update_progress_artifact(self._id, progress=percent)

@@ -1,4 +1,4 @@
-"""The terminal that progress bars and logs share: two consoles would write over each other. Never imports prefect."""
+"""The terminal that progress bars and logs share: two consoles would overwrite each other. Never imports prefect."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Share the shards of one night among processes: each takes plans that no other process took.
+"""Share the shards of one night among processes: each plan is claimed by one process.
 
-Plans, claims and reports lie under ``claims/<run_id>/`` in the store, which decides who was first. They stay until the
-next night that shares its shards, so a process that comes late finds every plan taken. Never imports prefect.
+Plans, claims and reports are under ``claims/<run_id>/`` in the store, whose atomic writes decide who was first. They
+stay until the next night that shares its shards, so a late process finds every plan taken. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PLANS = TypeAdapter(list[ShardPlan])
 
 
 def offer_plans(run: Run, plans: Sequence[ShardPlan]) -> None:
-    """Offer shards to other workers. The caller holds the lease, so no other run offers any now."""
+    """Offer shards to other workers. The caller holds the lease, so no other run offers shards now."""
     run.store.delete(_CLAIMS)
     run.store.put_if_absent(f"{_CLAIMS}/{run.id}/plans.json", _PLANS.dump_json(list(plans)))
 
@@ -27,7 +27,7 @@ def take_plans(run: Run, *, worker: str) -> Iterator[tuple[int, ShardPlan]]:
     """Claim plans of a run one after another, until every plan is taken; yields number and plan.
 
     Args:
-        run: Run that offered the plans. One that offered none yields none.
+        run: Run that offered the plans. Nothing is yielded if it offered none.
         worker: Name of the process that takes them.
 
     Raises:
@@ -41,7 +41,7 @@ def take_plans(run: Run, *, worker: str) -> Iterator[tuple[int, ShardPlan]]:
 
 
 def keep_shard_report(run: Run, number: int, report: ShardReport) -> None:
-    """Note that the shard of a plan is written."""
+    """Record that the shard of a plan is written."""
     run.store.put_if_absent(f"{_CLAIMS}/{run.id}/{number:06d}.json", report.model_dump_json().encode())
 
 

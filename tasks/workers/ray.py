@@ -1,7 +1,7 @@
-"""Shards on a Ray cluster: one Ray task a shard, each in a process that keeps its encoder.
+"""Shards on a Ray cluster: one Ray task per shard, in processes that keep their encoder loaded.
 
-Ray is started, or joined where ``RAY_ADDRESS`` names a cluster, by one task of the night. Every node must reach the
-store: a bucket, or a directory that all of them mount. Never imports prefect.
+One task of the night starts Ray, or joins the cluster at ``RAY_ADDRESS``. Every node must reach the store: a bucket,
+or a shared directory. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def encode_on_ray(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[ShardReport]:
-    """Encode planned shards on a Ray cluster, or without one in processes of this machine.
+    """Encode planned shards on a Ray cluster, or in processes of this machine if there is none.
 
     Args:
         settings: Settings of the run.
         fingerprint: Checkpoint to encode with.
-        plans: Which documents each shard holds.
+        plans: Documents of each shard.
         on_progress: Called with the number of documents of each shard that is done.
 
     Returns:
-        What each shard took, in the order of the plans.
+        Work of each shard, in the order of the plans.
 
     Raises:
         InputError: Ray is not installed.
-        StoreError: A shard cannot be written; the others that are done stay.
+        StoreError: A shard cannot be written; finished shards stay.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(
@@ -43,7 +43,7 @@ def encode_on_ray(
         )
     if not plans:
         return []
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to its makers
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would send usage data to Ray's vendor
     import ray
 
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)

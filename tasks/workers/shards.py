@@ -1,7 +1,7 @@
-"""The shard function: documents of one plan to a shard in the store, wherever it runs.
+"""Encode the documents of one plan into a shard of the store, on any machine.
 
-A plan is small and a repeat changes nothing, so that any number of processes, on any machine that reaches the store,
-may work on the plans of a night. Never imports prefect: Ray's workers need none.
+Plans are small, and encoding one twice changes nothing. So any number of processes, on any machine that reaches the
+store, may work on the plans of a night. Never imports prefect, because Ray's workers do not need it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tasks.run.settings import Settings
 
 
 class ShardPlan(BaseModel):
-    """Documents whose contents one shard will hold.
+    """Documents whose contents go into one shard.
 
     Attributes:
         kind: Kind of the documents.
         snapshot: Snapshot that they are in.
-        runs: Their row numbers there, as ranges: first, and the one after the last.
+        runs: Their row numbers there, as ranges (start, end), end exclusive.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +49,7 @@ class ShardPlan(BaseModel):
 
 
 class ShardReport(BaseModel):
-    """Work of encoding one shard; a shard that existed already took none.
+    """Work of encoding one shard; zero for a shard that already existed.
 
     Attributes:
         no_vector: Contents whose vector is not finite, or zero; they are recorded, and are in no shard.
@@ -73,11 +73,11 @@ def encode_planned(
     Args:
         settings: Settings of the run.
         fingerprint: Checkpoint to encode with.
-        plan: Which documents.
-        on_progress: Called with numbers of further texts that are done.
+        plan: Documents of the shard.
+        on_progress: Called with the number of texts just finished.
 
     Raises:
-        StoreError: The shard cannot be written; encoding it again is the only loss.
+        StoreError: The shard cannot be written; nothing else is lost.
     """
     store = settings.store()
     texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)

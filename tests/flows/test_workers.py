@@ -61,7 +61,7 @@ def test_a_stage_is_started_under_its_night_and_its_report_comes_back_through_th
 @pytest.mark.parametrize("state", [Failed(message="out of memory"), Cancelled(message="by hand"), Completed(), None])
 def test_a_stage_without_a_report_stops_the_night(monkeypatch, request_of_stage, state):
     answer(monkeypatch, state)
-    with pytest.raises(StageFailedError, match="The stage match ended") as caught:
+    with pytest.raises(StageFailedError, match="Stage match ended") as caught:
         run_night_stage(match, MatchReport, request_of_stage)
     assert "loud-otter" in caught.value.hint
     if state is not None and state.message:
@@ -158,5 +158,5 @@ def test_what_a_helper_took_and_did_not_finish_is_encoded_here_once_it_is_gone(s
 
 
 def test_a_helper_without_a_night_is_refused():
-    with pytest.raises(InputError, match="No night"):
+    with pytest.raises(InputError, match="This flow needs the run id of a night"):
         module.encode.fn("f", RunRequest(profile="tiny"))

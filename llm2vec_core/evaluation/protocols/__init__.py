@@ -1,7 +1,7 @@
-"""How a system is scored on a task.
+"""Protocols that score a system on a task.
 
-``registry`` lists the protocols (task type to scorer) and says how to add one; ``scoring.evaluate_task`` runs the one
-that fits and returns the outcome.
+``registry`` lists the protocols (task type to scorer) and explains how to add one; ``scoring.evaluate_task`` runs the
+matching one and returns the outcome.
 
 =======================  ==========================================================================
 ``registry``             the list of protocols

@@ -1,8 +1,8 @@
-"""An encoder that is loaded when the first text comes and encodes each text once.
+"""An encoder that is loaded for the first text, and encodes each text once.
 
 Systems and tasks share texts: the same corpus ranked by a dense and a hybrid system, the same sentence in two test
-sets. One ``EncodeOnce`` an encoder, kept for a whole evaluation, encodes each distinct text and prompt once; encoders
-that differ in pooling alone do so in one forward pass (:func:`share_passes`).
+sets. With one ``EncodeOnce`` per encoder and evaluation, each distinct text and prompt is encoded once. Encoders that
+differ only in pooling share a forward pass (:func:`share_passes`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError
 
 MAX_REMEMBERED_BYTES = 4 << 30
-"""Vectors kept for the next task, at most; a corpus beyond it is encoded again where a task shares it."""
+"""Maximum bytes of cached vectors; a larger corpus is encoded again for the next task that uses it."""
 
 
 class TextEncoder(Protocol):
-    """Text to vectors. ``llm2vec_core.encoding.encoder.Encoder`` is one."""
+    """Encodes texts; implemented by ``llm2vec_core.encoding.encoder.Encoder``."""
 
     @property
     def embedding_dim(self) -> int:
@@ -32,12 +32,12 @@ class TextEncoder(Protocol):
     def encode_with_counts(
         self, texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
     ) -> Encoding:
-        """One vector a text, in the order of the texts, with the number of tokens."""
+        """One vector per text, in the order of the texts, with the number of tokens."""
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
     ) -> Float32[np.ndarray, "num_words dim"]:
-        """One vector a word, sentence after sentence."""
+        """One vector per word, sentence by sentence."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class EncodingCost:
 
     Attributes:
         num_texts: Distinct texts (or sentences of words) that went through the encoder.
-        num_tokens: Their tokens; words, for sentences of words.
-        seconds: Wall time, loading left out.
+        num_tokens: Number of their tokens; for sentences of words, the number of words.
+        seconds: Wall time, without loading.
     """
 
     num_texts: int = 0
@@ -55,24 +55,24 @@ class EncodingCost:
     seconds: float = 0.0
 
     def __add__(self, other: EncodingCost) -> EncodingCost:
-        """Both together."""
+        """The sum of both costs."""
         tokens, seconds = self.num_tokens + other.num_tokens, self.seconds + other.seconds
         return EncodingCost(self.num_texts + other.num_texts, tokens, seconds)
 
     def __sub__(self, other: EncodingCost) -> EncodingCost:
-        """The cost since an earlier one."""
+        """The cost since an earlier measurement."""
         tokens, seconds = self.num_tokens - other.num_tokens, self.seconds - other.seconds
         return EncodingCost(self.num_texts - other.num_texts, tokens, seconds)
 
 
 class EncodeOnce:
-    """Encodes each distinct text once per prompt, for as long as it lives.
+    """Encodes each distinct text once per prompt, during its lifetime.
 
     Args:
         fingerprint: Identity of weights, tokenizer and settings: equal fingerprints give equal vectors.
-        load: Gives the encoder; called whenever there are new texts, so that a caller with many encoders decides how
-            many stay in memory.
-        max_bytes: Vectors to remember, at most.
+        load: Returns the encoder; called for new texts each time, so that a caller with many encoders decides how many
+            stay in memory.
+        max_bytes: Maximum bytes of cached vectors.
 
     Attributes:
         cost: Cost of encoding so far.
@@ -96,14 +96,14 @@ class EncodeOnce:
         return self._load().embedding_dim
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None) -> Float32[np.ndarray, "num_texts dim"]:
-        """Vectors of texts, in their order; only texts not remembered reach the encoder, in one call.
+        """Vectors of texts, in their order. Only uncached texts reach the encoder, in one call.
 
         Args:
             texts: Any number of texts.
-            prompt: Put before every text; it is read, not pooled.
+            prompt: Put before every text; its tokens are not pooled.
 
         Raises:
-            CoreError: The encoder returned vectors that are not finite: no score could be trusted.
+            CoreError: The encoder returned non-finite vectors, so no score would be reliable.
         """
         if not texts:
             return np.empty((0, self.embedding_dim), dtype=np.float32)
@@ -125,7 +125,7 @@ class EncodeOnce:
     def encode_words(
         self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
     ) -> Float32[np.ndarray, "num_words dim"]:
-        """One vector a word, sentence after sentence; not remembered, since no two tasks share sentences of words."""
+        """One vector per word, sentence by sentence; not cached, because no two tasks share word sentences."""
         encoder, start = self._load(), time.perf_counter()
         vectors = encoder.encode_words(sentences, label_shift=label_shift)
         self.cost += EncodingCost(len(sentences), len(vectors), time.perf_counter() - start)
@@ -134,13 +134,13 @@ class EncodeOnce:
     def _require_finite(self, vectors: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
         if not np.isfinite(vectors).all():
             raise CoreError(
-                f"The encoder {self.fingerprint} returned vectors with NaN or infinity in them.",
-                hint="Look at the training that made it; the loss may have diverged.",
+                f"The encoder {self.fingerprint} returned vectors with NaN or infinity.",
+                hint="Check the training that made it; the loss may have diverged.",
             )
         return vectors
 
     def _remember(self, prompt: str | None, vectors: Mapping[str, Float32[np.ndarray, " dim"]]) -> None:
-        """Keep vectors if all of them fit into the memory limit."""
+        """Cache vectors if all of them fit into the memory limit."""
         size = sum(vector.nbytes for vector in vectors.values())
         if size <= self._room:
             self._room -= size
@@ -148,18 +148,18 @@ class EncodeOnce:
 
 
 class EncodeTogether(Protocol):
-    """Text to vectors by several encoders at once. ``llm2vec_core.encoding.views.encode_together`` is one."""
+    """Encodes texts by several encoders at once; implemented by ``llm2vec_core.encoding.views.encode_together``."""
 
     def __call__(
         self, encoders: Sequence[Any], texts: Sequence[str], *, prompt: str | None = None, pool_prompt: bool = True
     ) -> Sequence[Encoding]:
-        """One encoding of all texts for each encoder."""
+        """One encoding of all texts per encoder."""
 
 
 def share_passes(encoders: Sequence[EncodeOnce], encode_together: EncodeTogether) -> None:
     """Let encoders that differ only in pooling encode new texts in one forward pass.
 
-    The first encoder that is asked encodes for all of them; the cost counts for that one.
+    The first encoder that is called encodes for all of them, and is charged the cost.
 
     Args:
         encoders: Encoders that one forward pass can serve.

@@ -1,6 +1,6 @@
 """BM25 similarity of two texts, for pair classification and STS.
 
-mteb scores such tasks through vectors, which BM25 has none of; so its similarity is computed here, and scored by the
+mteb scores such tasks through vectors, which BM25 does not have. So its similarity is computed here, and scored by the
 same metric.
 """
 
@@ -18,7 +18,7 @@ from llm2vec_core.ranking.lexical import ReferenceIndex
 
 
 def lexical_similarities(pairs: Sequence[tuple[str, str]]) -> Float32[np.ndarray, " num_pairs"]:
-    """BM25 of each pair, mean of both directions, with the word statistics of all texts of the pairs."""
+    """BM25 of each pair, averaged over both directions, with word statistics of all texts of the pairs."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     position = {text: number for number, text in enumerate(texts)}
     index = ReferenceIndex(texts)

@@ -1,6 +1,6 @@
 """Our systems as mteb models.
 
-Import this module only where a system is scored: it imports mteb and torch, which is slow.
+Import this module only to score a system: it imports mteb and torch, which is slow.
 Belongs here: mteb's protocols over an encoder, BM25 and their fusion. Does not belong here: metrics (mteb's),
 BM25 (``ranking.lexical``), fusion (``ranking.fusion``).
 """
@@ -27,7 +27,7 @@ from llm2vec_core.ranking.reranking import Reranking, rerank
 from llm2vec_core.ranking.tuning import JudgedQuery, cross_fit_weights, score_weights
 
 _SEED = 42
-"""Seed for splitting the queries into the halves that tune each other's weight."""
+"""Seed for splitting the queries into two halves, each of which tunes the other's weight."""
 
 _NO_DOCUMENT = "(no document matched)"
 
@@ -54,7 +54,7 @@ class DenseModel:
         return self._encoder.encode([text for batch in inputs for text in batch["text"]], prompt=prompt)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:  # noqa: ANN401 (mteb: numpy or torch)
-        """Cosine of every vector with every other."""
+        """Cosine of every vector of one set with every vector of the other."""
         return cos_sim(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:  # noqa: ANN401 (as above)
@@ -65,8 +65,8 @@ class DenseModel:
 class RankingModel:
     """BM25, alone or fused with an encoder, behind mteb's ``SearchProtocol``.
 
-    A document without a word of the query is not retrieved by BM25; among given candidates (reranking) every document
-    is ranked, and those without a match come last.
+    BM25 does not retrieve a document without a query word. Among given candidates (reranking) every document is
+    ranked, and those without a match come last.
     """
 
     def __init__(self, system: System) -> None:
@@ -83,7 +83,7 @@ class RankingModel:
     def index(self, corpus: Any, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
         """Index the words of a corpus, and encode it if the system has an encoder."""
         self._ids = list(corpus["id"])
-        # mteb joins title and text like this for encoders (_corpus_to_dict); all systems read the same
+        # mteb joins title and text this way for encoders (_corpus_to_dict); all systems read the same text
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
         self._documents = texts
         self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
@@ -108,7 +108,7 @@ class RankingModel:
             candidates = None if top_ranked is None else dict.fromkeys(top_ranked[query_id])  # each counts once
             among = None if candidates is None else np.array([positions[identity] for identity in candidates])
             ranked = self._rank(text, None if vectors is None else vectors[number], among=among, limit=top_k)
-            # trec_eval skips a query without results; this document that is none makes it count as zero
+            # trec_eval skips a query without results; with this dummy document it counts as zero
             results[query_id] = {self._ids[position]: score for position, score in ranked} or {_NO_DOCUMENT: 0.0}
         return results
 
@@ -123,7 +123,7 @@ class RankingModel:
             return [(int(pool[at]), float(bm25[at])) for at in best[best >= 0]]
         dense = top_k((self._vectors @ vector)[pool], self._candidates)
         fused = fuse(dense[None], lexical_leg(bm25, self._candidates)[None], limit=limit)
-        # trec_eval orders equal scores by identity; negative places keep the order that search shows
+        # trec_eval orders equal scores by id; negative ranks keep the order that search shows
         return [(int(pool[at]), -float(place)) for place, at in enumerate(fused.documents[fused.is_hit])]
 
 
@@ -131,7 +131,7 @@ class RerankedModel(RankingModel):
     """BM25 and an encoder fused by rank; a cross-encoder then orders the first documents."""
 
     def __init__(self, system: System, reranking: Reranking) -> None:
-        """Rank by both legs, then by the cross-encoder."""
+        """Rank by BM25 and vectors, then by the cross-encoder."""
         super().__init__(system)
         self._reranking = reranking
 
@@ -144,10 +144,10 @@ class RerankedModel(RankingModel):
 
 
 class TunedModel(RankingModel):
-    """BM25 and an encoder, fused by a weight that other judged queries of the same task chose."""
+    """BM25 and an encoder, fused by a weight tuned on other judged queries of the same task."""
 
     def __init__(self, system: System, task: AbsTask) -> None:
-        """Rank by both legs; the task's judgments tune their weights."""
+        """Rank by BM25 and vectors; the task's judgments tune their weight."""
         super().__init__(system)
         self._task = task
 
@@ -160,7 +160,7 @@ class TunedModel(RankingModel):
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,  # noqa: ANN401 (split and subset among them)
     ) -> dict[str, dict[str, float]]:
-        """Score the candidates of both legs for each query, by the weight of the half that the query is not in."""
+        """Score each query's candidates, with the weight tuned on the half without the query."""
         assert self._encoder is not None and self._vectors is not None, "a tuned system has an encoder"
         assert self._task.dataset is not None and top_ranked is None, "mteb loads a retrieval task before it is ranked"
         texts = list(queries["text"])
@@ -176,7 +176,7 @@ class TunedModel(RankingModel):
         results = {}
         for query_id, query, found, weight in zip(queries["id"], judged, candidates, weights, strict=True):
             weighted = Weighted(float(weight), cosines=query.dense[None], bm25=query.lexical[None])
-            # by weight, only the scores of the candidates count, not which leg brought them
+            # a weighted fusion uses only the candidates' scores, not which search found them
             fused = fuse(found[None], np.empty((1, 0), np.int64), limit=top_k, weighted=weighted)
             scored = zip(fused.documents[0].tolist(), fused.scores[0].tolist(), strict=True)
             results[query_id] = {self._ids[position]: score for position, score in scored}
@@ -185,7 +185,7 @@ class TunedModel(RankingModel):
     def _judge(
         self, text: str, cosines: np.ndarray, relevant: Mapping[str, int]
     ) -> tuple[JudgedQuery, Int[np.ndarray, " candidates"]]:
-        """Candidates of either leg with their scores and relevance, and their positions in the corpus."""
+        """Candidates of either search with scores and relevance, and their positions in the corpus."""
         bm25 = self._lexical.scores(text)
         found = either_leg(cosines, bm25, limit=self._candidates)
         relevance = np.array([relevant.get(self._ids[position], 0) for position in found], float)
@@ -204,7 +204,7 @@ def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel
 
 
 def _instruction(task: TaskMetadata, prompt_type: PromptType | None) -> str | None:
-    """The task's instruction and a space, which go before a text; None for documents of a ranking."""
+    """The task's instruction and a space, to put before a text; None for documents of a ranking."""
     side = (prompt_type or PromptType.query).value
     of_side = task.prompt if isinstance(task.prompt, dict) else {PromptType.query.value: task.prompt}
     instruction = of_side.get(side)
@@ -212,7 +212,7 @@ def _instruction(task: TaskMetadata, prompt_type: PromptType | None) -> str | No
 
 
 def _model_meta(system: System) -> ModelMeta:
-    """Metadata of a model for mteb, which keys results by name and revision: both hold the fingerprint."""
+    """Metadata of a model for mteb, which keys results by name and revision; both contain the fingerprint."""
     identity = system.fingerprint
     return ModelMeta.create_empty(overwrites={"name": f"llm2vec-pipelines/{identity}", "revision": identity})
 

@@ -1,8 +1,8 @@
 """Scores of single items, from mteb's predictions.
 
-mteb hands a task's predictions to ``_save_task_predictions`` when a prediction folder is given; here they are caught
+mteb passes a task's predictions to ``_save_task_predictions`` when a prediction folder is given. Here they are captured
 in memory instead of written. Importing this module imports mteb, which is slow.
-Belongs here: how the results of each of mteb's task classes become ``Observations``. Does not belong here: scoring
+Belongs here: converting results of mteb's task classes to ``Observations``. Does not belong here: scoring
 resamples of them (``observations``), running mteb (``sentence``).
 """
 
@@ -43,7 +43,7 @@ CAUGHT = Path("caught-in-memory")
 """Prediction folder to pass to mteb; nothing is written there."""
 
 _PAIR_SIMILARITIES = {
-    # mteb's name of the metric's first part: the predictions it is computed from, and which end is closer
+    # mteb's name of the metric's first part: the predictions that it is computed from, and whether higher is closer
     "similarity": ("similarity_scores", 1),
     "cosine": ("cosine_scores", 1),
     "dot": ("dot_scores", 1),
@@ -60,16 +60,16 @@ _TREC_NAMES = {
 
 
 class Recorder:
-    """Catches the predictions that mteb makes for a task: one set of observations for each split and language.
+    """Captures mteb's predictions for a task: one set of observations per split and language.
 
     Attributes:
-        observations: The caught predictions; a part that cannot be scored item by item is missing.
+        observations: The captured predictions, without parts that cannot be scored per item.
         num_parts: Splits and languages that mteb scored.
-        queries: Scores of each query of a ranking task, for the last split and language.
+        queries: Scores per query of a ranking task, for the last split and language.
     """
 
     def __init__(self, task: AbsTask) -> None:
-        """Listen to a task; run mteb on it afterwards, with :data:`CAUGHT` as prediction folder."""
+        """Attach to a task; then run mteb on it with :data:`CAUGHT` as prediction folder."""
         self.observations: list[Observations] = []
         self.num_parts = 0
         self.queries: QueryScores | None = None
@@ -128,14 +128,14 @@ class Recorder:
             self.observations.append(observed)
 
     def _rows(self, split: str, subset: str) -> Any:  # noqa: ANN401 (a datasets.Dataset, or a list in old tasks)
-        """The rows that were scored; old pair tasks hold all of them in one."""
+        """The scored rows; old pair tasks store all of them in one row."""
         dataset: Any = self._task.dataset
         rows = dataset[split] if subset not in dataset and subset == "default" else dataset[subset][split]
         return rows[0] if len(rows) == 1 and isinstance(self._task, AbsTaskPairClassification) else rows
 
 
 class _RecordingRandom(random.Random):
-    """The same numbers as ``random.Random``; remembers what was drawn."""
+    """A ``random.Random`` that records its draws."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -153,7 +153,7 @@ class _RecordingRandom(random.Random):
 
 
 def _nothing(*arguments: object, **options: object) -> None:
-    """Replaces the writing of predictions where the scores of queries are caught elsewhere."""
+    """Replaces the writing of predictions if scores per query are captured elsewhere."""
 
 
 def _similarity(predictions: Mapping[str, Any], gold: Sequence[float], main_score: str) -> Correlation | None:
@@ -162,7 +162,7 @@ def _similarity(predictions: Mapping[str, Any], gold: Sequence[float], main_scor
     key, _ = _PAIR_SIMILARITIES.get(kind or "similarity", ("", 1))
     if predictions.get(key) is None or correlation not in ("spearman", "pearson"):
         return None
-    # distances as they are: mteb gives them signs of its own, and what does not match its score is not used
+    # unsigned distances: mteb applies its own signs, and observations that do not match its score are not used
     predicted = np.asarray(predictions[key], dtype=float)
     return Correlation(np.asarray(gold, dtype=float), predicted, by_rank=correlation == "spearman")
 
@@ -187,7 +187,7 @@ def _pairs(predictions: Mapping[str, Any], labels: Sequence[int], main_score: st
 
 
 def _accuracy(predictions: Sequence[Sequence[Any]], labels: Sequence[Any]) -> MeanOfDraws:
-    """Classification: right or wrong, text by text, for each classifier."""
+    """Classification: whether each classifier was right on each text."""
     gold = np.asarray(list(labels))
     return MeanOfDraws(np.stack([100.0 * (np.asarray(predicted) == gold) for predicted in predictions]))
 
@@ -195,7 +195,7 @@ def _accuracy(predictions: Sequence[Sequence[Any]], labels: Sequence[Any]) -> Me
 def _clusterings(
     predictions: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[Any], drawn: _RecordingRandom
 ) -> VMeasure | None:
-    """Clustering: cluster and group of the texts of each repetition; only for groups without levels below them."""
+    """Clustering: cluster and group of each repetition's texts; only for groups without sublevels."""
     if len(predictions) != 1:
         return None
     (repetitions,) = predictions.values()
@@ -214,7 +214,7 @@ def _clusterings(
 
 
 def _cluster_sets(predictions: Sequence[Sequence[int]], labels: Sequence[Sequence[Any]]) -> MeanOfItems | None:
-    """Clustering of many separate sets (mteb's first version): the V-measure of each set is an item."""
+    """Clustering of many separate sets (mteb's first version); each set's V-measure is one item."""
     from sklearn.metrics import v_measure_score
 
     if len(predictions) != len(labels):  # sets with a single group are not clustered
@@ -249,9 +249,9 @@ def _queries(
     results: Any,  # noqa: ANN401
     main_score: str,
 ) -> QueryScores:
-    """Retrieval and reranking: metrics of each query, by trec_eval (mteb's own for the reciprocal rank).
+    """Retrieval and reranking: metrics per query, by trec_eval (by mteb for the reciprocal rank).
 
-    In the order of the queries' names: systems must agree on which query is which.
+    Queries are ordered by id, so that the rows of all systems align.
     """
     names = sorted(results)
     metrics = {}
@@ -259,7 +259,7 @@ def _queries(
         by_query = _by_query(metric, scores, qrels, results)
         if by_query is not None:
             metrics[metric] = np.array([100.0 * by_query[query] for query in names])
-    # among equal scores the last identity comes first in trec_eval
+    # among equal scores, trec_eval ranks the last id first
     first = [max(results[query], key=lambda each: (results[query][each], each)) for query in names]
     return QueryScores(metrics, first)
 
@@ -270,7 +270,7 @@ def _by_query(
     qrels: Any,  # noqa: ANN401 (mteb's types)
     results: Any,  # noqa: ANN401
 ) -> Mapping[str, float] | None:
-    """A metric of each query, from 0 to 1; None if mteb did not compute it by query."""
+    """A metric of each query, from 0 to 1; None if mteb did not compute it per query."""
     parts = re.fullmatch(r"(.+_at)_(\d+)", metric)
     if parts is None:
         return None

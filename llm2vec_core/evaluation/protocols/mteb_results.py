@@ -1,4 +1,4 @@
-"""Results in the folder layout of mteb, so that mteb's own tools can compare them with other models.
+"""Write results in mteb's folder layout, so that mteb's own tools can compare them with other models.
 
 Word-level tasks are not mteb's and have no such result.
 """
@@ -26,8 +26,8 @@ _FILE_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
 def mteb_model_name(name: str) -> str:
     """The name of a system in mteb, such as ``llm2vec-pipelines/smollm2-135m+causal+mean``.
 
-    Other characters than letters, digits and ``.+-`` become hyphens; underscores, too, because mteb's folders write a
-    slash as two of them.
+    Characters other than letters, digits and ``.+-`` become hyphens. So do underscores, because mteb writes a slash in
+    a folder name as two underscores.
     """
     return f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9.+-]+', '-', name).strip('-.') or 'unnamed'}"
 
@@ -44,23 +44,23 @@ def write_mteb_results(
     """Write the results of one system where ``mteb.ResultCache(folder)`` finds them.
 
     The layout is ``results/<model>/<revision>/<task>.json`` with ``model_meta.json`` beside the tasks. mteb keys
-    results by name and revision together. Its tables show one revision of a name unless they are told
-    ``include_model_revision=True``: give systems that shall stand side by side in them different names.
+    results by name and revision together. Its tables show one revision per name unless called with
+    ``include_model_revision=True``, so give different names to systems that should appear side by side.
 
     Args:
-        folder: Root of the results; made where it is missing. Results of other systems in it stay.
+        folder: Root of the results, created if missing. Results of other systems in it are kept.
         name: Name of the system, such as a checkpoint's label; several systems may share it.
         revision: Fingerprint of the system.
         task_results: mteb's ``TaskResult`` as JSON, by name of the task.
         description: Description of the system, stored as ``description.txt`` because mteb has no field for it.
-        embed_dim: Length of a vector; none for a system without vectors.
+        embed_dim: Length of a vector; None for a system without vectors.
 
     Returns:
-        The files of the tasks, in the order given.
+        The files of the tasks, in the given order.
 
     Raises:
-        InputError: If the revision or a task cannot name a file, or a result is not mteb's or is of another task.
-            Nothing is written then.
+        InputError: The revision or a task is not a valid file name, or a result is not mteb's or belongs to another
+            task. Nothing is written then.
     """
     import mteb
     from mteb.models.model_meta import ModelMeta
@@ -71,7 +71,7 @@ def write_mteb_results(
         overwrites={"name": mteb_model_name(name), "revision": revision, "embed_dim": embed_dim}
     )
     cache = mteb.ResultCache(folder)
-    # not ResultCache.save_to_cache: it would claim today's package versions for results of an earlier day
+    # not ResultCache.save_to_cache, which would record today's package versions for older results
     paths = [cache.get_task_result_path(result.task_name, meta) for result in results]
     if paths:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -82,16 +82,16 @@ def write_mteb_results(
 
 
 def _require_file_name(name: str, *, what: str) -> None:
-    """Refuse text that cannot name a file inside the folder."""
+    """Refuse text that is not a valid file name inside the folder."""
     if not _FILE_NAME.fullmatch(name):
         raise InputError(
-            f"The {what} {name!r} cannot name a file of results.",
+            f"The {what} {name!r} is not a valid file name for results.",
             hint="Expected: no slash, no control character, no dot in front.",
         )
 
 
 def _parse_result(task: str, text: str) -> TaskResult:
-    """The result of a task as mteb reads it."""
+    """Parse the result of a task as mteb does."""
     from mteb.results import TaskResult
     from pydantic import ValidationError
 
@@ -99,14 +99,14 @@ def _parse_result(task: str, text: str) -> TaskResult:
     try:
         result = TaskResult.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"The result of {task} is no TaskResult of mteb: {error}") from None
+        raise InputError(f"The result of {task} is not a TaskResult of mteb: {error}") from None
     if result.task_name != task:
-        raise InputError(f"The result given for {task} is of the task {result.task_name}.")
+        raise InputError(f"The result given for {task} belongs to the task {result.task_name}.")
     return result
 
 
 def _write_meta(directory: Path, meta: ModelMeta, *, description: str) -> None:
-    """Write the metadata of the model as ``ResultCache.save_to_cache`` does, and its description."""
+    """Write the model's metadata like ``ResultCache.save_to_cache``, and its description."""
     (directory / "model_meta.json").write_text(json.dumps(meta.to_dict(), default=str, indent=4), encoding="utf-8")
     if description:
         (directory / "description.txt").write_text(f"{description}\n", encoding="utf-8")

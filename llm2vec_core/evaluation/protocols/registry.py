@@ -33,7 +33,7 @@ class Measured:
 
     Attributes:
         metrics: Metrics from 0 to 100, the main score among them.
-        observations: Scores of single items, for intervals; empty if they are not known.
+        observations: Scores of single items, for intervals; empty if unknown.
         task_result: mteb's own result as JSON, if mteb scored the task.
         queries: Scores of each query of a ranking task.
     """
@@ -46,12 +46,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class ScoringProtocol:
-    """How systems are scored on some types of tasks.
+    """A protocol that scores systems on some types of tasks.
 
     Attributes:
         name: Short name.
         types: Types of tasks that it scores.
-        accepts: Whether it scores a system on a task of these types.
+        accepts: Returns whether it scores a system on a task of these types.
         measure: Scores the system on the task.
     """
 
@@ -75,7 +75,7 @@ def protocol_of(system: System, eval_task: ScorableTask) -> ScoringProtocol:
     found = _find(system, eval_task)
     if found is None:
         raise InputError(
-            f"The {system.mode} system {system.name!r} cannot do {eval_task.name}: {eval_task.type} asks for vectors.",
+            f"The {system.mode} system {system.name!r} cannot do {eval_task.name}: {eval_task.type} needs vectors.",
             hint=f"It can do: {', '.join(sorted(RANKING_TYPES))}.",
         )
     return found
@@ -94,11 +94,11 @@ def _has_word_vectors(system: System, eval_task: ScorableTask) -> bool:
 
 
 def _probe_words(system: System, eval_task: ScorableTask) -> Measured:
-    """A linear probe on the states of words. Sentences are resampled, since their words belong together."""
+    """A linear probe on word states. Whole sentences are resampled, because their words belong together."""
     from llm2vec_core.evaluation.protocols.word import probe_words
 
     assert isinstance(eval_task, EvalTask), "only task folders have words"
-    assert system.encoder is not None, "can_score admits no system without vectors"
+    assert system.encoder is not None, "can_score rejects systems without vectors"
     result = probe_words(system.encoder, eval_task, label_shift=system.label_shift)
     if eval_task.main_score == "accuracy":
         return Measured(result.metrics, [RatioOfSums(result.correct, result.num_words)])
@@ -120,16 +120,16 @@ def _score_lexical_pairs(system: System, eval_task: ScorableTask) -> Measured:
     """BM25 of each pair."""
     from llm2vec_core.evaluation.protocols.lexical_pairs import observe_lexical_pairs
 
-    assert isinstance(eval_task, EvalTask), "only task folders have their texts at hand"
+    assert isinstance(eval_task, EvalTask), "only task folders have their texts loaded"
     observed = observe_lexical_pairs(eval_task)
     return Measured({eval_task.main_score: score_all(observed)}, [observed])
 
 
-# --- everything that mteb scores -----------------------------------------------------------------------------------
+# --- tasks that mteb scores ----------------------------------------------------------------------------------------
 
 
 def _mteb_accepts(system: System, eval_task: ScorableTask) -> bool:
-    """Whether mteb's protocol fits: a weight is tuned only if each half of the queries has enough judgments."""
+    """Whether mteb's protocol applies: a weight is tuned only if each half of the queries has enough judgments."""
     if not system.supports(eval_task.type) or (system.mode == "lexical" and eval_task.type in PAIR_TYPES):
         return False
     if system.mode != "tuned":

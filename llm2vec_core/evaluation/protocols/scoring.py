@@ -1,6 +1,6 @@
-"""Scoring one system on one task: the score, its interval, and the time and tokens that it took.
+"""Score one system on one task, with an interval and the cost in time and tokens.
 
-Belongs here: the record of the result. Does not belong here: which protocol a task gets (``registry``), storing results
+Belongs here: the record of the result. Does not belong here: choosing the protocol (``registry``), storing results
 (``tasks``), comparing them (``statistics.compare``).
 """
 
@@ -29,7 +29,7 @@ class Outcome:
 
     Attributes:
         score: The record.
-        estimate: The main score and how it would vary over other items.
+        estimate: The main score, and its variation over other items.
         queries: Scores of each query of a retrieval or reranking task.
         task_result: mteb's own result as JSON, if mteb scored the task.
     """
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def by_item(self) -> Float[np.ndarray, " num_queries"] | None:
-        """Main score of each query of a retrieval or reranking task, in the order of the queries' identities."""
+        """Main score of each query of a retrieval or reranking task, in the order of the query ids."""
         return None if self.queries is None else self.queries.metrics[self.score.main_score_name]
 
 
@@ -53,13 +53,13 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         eval_task: The task.
 
     Returns:
-        The outcome. A metric without a value (a correlation with constant predictions, as a collapsed encoder makes
-        them) is 0 if it is the main score and left out otherwise.
+        The outcome. A metric without a value, such as the correlation of a collapsed encoder's constant predictions,
+        is 0 if it is the main score and left out otherwise.
 
     Raises:
-        InputError: The system cannot do the task; ask ``registry.can_score`` first.
-        EvalTaskError: The task asks for a main score that is not computed for its type, or its data is missing.
-        CoreError: The encoder returned vectors that are not finite.
+        InputError: The system does not support the task; check ``registry.can_score`` first.
+        EvalTaskError: The task's main score is not computed for its type, or its data are missing.
+        CoreError: The encoder returned non-finite vectors.
     """
     protocol = protocol_of(system, eval_task)
     before = system.encoder.cost if system.encoder else EncodingCost()

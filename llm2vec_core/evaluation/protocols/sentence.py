@@ -1,4 +1,4 @@
-"""Scores a system on a sentence-level task with mteb's protocol and metrics, and keeps the scores of single items.
+"""Score a system on a sentence-level task with mteb's protocol and metrics, and keep the scores of single items.
 
 Belongs here: running mteb, quietly and offline. Does not belong here: word-level tasks (``word``), BM25 on pairs
 (``lexical_pairs``), intervals and the record of a result (``scoring``).
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NOT_SCORES = ("nauc_", "_threshold", "_std", "main_score")
-"""Parts of the names of mteb values that are no scores from 0 to 100: abstention curves, thresholds, deviations."""
+"""Name parts of mteb values that are not scores from 0 to 100: abstention curves, thresholds, deviations."""
 
 _ROUNDING = 2e-3
 """mteb rounds the metrics of rankings to five decimals, on its scale from 0 to 1."""
@@ -34,11 +34,11 @@ _ROUNDING = 2e-3
 
 @dataclass(frozen=True)
 class MtebRun:
-    """Result of mteb.
+    """Result of an mteb run.
 
     Attributes:
-        metrics: Every metric it computed, from 0 to 100; the mean over splits and languages where there are several.
-        observations: Scores of single items, for each split and language; empty if they are not known.
+        metrics: Every metric that it computed, from 0 to 100; averaged over splits and languages.
+        observations: Scores of single items, per split and language; empty if unknown.
         task_result: mteb's own result, as JSON.
         queries: Scores of each query of a ranking task with a single set of queries.
     """
@@ -52,7 +52,7 @@ class MtebRun:
 def run_mteb(system: System, task: AbsTask) -> MtebRun:
     """Run a system on a task with mteb's own protocol and metrics.
 
-    Nothing is read from or written to mteb's cache, and no network is used for a task whose data is loaded.
+    mteb's cache is not used, and tasks with loaded data need no network.
 
     Args:
         system: The system; it must support tasks of this type.
@@ -67,16 +67,16 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
     recorders = [Recorder(part) for part in parts_of(task)]
     with _quiet_progress(), warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("ignore", message="The task .* is superseded", category=UserWarning)
-        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)  # a small test set lacks some labels
+        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)  # a small test set may lack some labels
         result = mteb.evaluate(
             build_mteb_model(system, task),
             task,
-            cache=None,  # keys results by model name: ours never meet another's
+            cache=None,  # it keys results by model name, so ours could collide
             overwrite_strategy="always",
             prediction_folder=CAUGHT,
             co2_tracker=False,
             show_progress_bar=False,
-            encode_kwargs={"batch_size": 1024, "show_progress_bar": False},  # our encoders batch by tokens themselves
+            encode_kwargs={"batch_size": 1024, "show_progress_bar": False},  # our encoders make their own batches
         )
     for message in dict.fromkeys(str(warning.message).split("\n")[0] for warning in caught):
         logger.info("%s: %s", task.metadata.name, message)
@@ -94,13 +94,13 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
 
 
 def parts_of(task: AbsTask) -> list[AbsTask]:
-    """The tasks that an aggregate stands for (CQADupstack is a dozen), or the task itself."""
+    """The tasks of an aggregate (CQADupstack has a dozen), or the task itself."""
     tasks: list[AbsTask] | None = getattr(task.metadata, "tasks", None)
     return [task] if tasks is None else list(tasks)
 
 
 def _agree(observations: Sequence[Observations], main_score: float) -> bool:
-    """Whether the scores of the items agree with mteb's score; without agreement there is no interval."""
+    """Whether the item scores agree with mteb's score; otherwise there is no interval."""
     mean = sum(score_all(observed) for observed in observations) / len(observations) if observations else math.nan
     return abs(mean - main_score) <= _ROUNDING
 
@@ -123,14 +123,14 @@ def _mean_of_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _quiet_progress() -> Iterator[None]:
-    """Keep progress bars off streams that are no terminal: logs would fill with them."""
+    """Disable progress bars on streams other than terminals, because they would fill logs."""
     if sys.stderr.isatty():
         yield
         return
     import datasets
     from mteb._evaluators.text import summarization_evaluator
 
-    # mteb's summarization evaluator shows its bar whatever it is told; the others listen to encode_kwargs
+    # mteb's summarization evaluator always shows its bar; the others respect encode_kwargs
     names, were_enabled = vars(summarization_evaluator), not datasets.are_progress_bars_disabled()
     shown = names["tqdm"]
     names["tqdm"] = functools.partial(shown, disable=True)

@@ -1,10 +1,10 @@
-"""Word-level tasks: how much of chunks, parts of speech and entities a linear probe reads off frozen word states.
+"""Word-level tasks: a linear probe predicts chunks, parts of speech and entities from frozen word states.
 
 Source: LLM2Vec (BehnamGhader et al., 2024), section 3.1: the encoder is frozen, the states of a word's tokens are
-averaged, and a linear classifier is trained on them; a model trained with MNTP is read one token earlier, where it
-learned to predict the word. Two things differ. They train the classifier by gradient descent, with dropout, for a set
-number of steps; here it is a logistic regression that is fitted until it stands still, so that a score depends on the
-states alone. They use CoNLL-2003; here the tags come with the task folder.
+averaged, and a linear classifier is trained on them. A model trained with MNTP is read one token earlier, where it
+learned to predict the word. Two things differ. They train the classifier by gradient descent, with dropout, for a fixed
+number of steps; here a logistic regression is fitted to convergence, so that a score depends only on the states. They
+use CoNLL-2003; here the tags come with the task folder.
 
 Belongs here: the probe and its counts, sentence by sentence. Does not belong here: the word states
 (``llm2vec_core.encoding.encoder``), intervals and tests over the counts (``stats``), task folders (``folders``).
@@ -30,26 +30,26 @@ from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE
 logger = logging.getLogger(__name__)
 
 Sentence = Sequence[str]
-"""Words or tags, one after the other."""
+"""A sequence of words or tags."""
 
 _ENTITY_TAG = re.compile(r"O|[BIES](-.+)?")
 """Tags that mark where entities begin and end, as seqeval reads them."""
 
 _TOLERANCE = 1e-3
-"""Largest slope of the mean loss at which the fit ends. A third of it took three times as long on the 211,691 words of
+"""Slope of the mean loss below which the fit ends. A third of it took three times as long on the 211,691 words of
 CoNLL-2000 (MiniLM's states) and gained 0.1 points of accuracy; three times as much lost 0.6."""
 _MAX_ITERATIONS = 200
-"""Iterations of the fit at most; the measured states needed 55. One takes about a second for 200,000 words of 576
+"""Maximum number of iterations of the fit; measured states needed 55. One takes about a second for 200,000 words of 576
 numbers on one core."""
 
 
 class WordEncoder(Protocol):
-    """Words in sentences to vectors. ``llm2vec_core.encoding.encoder.Encoder`` is one."""
+    """Encodes words in sentences; implemented by ``llm2vec_core.encoding.encoder.Encoder``."""
 
     def encode_words(
         self, sentences: Sequence[Sequence[str]], *, label_shift: bool = False
     ) -> Float32[np.ndarray, "num_words dim"]:
-        """Last hidden states, averaged over the tokens of each word; the words of all sentences one after the other.
+        """Last hidden states, averaged over the tokens of each word, for the words of all sentences in order.
 
         The array belongs to the caller, who may overwrite it.
         """
@@ -57,18 +57,18 @@ class WordEncoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class WordResult:
-    """Scores of the probe on the test sentences, and the counts behind them, one a sentence.
+    """Scores of the probe on the test sentences, and the underlying counts per sentence.
 
     ``accuracy`` is ``sum(correct) / sum(num_words)``; ``f1`` is ``2 * sum(true_positives) / (sum(num_predicted) +
-    sum(num_gold))``. So both can be computed again over any choice of sentences.
+    sum(num_gold))``. So both can be recomputed for any subset of sentences.
 
     Attributes:
-        metrics: ``accuracy`` over words; where the tags mark entities also their ``precision``, ``recall`` and ``f1``.
+        metrics: ``accuracy`` over words; if the tags mark entities also their ``precision``, ``recall`` and ``f1``.
             From 0 to 100.
         correct: Words with the right tag.
         num_words: Words.
-        true_positives: Predicted entities that are in the test set with the same type, first and last word; zero where
-            the tags mark no entities, as the next two.
+        true_positives: Predicted entities that are in the test set with the same type, first and last word; zero if the
+            tags mark no entities, as are the next two.
         num_predicted: Entities predicted.
         num_gold: Entities in the test set.
     """
@@ -84,25 +84,25 @@ class WordResult:
 def probe_words(encoder: WordEncoder, eval_task: EvalTask, *, label_shift: bool, seed: int = 42) -> WordResult:
     """Fit a linear probe on the word states of the training sentences and tag the test sentences with it.
 
-    States are standardised on the training words: models differ in the scale of their states by orders of magnitude,
-    and the fit would take forever or be all penalty.
+    States are standardised on the training words: the scale of states differs between models by orders of
+    magnitude, so that the fit would be very slow or dominated by the penalty.
 
     Args:
-        encoder: Gives the word states; nothing of it is trained.
+        encoder: Returns the word states; it is not trained.
         eval_task: A word-level task.
-        label_shift: Read a word one token earlier, as a model trained with MNTP and nothing after it wants.
-        seed: Seed of the solver, which draws nothing: equal states give equal scores with any seed.
+        label_shift: Read a word one token earlier, for a model whose last training was MNTP.
+        seed: Seed of the solver, which is deterministic: equal states give equal scores with any seed.
 
     Returns:
         Scores and counts. A test tag that no training word has cannot be predicted and counts as an error.
 
     Raises:
-        EvalTaskError: If the task is not a word-level task, or asks for a main score that its tags do not allow.
-        CoreError: If the encoder returns another number of states than there are words, or states that are not finite.
+        EvalTaskError: The task is not a word-level task, or its tags do not allow its main score.
+        CoreError: The number of states differs from the number of words, or states are not finite.
     """
     if eval_task.type != WORD_TASK_TYPE:
         raise EvalTaskError(
-            f"The task {eval_task.name} is of type {eval_task.type}, {WORD_TASK_TYPE} was expected.",
+            f"The task {eval_task.name} has the type {eval_task.type}; expected {WORD_TASK_TYPE}.",
             hint="Tasks about whole texts are scored by mteb.",
         )
     tokens = {split: [row["tokens"] for row in eval_task.tables[split]] for split in ("train", "test")}
@@ -123,18 +123,18 @@ def are_entity_tags(tags: Iterable[str]) -> bool:
 
 
 def score_tags(gold: Sequence[Sentence], predicted: Sequence[Sentence], *, marks_entities: bool) -> WordResult:
-    """Compare predicted tags with the right ones.
+    """Compare predicted tags with the correct ones.
 
     Entities are found as seqeval finds them by default (as ``conlleval``: an ``I-`` tag that continues nothing begins
-    an entity); one is right if type, first and last word are.
+    an entity); one is correct if type, first and last word are.
 
     Args:
-        gold: The right tags, sentence by sentence.
-        predicted: Predicted ones, of the same lengths.
+        gold: The correct tags, sentence by sentence.
+        predicted: The predicted tags, of the same lengths.
         marks_entities: Whether to score entities, too.
 
     Returns:
-        Scores and counts. A share of nothing is 0.
+        Scores and counts. A ratio with a zero denominator is 0.
     """
     correct = _counts(sum(map(str.__eq__, *pair)) for pair in zip(gold, predicted, strict=True))
     num_words = _counts(map(len, gold))
@@ -152,12 +152,12 @@ def score_tags(gold: Sequence[Sentence], predicted: Sequence[Sentence], *, marks
 
 
 def _require_main_score(eval_task: EvalTask, *, marks_entities: bool) -> None:
-    """Refuse a main score that is not computed, before anything is encoded."""
+    """Refuse a main score that is not computed, before encoding starts."""
     computed = ["accuracy", "precision", "recall", "f1"] if marks_entities else ["accuracy"]
     if eval_task.main_score not in computed:
         kind = "mark entities" if marks_entities else "do not mark entities"
         raise EvalTaskError(
-            f"The task {eval_task.name} asks for the main score {eval_task.main_score!r}, and its tags {kind}.",
+            f"The task {eval_task.name} asks for the main score {eval_task.main_score!r}, but its tags {kind}.",
             hint=f"Computed: {', '.join(computed)}. Entities are marked by tags such as B-NP, I-NP and O.",
         )
 
@@ -165,7 +165,7 @@ def _require_main_score(eval_task: EvalTask, *, marks_entities: bool) -> None:
 def _word_states(
     encoder: WordEncoder, sentences: Sequence[Sentence], *, label_shift: bool
 ) -> Float32[np.ndarray, "num_words dim"]:
-    """The states of all words, one row a word, checked."""
+    """The checked states of all words, one row per word."""
     states = encoder.encode_words(sentences, label_shift=label_shift)
     num_words = sum(map(len, sentences))
     if len(states) != num_words:
@@ -192,8 +192,8 @@ def _fit_and_predict(
 
     scaler = StandardScaler(copy=False)
     probe = LogisticRegression(C=1.0, solver="lbfgs", tol=_TOLERANCE, max_iter=_MAX_ITERATIONS, random_state=seed)
-    # One BLAS thread: sums come out the same whatever the number of cores, and products this long and narrow are many
-    # times slower in several threads as soon as something else uses the cores.
+    # One BLAS thread: sums are then independent of the number of cores. Products this long and narrow are also many
+    # times slower in several threads as soon as other processes use the cores.
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         probe.fit(scaler.fit_transform(train_states), np.asarray(train_tags))
@@ -204,7 +204,7 @@ def _fit_and_predict(
 
 
 def _per_sentence(tags: Sequence[str], sentences: Sequence[Sentence]) -> list[list[str]]:
-    """Tags of all words, cut into sentences of these lengths."""
+    """Tags of all words, split into sentences of these lengths."""
     remaining = iter(tags)
     return [list(itertools.islice(remaining, len(sentence))) for sentence in sentences]
 
@@ -221,5 +221,5 @@ def _counts(values: Iterable[int]) -> Int64[np.ndarray, " num_sentences"]:
 
 
 def _percentage(part: Int64[np.ndarray, " n"], whole: Int64[np.ndarray, " n"]) -> float:
-    """The sum of one as a percentage of the sum of the other; 0 of nothing is 0."""
+    """The sum of one as a percentage of the sum of the other; 0 if the latter is zero."""
     return 100.0 * float(part.sum()) / max(float(whole.sum()), 1.0)

@@ -1,15 +1,15 @@
 """The evaluation report: results in, a page of HTML or Markdown and plots out.
 
-Belongs here: what a report says, and in which order. Does not belong here: computing scores (``protocols``), averages
-and comparisons (``statistics``), what any page needs (``llm2vec_core.pages``).
+Belongs here: content and order of a report. Does not belong here: computing scores (``protocols``), averages and
+comparisons (``statistics``), parts that every page needs (``llm2vec_core.pages``).
 
 =================  ====================================================================================
 ``report``         the report as an object: ``files()`` and ``save(directory)``; renders ``report.j2``
 ``content``        the record behind it, stored as ``report.json``
 ``report.j2``      sections and sentences, in the order of the page; for HTML and Markdown
-``tables``         every table: what stands in which cell, and which values are marked
+``tables``         every table: cells and marked values
 ``plots``          every plot
-``standings``      what tables, plots and sentences read from the record
+``standings``      selections from the record for tables, plots and sentences
 =================  ====================================================================================
 """
 

@@ -21,23 +21,23 @@ from llm2vec_core.training.settings import StageCurve
 
 
 class ReportContent(ResultRecord):
-    """Everything a report says; pages, tables and plots are made from it.
+    """All content of a report; pages, tables and plots are made from it.
 
     Attributes:
         title: Heading of the page.
         created_at: Time of creation, with its time zone.
         run_id: Id of the run that made it.
         systems: Compared systems, in the order of the columns; names are unique.
-        averages: Means over tasks. A page prints these and computes none itself.
+        averages: Means over tasks. A page prints these and computes none.
         comparisons: Pairs of systems, by task, category and over all.
         distributions: Spread of the scores over the queries of retrieval and reranking tasks.
-        slices: Scores of each kind of queries, by retrieval task.
-        worst: Queries of each retrieval task on which its best system scores lowest, the lowest first.
-        decision: Which system is served, if the evaluation decided that.
+        slices: Scores of each group of queries, by retrieval task.
+        worst: Queries of each retrieval task with the lowest scores of its best system, lowest first.
+        decision: The served system, if the evaluation decided that.
         training: Curves of the stages behind the candidate.
         notes: Paragraphs of plain text, such as a remark on short training.
-        not_run: Systems that belong into the tables of headline tasks and could not be scored, and why.
-        headlines: Tasks that the page shows first, each in a section of its own.
+        not_run: Systems missing from the tables of headline tasks, with the reason.
+        headlines: Tasks that the page shows first, each in its own section.
         machine: Hardware and versions, name to value.
     """
 

@@ -1,7 +1,7 @@
-"""The plots of a report, drawn with matplotlib in one calm style.
+"""The plots of a report, drawn with matplotlib in one style.
 
-Every figure is narrow enough for a column of text and no taller than a sheet of paper; where there is more to draw, it
-goes on in a further figure.
+Every figure fits the width of a text column and the height of a sheet of paper. Further content goes to another
+figure.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE_INK = "#1d2430"
-"""Text and axes in files; no other part of a plot has this colour, so that a page can find them and use its own."""
+"""Colour of text and axes in files. No other part uses it, so that a page can replace it."""
 
 _COLOURS = ("#4477aa", "#ee8866", "#44a37f", "#aa6fa8", "#c9a227", "#66a9c9", "#b5565a", "#8a8f99")
 """A palette that colour-blind readers can tell apart (after Paul Tol's), mid-toned for light and dark pages."""
 
 _HEAT = ("#f2f5f9", "#c9d9ea", "#93b5d6", "#5686b8", "#2f5f94", "#1b3a60")
-"""One hue from light to dark: its order survives every colour vision, and print without colour."""
+"""One hue from light to dark, whose order is visible with colour blindness and in greyscale print."""
 
 _NAME_WIDTH = 24
-"""Characters of a name on one line of an axis."""
+"""Maximum characters of a name per line of an axis."""
 
 _MAX_HEIGHT = 9.0
-"""Inches: about a sheet of paper."""
+"""Maximum height in inches, about a sheet of paper."""
 
 _MAX_RADAR_SYSTEMS = 6
 
@@ -59,7 +59,7 @@ class Plot:
     Attributes:
         name: Name of its files, without suffix.
         caption: Text below it.
-        label: Description for readers who cannot see it; the tables hold its values.
+        label: Alternative text for screen readers; the tables contain its values.
         draw: Draws it.
     """
 
@@ -90,7 +90,7 @@ def plot_files(report: ReportContent, drawn: Mapping[str, Plot] | None = None) -
 
     Args:
         report: The content.
-        drawn: Its plots, if they exist already: drawing takes seconds.
+        drawn: Its plots, if already drawn; drawing takes seconds.
 
     Returns:
         File name (``main_scores.png``, ``main_scores.svg``, ``training_loss.png``, ...) to content; the same report
@@ -114,7 +114,7 @@ def save(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-# --- panels: a row a system, a panel a task ------------------------------------------------------------------------
+# --- panels: one per task, one row per system ----------------------------------------------------------------------
 
 
 def _panel_plots(
@@ -126,7 +126,7 @@ def _panel_plots(
     caption: str,
     label: str,
 ) -> list[Plot]:
-    """Plots of one panel a task with one row a system, as many as fit a sheet; names stand left of the first panel."""
+    """Plots with one panel per task and one row per system, as many as fit a sheet; names are on the left."""
     if not tasks or not systems:
         return []
     names = [_wrapped(system) for system in systems]
@@ -187,8 +187,8 @@ def _main_scores(report: ReportContent) -> list[Plot]:
         [system.name for system in report.systems],
         draw_panel,
         caption="Main score of each task with its 95 % interval. Each panel has its own scale, so that differences "
-        "show; a missing point: not scored.",
-        label="Main score of each task and system with 95 % intervals, a panel a task",
+        "show; a missing point means not scored.",
+        label="Main score of each task and system with 95 % intervals, one panel per task",
     )
 
 
@@ -220,11 +220,11 @@ def _distributions(report: ReportContent) -> list[Plot]:
         draw_panel,
         caption="Scores of single queries. Thick line: the middle half of the queries; thin: from 5 to 95 % of them; "
         "stroke: the median. On the right: the share of queries that score zero.",
-        label="Spread of the score over queries, a panel a task, a row a system",
+        label="Spread of the score over queries, one panel per task, one row per system",
     )
 
 
-# --- one picture of everything -------------------------------------------------------------------------------------
+# --- overview of all scores ----------------------------------------------------------------------------------------
 
 
 def _heat_map(report: ReportContent) -> list[Plot]:
@@ -260,12 +260,12 @@ def _heat_map(report: ReportContent) -> list[Plot]:
         axes.tick_params(labelsize=7)
         return figure
 
-    caption = "Main score of each task and system: the darker, the higher. An empty cell: not scored."
-    return [Plot("heat_map", caption, "Heat map of the main scores, a row a task and a column a system", draw)]
+    caption = "Main score of each task and system: the darker, the higher. An empty cell means not scored."
+    return [Plot("heat_map", caption, "Heat map of the main scores, one row per task and one column per system", draw)]
 
 
 def _radar(report: ReportContent) -> list[Plot]:
-    """The categories as spokes, one closed line a system; values below zero lie in the middle."""
+    """The categories as spokes, one closed line per system; values below zero are drawn at the centre."""
     scopes = category_scopes(report)
     averages = [averages_of(report, scope) for scope in scopes]
     complete = [system.name for system in report.systems if all(system.name in found for found in averages)]
@@ -273,7 +273,7 @@ def _radar(report: ReportContent) -> list[Plot]:
         return []
     overall = averages_of(report, ALL_SCOPE)
     best = sorted(complete, key=lambda name: -overall[name].score if name in overall else 0.0)[:_MAX_RADAR_SYSTEMS]
-    which = "systems that did all categories"
+    which = "systems with scores in all categories"
     if len(best) < len(complete):
         which = f"{len(best)} best of the {len(complete)} {which}"
     values = {name: [found[name].score for found in averages] for name in complete if name in best}
@@ -286,7 +286,7 @@ def _radar(report: ReportContent) -> list[Plot]:
         angles = [2 * math.pi * position / len(scopes) for position in range(len(scopes))]
         figure = Figure(figsize=(4.4, 4.1 + 0.17 * len(values)), layout="constrained")
         axes = figure.add_subplot(projection="polar")
-        assert isinstance(axes, PolarAxes), "matplotlib made other axes than it was asked for"
+        assert isinstance(axes, PolarAxes), "matplotlib returned other axes than requested"
         for number, (name, spokes) in enumerate(values.items()):
             closed = [max(0.0, value) for value in (*spokes, spokes[0])]
             colour, label = _COLOURS[number % len(_COLOURS)], _plain(name)
@@ -313,7 +313,7 @@ def _radar(report: ReportContent) -> list[Plot]:
 
 
 def _ablation(report: ReportContent) -> list[Plot]:
-    """The paper's Figure 3: a group of bars a pooling, a bar a training, a panel a base model."""
+    """The paper's Figure 3: one panel per base model, one group of bars per pooling, one bar per training."""
     found = ablations(report)
     if not found:
         return []
@@ -349,7 +349,7 @@ def _ablation(report: ReportContent) -> list[Plot]:
         f"Average over {num_tasks(report, ALL_SCOPE)} tasks by pooling and training, with 95 % intervals, as in the "
         "paper's Figure 3."
     )
-    return [Plot("ablation", caption, "Average by pooling and training, a panel a base model", draw)]
+    return [Plot("ablation", caption, "Average by pooling and training, one panel per base model", draw)]
 
 
 def _bar_name(row: AblationRow) -> str:
@@ -357,7 +357,7 @@ def _bar_name(row: AblationRow) -> str:
 
 
 def _training(report: ReportContent) -> list[Plot]:
-    """Losses of the stages: one small plot a stage, below each other."""
+    """Losses of the stages, one small plot per stage, below each other."""
     if not report.training:
         return []
 
@@ -385,7 +385,7 @@ def _training(report: ReportContent) -> list[Plot]:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib draws as it is: a dollar sign would start mathematics, a leading underscore would hide."""
+    """Text that matplotlib draws literally: a dollar sign would start mathematics, a leading underscore hides text."""
     return text.replace("$", r"\$").lstrip("_") or "?"
 
 
@@ -423,7 +423,7 @@ def _calm(axes: Axes, *, grid: Literal["x", "y"] | None) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    """Names of the colours above the panels, each once."""
+    """Legend of the colours above the panels, without repeats."""
     handles = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     found = {label: handle for handle, label in handles}
     num_columns = 2 if all(len(label) <= _NAME_WIDTH for label in found) else 1

@@ -34,7 +34,7 @@ class EvaluationReport(ReportContent):
         }
 
     def save(self, directory: str | Path) -> Path:
-        """Write every file of the report into a directory, which is made if it does not exist.
+        """Write every file of the report into a directory, which is created if missing.
 
         Args:
             directory: Target directory; files of an earlier report in it are overwritten.
@@ -54,7 +54,7 @@ def render_markdown(report: ReportContent, published: Sequence[PublishedScore] |
 
     Args:
         report: The content.
-        published: Figures that others published. Default: all that are known.
+        published: Published figures for comparison. Default: all known ones.
 
     Returns:
         CommonMark with tables. Text from data is escaped.
@@ -68,15 +68,15 @@ def render_html(
     *,
     drawn: Mapping[str, Plot] | None = None,
 ) -> str:
-    """The report as one self-contained page: inline style, inline plots, no script, nothing loaded from elsewhere.
+    """The report as one self-contained page: inline style, inline plots, no scripts, no external files.
 
     Args:
         report: The content.
-        published: Figures that others published. Default: all that are known.
-        drawn: Plots of the report, if they exist already: drawing takes seconds.
+        published: Published figures for comparison. Default: all known ones.
+        drawn: Plots of the report, if already drawn; drawing takes seconds.
 
     Returns:
-        A whole HTML document for phone, desktop and print, light and dark.
+        A complete HTML document for phone, desktop and print, light and dark.
     """
     return _render("html", report, published, drawn=plots(report) if drawn is None else drawn)
 
@@ -99,13 +99,13 @@ def _render(
 
 
 _PHONE_POINTS = 330.0
-"""A plot of this width in points can be read on a phone."""
+"""Width in points at which a plot is legible on a phone."""
 
 
 def _inline_svg(plot: Plot) -> Markup:
-    """A plot as an SVG element that scales with the page, takes its text colour and says what it is.
+    """A plot as an SVG element that scales with the page, uses its text colour and has a label.
 
-    Scaled down to a phone, the small type of a broad plot could not be read: it keeps a width and scrolls in its box.
+    Scaled down to a phone, a wide plot would be illegible, so it keeps a minimum width and scrolls in its box.
     """
     text = plot.svg.decode()
     text = text[text.index("<svg") :]

@@ -1,6 +1,6 @@
 """Selections from a report for its tables, plots and sentences: tasks in order, averages, best systems, ties.
 
-Nothing is averaged here: means over tasks are part of the report.
+No averages are computed here: means over tasks are part of the report.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def scope_title(scope: str) -> str:
 
 POOLING_NAMES: dict[str, str] = {"eos": "EOS", "last": "EOS", "mean": "Mean", "weighted_mean": "W. mean"}
 """Poolings as in the heads of the paper's Table 5. Pooling the last token shares the column of EOS pooling, which
-appends a token of its own."""
+appends a token."""
 
 _ENCODER_ONLY = frozenset({"BERT", "all-MiniLM-L6-v2"})
-"""Models that were made as encoders: they share the paper's first group."""
+"""Models built as encoders; they form the paper's first group."""
 
 
 _SENTENCES_SHOWN = 15
-"""Comparisons over all tasks up to which every one is a sentence on the open page."""
+"""Maximum number of comparisons over all tasks that are shown unfolded."""
 
 MAX_PAIRS_LISTED = 45
-"""Pairs of systems (of ten systems) up to which every pair is listed for every task."""
+"""Maximum number of pairs of systems (ten systems) for which every pair is listed per task."""
 
 _UNKNOWN = "As mteb defines it."
 """Meaning of a metric that ``evaluation.metrics`` does not explain."""
@@ -102,7 +102,7 @@ def averages_of(report: ReportContent, scope: str) -> dict[str, Average]:
 
 
 def num_tasks(report: ReportContent, scope: str) -> int:
-    """Tasks behind the averages of a scope; zero where there are none."""
+    """Number of tasks behind the averages of a scope; zero if there are none."""
     return max((average.num_tasks for average in report.averages if average.scope == scope), default=0)
 
 
@@ -130,7 +130,7 @@ def ties(report: ReportContent) -> frozenset[tuple[str, str, str]]:
 
 
 def tied_with(report: ReportContent, system: str | None, scope: str) -> list[str]:
-    """Systems without a significant difference to one system, among those with an average of the scope."""
+    """Systems that do not differ significantly from one system, among those with an average of the scope."""
     undecided = ties(report)
     return [name for name in averages_of(report, scope) if (scope, name, system) in undecided]
 
@@ -142,7 +142,7 @@ def best_system(report: ReportContent, scope: str) -> str | None:
 
 
 def overall_sentences(report: ReportContent) -> tuple[list[str], list[str]]:
-    """Findings over all tasks, in words: those to show, and those to fold away.
+    """Findings over all tasks, in words: those to show, and those to fold.
 
     Up to :data:`_SENTENCES_SHOWN` all are shown, otherwise only those with the best system.
     """
@@ -162,7 +162,7 @@ def has_many_pairs(report: ReportContent) -> bool:
 
 
 def other_query_tasks(report: ReportContent) -> list[str]:
-    """Tasks with scores of single queries that have no section of their own."""
+    """Tasks with scores of single queries but without their own section."""
     headlines = [headline.task for headline in report.headlines]
     tasks = dict.fromkeys([one.task for one in report.slices] + [one.task for one in report.worst])
     return [task for task in tasks if task not in headlines]
@@ -187,7 +187,7 @@ def system_groups(report: ReportContent) -> list[tuple[str, list[SystemReport]]]
     """Systems as the paper's Table 1 groups them.
 
     Returns:
-        Title and systems: keyword and hybrid search, encoders by birth, then each base model in order of appearance.
+        Title and systems: keyword and hybrid search, encoder-only models, then each base model in order of appearance.
     """
     titles = {"search": "Keyword and hybrid search", "encoder": "Encoder-only"}
     groups: dict[str, list[SystemReport]] = {"search": [], "encoder": []}
@@ -212,7 +212,7 @@ class AblationRow:
 
     Attributes:
         training: Attention and stages as in the paper's Table 5, such as ``Bi + MNTP``.
-        system: Name of the system, if several share training and pooling; it distinguishes the rows.
+        system: Name of the system, if several share training and pooling; distinguishes the rows.
         averages: Averages by name of the pooling.
     """
 
@@ -233,7 +233,7 @@ _TRAINING_ORDER = ("Uni", "Bi", "Bi + MNTP", "Uni + SimCSE", "Bi + SimCSE", "Bi 
 
 
 def ablations(report: ReportContent) -> tuple[Ablation, ...]:
-    """Table 5 and Figure 3 of the paper: one for each base model of which at least two variants were averaged."""
+    """Table 5 and Figure 3 of the paper: one per base model with averages of at least two variants."""
     averages = averages_of(report, ALL_SCOPE)
     by_base: dict[str, list[tuple[SystemTraits, Average]]] = {}
     for system in report.systems:
@@ -247,7 +247,7 @@ def ablations(report: ReportContent) -> tuple[Ablation, ...]:
 
 
 def _ablation_rows(found: Iterable[tuple[SystemTraits, Average]]) -> tuple[AblationRow, ...]:
-    """One row a training; systems with the same traits get further rows, marked with their names."""
+    """One row per training; systems with the same traits get further rows, marked with their names."""
     rows: dict[tuple[str, str], dict[str, Average]] = {}
     for traits, average in found:
         training, pooling = training_name(traits), POOLING_NAMES[traits.pooling_mode]
@@ -259,7 +259,7 @@ def _ablation_rows(found: Iterable[tuple[SystemTraits, Average]]) -> tuple[Ablat
 
 
 def training_name(traits: SystemTraits) -> str:
-    """Attention and training as in the rows of the paper's Table 5; echo and standardisation are rows of their own."""
+    """Attention and training as in the rows of the paper's Table 5; echo and standardisation get their own rows."""
     attention = "Uni" if traits.attention == "causal" else "Bi"
     stages = [stage_title(stage).short for stage in traits.stages]
     standardised = ", standardised" if traits.standardised else ""

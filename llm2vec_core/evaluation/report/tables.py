@@ -1,4 +1,4 @@
-"""The tables of a report: what stands in which cell, and which values are marked."""
+"""The tables of a report: their cells and marked values."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, MTEB_TASK_TYPES
 from llm2vec_core.pages import NOTHING, Cell, CellMark, Column, Group, Table, TableRow
 
 MAX_SYSTEM_COLUMNS = 8
-"""With more systems than this, systems are rows and tasks are columns: such a table fits a page."""
+"""With more systems than this, systems are rows and tasks are columns, so that the table fits a page."""
 
 MAX_TASK_COLUMNS = 16
-"""Tasks side by side in one table where tasks are columns."""
+"""Maximum number of tasks per table if tasks are columns."""
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------
@@ -79,9 +79,9 @@ def _marked(
     scope: str = "",
     tied: frozenset[tuple[str, str, str]] = frozenset(),
 ) -> tuple[Cell, ...]:
-    """Values of systems as cells; marks the best, and those that the test cannot tell from the best.
+    """Values of systems as cells; marks the best, and those without a significant difference to the best.
 
-    Values that print alike are equally good. Nothing is marked where only one system has a value.
+    Values that print alike count as equal. Nothing is marked if only one system has a value.
     """
     there = [(name, value.number) for name, value in zip(systems, values, strict=True) if value is not None]
     best, highest = max(there, key=lambda pair: pair[1], default=("", 0.0))
@@ -100,7 +100,7 @@ def _marked(
 
 
 def _signed(value: float) -> str:
-    """One decimal with its sign; a minus as wide as the plus."""
+    """One decimal with its sign, using the true minus character."""
     printed = f"{value:+.1f}"
     return "0.0" if printed in ("+0.0", "-0.0") else printed.replace("-", "−")
 
@@ -120,7 +120,7 @@ def _transposed(names: Sequence[str], columns: Iterable[Sequence[Cell]]) -> tupl
     return tuple(TableRow(name, cells) for name, cells in zip(names, zip(*columns, strict=True), strict=True))
 
 
-# --- one row a system ----------------------------------------------------------------------------------------------
+# --- one row per system --------------------------------------------------------------------------------------------
 
 
 def _headline_scores(report: ReportContent, headline: Headline) -> list[tuple[str, TaskScore]]:
@@ -133,7 +133,7 @@ def headline_title(report: ReportContent, headline: Headline) -> str:
 
 
 def headline_table(report: ReportContent, headline: Headline) -> Table | None:
-    """The poster's Table 1: one row a system, one column a metric; None if the task was not scored."""
+    """The poster's Table 1: one row per system, one column per metric; None if the task was not scored."""
     scored = _headline_scores(report, headline)
     if not scored:
         return None
@@ -155,7 +155,7 @@ def headline_table(report: ReportContent, headline: Headline) -> Table | None:
 
 
 def slice_tables(report: ReportContent, task: str) -> tuple[Table, ...]:
-    """Main score of each system on each kind of queries of a retrieval task; empty if nothing is known of them."""
+    """Main score of each system on each group of queries of a retrieval task; empty without groups."""
     found = {(one.name, one.value, one.system): one for one in report.slices if one.task == task}
     groups: dict[str, list[TableRow]] = {}
     names = [system.name for system in report.systems]
@@ -165,11 +165,11 @@ def slice_tables(report: ReportContent, task: str) -> tuple[Table, ...]:
         note = f"{num_queries} {'query' if num_queries == 1 else 'queries'}"
         groups.setdefault(name, []).append(TableRow(value, _marked(_values(scores), names), note))
     titled = [(name.capitalize(), rows) for name, rows in groups.items()]
-    return _oriented("Main score of each kind of queries", titled, report.systems, best=True)
+    return _oriented("Main score of each group of queries", titled, report.systems, best=True)
 
 
 def worst_table(found: Sequence[WorstQuery]) -> Table:
-    """Queries on which a system did badly: the query, the document that came first, those that should have come."""
+    """Queries with low scores of a system: the query, the first document, and the relevant documents."""
     rows = []
     for one in found:
         other = one.best_other_score
@@ -182,7 +182,7 @@ def worst_table(found: Sequence[WorstQuery]) -> Table:
 
 
 def category_table(report: ReportContent) -> Table | None:
-    """The paper's Table 1: one row a system, one column a category; None without averages of a category."""
+    """The paper's Table 1: one row per system, one column per category; None without averages of a category."""
     scopes = category_scopes(report)
     if not scopes:
         return None
@@ -202,13 +202,13 @@ def category_table(report: ReportContent) -> Table | None:
 
 
 def _average_cells(report: ReportContent, scope: str) -> tuple[Cell, ...]:
-    """One cell a system."""
+    """One cell per system."""
     averages, names = averages_of(report, scope), [system.name for system in report.systems]
     return _marked(_values(map(averages.get, names)), names, scope=scope, tied=ties(report))
 
 
 def ablation_table(report: ReportContent, found: Sequence[Ablation]) -> Table | None:
-    """The paper's Table 5: training by pooling, for each base model; None where no base model has variants."""
+    """The paper's Table 5: training by pooling, for each base model; None if no base model has variants."""
     if not found:
         return None
     shown = {pooling for ablation in found for row in ablation.rows for pooling in row.averages}
@@ -231,20 +231,20 @@ _MTEB_SIZES = dict(zip((*MTEB_TASK_TYPES, ALL_SCOPE), (15, 4, 11, 3, 12, 10, 1, 
 
 
 def published_text(figure: PublishedScore) -> str:
-    """A published figure; both figures where two sources differ."""
+    """A published figure; both figures if two sources differ."""
     other = figure.other_score
     return number(figure.score) if other is None else f"{number(figure.score)} / {number(other)}"
 
 
 def published_category_tables(published: Sequence[PublishedScore]) -> tuple[Table, ...]:
-    """The paper's Table 1, and other sources in its form: a table a source, a row a system."""
+    """The paper's Table 1, and other sources in the same form: one table per source, one row per system."""
     columns = {scope: Column(scope_title(scope), str(size)) for scope, size in _MTEB_SIZES.items()}
     figures = [(one, one.system, one.scope) for one in published if one.scope in columns]
     return _published_tables(figures, columns, corner="Category, data sets")
 
 
 def published_ablation_tables(published: Sequence[PublishedScore]) -> tuple[Table, ...]:
-    """The paper's Table 5, and other sources in its form: a row a training, a column a pooling."""
+    """The paper's Table 5, and other sources in the same form: one row per training, one column per pooling."""
     figures = []
     for one in published:
         training, _, pooling = one.system.rpartition(", ")
@@ -262,7 +262,7 @@ def other_sources(published: Sequence[PublishedScore], tables: Sequence[Table]) 
 def _published_tables(
     figures: Sequence[tuple[PublishedScore, str, str]], columns: Mapping[str, Column], *, corner: str
 ) -> tuple[Table, ...]:
-    """Figures with their rows and columns, by source (the fullest first) and model; marks the best of a model."""
+    """Figures with their rows and columns, by source (most figures first) and model; marks the best of a model."""
     by_source: dict[str, list[tuple[PublishedScore, str, str]]] = {}
     for found in figures:
         by_source.setdefault(found[0].source, []).append(found)
@@ -300,7 +300,7 @@ def task_tables(
     scope: str,
     published: Sequence[PublishedScore],
 ) -> tuple[Table, ...]:
-    """Main score of each task and system, with the averages that the report gives.
+    """Main score of each task and system, with the averages in the report.
 
     Args:
         report: Scores and averages.
@@ -342,7 +342,7 @@ def _score_value(system: SystemReport, score: TaskScore, published: Sequence[Pub
 
 
 def _published_notes(system: SystemReport, score: TaskScore, published: Sequence[PublishedScore]) -> tuple[str, ...]:
-    """The figure that was published for the same task, model and training, if there is one."""
+    """The published figure for the same task, model and training, if there is one."""
     if not score.is_official or system.traits is None or system.mode != "dense":
         return ()
     model = canonical_model(system.traits.base_model)
@@ -354,11 +354,11 @@ def _published_notes(system: SystemReport, score: TaskScore, published: Sequence
 def _oriented(
     caption: str, groups: Sequence[tuple[str, Sequence[TableRow]]], systems: Sequence[SystemReport], *, best: bool
 ) -> tuple[Table, ...]:
-    """Tables of tasks by systems: tasks are rows where systems are few, and columns of several tables where not.
+    """Tables of tasks by systems: tasks are rows if there are few systems, otherwise columns of several tables.
 
     Args:
         caption: Caption of the tables.
-        groups: Titles with rows; each row has a cell a system.
+        groups: Titles with rows; each row has one cell per system.
         systems: The systems, in the order of the cells.
         best: Whether the best values are marked.
     """
@@ -377,7 +377,7 @@ def _oriented(
 
 
 def _sheets(groups: Sequence[tuple[str, Sequence[TableRow]]]) -> list[list[tuple[str, TableRow]]]:
-    """Rows with the titles of their groups, in parts of bounded size; a group is cut if it is too large alone."""
+    """Rows with the titles of their groups, in parts of bounded size; only a group that is too large alone is split."""
     sheets: list[list[tuple[str, TableRow]]] = []
     for title, rows in groups:
         num_parts = math.ceil(len(rows) / MAX_TASK_COLUMNS)
@@ -393,7 +393,7 @@ def _sheets(groups: Sequence[tuple[str, Sequence[TableRow]]]) -> list[list[tuple
 
 
 def difference_table(report: ReportContent) -> Table | None:
-    """Points between each pair of systems, by category; None where nothing was tested.
+    """Points between each pair of systems, by category; None if nothing was tested.
 
     A pair is named so that its difference over all tasks (or in its first category) is not negative.
     """
@@ -426,10 +426,10 @@ def _difference_cell(comparison: Comparison | None, first: str) -> Cell:
 
 
 def comparison_table(report: ReportContent) -> Table | None:
-    """Every comparison but those over all tasks, scope by scope; with very many pairs, those with the best system.
+    """Every comparison except those over all tasks, by scope; with many pairs, only those with the best system.
 
     Returns:
-        None where there are none.
+        None if there are none.
     """
     by_scope = {scope: found for scope, found in comparisons_by_scope(report).items() if scope != ALL_SCOPE}
     groups = []

@@ -1,4 +1,4 @@
-"""The checkpoint gate: may a new encoder take the place of the one that is served?
+"""The checkpoint gate: decide whether a new encoder may replace the served one.
 
 Does not belong here: computing scores (``scoring``), the statistics (``stats``), and moving what is served
 (``data.vectors.pointer``).
@@ -22,11 +22,11 @@ class CategoryFinding:
 
     Attributes:
         category: Name of the category.
-        tasks: Tasks that both were scored on.
-        difference: Mean main score of the candidate less that of the incumbent, in points.
+        tasks: Tasks with scores of both.
+        difference: Mean main score of the candidate minus that of the incumbent, in points.
         p_value: P-value of the hypothesis that the candidate is not worse by more than the margin; one-sided,
             Holm-corrected over the categories.
-        margin: Points of loss that are accepted.
+        margin: Accepted loss in points.
     """
 
     category: str
@@ -37,11 +37,11 @@ class CategoryFinding:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the candidate is worse by more than the margin, beyond chance."""
+        """Whether the candidate is significantly worse by more than the margin."""
         return self.p_value < LEVEL
 
     def sentence(self) -> str:
-        """The finding in plain words."""
+        """The finding in words."""
         change = f"{self.difference.score:+.1f} points"
         if interval := self.difference.interval():
             change += f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
@@ -56,11 +56,11 @@ class CategoryFinding:
 def judge_categories(
     *, candidate: Sequence[Outcome], incumbent: Sequence[Outcome], margin: float
 ) -> list[CategoryFinding]:
-    """Compare two encoders category by category, on the tasks that both were scored on.
+    """Compare two encoders by category, on the tasks with scores of both.
 
     Args:
         candidate: Outcomes of the new encoder.
-        incumbent: Outcomes of the one that is served.
+        incumbent: Outcomes of the served encoder.
         margin: Points that a category may lose.
 
     Raises:
@@ -88,9 +88,9 @@ def choose_encoder(
     min_gain: float = 0.0,
     margin: float = 1.0,
 ) -> Decision:
-    """Choose between a new encoder and the one it would replace.
+    """Choose between a new encoder and the one that it would replace.
 
-    The candidate is served when its mean over the shared tasks is higher, and no category is worse beyond chance.
+    The candidate is served if its mean over the shared tasks is higher and no category is significantly worse.
 
     Args:
         candidate: Name and outcomes of the new encoder.
@@ -126,10 +126,10 @@ def choose_encoder(
 def defend(
     *, candidate: tuple[str, Sequence[Outcome]], incumbent: tuple[str, Sequence[Outcome]], margin: float
 ) -> Decision:
-    """Let a new encoder take the place of the served one unless it is worse beyond chance.
+    """Let a new encoder replace the served one unless it is significantly worse.
 
     A refusal needs evidence: a category that is worse by more than the margin, one-sided, at the 5 % level after the
-    correction for the number of categories. That the candidate is better need not be shown.
+    correction for the number of categories. The candidate does not need to be better.
 
     Args:
         candidate: Name and outcomes of the new encoder.
@@ -155,7 +155,7 @@ def defend(
 
 
 def _shared_content(candidate: Sequence[Outcome], incumbent: Sequence[Outcome]) -> set[str]:
-    """Identities of the tasks that both were scored on; equal names do not make equal tasks."""
+    """Hashes of the tasks with scores of both, because tasks with equal names may differ."""
     return {each.score.content_sha256 for each in candidate} & {each.score.content_sha256 for each in incumbent}
 
 

@@ -41,10 +41,10 @@ class SideBySide:
     """Comparison of several systems on the same tasks.
 
     Attributes:
-        averages: Averages of categories and of all tasks, for the systems that did all tasks of the scope.
+        averages: Averages of categories and of all tasks, for systems with scores on all tasks of the scope.
         comparisons: Every pair of systems, by task, by category and over all tasks.
         distributions: Spread over queries, by task and system.
-        slices: Scores of kinds of queries of retrieval task folders.
+        slices: Scores of query groups of retrieval task folders.
         worst: Their worst queries.
     """
 
@@ -63,7 +63,7 @@ def compare_systems(
     Args:
         systems: Scored systems.
         eval_tasks: The tasks. Retrieval tasks among them that are task folders get slices and worst queries.
-        headlines: Names of tasks that are compared by every metric, not by their main score alone.
+        headlines: Names of tasks to compare by every metric, not only by the main score.
     """
     averages: list[Average] = []
     comparisons: list[Comparison] = []
@@ -98,7 +98,7 @@ def compare_systems(
 
 
 def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[str, tuple[list[str], Estimate]]:
-    """Mean of the outcomes of each category, over the tasks whose content is among some.
+    """Mean of the outcomes of each category, over tasks with the given contents.
 
     Returns:
         Category to the names of its tasks and their mean.
@@ -114,7 +114,7 @@ def category_estimates(outcomes: Sequence[Outcome], *, among: Set[str]) -> dict[
 
 
 def _queries(systems: Sequence[ScoredSystem], task: str) -> dict[str, QueryScores]:
-    """Name of each system that did a task to the scores of its queries."""
+    """Scores per query of each system with scores on a task."""
     return {
         system.report.name: outcome.queries
         for system in systems
@@ -144,7 +144,7 @@ def _scopes(systems: Sequence[ScoredSystem]) -> dict[str, list[str]]:
 
 
 def _compare_metrics(systems: Sequence[ScoredSystem], task: str, task_name: str) -> list[Comparison]:
-    """Every pair of systems by each metric of a headline task that is not its main score."""
+    """Compare every pair of systems by each metric of a headline task other than its main score."""
     scores = [outcome.score for system in systems for outcome in system.outcomes]
     main_scores = {score.main_score_name for score in scores if score.content_sha256 == task}
     by_metric: dict[str, dict[str, Estimate]] = {}

@@ -1,4 +1,4 @@
-"""Results of a system on single items of a task, from which any resample of the items can be scored.
+"""Results of a system on single items of a task, which allow scoring any resample of the items.
 
 A bootstrap draws items with replacement and scores them again. For a mean over queries that is a mean; for a rank
 correlation or a V-measure the metric has to be computed anew. Each class here is one such metric over plain arrays.
@@ -26,8 +26,7 @@ class Observations(Protocol):
 
     Attributes:
         num_items: Items that can be drawn: pairs, queries, texts, sentences.
-        num_draws: Repetitions of a protocol that has chance in it (classifiers on drawn texts, clusterings); one
-            where there is none.
+        num_draws: Repetitions of a randomised protocol (classifiers on drawn texts, clusterings); otherwise one.
     """
 
     @property
@@ -66,7 +65,7 @@ class MeanOfItems:
 
 @dataclass(frozen=True)
 class MeanOfDraws:
-    """A mean over items and repetitions: accuracy of classifiers that each learn from other texts.
+    """A mean over items and repetitions: accuracy of classifiers with different training texts.
 
     Both are drawn: a new test set and new training texts would both change the score (two-way bootstrap; Owen 2007,
     "The pigeonhole bootstrap").
@@ -113,7 +112,7 @@ class RatioOfSums:
         return len(self.numerators)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
-        """Ratios of the drawn items; zero where nothing is below the line."""
+        """Ratios of the drawn items; zero if the denominator is zero."""
         above, below = self.numerators[items].sum(axis=1), self.denominators[items].sum(axis=1)
         ratios: Scores = 100.0 * above / np.where(below > 0, below, 1.0)
         return ratios
@@ -126,7 +125,7 @@ class Correlation:
     Attributes:
         gold: Human judgment of each pair.
         predicted: Similarity of each pair.
-        by_rank: Spearman's correlation, else Pearson's.
+        by_rank: Whether to compute Spearman's correlation instead of Pearson's.
     """
 
     gold: Float[np.ndarray, " num_items"]
@@ -140,7 +139,7 @@ class Correlation:
         return len(self.gold)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
-        """Correlations over the drawn pairs; zero where one side is constant."""
+        """Correlations over the drawn pairs; zero if one side is constant."""
         counts = _count(items, self.num_items)
         gold, predicted = (
             _centred(_midranks(side, counts) if self.by_rank else np.broadcast_to(side, counts.shape), counts)
@@ -172,7 +171,7 @@ def _midranks(
 def _centred(
     values: Float[np.ndarray, "resamples num_items"], counts: Int[np.ndarray, "resamples num_items"]
 ) -> Float[np.ndarray, "resamples num_items"]:
-    """Values less the mean of the drawn ones."""
+    """Values minus the mean of the drawn ones."""
     means = (counts * values).sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
     centred: Float[np.ndarray, "resamples num_items"] = values - means
     return centred
@@ -180,10 +179,10 @@ def _centred(
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Average precision of similarity as a sign that a pair means the same.
+    """Average precision of similarity as a classifier of pairs with the same meaning.
 
     Attributes:
-        labels: 1 for pairs that mean the same, 0 for others.
+        labels: 1 for pairs with the same meaning, 0 for others.
         similarities: Higher is closer.
     """
 
@@ -197,9 +196,11 @@ class AveragePrecision:
         return len(self.labels)
 
     def scores(self, items: Items, draws: Draws) -> Scores:
-        """Average precision over the drawn pairs, as scikit-learn defines it; zero where none means the same."""
+        """Average precision over the drawn pairs, as scikit-learn defines it; zero without positive pairs."""
         order = np.argsort(-self.similarities, kind="stable")
-        ends = np.flatnonzero(np.diff(self.similarities[order], append=np.nan) != 0)  # equal ones enter together
+        ends = np.flatnonzero(
+            np.diff(self.similarities[order], append=np.nan) != 0
+        )  # equal similarities enter together
         counts = _count(items, self.num_items)[:, order]
         found = np.cumsum(counts * self.labels[order], axis=1)[:, ends]
         seen = np.cumsum(counts, axis=1)[:, ends]

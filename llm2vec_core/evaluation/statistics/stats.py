@@ -1,9 +1,9 @@
-"""Intervals and tests: which figures, and which differences, are more than chance.
+"""Confidence intervals and significance tests.
 
-One bootstrap serves everything. Each task's items are drawn with replacement 2,000 times, the same draws for every
-system, and a system keeps how its score deviates in each draw. An interval is read from the deviations; the difference
-of two systems, or a mean over tasks, has the difference or the mean of their deviations. So a comparison is always
-paired, by items, and costs a subtraction.
+All of them use one bootstrap. Each task's items are drawn with replacement 2,000 times, with the same draws for every
+system, and each system stores the deviation of its score in each draw. Intervals are percentiles of the deviations. The
+difference of two systems has the difference of their deviations, and a mean over tasks has their mean. So every
+comparison is paired by items, and costs one subtraction.
 
 Checked by simulation in ``tests/llm2vec_core/evaluation/statistics/test_stats.py``: intervals cover the true score in
 93 to 97 % of the cases, and p-values are uniform where there is no difference.
@@ -28,24 +28,24 @@ NUM_RESAMPLES = 2000
 LEVEL = 0.05
 _POWER = 0.8
 _CHUNK_CELLS = 2_000_000
-"""Drawn items scored at once: bounds the memory."""
+"""Number of drawn items to score at once; bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, and how it would vary over other items of the same kind.
+    """A score, and its variation over other items of the same kind.
 
     Attributes:
         score: From 0 to 100.
-        deviations: Deviation of each resample, in points, with mean zero. None if the items are unknown: a mean that
-            rests on such a score has no interval either.
+        deviations: Deviation of each resample, in points, with mean zero. None if the items are unknown; a mean with
+            such a score has no interval either.
     """
 
     score: float
     deviations: Float[np.ndarray, " resamples"] | None
 
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval (percentiles of the resamples, their bias taken out)."""
+        """The 95 % interval (percentiles of the resamples, corrected for bias)."""
         if self.deviations is None:
             return None
         low, high = np.percentile(self.deviations, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
@@ -62,8 +62,8 @@ def estimate(score: float, parts: Sequence[Observations], *, content_sha256: str
 
     Args:
         score: The main score, from 0 to 100.
-        parts: Observations of each split and language; most tasks have one. Empty: not known.
-        content_sha256: Identity of the task: the draws depend on nothing else, so that all systems share them.
+        parts: Observations of each split and language; most tasks have one. Empty if unknown.
+        content_sha256: Hash of the task. The draws depend only on it, so all systems share them.
     """
     if not parts:
         return Estimate(score, None)
@@ -73,7 +73,7 @@ def estimate(score: float, parts: Sequence[Observations], *, content_sha256: str
 
 
 def _resample(observations: Observations, seed: np.random.SeedSequence) -> Float[np.ndarray, " resamples"]:
-    """Scores of the resamples, spread by the factor that small sets lose (the root of n over n - 1)."""
+    """Scores of the resamples, with the variance correction for small sets (the root of n over n - 1)."""
     generator = np.random.default_rng(seed)
     num_items, num_draws = observations.num_items, observations.num_draws
     rows = max(1, min(NUM_RESAMPLES, _CHUNK_CELLS // num_items))
@@ -100,7 +100,7 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]:
     """Compare every pair of systems on the same items.
 
-    The difference is tested against none by its bootstrap standard error (paired, two-sided, normal); p-values are
+    The difference is tested against zero by its bootstrap standard error (paired, two-sided, normal); p-values are
     Holm-corrected over the pairs.
 
     Args:
@@ -108,7 +108,7 @@ def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]
         systems: Name to estimate. Those without deviations are left out.
 
     Returns:
-        One comparison a pair, the largest difference first.
+        One comparison per pair, the largest difference first.
     """
     known = {name: each for name, each in systems.items() if each.deviations is not None}
     pairs = []
@@ -128,8 +128,8 @@ def compare_all(scope: str, systems: Mapping[str, Estimate]) -> list[Comparison]
 def probability_not_worse(difference: Estimate, *, margin: float) -> float:
     """One-sided p-value of the hypothesis that a true difference is ``-margin`` points or better.
 
-    Small: the candidate is worse by more than the margin, and that is not chance. Without an interval the score itself
-    decides: 0 or 1.
+    A small value means that the candidate is significantly worse by more than the margin. Without an interval, the
+    score decides: 0 or 1.
     """
     from scipy.stats import norm
 
@@ -141,7 +141,7 @@ def probability_not_worse(difference: Estimate, *, margin: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for how many there are (Holm 1979)."""
+    """Correct p-values for multiple testing (Holm 1979)."""
     if len(p_values) < 2:
         return list(p_values)
     from statsmodels.stats.multitest import multipletests

@@ -1,1 +1,1 @@
-"""Evaluation tasks: folders, benchmarks by name, and how they become tasks of mteb."""
+"""Evaluation tasks: folders, benchmarks by name, and their conversion to mteb tasks."""

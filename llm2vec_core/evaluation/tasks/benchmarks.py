@@ -1,6 +1,6 @@
-"""MTEB's benchmarks by name, through mteb's own registry; their data comes from the hub, or from its local cache.
+"""MTEB's benchmarks by name, from mteb's registry; their data come from the hub or its local cache.
 
-Importing this module is light; mteb is loaded when a benchmark is asked for.
+Importing this module is fast; mteb is loaded when a benchmark is requested.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAPER_BENCHMARK = "MTEB(eng, v1)"
 """The 56 English data sets of the LLM2Vec paper."""
 
 PAPER_SUBSET = "llm2vec-15"
-"""The 15 of them that the paper's ablation was run on."""
+"""Its 15 data sets in the paper's ablation."""
 
 _HUB_TIMEOUT_S = 10.0
 _SHOWN = 6
@@ -32,13 +32,13 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """A task of a benchmark, its data not loaded yet.
+    """A task of a benchmark, without loaded data.
 
     Attributes:
         name: Name of the task.
         type: Its category.
-        main_score: The metric that stands for the task.
-        content_sha256: Identity of what is scored: data set, revision, splits and languages.
+        main_score: The main metric of the task.
+        content_sha256: Hash of the scored content: data set, revision, splits and languages.
         datasets: Names of its data sets on the hub, with their revisions.
     """
 
@@ -51,21 +51,21 @@ class BenchmarkTask:
 
     @property
     def is_official(self) -> bool:
-        """Always true: published figures compare."""
+        """Always true: published figures are comparable."""
         return True
 
     def mteb_task(self) -> AbsTask:
-        """The task of mteb, fresh and loaded.
+        """A fresh, loaded copy of the mteb task.
 
         Raises:
             EvalTaskError: The data could not be loaded.
         """
-        task = copy.deepcopy(self._task)  # mteb's tasks carry the state of their random numbers
-        task.metadata = copy.deepcopy(task.metadata)  # of the class, and the parts of an aggregate hang on it
+        task = copy.deepcopy(self._task)  # mteb's tasks contain the state of their random numbers
+        task.metadata = copy.deepcopy(task.metadata)  # belongs to the class, and refers to the parts of an aggregate
         for part in parts_of(task):
             try:
                 part.load_data()
-            except Exception as error:  # datasets and the hub raise all kinds
+            except Exception as error:  # datasets and the hub raise many types
                 path, revision = _dataset(part)
                 raise EvalTaskError(
                     f"The data of {self.name} ({path} at revision {revision}) could not be loaded: "
@@ -81,11 +81,11 @@ def load_benchmark(name: str, *, names: Sequence[str] | None = None) -> list[Ben
     Args:
         name: A name of mteb's registry, such as ``MTEB(eng, v1)`` (the paper's 56 data sets) or ``MTEB(eng, v2)``; or
             ``llm2vec-15``, the paper's subset.
-        names: Only these tasks. Default: all.
+        names: Tasks to return. Default: all.
 
     Raises:
         InputError: mteb knows no such benchmark, or the benchmark has no such task.
-        EvalTaskError: The benchmark holds tasks of types that are not scored here.
+        EvalTaskError: The benchmark has tasks of unsupported types.
     """
     tasks = _registered(name)
     if names is not None:
@@ -98,7 +98,7 @@ def load_benchmark(name: str, *, names: Sequence[str] | None = None) -> list[Ben
     foreign = sorted({task.metadata.type for task in tasks} - set(MTEB_TASK_TYPES))
     if foreign:
         raise EvalTaskError(
-            f"{name} holds tasks of types that are not scored here: {', '.join(foreign)}.",
+            f"{name} has tasks of unsupported types: {', '.join(foreign)}.",
             hint=f"Scored are: {', '.join(MTEB_TASK_TYPES)}. Choose tasks by name.",
         )
     return [_benchmark_task(task) for task in tasks]
@@ -109,7 +109,7 @@ def load_official(name: str) -> list[BenchmarkTask]:
 
     Raises:
         InputError: mteb knows neither a task nor a benchmark of this name.
-        EvalTaskError: As :func:`load_benchmark`; or the data of a task is out of reach.
+        EvalTaskError: As :func:`load_benchmark`; or the data of a task are not available.
     """
     import mteb
 
@@ -120,10 +120,10 @@ def load_official(name: str) -> list[BenchmarkTask]:
 
 
 def require_data(benchmark: str, tasks: Sequence[BenchmarkTask]) -> None:
-    """Refuse a benchmark with missing data before hours are spent on a part of it.
+    """Refuse a benchmark with missing data before spending hours on a part of it.
 
     Raises:
-        EvalTaskError: The hub cannot be reached and the local cache lacks data sets; they are named.
+        EvalTaskError: The hub is unreachable and the local cache lacks data sets, which the message lists.
     """
     if not tasks or _hub_answers(tasks[0].datasets[0][0]):
         return
@@ -136,7 +136,7 @@ def require_data(benchmark: str, tasks: Sequence[BenchmarkTask]) -> None:
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
         raise EvalTaskError(
-            f"{benchmark} needs data that is not here: the hub cannot be reached, and its cache {cache} lacks "
+            f"{benchmark} needs data that are not available: the hub is unreachable, and its cache {cache} lacks "
             f"{len(missing)} of {len(tasks)} tasks: {shown}.",
             hint="Connect to the hub, fill the cache (HF_HOME) on a machine that can, or pass --tasks-dir with local "
             "task folders.",
@@ -164,7 +164,7 @@ def _registered(name: str) -> list[AbsTask]:
     except (KeyError, ValueError) as error:
         english = [each.name for each in mteb.get_benchmarks() if each.name.startswith("MTEB(eng")]
         raise InputError(
-            f"mteb knows no benchmark {name!r}.", hint=f"English ones: {', '.join([*english, PAPER_SUBSET])}."
+            f"mteb has no benchmark {name!r}.", hint=f"English ones: {', '.join([*english, PAPER_SUBSET])}."
         ) from error
     return list(benchmark.tasks)
 
@@ -193,11 +193,11 @@ def _dataset(task: AbsTask) -> tuple[str, str]:
 
 
 def _hub_answers(dataset: str) -> bool:
-    """Whether the hub can be reached."""
+    """Whether the hub is reachable."""
     from huggingface_hub import HfApi
 
     try:
         HfApi().dataset_info(dataset, timeout=_HUB_TIMEOUT_S)
-    except Exception:  # no network, a proxy, an outage, offline mode: all the same here
+    except Exception:  # no network, a proxy, an outage, or offline mode
         return False
     return True

@@ -12,12 +12,12 @@ Reranking           ``samples.jsonl`` {query, positive[], negative[]}
 Summarization       ``samples.jsonl`` {text, human_summaries[], machine_summaries[], relevance[]}
 ==================  =========================================================================================
 
-A query may say of which kind it is (``"slices": {"seniority": "lead"}``, any names): a report has a row for each kind.
+A query may name its groups (``"slices": {"seniority": "lead"}``, any names): a report has a row for each group.
 
 These seven are about whole texts, and mteb scores them. One more is about the words of a text; ``word`` scores it:
 
 ===================  ========================================================================================
-TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag a token
+TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag per token
 ===================  ========================================================================================
 """
 
@@ -45,7 +45,7 @@ from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE,
 
 TASK_FILE = "task.json"
 OFFICIAL_NOTE = "official MTEB task"
-"""The ``note`` in ``task.json`` that says that published figures for the task compare."""
+"""The ``note`` in ``task.json`` that marks published figures for the task as comparable."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class EvalTask:
     Attributes:
         name: Name of the task, as in ``task.json``.
         type: One of the seven categories, or the type of word-level tasks.
-        main_score: Name of the metric that stands for the task: mteb's, or one of ``word``.
+        main_score: Name of the task's main metric: one of mteb's, or one of ``word``.
         language: Language and script, such as ``eng-Latn``.
-        content_sha256: Identity of what is scored: the files, and the subset if there is one. The same name with other
+        content_sha256: Hash of the scored content: the files, and the subset if there is one. The same name with other
             content has another hash.
         num_items: Pairs, queries, test texts, items, samples or test sentences that are scored.
-        is_official: Whether this is the whole of a task of MTEB, so that published figures compare: its ``note`` says
+        is_official: Whether this is a complete MTEB task, so that published figures are comparable: its ``note`` says
             so, and no subset was drawn.
         tables: Rows by file stem (``pairs``, ``train``, ``corpus``, ...), checked.
         instruction: Instruction for instructed systems, as a sentence; ``instruction`` in ``task.json``.
@@ -82,13 +82,13 @@ def discover_eval_tasks(folder: Path, names: Sequence[str] | None = None) -> lis
 
     Args:
         folder: A task folder, or a folder of task folders.
-        names: Only these, in this order. Default: all, by name.
+        names: Tasks to return, in this order. Default: all, by name.
 
     Returns:
-        Task folders; the name of a folder is the name to ask for.
+        Task folders; a task is requested by the name of its folder.
 
     Raises:
-        EvalTaskError: If there is no task folder, or none of an asked name; the names there are, are listed.
+        EvalTaskError: There is no task folder, or a requested one is missing; the message lists the existing names.
     """
     if (folder / TASK_FILE).is_file():
         found = {folder.name: folder}
@@ -98,13 +98,13 @@ def discover_eval_tasks(folder: Path, names: Sequence[str] | None = None) -> lis
         raise EvalTaskError(f"The folder {folder} does not exist.", hint="Pass a folder of evaluation task folders.")
     if not found:
         raise EvalTaskError(
-            f"The folder {folder} holds no task folder: no {TASK_FILE} in it or one level below.", hint=LAYOUT_HINT
+            f"The folder {folder} contains no task folder: no {TASK_FILE} in it or one level below.", hint=LAYOUT_HINT
         )
     if names is None:
         return list(found.values())
     if unknown := [name for name in names if name not in found]:
         raise EvalTaskError(
-            f"No evaluation task {', '.join(map(repr, unknown))} in {folder}.", hint=f"There are: {', '.join(found)}."
+            f"No evaluation task {', '.join(map(repr, unknown))} in {folder}.", hint=f"Found: {', '.join(found)}."
         )
     return [found[name] for name in dict.fromkeys(names)]
 
@@ -115,26 +115,26 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
     Args:
         folder: The task folder.
         max_items: Score at most this many pairs, queries, test texts, items, samples or test sentences, drawn at
-            random. A corpus and a training split stay whole: they are what the items are scored against. Except for a
-            word-level task, where the training sentences cost as much as the test sentences: at most four times as
-            many of them are drawn, too. Default: all.
+            random. A corpus and a training split stay whole, because items are scored against them. In a word-level
+            task, training sentences cost as much as test sentences, so at most four times as many of them are drawn.
+        Default: all.
         seed: Seed of the draw.
 
     Returns:
-        The task. Its hash covers a subset only where the subset leaves something out.
+        The task. Its hash covers the subset only if that leaves something out.
 
     Raises:
-        EvalTaskError: If a file is missing, a line is not JSON, a key is missing or of the wrong kind, a label or a
-            judgment cannot be used, or the type is unknown; with file and line.
+        EvalTaskError: A file is missing, a line is not JSON, a key is missing or of the wrong kind, a label or a
+            judgment cannot be used, or the type is unknown. The message has file and line.
     """
     if max_items is not None and max_items < 1:
-        raise EvalTaskError(f"max_items was {max_items}, one or more was expected.", hint="Leave it out to score all.")
+        raise EvalTaskError(f"max_items is {max_items}; expected one or more.", hint="Leave it out to score all.")
     header = _read_header(folder)
     layout = LAYOUTS[header["type"]]
     tables: dict[str, list[TaskRow]] = {stem: read(folder) for stem, read in layout.files.items()}
     layout.check(folder, tables)
     if not tables[layout.items]:
-        raise EvalTaskError(f"{folder / layout.items_file} holds nothing to score.", hint=LAYOUT_HINT)
+        raise EvalTaskError(f"{folder / layout.items_file} contains nothing to score.", hint=LAYOUT_HINT)
     is_subset = max_items is not None and _cut(tables, layout, max_items=max_items, seed=seed)
     require_variety(folder, header["type"], tables)
     return EvalTask(
@@ -151,7 +151,7 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
 
 
 def _cut(tables: dict[str, list[TaskRow]], layout: Layout, *, max_items: int, seed: int) -> bool:
-    """Keep a random choice of the rows of the tables that a subset cuts, in their order; whether any was left out."""
+    """Sample the rows of the tables that a subset cuts, in their order; return whether any was left out."""
     is_subset = False
     for stem, factor in {layout.items: 1, **layout.also_cut}.items():
         rows, limit = tables[stem], factor * max_items
@@ -173,7 +173,9 @@ def _read_header(folder: Path) -> TaskRow:
         require_keys(header, {"instruction": ValueKind.TEXT}, where=str(path))
     known_types = (*EVAL_TASK_TYPES, WORD_TASK_TYPE)
     if header["type"] not in known_types:
-        raise EvalTaskError(f"{path} is of type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}.")
+        raise EvalTaskError(
+            f"{path} has the unknown type {header['type']!r}.", hint=f"Known types: {', '.join(known_types)}."
+        )
     return dict(header)
 
 

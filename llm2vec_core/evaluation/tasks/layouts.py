@@ -1,4 +1,4 @@
-"""Layouts of task folders: the files of each type, how they are read, and the errors about them."""
+"""Layouts of task folders: the files of each type, their readers, and their errors."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def read_task_file(path: Path) -> str:
 
 
 class ValueKind(StrEnum):
-    """Kinds of JSON values; the value of a member is its name in error messages."""
+    """Kinds of JSON values; a member's value is its name in error messages."""
 
     TEXT = "text"
     NUMBER = "a number"
     LABEL = "text or a whole number"
     TEXTS = "a list of texts"
     NUMBERS = "a list of numbers"
-    WORDS = "a list of one or more texts, none of them blank,"
+    WORDS = "a list of one or more texts, none of them blank"
 
 
 def require_keys(row: object, kinds: Mapping[str, ValueKind], *, where: str) -> None:
-    """Refuse a row that lacks a key, or holds a value of the wrong kind, saying where and which."""
+    """Refuse a row that lacks a key, or has a value of the wrong kind; the message says which and where."""
     if not isinstance(row, dict):
         raise EvalTaskError(f"{where} is not a JSON object.", hint=LAYOUT_HINT)
     if missing := [key for key in kinds if key not in row]:
         raise EvalTaskError(f"{where} lacks {', '.join(missing)}; it has {', '.join(row)}.", hint=LAYOUT_HINT)
     for key, kind in kinds.items():
         if not _is_kind(row[key], kind):
-            raise EvalTaskError(f"{where}: {key} is {_shown(row[key])}, {kind} was expected.", hint=LAYOUT_HINT)
+            raise EvalTaskError(f"{where}: {key} is {_shown(row[key])}; expected {kind}.", hint=LAYOUT_HINT)
 
 
 def _is_kind(value: object, kind: ValueKind) -> bool:
-    """Whether a JSON value is of a kind; true and false are neither numbers nor labels."""
+    """Whether a JSON value has a kind; true and false are neither numbers nor labels."""
     if kind is ValueKind.WORDS:
         return isinstance(value, list) and value != [] and all(isinstance(word, str) and word.strip() for word in value)
     if kind in (ValueKind.TEXTS, ValueKind.NUMBERS):
@@ -64,7 +64,7 @@ def _is_kind(value: object, kind: ValueKind) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value in a message, cut: documents can be long, and personal."""
+    """A value for a message, shortened because documents can be long and personal."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -72,11 +72,11 @@ def _shown(value: object) -> str:
 def _jsonl(
     name: str, check_row: Callable[[TaskRow, str], None] | None = None, **kinds: ValueKind
 ) -> Callable[[Path], list[TaskRow]]:
-    """A reader of a JSONL file with these keys; ``check_row`` gets each row and where it stands."""
+    """Make a reader of a JSONL file with these keys; ``check_row`` gets each row and its place."""
 
     def read(folder: Path) -> list[TaskRow]:
         rows = []
-        # not splitlines(): a JSON string may hold U+2028 and its like
+        # not splitlines(): a JSON string may contain U+2028 and similar characters
         for number, line in enumerate(read_task_file(folder / name).split("\n"), start=1):
             if not line.strip():
                 continue
@@ -84,7 +84,9 @@ def _jsonl(
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise EvalTaskError(f"{where} is not JSON: {error.msg}.", hint="One JSON object a line.") from None
+                raise EvalTaskError(
+                    f"{where} is not JSON: {error.msg}.", hint="Write one JSON object per line."
+                ) from None
             require_keys(row, kinds, where=where)
             if check_row:
                 check_row(row, where)
@@ -95,7 +97,7 @@ def _jsonl(
 
 
 def _qrels(folder: Path) -> list[TaskRow]:
-    """``qrels.tsv``: query, document and a whole-number judgment a line, after a header."""
+    """``qrels.tsv``: query, document and a whole-number judgment per line, after a header."""
     path = folder / "qrels.tsv"
     rows = []
     for number, line in enumerate(read_task_file(path).split("\n"), start=1):
@@ -104,47 +106,47 @@ def _qrels(folder: Path) -> list[TaskRow]:
             continue
         if len(cells) != 3 or not cells[2].strip().lstrip("-").isdigit():
             raise EvalTaskError(
-                f"{path}, line {number} is {line!r}; query, document and a whole number were expected.",
-                hint="Three columns with tabs between them, after one line of header.",
+                f"{path}, line {number} is {line!r}; expected query, document and a whole number.",
+                hint="Write three tab-separated columns, after one header line.",
             )
         rows.append({"query": cells[0], "document": cells[1], "score": int(cells[2])})
     return rows
 
 
 def _check_one_tag_a_word(row: TaskRow, where: str) -> None:
-    """A sentence has as many tags as words."""
+    """Check that a sentence has as many tags as words."""
     if len(row["tokens"]) != len(row["tags"]):
         raise EvalTaskError(
-            f"{where} has {len(row['tokens'])} tokens and {len(row['tags'])} tags.", hint="One tag a token."
+            f"{where} has {len(row['tokens'])} tokens and {len(row['tags'])} tags.", hint="One tag per token."
         )
 
 
 def _check_slices(row: TaskRow, where: str) -> None:
-    """The slices of a query are texts by name."""
+    """Check that the slices of a query are texts by name."""
     slices = row.get("slices", {})
     if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
         raise EvalTaskError(
-            f"{where}: slices is {_shown(slices)}, an object of texts was expected.",
-            hint='Such as {"seniority": "lead"}; each value is a row of the report.',
+            f"{where}: 'slices' must be an object with string values; found {_shown(slices)}.",
+            hint='For example {"seniority": "lead"}; each value is a row of the report.',
         )
 
 
 def _check_nothing(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Types whose rows stand on their own."""
+    """Check nothing: the rows of these types are independent."""
 
 
 def _check_pairs(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Labels of pairs are 0 or 1."""
+    """Check that labels of pairs are 0 or 1."""
     for position, row in enumerate(tables["pairs"], start=1):
         if row["label"] not in (0, 1):
             raise EvalTaskError(
-                f"{folder / 'pairs.jsonl'}, pair {position} has the label {row['label']!r}, 0 or 1 was expected.",
-                hint="1: the two mean the same; 0: they do not.",
+                f"{folder / 'pairs.jsonl'}, pair {position} has the label {row['label']!r}; expected 0 or 1.",
+                hint="1 means that the two have the same meaning, 0 that they do not.",
             )
 
 
 def _check_classes(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Labels are of one kind, and every one of the test split can be learned from the training split."""
+    """Check that labels have one kind, and that the training split has every label of the test split."""
     if len({type(row["label"]) for rows in tables.values() for row in rows}) > 1:
         raise EvalTaskError(
             f"{folder} has labels that are numbers and labels that are texts.", hint="Write all of them as texts."
@@ -154,12 +156,12 @@ def _check_classes(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
         shown = ", ".join(sorted(map(repr, unknown))[:5])
         raise EvalTaskError(
             f"{folder / 'test.jsonl'} has {len(unknown)} label(s) that train.jsonl lacks: {shown}.",
-            hint="A classifier cannot predict a label that it never saw; add such texts, or drop these.",
+            hint="A classifier cannot predict an unseen label; add training texts with it, or remove these rows.",
         )
 
 
 def _check_retrieval(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Identities are distinct and judgments name them; queries without a relevant document are not scored."""
+    """Check that ids are unique and judgments refer to them; queries without a relevant document are not scored."""
     identities = {}
     for stem in ("corpus", "queries"):
         seen = [row["_id"] for row in tables[stem]]
@@ -167,26 +169,26 @@ def _check_retrieval(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
         if len(identities[stem]) < len(seen):
             raise EvalTaskError(
                 f"{folder / stem}.jsonl has {len(seen) - len(identities[stem])} repeated _id(s).",
-                hint="Give each line an _id of its own.",
+                hint="Give each line a unique _id.",
             )
     for row in tables["qrels"]:
         for key, stem in (("query", "queries"), ("document", "corpus")):
             if row[key] not in identities[stem]:
                 raise EvalTaskError(
                     f"{folder / 'qrels.tsv'} judges the {key} {row[key]!r}, which {stem}.jsonl lacks.",
-                    hint="Query first, document second; both by their _id.",
+                    hint="Write the query's _id first, then the document's.",
                 )
     relevant = {row["query"] for row in tables["qrels"] if row["score"] > 0}
     tables["queries"] = [row for row in tables["queries"] if row["_id"] in relevant]
 
 
 def _check_reranking(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """Drop samples without a positive or without a negative, as mteb does: they have no better or worse ranking."""
+    """Drop samples without a positive or without a negative, as mteb does: every ranking of them scores the same."""
     tables["samples"] = [row for row in tables["samples"] if row["positive"] and row["negative"]]
 
 
 def _check_summaries(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
-    """One judgment a machine summary, and a human summary to compare with."""
+    """Check for one judgment per machine summary, and at least one human summary."""
     for position, row in enumerate(tables["samples"], start=1):
         where = f"{folder / 'samples.jsonl'}, sample {position}"
         judgments = row["relevance"]
@@ -194,12 +196,12 @@ def _check_summaries(folder: Path, tables: dict[str, list[TaskRow]]) -> None:
             raise EvalTaskError(
                 f"{where} has {len(row['machine_summaries'])} machine summaries, {len(judgments)} judgments and "
                 f"{len(row['human_summaries'])} human summaries.",
-                hint="One judgment a machine summary, and at least one human summary.",
+                hint="Write one judgment per machine summary, and at least one human summary.",
             )
 
 
 def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[TaskRow]]) -> None:
-    """Refuse a task with a single label or score, on which every system would score the same."""
+    """Refuse a task with a single label or score, because every system would score the same."""
     stem, key = {
         "STS": ("pairs", "score"),
         "PairClassification": ("pairs", "label"),
@@ -215,20 +217,20 @@ def require_variety(folder: Path, task_type: str, tables: Mapping[str, Sequence[
     if len(set(values)) < 2:
         raise EvalTaskError(
             f"Every one of the {len(tables[stem])} rows of {folder / stem}.jsonl has the same {key}; "
-            "at least two different ones were expected.",
+            "expected at least two different ones.",
             hint="Add rows, or raise max_items if you set it.",
         )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files a type has, how they are checked, and which of them a subset cuts.
+    """The files of a type, their checks, and the tables that a subset cuts.
 
     Attributes:
         files: Readers by file stem.
         items: The table whose rows are counted and scored; ``max_items`` cuts it.
         check: Checks all rows together; may drop rows that cannot be scored.
-        also_cut: Other tables that ``max_items`` cuts, each to that many times as many rows.
+        also_cut: Other tables that ``max_items`` cuts, with the factor of their rows.
     """
 
     files: Mapping[str, Callable[[Path], list[TaskRow]]]
@@ -243,7 +245,7 @@ class Layout:
 
     @property
     def file_names(self) -> list[str]:
-        """Names of all files of the type, beside ``task.json``."""
+        """Names of all files of the type, except ``task.json``."""
         return [f"{stem}.tsv" if stem == "qrels" else f"{stem}.jsonl" for stem in self.files]
 
 

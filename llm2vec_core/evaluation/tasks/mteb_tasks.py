@@ -1,8 +1,8 @@
-"""Our task folders as mteb tasks: one class a type, in memory, with mteb's own protocol.
+"""Our task folders as mteb tasks: one class per type, in memory, with mteb's own protocol.
 
-Importing this module imports mteb, which is slow: it is imported where a task is built, not before.
-Belongs here: how rows become the data sets that mteb's task classes expect. Does not belong here: metrics, classifiers,
-clustering or sampling; those are mteb's, untouched, so that a figure here is a figure there.
+Importing this module imports mteb, which is slow, so it is imported only to build a task.
+Belongs here: converting rows to the data sets that mteb's task classes expect. Does not belong here: metrics,
+classifiers, clustering or sampling. They are mteb's own, unchanged, so that our scores are comparable with mteb's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _LocalTask(AbsTask):
         super().__init__()
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
-        """Put the rows where mteb's task class looks for them."""
+        """Store the rows where mteb's task class expects them."""
         if not self.data_loaded:
             self.dataset = self.build_dataset()
             self.data_loaded = True
@@ -45,7 +45,7 @@ class _LocalTask(AbsTask):
         raise NotImplementedError
 
     def _add_main_score(self, scores: Any) -> None:  # noqa: ANN401 (mteb's signature)
-        """Name the metrics there are when ``task.json`` asks for one that is not among them."""
+        """Refuse a main score in ``task.json`` that is not computed, and list the computed ones."""
         if self.metadata.main_score not in scores:
             metrics = ", ".join(name for name, value in scores.items() if isinstance(value, float))
             raise EvalTaskError(
@@ -65,7 +65,7 @@ class LocalSTS(_LocalTask, AbsTaskSTS):
 
 
 class LocalPairClassification(_LocalTask, AbsTaskPairClassification):
-    """Pair classification: average precision of similarity as a sign that two texts mean the same."""
+    """Pair classification: average precision of similarity as a classifier of pairs with the same meaning."""
 
     def build_dataset(self) -> DatasetDict:
         """Pairs with labels; mteb calls the column ``labels``."""
@@ -74,7 +74,7 @@ class LocalPairClassification(_LocalTask, AbsTaskPairClassification):
 
 
 class LocalClassification(_LocalTask, AbsTaskClassification):
-    """Classification: logistic regression on 8 texts a label, ten draws, mean accuracy."""
+    """Classification: logistic regression on 8 texts per label, ten draws, mean accuracy."""
 
     def build_dataset(self) -> DatasetDict:
         """Training and test split; labels become numbers in the order of their names."""
@@ -120,11 +120,11 @@ class LocalRetrieval(_LocalTask, AbsTaskRetrieval):
 class LocalReranking(_LocalTask, AbsTaskRetrieval):
     """Reranking: the positives and negatives of a query are ranked; mteb runs it as retrieval among given candidates.
 
-    Source of the identities: mteb ``abstasks/text/reranking.py``, ``_process_example``. They decide ties.
+    Source of the identities: mteb ``abstasks/text/reranking.py``, ``_process_example``. They break ties.
     """
 
     def build_dataset(self) -> dict[str, dict[str, RetrievalSplitData]]:
-        """One small corpus a query, as ``top_ranked``."""
+        """One small corpus per query, as ``top_ranked``."""
         corpus, queries = [], []
         relevant: dict[str, dict[str, int]] = {}
         candidates: dict[str, list[str]] = {}
@@ -143,7 +143,7 @@ class LocalReranking(_LocalTask, AbsTaskRetrieval):
 
 
 class LocalSummarization(_LocalTask, AbsTaskSummarization):
-    """Summarization: mean Spearman correlation of closeness to a human summary with human judgment, text by text."""
+    """Summarization: mean Spearman correlation of similarity to a human summary with human judgment, per text."""
 
     min_score = 0  # only their linear scale is set here, and no metric of the type depends on it
     max_score = 1
@@ -166,14 +166,14 @@ _CLASSES: dict[EvalTaskType, type[_LocalTask]] = {
 
 
 def build_mteb_task(eval_task: EvalTask) -> AbsTask:
-    """An mteb task over the rows of one of ours, loaded: mteb empties a task object whose data it loaded itself."""
+    """A loaded mteb task over our rows; mteb would empty a task whose data it loaded itself."""
     task = _CLASSES[eval_task.type](eval_task)
     task.load_data()
     return task
 
 
 def _metadata(eval_task: EvalTask) -> TaskMetadata:
-    """The description of a task for mteb; the content hash as revision keeps a result from answering for other data."""
+    """The metadata of a task for mteb; the content hash as revision prevents reuse of results for other data."""
     return TaskMetadata(
         name=eval_task.name,
         description=f"Local evaluation task {eval_task.name}.",
@@ -194,7 +194,7 @@ def _columns(rows: Sequence[TaskRow], *names: str) -> dict[str, list[Any]]:
 
 
 def _one_split(columns: dict[str, list[Any]]) -> DatasetDict:
-    """A data set with nothing but the split that is scored."""
+    """A data set with only the scored split."""
     return DatasetDict({SPLIT: Dataset.from_dict(columns)})
 
 

@@ -1,4 +1,4 @@
-"""A ranking task query by query: scores of kinds of queries, and the worst queries with their texts."""
+"""Analysis of a ranking task per query: scores of query groups, and the worst queries with their texts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.layouts import TaskRow
 
 LENGTH = "length"
-"""Name of the slices that every retrieval task has: thirds of its queries by their words."""
+"""Name of the slices that every retrieval task has: thirds of its queries by word count."""
 
 WORST_QUERIES = 10
-"""Queries that a report shows with their texts."""
+"""Number of queries that a report shows with their texts."""
 
 _MIN_QUERIES_BY_LENGTH = 30
 _QUERY_CHARS, _DOCUMENT_CHARS = 400, 200
@@ -31,14 +31,14 @@ class QueryScores:
 
     Attributes:
         metrics: Name of a metric to its value for each query, from 0 to 100.
-        first: Identity of the document that was ranked first for each.
+        first: Id of each query's first document.
     """
 
     metrics: Mapping[str, Float[np.ndarray, " num_queries"]]
     first: Sequence[str]
 
     def estimates(self, *, content_sha256: str) -> dict[str, Estimate]:
-        """Mean of each metric, and how it would vary over other queries."""
+        """Mean of each metric, and its variation over other queries."""
         return {
             name: estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=content_sha256)
             for name, values in self.metrics.items()
@@ -46,10 +46,10 @@ class QueryScores:
 
 
 def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> list[SliceScore]:
-    """Main score of each system on each kind of queries.
+    """Main score of each system on each group of queries.
 
     Args:
-        eval_task: A retrieval task; its queries say what kind they are, and how long.
+        eval_task: A retrieval task, with groups and texts of its queries.
         by_system: Name of the system to the scores of its queries.
     """
     found = []
@@ -59,7 +59,7 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
             mean = estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=eval_task.content_sha256)
             low, high = (mean.interval() if len(values) > 1 else None) or (None, None)
             if low is not None:
-                low = max(0.0, low)  # no query scores less; few queries spread further than that
+                low = max(0.0, low)  # scores are not negative, but intervals of few queries may be
             found.append(
                 SliceScore(
                     task=eval_task.name,
@@ -76,7 +76,7 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
 
 
 def worst_queries(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> list[WorstQuery]:
-    """The queries on which the system of the highest score is worst, with texts; ties by identity.
+    """The queries with the lowest scores of the best system, with texts; ties by id.
 
     Args:
         eval_task: A retrieval task.
@@ -119,7 +119,7 @@ def _in_order(eval_task: EvalTask) -> list[TaskRow]:
 
 
 def _slices(queries: Sequence[TaskRow]) -> dict[tuple[str, str], list[int]]:
-    """Name and value of each kind of queries to their places."""
+    """Positions of the queries of each group, by its name and value."""
     found: dict[tuple[str, str], list[int]] = {}
     names = sorted({name for row in queries for name in row.get("slices", {})})
     for name in names:
@@ -141,6 +141,6 @@ def _document(row: TaskRow) -> str:
 
 
 def _shortened(text: str, num_chars: int) -> str:
-    """One line of a text, cut behind a word."""
+    """A text on one line, truncated after a word."""
     line = " ".join(text.split())
     return line if len(line) <= num_chars else f"{line[:num_chars].rsplit(' ', 1)[0]} …"

@@ -14,4 +14,4 @@ MTEB_TASK_TYPES: tuple[EvalTaskType, ...] = get_args(_MtebTaskType)
 EVAL_TASK_TYPES: tuple[EvalTaskType, ...] = get_args(_TextTaskType)
 """The categories of tasks about whole texts: mteb's seven, then others."""
 WORD_TASK_TYPE: EvalTaskType = "TokenClassification"
-"""The type of tasks about words (chunking, parts of speech, entities); it counts into none of the seven categories."""
+"""The type of tasks about words (chunking, parts of speech, entities); it is not one of the seven categories."""

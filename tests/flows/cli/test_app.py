@@ -73,7 +73,7 @@ def test_being_told_to_end_is_being_interrupted(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, former)
     assert ended.value.code == 1
-    assert "continues where it stopped" in capsys.readouterr().err
+    assert "resumes where it stopped" in capsys.readouterr().err
 
 
 def test_help_names_every_command(capsys):

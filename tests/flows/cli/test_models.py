@@ -116,7 +116,7 @@ class TestEvaluate:
         asked = ("--checkpoint", "bm25", "--benchmark", "MTEB(eng, v2)")
         code, result = self.evaluate(capsys, small_night, *asked)
         assert (code, set(result)) == (2, {"error", "hint"})
-        assert f"the hub cannot be reached, and its cache {cache} lacks 41 of 41 tasks" in result["error"]
+        assert f"the hub is unreachable, and its cache {cache} lacks 41 of 41 tasks" in result["error"]
         assert "HF_HOME" in result["hint"]
         code, result = self.evaluate(capsys, small_night, *asked, "--tasks", "STS12", "--tasks", "ArguAna")
         assert (code, "2 of 2 tasks" in result["error"]) == (2, True)

@@ -229,10 +229,10 @@ BLOCK = f'[[by_system]]\nsource = "s"\nscopes = ["STS", "all"]\n{ROW}'
         (BLOCK.replace(", 2.0", ""), "'BERT, BERT' of the published figures has 1 cells for 2 columns"),
         (BLOCK.replace('rows."BERT"', 'rows."GPT"'), "unknown model"),
         (BLOCK.replace('"STS"', '"Haiku"'), "unknown scope"),
-        (BLOCK + BLOCK, "stands twice"),
+        (BLOCK + BLOCK, "appears twice"),
         (
             BLOCK + '[[other]]\nmodel = "BERT"\nsystem = "BERT"\nscope = "STS12"\nscore = 3.0\nsource = "t"\n',
-            "No published figure",
+            "have no first figure",
         ),
     ],
 )

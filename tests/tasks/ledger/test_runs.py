@@ -180,7 +180,7 @@ class TestLineage:
         with caplog.at_level(logging.WARNING):
             run = record(told)
         assert read_summary(told.store(), run.id)["state"] == "completed"
-        assert "was not taken" in caplog.text
+        assert "was rejected" in caplog.text
 
     @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9/lineage", "no url"])
     def test_a_receiver_that_is_not_there_costs_no_run(self, settings, endpoint):

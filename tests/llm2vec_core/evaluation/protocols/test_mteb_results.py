@@ -179,11 +179,11 @@ def test_names_are_safe_for_mteb(label: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("revision", "task_results", "message"),
     [
-        ("../up", {}, "revision '../up' cannot name a file"),
-        ("", {}, "revision '' cannot name a file"),
-        ("r", {"../../x": "{}"}, "task '../../x' cannot name a file"),
-        ("r", {"STS12": "{}"}, "STS12 is no TaskResult"),
-        ("r", {"STS12": "not json"}, "STS12 is no TaskResult"),
+        ("../up", {}, "revision '../up' is not a valid file name"),
+        ("", {}, "revision '' is not a valid file name"),
+        ("r", {"../../x": "{}"}, "task '../../x' is not a valid file name"),
+        ("r", {"STS12": "{}"}, "STS12 is not a TaskResult"),
+        ("r", {"STS12": "not json"}, "STS12 is not a TaskResult"),
     ],
 )
 def test_what_is_no_result_is_refused(
@@ -195,7 +195,7 @@ def test_what_is_no_result_is_refused(
 
 
 def test_a_result_of_another_task_is_refused(tmp_path: Path, results: dict[str, dict[str, str]]) -> None:
-    with pytest.raises(InputError, match="given for STS12 is of the task STSBenchmark"):
+    with pytest.raises(InputError, match="given for STS12 belongs to the task STSBenchmark"):
         write_mteb_results(
             tmp_path / "out", name=LABEL, revision="r", task_results={"STS12": results["a" * 64]["STSBenchmark"]}
         )

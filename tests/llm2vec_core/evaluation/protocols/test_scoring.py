@@ -337,7 +337,7 @@ def test_search_cannot_do_tasks_that_ask_for_vectors(
 ) -> None:
     system, eval_task = make_system(mode, None if mode == "lexical" else encoder), load_eval_task(make_task(task_type))
     assert not can_score(system, eval_task)
-    with pytest.raises(InputError, match="asks for vectors"):
+    with pytest.raises(InputError, match="needs vectors"):
         evaluate_task(system, eval_task)
 
 

@@ -185,10 +185,10 @@ def test_faults_are_named() -> None:
 
 def test_a_main_score_that_the_tags_do_not_allow_is_refused_before_encoding(make_task: MakeTask) -> None:
     encoder = GivenStates(_one_hot)
-    with pytest.raises(EvalTaskError, match="'f1', and its tags do not mark entities") as caught:
+    with pytest.raises(EvalTaskError, match="'f1', but its tags do not mark entities") as caught:
         probe_words(encoder, _tagged_task([["NN", "VB"]], [["NN"]], "f1"), label_shift=False)
     assert "accuracy" in caught.value.hint
-    with pytest.raises(EvalTaskError, match="STS, TokenClassification was expected"):
+    with pytest.raises(EvalTaskError, match="has the type STS; expected TokenClassification"):
         probe_words(encoder, load_eval_task(make_task("STS")), label_shift=False)
     assert encoder.asked == []
 

@@ -106,19 +106,29 @@ def test_a_remark_in_the_header_does_not_count_for_the_hash(make_task: MakeTask)
         ("STS", "pairs.jsonl", "{not json", r"pairs\.jsonl, line 24 is not JSON"),
         ("STS", "pairs.jsonl", "[1, 2]", "line 24 is not a JSON object"),
         ("STS", "pairs.jsonl", '{"sentence1": "a", "score": 1}', "line 24 lacks sentence2"),
-        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "score": "5"}', 'score is "5", a number'),
-        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "score": NaN}', "score is NaN, a number"),
-        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}', "sentence2 is null, text"),
-        ("PairClassification", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "label": 2}', "label 2, 0 or 1"),
+        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "score": "5"}', 'score is "5"; expected a number'),
+        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "score": NaN}', "score is NaN; expected a number"),
+        ("STS", "pairs.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}', "sentence2 is null; expected text"),
+        (
+            "PairClassification",
+            "pairs.jsonl",
+            '{"sentence1": "a", "sentence2": "b", "label": 2}',
+            "label 2; expected 0 or 1",
+        ),
         ("PairClassification", "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "label": true}', "label is true"),
         ("Classification", "test.jsonl", '{"text": "a", "label": "unseen"}', "train.jsonl lacks: 'unseen'"),
         ("Clustering", "items.jsonl", '{"text": "a", "label": 1.5}', r"label is 1\.5"),
         ("Retrieval", "corpus.jsonl", '{"_id": "d0", "title": "", "text": "again"}', "1 repeated _id"),
-        ("Retrieval", "queries.jsonl", '{"_id": 7, "text": "numbers"}', "_id is 7, text"),
+        ("Retrieval", "queries.jsonl", '{"_id": 7, "text": "numbers"}', "_id is 7; expected text"),
         ("Retrieval", "qrels.tsv", "q0\td99\t1", "judges the document 'd99'"),
         ("Retrieval", "qrels.tsv", "q99\td0\t1", "judges the query 'q99'"),
         ("Retrieval", "qrels.tsv", "q0 d0 1", "line 14 is 'q0 d0 1'"),
-        ("Reranking", "samples.jsonl", '{"query": "a", "positive": "b", "negative": []}', 'positive is "b", a list'),
+        (
+            "Reranking",
+            "samples.jsonl",
+            '{"query": "a", "positive": "b", "negative": []}',
+            'positive is "b"; expected a list',
+        ),
         (
             "Summarization",
             "samples.jsonl",
@@ -131,7 +141,7 @@ def test_a_remark_in_the_header_does_not_count_for_the_hash(make_task: MakeTask)
             "TokenClassification",
             "train.jsonl",
             '{"tokens": [], "tags": []}',
-            r"line 129: tokens is \[\], a list of one",
+            r"line 129: tokens is \[\]; expected a list of one",
         ),
         ("TokenClassification", "test.jsonl", '{"tokens": ["a", " "], "tags": ["O", "O"]}', "line 33: tokens is"),
         ("TokenClassification", "test.jsonl", '{"tokens": "ab", "tags": ["O", "O"]}', 'line 33: tokens is "ab"'),
@@ -202,7 +212,7 @@ def test_labels_of_two_kinds_are_refused(make_task: MakeTask) -> None:
 
 
 def test_max_items_below_one_is_refused(make_task: MakeTask) -> None:
-    with pytest.raises(EvalTaskError, match="max_items was 0"):
+    with pytest.raises(EvalTaskError, match="max_items is 0"):
         load_eval_task(make_task("STS"), max_items=0)
 
 
@@ -213,7 +223,7 @@ def test_discovery(make_task: MakeTask, tmp_path: Path) -> None:
     assert discover_eval_tasks(tmp_path / "tasks", ["TinySTS"]) == [sts]
     with pytest.raises(EvalTaskError, match="'Other'") as caught:
         discover_eval_tasks(tmp_path / "tasks", ["TinySTS", "Other"])
-    assert caught.value.hint == "There are: TinyClustering, TinySTS."
+    assert caught.value.hint == "Found: TinyClustering, TinySTS."
     with pytest.raises(EvalTaskError, match="no task folder"):
         discover_eval_tasks(tmp_path)
     with pytest.raises(EvalTaskError, match="does not exist"):
