@@ -66,8 +66,7 @@ class EncodeSettings(_Section):
     prompts: dict[DocumentKind, str] = Field({}, description="Text put before every document, by kind.")
     precision: Precision = Field(
         "fp32",
-        description="Precision of the transformer; bf16 halves the memory, and is faster on processors that support
-        it.",
+        description="Precision of the transformer; bf16 halves the memory, and is faster if the processor supports it.",
     )
     long_texts: LongTexts = Field(
         "cut",
