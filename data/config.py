@@ -80,12 +80,12 @@ class SourceConfig(BaseModel):
 
     @property
     def single_text_field(self) -> str | None:
-        """The field that holds the text, if one field is named."""
+        """The field that holds the text, if it is a single field."""
         return self.text_field if isinstance(self.text_field, str) else None
 
     @property
     def text_fields(self) -> tuple[str, ...]:
-        """The fields that are joined into the text, if a list is named."""
+        """The fields that are joined into the text, if it is a list."""
         return () if self.text_field is None or isinstance(self.text_field, str) else self.text_field
 
     @property

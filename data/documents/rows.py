@@ -83,7 +83,7 @@ class ReadLog:
         self.notes[text] += 1
 
     def stored_skipped(self) -> dict[str, str]:
-        """The files that were passed over, as they may be stored: a name that may be a person's becomes ``*.docx``."""
+        """Skipped files in a form that may be stored: names that may be a person's become ``*.docx``."""
         shown = {}
         for file, reason in sorted(self.skipped.items()):
             name = PurePath(file).name

@@ -144,7 +144,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
 
 
 def _prune(store: Store, kept: Kept, kind: DocumentKind, generation: str, *, lease: Lease) -> bool:
-    """Remove versions of a table that are past their age; returns whether there were any."""
+    """Remove table versions that are old enough; returns whether any were removed."""
     table = open_table(store, generation=generation, kind=kind)
     age = _removable_age(table, kept, kind, generation)
     if min(table.committed_at().values()) >= datetime.now(UTC) - age:

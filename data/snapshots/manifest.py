@@ -116,7 +116,7 @@ class SnapshotManifest(BaseModel):
     @field_validator("clean", mode="before")
     @classmethod
     def _without_former_settings(cls, clean: Any) -> Any:  # noqa: ANN401 - as it was stored
-        """Drop settings that earlier versions stored and that are constants now."""
+        """Drop settings of earlier versions that are now constants."""
         return {k: v for k, v in clean.items() if k not in _FORMER_SETTINGS} if isinstance(clean, dict) else clean
 
     @property

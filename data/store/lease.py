@@ -210,24 +210,24 @@ def _is_alive(record: LeaseRecord) -> bool:
 
 
 def _is_running(pid: int, started: int) -> bool:
-    """Whether a process runs that started at that time; yes if its start time is hidden from this user."""
+    """Return whether the process with this start time is running; True if this user cannot see the start time."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it exists, and belongs to another user
+        pass  # it exists but belongs to another user
     found = _started(pid)
     return found is None or found == started
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; 0 if it ended and is not yet reaped; None if unknown."""
+    """Start time of a process in clock ticks since boot; 0 if it ended but is not yet reaped; None if unknown."""
     try:
         state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return None
-    return 0 if state in "ZX" else int(values[18])  # field 22 of the file, of which these are those from 4 on
+    return 0 if state in "ZX" else int(values[18])  # field 22 of the file; this list starts at field 4
 
 
 def _boot_id() -> str:

@@ -298,7 +298,7 @@ class LanceTable:
             self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
 
     def prune(self, older_than: timedelta) -> int:
-        """Remove older versions for good, with the files that only they need, and without merging files.
+        """Permanently remove older versions and the files that only they need, without merging files.
 
         LanceDB prunes only after it has merged what it can. So the newest version is an empty one meanwhile, and is
         restored then. If the process is killed in between, pinned versions are as they were.

@@ -153,7 +153,7 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """Key of a shard or of a record beside the shards, with the digests of its contents."""
+    """Key of a shard, or of a record beside the shards, with the digests of its contents."""
 
     key: str
     contents: Digests
@@ -225,7 +225,7 @@ class ShardVectors:
 
 
 def is_usable(vectors: Float32[np.ndarray, "contents dim"]) -> NDArray[np.bool_]:
-    """Whether each vector is finite and of length one."""
+    """Return whether each vector is finite and has length one."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         usable: NDArray[np.bool_] = np.abs(lengths - 1) <= LENGTH_TOLERANCE  # the comparison is false for NaN
@@ -233,19 +233,19 @@ def is_usable(vectors: Float32[np.ndarray, "contents dim"]) -> NDArray[np.bool_]
 
 
 def keep_unusable(store: Store, contents: Iterable[str], *, fingerprint: str, encode_key: str) -> None:
-    """Record contents of which a checkpoint made no usable vector, so that it does not try them every night."""
+    """Record contents without a usable vector from a checkpoint: they are not encoded again in every run."""
     for content in contents:
         store.put_if_absent(f"{_unusable_prefix(fingerprint, encode_key)}/{content}", b"")
 
 
 def unusable_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
-    """Digests of the contents of which a checkpoint made no usable vector under these settings."""
+    """Digests of the contents without a usable vector from a checkpoint under these settings."""
     keys = store.list(_unusable_prefix(fingerprint, encode_key))
     return pack_digests(pa.array([key.rsplit("/", 1)[1] for key in keys], pa.string()))
 
 
 def forget_unusable(store: Store, *, fingerprint: str, contents: Digests | None = None) -> None:
-    """Remove the records of contents without a usable vector, so that they are encoded again.
+    """Remove the records of contents without a usable vector: these are then encoded again.
 
     Args:
         store: Where the records are.
@@ -259,7 +259,7 @@ def forget_unusable(store: Store, *, fingerprint: str, contents: Digests | None 
 
 
 def list_unusable(store: Store, *, fingerprint: str) -> Iterator[ShardInfo]:
-    """All records of contents without a usable vector, each of one content."""
+    """All records of contents without a usable vector, one per content."""
     for key in store.list(f"shards/{fingerprint}/{_UNUSABLE}"):
         yield ShardInfo(key, pack_digests(pa.array([key.rsplit("/", 1)[1]])))
 

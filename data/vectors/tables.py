@@ -176,7 +176,7 @@ def _profile(store: Store, generation: Generation, table: LanceTable) -> TablePr
 
 
 def _unusable(store: Store, generation: Generation, kind: DocumentKind) -> Digests:
-    """Contents of which the generation's checkpoint made no vector."""
+    """Contents without a vector from the generation's checkpoint."""
     return unusable_contents(store, fingerprint=generation.checkpoint, encode_key=generation.encode_keys[kind])
 
 
@@ -215,7 +215,7 @@ def _check_rows(table: LanceTable, generation: Generation, snapshot: Snapshot, *
 
 
 def _without(batches: Iterable[pa.RecordBatch], left_out: Digests) -> Iterator[pa.RecordBatch]:
-    """Rows whose content is not left out."""
+    """Rows, without those of the excluded contents."""
     doomed = DigestIndex(left_out)
     for batch in batches:
         yield (

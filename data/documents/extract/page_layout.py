@@ -243,7 +243,7 @@ def _are_columns(sides: list[tuple[_Row, _Row]]) -> bool:
         return False
     for number in (0, 1):
         texts = [pair[number][0].text for pair in both]
-        # Dates beside posts, and bullets or numbers before items, belong to their lines.
+        # Dates beside positions, and bullets or numbers before items, belong to their lines.
         if sum(bool(_DATE.search(text)) and len(text) < 25 for text in texts) >= 0.5 * len(texts):
             return False
         if sum(sum(map(str.isalpha, text)) < 2 for text in texts) >= 0.5 * len(texts):

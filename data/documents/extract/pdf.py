@@ -143,7 +143,7 @@ def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
         glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
     quarters = Counter(glyph.quarter for glyph in glyphs if glyph.box is not None)
     if quarters and (quarter := quarters.most_common(1)[0][0]):
-        # pdfium orders lines as they are shown: the page is turned until its text is upright.
+        # pdfium orders lines as displayed: rotate the page until its text is upright.
         page.set_rotation(90 * quarter)
         with closing(page.get_textpage()) as textpage:
             glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
@@ -192,7 +192,7 @@ def _glyphs(
         glyphs.append(glyph)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         if glyph.char.isspace():
-            continue  # a blank is not seen anywhere
+            continue  # blanks are invisible everywhere
         if is_faint or points < _MIN_POINTS or not (left <= x <= right and bottom <= y <= top):
             suspects.append(glyph)
     return glyphs, suspects
@@ -238,7 +238,7 @@ def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
     num_seen: Counter[tuple[int, int]] = Counter()
     for glyph in judged:
         x0, y0, x1, y1 = glyph.box  # type: ignore[misc]
-        edge = (y1 - y0) * 0.15  # the lines above and below come near
+        edge = (y1 - y0) * 0.15  # the lines above and below are close
         y0, y1 = y0 + edge, y1 - edge
         line = (glyph.quarter, round((x0 + x1 if glyph.quarter % 2 else y0 + y1) / 2))
         lines[line].append(glyph)
@@ -247,7 +247,7 @@ def _visible_suspects(page: PdfPage, suspects: list[Glyph]) -> set[int]:
             max(0, int((x0 - left) * columns / width)) : math.ceil((x1 - left) * columns / width),
         ]
         num_seen[line] += bool(patch.size) and int(patch.max()) - int(patch.min()) >= _MIN_CONTRAST
-    # A line is seen as a whole: a dot has little contrast by itself.
+    # A line is judged as a whole: a dot alone has little contrast.
     return {id(glyph) for line, found in lines.items() if 2 * num_seen[line] >= len(found) for glyph in found}
 
 

@@ -102,7 +102,7 @@ def detect_format(path: Path, file: str) -> Format:
 
 
 def _by_signature(path: Path, head: bytes, *, is_text: bool) -> Format | None:
-    # Readers of PDF look for its mark in the first kilobyte; a table may hold it as a word.
+    # PDF readers search for the signature in the first kilobyte; a table may contain it as a word.
     if head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not is_text):
         return Format.PDF
     if head.startswith(b"PAR1"):
@@ -176,7 +176,7 @@ def _is_json_value(start: bytes) -> bool:
     try:
         json.JSONDecoder().raw_decode(start.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return first == b"{" and len(start) > _HEAD // 2  # too long an object to be seen as a whole
+        return first == b"{" and len(start) > _HEAD // 2  # the object is longer than the head
     return True
 
 
