@@ -1,7 +1,7 @@
 """Differences between transformer architectures: decoders and encoders, padding, positions, names of settings.
 
-A decoder is made bidirectional by a switch in its configuration; an encoder-only model (BERT, RoBERTa, MiniLM) looks
-both ways as it comes and has no such switch. Does not belong here: the switch and the probe (``bidirectional``), and
+A decoder is made bidirectional by a switch in its configuration; an encoder-only model (BERT, RoBERTa, MiniLM) is
+bidirectional by design and has no such switch. Does not belong here: the switch and the probe (``bidirectional``), and
 finding a base model (``base_models``).
 """
 
@@ -27,12 +27,12 @@ _ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_
 def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, which ships no types
     """Whether a model of this configuration is bidirectional by design and has no causal switch.
 
-    That is so where transformers gives the architecture an output layer for masked words, and the configuration does
-    not turn it into a decoder. (A causal output layer says nothing: BERT has one, too.) The answer is a statement about
-    the configuration; :func:`apply_attention` measures what the loaded model does.
+    It is if transformers gives the architecture an output layer for masked words, and the configuration does not turn
+    it into a decoder. (A causal output layer proves nothing: BERT also has one.) The answer is about the configuration;
+    :func:`apply_attention` measures the loaded model.
 
     Raises:
-        BaseModelError: The model is neither that nor a decoder (see :func:`require_one_stack`).
+        BaseModelError: The model is neither encoder-only nor a decoder (see :func:`require_one_stack`).
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -96,18 +96,18 @@ def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # no
 
     Args:
         config: Configuration of the model.
-        num_tokens: Tokens of the longest text.
+        num_tokens: Number of tokens of the longest text.
         name: Base model's name, for messages.
 
     Raises:
-        BaseModelError: Says how many positions the model has.
+        BaseModelError: The model has too few positions; the message has their number.
     """
     num_positions = getattr(config, "max_position_embeddings", None)
-    # Absent or -1 where positions have no end.
+    # Absent or -1 if the number of positions is unlimited.
     if num_positions is not None and 0 < num_positions < num_tokens:
         raise BaseModelError(
-            f"{name} ({config.model_type}) has {num_positions} positions (max_position_embeddings), and texts of "
-            f"{num_tokens} tokens are asked for.",
+            f"{name} ({config.model_type}) has {num_positions} positions (max_position_embeddings); texts of "
+            f"{num_tokens} tokens need more.",
             hint=f"Set the tokens of a text (max_tokens, chunk_tokens) to {num_positions} at most.",
         )
 
@@ -115,12 +115,12 @@ def require_positions(config: Any, num_tokens: int, *, name: str) -> None:  # no
 def prepare_padding(tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers ship no types
     """Set up a decoder's padding so that no vector depends on its batch.
 
-    Many decoders (GPT-2, LLaMA, Mistral) come without padding token; the token that ends a text takes its place, which
-    is never seen, since the attention mask hides it. Padding goes to the right: learned positions such as GPT-2's are
-    counted from the first column, so padding on the left would move a text to other positions.
+    Many decoders (GPT-2, LLaMA, Mistral) have no padding token. The end token replaces it, which is safe because the
+    attention mask hides padding. Padding goes to the right: learned positions such as GPT-2's are counted from the
+    first column, so padding on the left would shift a text.
 
     Raises:
-        BaseModelError: The tokenizer has no padding token, and no other one to use.
+        BaseModelError: The tokenizer has no padding token and no substitute.
     """
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is not None:
@@ -150,10 +150,10 @@ def base_attention(directory: Path) -> Attention:
 
 
 def apply_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
-    """Switch the attention of a loaded transformer, and prove that it follows.
+    """Switch the attention of a loaded transformer, and verify the switch.
 
-    A decoder is switched and states the attention in its configuration from then on. An encoder-only model is left as
-    it is: where a switch reaches it at all (through torch's attention kernel), it holds for unpadded batches only.
+    A decoder is switched, and its configuration then states the attention. An encoder-only model is not changed: a
+    switch has no effect on it, or works only for unpadded batches (through torch's attention kernel).
 
     Args:
         model: A transformer without head.
@@ -170,7 +170,7 @@ def apply_attention(model: nn.Module, attention: Attention, *, name: str) -> Non
 
 
 def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]:  # noqa: ANN401
-    """Configuration keys that set the dropout on attention weights to ``dropout``; other dropouts stay as they are.
+    """Configuration keys that set the dropout on attention weights to ``dropout``; other dropouts are not changed.
 
     Raises:
         BaseModelError: The architecture has no such dropout, so SimCSE would see two equal views.
@@ -188,12 +188,12 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
 def text_transformer(directory: Path, *, max_tokens: int, name: str, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
     """The sentence-transformers module of a transformer, set up to read texts without a chat template.
 
-    By default, the library takes a tokenizer with a chat template for that of a chat model and wraps every text in the
-    template. Short texts would then share nearly all of their tokens.
+    By default, the library assumes a chat model if the tokenizer has a chat template, and wraps every text in it. Short
+    texts would then share nearly all of their tokens.
 
     Args:
-        directory: Of a transformer with its tokenizer.
-        max_tokens: Longer texts are cut here.
+        directory: Directory of a transformer with its tokenizer.
+        max_tokens: Longer texts are truncated to this.
         name: Model's name, for messages.
         module: A subclass of the library's module; its own by default.
         settings: Further keyword arguments of the module, such as ``config_kwargs``.
@@ -223,7 +223,7 @@ def transformer_directory(base: Path) -> Path:
     """Directory of a base model's transformer: ``base``, or a folder in it if it is a sentence-transformers directory.
 
     Raises:
-        BaseModelError: A sentence-transformers directory whose first module is no transformer.
+        BaseModelError: The first module of a sentence-transformers directory is not a transformer.
     """
     modules_path = base / "modules.json"
     if not modules_path.is_file():

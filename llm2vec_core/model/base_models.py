@@ -1,8 +1,8 @@
-"""Base models: bundled weights, local directories and hub names, each as one local directory.
+"""Base models: resolve bundled weights, local directories and hub names to a local directory.
 
-A directory with a LoRA adapter is a base model, too: merged into the model that its configuration names. Where a
-``config.json`` lies beside the adapter, the merged model has the attention that it states: an adapter that was trained
-with the causal mask removed is of little use with it.
+A directory with a LoRA adapter is also a base model: it is merged into the model that its configuration names. If it
+has a ``config.json``, the merged model gets the attention stated there, because an adapter that was trained without the
+causal mask is of little use with it.
 
 Does not belong here: attention and pooling (``bidirectional``, ``pooling``) and saved encoders (``checkpoint``).
 """
@@ -36,7 +36,7 @@ _HASHED_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class _Bundled:
-    """Weights that an installed Python package carries."""
+    """Weights inside an installed Python package."""
 
     distribution: str
     path: str
@@ -44,7 +44,7 @@ class _Bundled:
 
 
 def user_cache_dir() -> Path:
-    """Where converted weights are kept by default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``."""
+    """Default directory of converted weights: ``LLM2VEC_CACHE``, otherwise ``~/.cache/llm2vec``."""
     chosen = os.environ.get("LLM2VEC_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -68,10 +68,10 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
 
     Args:
         name: A bundled name, a directory of a model or of an adapter, or a hub name.
-        cache_dir: Where converted weights are kept; written once.
+        cache_dir: Directory of converted weights; each is written once.
 
     Raises:
-        BaseModelError: There is no such model, or it is incomplete.
+        BaseModelError: The model does not exist or is incomplete.
     """
     if (adapter := _adapter_directory(name)) is not None:
         return _merge_adapter_directory(adapter, cache_dir=cache_dir)
@@ -90,7 +90,7 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
 def base_content(name: str) -> str | None:
     """Hash of an adapter or of a model directory; None for bundled models and hub names.
 
-    A directory may be trained further under the same name, so its content is part of every key made from it.
+    A directory may be trained further under the same name, so its content is part of every key.
 
     Raises:
         BaseModelError: The adapter has no weights.
@@ -103,7 +103,7 @@ def base_content(name: str) -> str | None:
 
 
 def trained_from(name: str) -> str:
-    """Name of the base model that an adapter was trained on; any other name is returned as it is.
+    """Name of the base model that an adapter was trained on; other names are returned unchanged.
 
     Raises:
         BaseModelError: The adapter does not name its base model.
@@ -132,7 +132,7 @@ def _base_of(adapter: Path) -> str:
 def _fetch_bundled(name: str, cache_dir: Path) -> Path:
     bundled = _BUNDLED.get(name)
     if bundled is None:
-        raise BaseModelError(f"'{name}' is no bundled model.", hint=f"Bundled models: {_bundled_names()}.")
+        raise BaseModelError(f"'{name}' is not a bundled model.", hint=f"Bundled models: {_bundled_names()}.")
     try:
         distribution = importlib.metadata.distribution(bundled.distribution)
     except importlib.metadata.PackageNotFoundError as error:
@@ -149,7 +149,7 @@ def _in_place(packaged: Path, _cached: Path) -> Path:
 
 
 def _convert_smollm2(packaged: Path, cached: Path) -> Path:
-    """Turn the packaged GGUF file into a plain safetensors directory, once (about 40 s on two cores)."""
+    """Convert the packaged GGUF file to a plain safetensors directory, once (about 40 s on two cores)."""
     if cached.is_dir():
         return cached
     require_extra("`bundled:smollm2-135m`", "bundled", "gguf")
@@ -158,7 +158,7 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
 
     logger.info("converting %s to safetensors, once", packaged.name)
     tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name, local_files_only=True)
-    # The tokenizer's own pad token is its eos token: padding could not be told from an end.
+    # The tokenizer's own pad token is its eos token, so padding would look like the end of a text.
     tokenizer.pad_token = "<|endoftext|>"
     quantised = AutoModelForCausalLM.from_pretrained(
         packaged.parent, gguf_file=packaged.name, dtype=torch.float32, local_files_only=True
@@ -173,7 +173,7 @@ def _convert_smollm2(packaged: Path, cached: Path) -> Path:
 
 
 def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
-    """Merge an adapter into its base model; done once for each content of the adapter."""
+    """Merge an adapter into its base model, once per content of the adapter."""
     merged = cache_dir / f"adapter-{_hash_adapter(adapter)[:16]}"
     if merged.is_dir():
         return merged
@@ -232,7 +232,7 @@ def _hash_adapter(adapter: Path) -> str:
 def content_hash(directory: Path) -> str:
     """Hash of a model directory: names, sizes, beginnings and ends of its files.
 
-    Training changes all weights, so their beginnings and ends tell; reading everything would take long.
+    Training changes all weights, so beginnings and ends suffice; reading everything would be slow.
     """
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
@@ -274,7 +274,8 @@ def _fetch_from_hub(name: str) -> Path:
         raise
     except Exception as error:
         raise BaseModelError(
-            f"'{name}' is no bundled model and no directory, and the hub did not give it ({type(error).__name__}).",
+            f"'{name}' is neither a bundled model nor a directory, and could not be loaded from the "
+            f"hub ({type(error).__name__}).",
             hint=f"Bundled models: {_bundled_names()}. A hub name needs the network or a filled cache.",
         ) from error
 
@@ -282,7 +283,7 @@ def _fetch_from_hub(name: str) -> Path:
 def _require_model_files(directory: Path) -> None:
     if not (directory / _MODEL_CONFIG).is_file() and not (directory / "modules.json").is_file():
         raise BaseModelError(
-            f"{directory} holds no config.json, so it is no model directory.",
+            f"{directory} has no config.json, so it is not a model directory.",
             hint="Give the directory that save_pretrained wrote (config.json, *.safetensors, tokenizer files).",
         )
     if not any(directory.rglob("*.safetensors")):
@@ -303,7 +304,7 @@ _BUNDLED_ADAPTERS = {
     f"{_BUNDLED_PREFIX}{directory.name}": directory
     for directory in sorted((Path(__file__).parent / "adapters").glob("*/"))
 }
-"""Adapters that ship with the project; ``docs/experiments.md`` tells how they were trained."""
+"""Adapters that ship with the project; ``docs/experiments.md`` describes their training."""
 
 
 def _bundled_names() -> str:

@@ -1,9 +1,8 @@
-"""The bidirectional switch of a decoder, and the probe that proves it.
+"""The bidirectional switch of a decoder, and the probe that verifies it.
 
-transformers 5 honours ``config.is_causal = False`` in all its well-behaved decoders, so there are no per-architecture
-classes here. Every failure of such a switch is silent, therefore each load path ends with :func:`require_attention`,
-which measures what the loaded model really does. Hybrids, of which only some layers have attention, would pass that and
-are refused when they are switched.
+transformers 5 honours ``config.is_causal = False`` in nearly all decoders, so there are no per-architecture classes
+here. A failed switch gives no error, so each load path ends with :func:`require_attention`, which measures the loaded
+model. Hybrids, in which only some layers have attention, would pass that check and are refused when switched.
 
 Source: BehnamGhader et al. 2024, LLM2Vec, section 2.1; huggingface/transformers#43705 for the flag.
 """
@@ -49,10 +48,10 @@ def stated_attention(config: Any) -> Attention:  # noqa: ANN401 - PretrainedConf
 
 
 def saved_attention(model: nn.Module, *, name: str) -> Attention:
-    """Attention of a loaded transformer: stated by its configuration and proved, or measured if nothing is stated.
+    """Attention of a loaded transformer: stated in its configuration and verified, or measured if not stated.
 
     Raises:
-        BaseModelError: The configuration states an attention that the model does not show.
+        BaseModelError: The model contradicts the attention in its configuration.
     """
     if not hasattr(model.config, "is_causal"):
         return measured_attention(model)
@@ -63,9 +62,9 @@ def saved_attention(model: nn.Module, *, name: str) -> Attention:
 
 @torch.inference_mode()
 def measured_attention(model: nn.Module) -> Attention:
-    """Measure the attention: does changing a token change an earlier hidden state?
+    """Measure the attention: test whether changing a token changes an earlier hidden state.
 
-    The next token is changed, not the last one: a sliding window may rightly hide a far token.
+    The next token is changed, not the last one, because a sliding window may hide a distant token.
 
     Args:
         model: A transformer without head; its forward takes ``input_ids`` and returns ``last_hidden_state``.
@@ -77,7 +76,7 @@ def measured_attention(model: nn.Module) -> Attention:
     changed = tokens.clone()
     changed[0, _PROBE_POSITION] = (changed[0, _PROBE_POSITION] + 1) % vocab_size
     earlier = slice(0, _PROBE_POSITION)
-    # One token after the other, never as one batch: padding and batching must not be able to hide the difference.
+    # Each variant is run alone, never as one batch, so that padding and batching cannot hide the difference.
     before, after = (
         model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, earlier]
         for ids in (tokens, changed)
@@ -88,15 +87,15 @@ def measured_attention(model: nn.Module) -> Attention:
 
 
 def switch_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
-    """Switch the attention of a loaded decoder, state it in its configuration, and prove it.
+    """Switch the attention of a loaded decoder, state it in its configuration, and verify it.
 
-    Set on the loaded model: keys that a ``config.json`` does not have yet are dropped or refused while loading.
+    The loaded model is switched, because loading drops or refuses keys that are new to a ``config.json``.
 
     Raises:
-        BaseModelError: The architecture ignores the switch, if only in some of its layers, or an encoder-only model was
-            asked to be causal.
+        BaseModelError: The architecture ignores the switch, even if only in some layers, or an encoder-only model
+            should be causal.
     """
-    # Some of them would follow the switch, but were never trained to read a text from the left alone.
+    # Some of them would follow the switch, but were never trained with causal attention.
     if attention == "causal" and _unstated_attention(model) == "bidirectional":
         raise _wrong_attention(model, attention, measured="bidirectional", name=name)
     for key, value in attention_overrides(attention).items():
@@ -112,7 +111,7 @@ def switch_attention(model: nn.Module, attention: Attention, *, name: str) -> No
 
 
 def require_attention(model: nn.Module, attention: Attention, *, name: str) -> None:
-    """Refuse a model whose attention is not the one asked for.
+    """Refuse a model that does not have the requested attention.
 
     Raises:
         BaseModelError: The architecture ignores the switch, or cannot run with it; the message names it.
@@ -121,7 +120,7 @@ def require_attention(model: nn.Module, attention: Attention, *, name: str) -> N
         measured = measured_attention(model)
     except (AttributeError, TypeError, ValueError) as error:
         raise BaseModelError(
-            f"{_described(model, name)} was asked for {attention} attention, and its code fails on a plain text then: "
+            f"{_described(model, name)} fails on a plain text with {attention} attention: "
             f"{type(error).__name__}: {error}",
             hint=_FOLLOWING,
         ) from error
@@ -133,7 +132,7 @@ def require_attention(model: nn.Module, attention: Attention, *, name: str) -> N
 def one_sided_blocks(model: nn.Module) -> list[int]:
     """Numbers of the blocks in which no state depends on a later one.
 
-    :func:`measured_attention` is content if a single block looks ahead. Here each block is run again on its own input,
+    :func:`measured_attention` passes if a single block looks ahead. Here each block is run again on its own input,
     with one state changed. A block is a module that transformers never splits over devices.
 
     Args:
@@ -175,7 +174,7 @@ def one_sided_blocks(model: nn.Module) -> list[int]:
 
 
 def _probe_tokens(model: nn.Module) -> Int64[Tensor, "1 seq"]:
-    """A few random tokens, the same every time."""
+    """A few random tokens from a fixed seed."""
     vocab_size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     tokens = torch.randint(vocab_size, (1, _PROBE_LENGTH), generator=torch.Generator().manual_seed(0))
     return tokens.to(next(model.parameters()).device)
@@ -201,7 +200,7 @@ def _wrong_attention(model: nn.Module, attention: Attention, *, measured: Attent
             _FOLLOWING,
         )
         if attention == "bidirectional"
-        else ("an encoder-only model cannot be made causal", "Leave 'causal' out, or take a decoder.")
+        else ("an encoder-only model cannot be made causal", "Leave 'causal' out, or use a decoder.")
     )
     return BaseModelError(
         f"{_described(model, name)} was asked for {attention} attention, but its hidden states show {measured} "

@@ -1,9 +1,9 @@
-"""Checkpoints: an encoder as a directory that sentence-transformers loads anywhere, and its fingerprint.
+"""Checkpoints: encoder directories that sentence-transformers can load, and their fingerprints.
 
 A checkpoint states its attention in ``config.json`` and its pooling in the pooling module. We add ``checkpoint.json``,
 which records where the encoder came from and which files belong to it.
 
-Does not belong here: making the encoder (``encoding.build``), training (``training``), and where checkpoints are kept
+Does not belong here: making the encoder (``encoding.build``), training (``training``), and storing checkpoints
 (``tasks``).
 """
 
@@ -24,23 +24,23 @@ RECORD_NAME = "checkpoint.json"
 CURVES_NAME = "training.json"
 """Loss curves of the training, beside the encoder."""
 
-# What makes an encoder: its weights, its tokenizer, the configuration of its modules. Not: cards, metrics, versions.
+# Files that define an encoder: weights, tokenizer, module configurations; not cards, metrics or versions.
 _FINGERPRINTED_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _VERSION_KEYS = frozenset({"transformers_version", "__version__", "_name_or_path"})
 
 
 class EncoderSpec(BaseModel):
-    """Specification of an encoder: its base model, its training, and how it reads texts.
+    """Specification of an encoder: its base model, training, attention, pooling and length.
 
     Attributes:
-        base_model: Name of the base model it was made from.
+        base_model: Name of the base model that it was made from.
         attention: Attention of its transformer.
-        pooling_mode: How hidden states become one vector.
-        max_tokens: Longer texts are cut here.
+        pooling_mode: Pooling of hidden states.
+        max_tokens: Longer texts are truncated to this.
         stages: Training stages it went through, in order; empty for an untrained base.
         recipe_key: Key of the recipe that trained it; None for an untrained base.
-        recipe: Settings of that recipe as JSON values, without stages that did not run; None if it is not known.
-        training_snapshots: Ids of the snapshots it was trained on, by kind; None if they are not known.
+        recipe: Settings of that recipe as JSON values, without stages that did not run; None if unknown.
+        training_snapshots: Ids of the snapshots it was trained on, by kind; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class CheckpointRecord(EncoderSpec):
     Attributes:
         fingerprint: Identity of the encoder, 64 hex digits (see :func:`fingerprint`).
         embedding_dim: Length of a vector.
-        standardised: Whether the mean and deviation of each dimension are taken out after pooling.
+        standardised: Whether each dimension is standardised after pooling.
         files: Size in bytes of every file of the encoder.
     """
 
@@ -101,7 +101,7 @@ def write_encoder(
     Args:
         model: The ``SentenceTransformer`` to save.
         directory: Target; must not hold another encoder.
-        spec: What the model is made of.
+        spec: Specification of the model.
         standardised: Whether its last module is a standardisation.
 
     Raises:
@@ -126,14 +126,14 @@ def read_record(directory: Path) -> CheckpointRecord:
     """Read the record of one of our checkpoints and check that all its files are there.
 
     Raises:
-        CheckpointError: No record, or a file that is missing or has another size.
+        CheckpointError: There is no record, or a file is missing or has another size.
     """
     path = directory / RECORD_NAME
     try:
         record = parse_record(path.read_bytes(), path=str(path))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{directory} holds no {RECORD_NAME}, so it is no checkpoint of this system.",
+            f"{directory} has no {RECORD_NAME}, so it is not a checkpoint of this system.",
             hint="Give a fingerprint from `l2v generations list`, or a sentence-transformers directory.",
         ) from error
     for name, size in record.files.items():
@@ -168,7 +168,7 @@ def require_encoder_directory(directory: Path) -> None:
     modules_path = directory / "modules.json"
     if not modules_path.is_file():
         raise CheckpointError(
-            f"{directory} holds no modules.json, so it is no sentence-transformers directory.",
+            f"{directory} has no modules.json, so it is not a sentence-transformers directory.",
             hint="Give a directory that `l2v train` or SentenceTransformer.save_pretrained wrote.",
         )
     if (directory / RECORD_NAME).is_file():

@@ -20,14 +20,15 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(16, ge=1, description="Rank of the adapter's matrices.")
-    alpha: int = Field(32, ge=1, description="The adapter's output is scaled by alpha / rank.")
-    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input while training.")
+    alpha: int = Field(32, ge=1, description="Scaling of the adapter's output, which is multiplied by alpha / rank.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input during training.")
     targets: str | list[str] = Field(
-        "all-linear", description="Names of modules, or 'all-linear': every linear layer except the output layer."
+        "all-linear",
+        description="Names of the adapted modules, or 'all-linear' for every linear layer except the output layer.",
     )
 
 
-# BERT's pooler (for ALBERT a bare layer of that name): its output is used by none of our poolings, so an adapter there
+# BERT's pooler (for ALBERT a bare layer of that name): none of our poolings uses its output, so an adapter there
 # would never be trained.
 _POOLER = r"(.*\.)?pooler(\..*)?"
 
@@ -57,7 +58,7 @@ def lora_config(settings: LoraSettings, model: Any) -> Any:  # noqa: ANN401 - pe
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
-        # Only where there is one: peft warns about an exclusion that meets nothing.
+        # Only if there is one, because peft warns about an exclusion without a match.
         exclude_modules=_POOLER if hasattr(model, "pooler") else None,
         # GPT-2's linear layers keep their weights transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -100,7 +101,7 @@ def merge_adapter(model: Any, adapter: Path, *, name: str) -> Any:  # noqa: ANN4
 def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers model, which ships no types
     """Keep the frozen weights of linear layers in bf16; autocast would cast them in every forward pass.
 
-    The figures are the same bit for bit, and these weights, nearly all of a large decoder, take half the memory.
+    Results are bit-identical, and these weights, nearly all of a large decoder, take half the memory.
     Everything else stays fp32: norms, the residual stream and so what is pooled, the weights of an adapter, and an
     output layer whose weights are the embeddings. Without autocast around it, the model no longer runs.
 

@@ -1,7 +1,7 @@
 """Modes of an encoder (attention, stages, pooling, …), and names such as ``minilm+mean+echo``.
 
 Belongs here: views of an encoder and their identity, without torch. Does not belong here: applying a view
-(``encoding.encoder``), and defaults for modes that a name leaves out.
+(``encoding.encoder``), and defaults of omitted modes.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ _MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
 
 @dataclass(frozen=True)
 class EncoderView:
-    """Differences between how an encoder is read and how it was saved. A view without any is falsy.
+    """Changes to a saved encoder when it is read. A view without changes is falsy.
 
     Attributes:
         attention: Replaces the attention of the saved encoder; None leaves it.
-        pooling_mode: Replaces the pooling of the saved encoder; None leaves it. ``last`` is the state of the last
-            token as the tokenizer makes the text; for ``eos`` the tokenizer's EOS token is put behind every text
-            first, unless the tokenizer does so itself.
+        pooling_mode: Replaces the pooling of the saved encoder; None leaves it. ``last`` is the state of the
+            tokenizer's last token; ``eos`` first appends the tokenizer's EOS token to every text, unless the tokenizer
+            already does.
         echo: Whether the text is read twice and only the second copy pooled (see ``tokenizing``).
-        standardised: Whether mean and deviation of every dimension are taken out after pooling (see
-            ``standardisation``); they are measured on calibration texts that whoever loads the encoder brings.
+        standardised: Whether every dimension is standardised after pooling (see ``standardisation``), by statistics of
+            calibration texts from the caller.
     """
 
     attention: Attention | None = None
@@ -109,13 +109,13 @@ class EncoderView:
     def changes(
         self, *, attention: Attention, pooling_mode: PoolingMode | None, standardised: bool = False
     ) -> EncoderView:
-        """The view reduced to what the saved encoder does not do already.
+        """The view without properties that the saved encoder already has.
 
         Args:
             attention: Attention of the saved encoder.
-            pooling_mode: Its pooling; None where it pools in a way that has no name here.
-            standardised: Whether it is standardised. In any other way of reading its measured means and deviations
-                would be wrong, so a view that changes something else takes them out, or measures them anew.
+            pooling_mode: Its pooling; None for one that this package does not name.
+            standardised: Whether it is standardised. Its means and deviations are wrong for any other view, so a view
+                with other changes removes them or measures them again.
         """
         found = replace(
             self,
@@ -127,15 +127,15 @@ class EncoderView:
 
 
 def view_fingerprint(fingerprint: str, changes: EncoderView, *, calibration: Sequence[str] = ()) -> str:
-    """Identity of a saved encoder read through a view.
+    """Fingerprint of a saved encoder read through a view.
 
     Args:
-        fingerprint: Identity of the saved encoder.
-        changes: What the view changes of it (:meth:`EncoderView.changes`).
-        calibration: Texts that a standardised view is measured on.
+        fingerprint: Fingerprint of the saved encoder.
+        changes: Changes by the view (:meth:`EncoderView.changes`).
+        calibration: Texts to measure a standardised view on.
 
     Returns:
-        ``fingerprint`` itself when the view changes nothing, else a hash of 64 hex digits.
+        ``fingerprint`` itself if the view changes nothing, otherwise a hash of 64 hex digits.
     """
     if not changes:
         return fingerprint
@@ -149,12 +149,12 @@ class EncoderName:
 
     Attributes:
         source: Fingerprint, directory, bundled name or hub name.
-        view: How it is read.
-        stages: Training stages asked for, in training order; None when none are named.
-        long_texts: How long texts are read.
-        instructed: Whether the instruction of an evaluation task stands before its texts.
-        ranking: How its ranking is fused with that of BM25: ``hybrid`` by rank, ``tuned`` by a weight that judged
-            queries chose, ``reranked`` by rank, the first documents then read by a cross-encoder; None: not at all.
+        view: Changes to the saved encoder.
+        stages: Requested training stages, in training order; None if none are named.
+        long_texts: Treatment of long texts.
+        instructed: Whether the instruction of an evaluation task is put before its texts.
+        ranking: Fusion of its ranking with BM25: ``hybrid`` by rank, ``tuned`` by a weight tuned on judged queries,
+            ``reranked`` by rank and then by a cross-encoder; None: no fusion.
     """
 
     source: str
@@ -176,13 +176,13 @@ class EncoderName:
 
 
 def parse_encoder_name(name: str) -> EncoderName:
-    """Parse a source and modes behind plus signs, in any order.
+    """Parse a source and modes after plus signs, in any order.
 
     ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
-    A directory may have a plus sign in its name: the longest beginning of ``name`` that is a directory is the source.
+    A directory may have a plus sign in its name: the longest prefix of ``name`` that is a directory is the source.
 
     Raises:
-        InputError: No source, an unknown mode (the hint lists the known ones by kind), or a kind named twice.
+        InputError: There is no source, a mode is unknown (the hint lists the known ones), or a kind is named twice.
     """
     source, modes = _split_source(name)
     if not source:
@@ -193,7 +193,7 @@ def parse_encoder_name(name: str) -> EncoderName:
         )
     for mode in modes:
         if mode not in _MODES:
-            raise InputError(f"'{mode}' in '{name}' is no mode of an encoder.", hint=_known_modes())
+            raise InputError(f"'{mode}' in '{name}' is not a mode of an encoder.", hint=_known_modes())
     _refuse_repeats(name, modes)
     return EncoderName(
         source,
@@ -222,11 +222,11 @@ def _split_source(name: str) -> tuple[str, list[str]]:
 def _refuse_repeats(name: str, modes: Sequence[str]) -> None:
     for kind, known in _MODES_BY_KIND.items():
         named = [mode for mode in modes if mode in known]
-        # Stages follow each other, so an encoder can have several; everything else is one choice.
+        # An encoder can have several stages, but only one mode of every other kind.
         if len(named) > (len(set(named)) if kind == "stages" else 1):
             raise InputError(
                 f"'{name}' names its {kind} more than once: {', '.join(named)}.",
-                hint="Name each stage once, and of every other kind one mode.",
+                hint="Name each stage once, and one mode of every other kind.",
             )
 
 

@@ -1,7 +1,7 @@
 """Pooling modes: from one hidden state per token to one vector per text.
 
 The arithmetic is sentence-transformers' ``Pooling`` module, so that a saved checkpoint loads anywhere; this file maps
-the field's names of the modes to it, and says which tokens it sees.
+the usual names of the modes to it, and selects the tokens to pool.
 
 Source: LLM2Vec section 2.2 (EOS, mean, weighted mean); Muennighoff 2022, SGPT, equation 2 (weighted mean).
 """
@@ -19,7 +19,7 @@ from llm2vec_core.model.modes import PoolingMode
 if TYPE_CHECKING:
     from torch import Tensor
 
-# `eos` is `last` with a token added behind the text, which no pooling module can say: see `tokenizing`.
+# `eos` is `last` with a token appended to the text, which no pooling module can record: see `tokenizing`.
 _MODULE_MODE: dict[PoolingMode, str] = {
     "mean": "mean",
     "weighted_mean": "weightedmean",
@@ -33,12 +33,12 @@ def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int) -> Any:  # no
     """The sentence-transformers module that pools ``[batch, seq, hidden_size]`` to ``[batch, hidden_size]``.
 
     Raises:
-        InputError: EOS pooling: whoever loads the module later would pool another token, since nothing tells the
-            tokenizer to put the EOS token behind the texts.
+        InputError: EOS pooling. A later load would pool another token, because the module cannot record that the
+            tokenizer must append the EOS token.
     """
     if pooling_mode == "eos":
         raise InputError(
-            "EOS pooling cannot be trained or saved: a pooling module cannot say that an EOS token is added.",
+            "EOS pooling cannot be trained or saved: a pooling module cannot record that an EOS token is appended.",
             hint="Save the encoder with the pooling 'last' or 'mean', and read it through a view: NAME+eos.",
         )
     return _module(pooling_mode, hidden_size)
@@ -52,7 +52,7 @@ def pooling_position(model: Any) -> int | None:  # noqa: ANN401 - SentenceTransf
 
 
 def saved_pooling_mode(model: Any) -> PoolingMode | None:  # noqa: ANN401
-    """Pooling mode of a loaded model; None for a pooling that has no name here, such as CLS."""
+    """Pooling mode of a loaded model; None for one that this package does not name, such as CLS."""
     position = pooling_position(model)
     if position is None or not isinstance(model[position].pooling_mode, str):
         return None
@@ -76,7 +76,7 @@ def require_pooling(model: Any, *, name: str) -> int:  # noqa: ANN401
     """Index of the pooling module.
 
     Raises:
-        CheckpointError: The model has no pooling module, so nothing can be said about which tokens are pooled.
+        CheckpointError: The model has no pooling module, so the pooled tokens are unknown.
     """
     position = pooling_position(model)
     if position is None:

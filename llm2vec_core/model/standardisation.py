@@ -1,7 +1,7 @@
-"""Standardisation after pooling: subtract the mean of every dimension, and divide by its deviation.
+"""Standardisation after pooling: subtract the mean of every dimension, and divide by its standard deviation.
 
 A few dimensions of a decoder's states are large for every text, so that all cosines look alike. Means and deviations
-are measured on texts without labels, never on those that the encoder is tested on. They become a sentence-transformers
+are measured on texts without labels, never on test texts. They become a sentence-transformers
 ``Dense`` module with a diagonal weight, so that a saved encoder loads anywhere.
 
 Source: Su et al. 2021, Whitening Sentence Representations, of which this is the diagonal case; Timkey and van
@@ -20,14 +20,14 @@ from torch import nn
 from llm2vec_core.errors import InputError
 
 MIN_TEXTS = 50
-"""Fewest texts that a deviation can be measured on."""
+"""Minimum number of texts to measure a standard deviation on."""
 
 _SMALLEST_DEVIATION = 1e-6
-"""A dimension whose deviation is a smaller share of the largest one counts as constant, and is only centred."""
+"""A dimension whose deviation is below this share of the largest one counts as constant, and is only centred."""
 
 
 def standardisation_module(vectors: Float32[np.ndarray, "num_texts dim"]) -> Any:  # noqa: ANN401 - an untyped module
-    """Module that gives the vectors of such texts mean 0 and deviation 1 in every dimension.
+    """Module that gives vectors of similar texts mean 0 and standard deviation 1 in every dimension.
 
     Args:
         vectors: Pooled vectors of calibration texts, not normalised.
@@ -40,7 +40,7 @@ def standardisation_module(vectors: Float32[np.ndarray, "num_texts dim"]) -> Any
     if len(vectors) < MIN_TEXTS:
         raise InputError(
             f"Standardisation found {len(vectors)} calibration texts; at least {MIN_TEXTS} were expected.",
-            hint="Bring more texts like those that will be encoded, or leave standardisation out.",
+            hint="Pass more texts like those to encode, or leave standardisation out.",
         )
     mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
     scale = np.divide(

@@ -1,4 +1,4 @@
-"""Pages: what every HTML or Markdown page of this project is made with.
+"""Building blocks of all HTML and Markdown pages of this project.
 
 The evaluation report (``evaluation.report``) and the explanation of a match (``tasks.queries.explain``) use it.
 

@@ -1,4 +1,4 @@
-"""Records of a table: what the table macros of ``html.j2`` and ``markdown.j2`` print."""
+"""Records of a table, which the table macros of ``html.j2`` and ``markdown.j2`` print."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Column:
     """Head of a column.
 
     Attributes:
-        name: Its title.
+        name: Title of the column.
         note: Small line below the title, such as the number of data sets.
         is_text: Whether its cells are words, aligned left, instead of numbers.
         group: Title over this column and its neighbours of the same group.
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: its name, one cell a column, a small line below the name, and whether it sums up others."""
+    """A row: its name, one cell per column, a small line below the name, and whether it sums up others."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -68,11 +68,11 @@ class Table:
     """A table.
 
     Attributes:
-        caption: What it shows, in one sentence.
+        caption: Its content, in one sentence.
         corner: Head of the column of row names.
         columns: Heads of the other columns.
         groups: The rows.
-        best_of: What the best values are the best of, such as ``its row``; explains the marks.
+        best_of: Scope of the best values, such as ``its row``; explains the marks.
     """
 
     caption: str

@@ -17,7 +17,7 @@ def render_page(package: str, template: str, form: PageForm, /, **values: object
     """Render a template that builds its page with the macros of one form.
 
     Args:
-        package: Package that holds the template.
+        package: Package that contains the template.
         template: File name of the template; it starts with ``{% import macros as page %}``.
         form: ``html`` or ``markdown``; decides the macros and how text is escaped.
         **values: Variables of the template. An unknown name in a template is an error.
@@ -37,7 +37,7 @@ def template_environment(*packages: str, autoescape: bool = False) -> jinja2.Env
     """The templates in some packages; an unknown name in a template is an error.
 
     Args:
-        *packages: Packages that hold templates; the first that has a template gives it.
+        *packages: Packages that contain templates; the first one with a template wins.
         autoescape: Whether values are escaped for HTML.
     """
     return jinja2.Environment(
@@ -50,12 +50,12 @@ def template_environment(*packages: str, autoescape: bool = False) -> jinja2.Env
 
 
 def _escape_markdown(text: object) -> str:
-    """Text on one line that CommonMark prints as it is: nothing in it starts markup or HTML."""
+    """Text on one line that CommonMark prints literally, without markup or HTML."""
     line = " ".join(str(text).split())
     return _MARKDOWN_SPECIAL.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def _breakable(name: str) -> Markup:
-    """A name with places where a browser may break it in a narrow column."""
+    """A name with break opportunities for narrow columns."""
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_+:/,])(?=[^\s\d])", "\0", name).split("\0")
     return Markup("<wbr>").join(parts)  # join escapes the parts

@@ -1,1 +1,1 @@
-"""What a recipe will need before it runs: memory, hours, cost; and the peak speed of this machine."""
+"""Plan the memory, time and cost of a recipe before it runs, and measure the peak speed of this machine."""

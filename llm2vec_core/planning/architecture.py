@@ -16,7 +16,7 @@ from llm2vec_core.training.settings import Recipe
 
 
 class Frozen(BaseModel):
-    """A record of a plan: it does not change, and refuses unknown fields."""
+    """A record of a plan: immutable, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Architecture(Frozen):
     intermediate_size: int
     mlp_matrices: Literal[2, 3]  # 3 for a gated MLP (gate, up, down), 2 for a plain one
     has_hidden_dropout: bool  # whether a block has dropout before the residual stream, as BERT does
-    output_width: int  # rows of the output layer: the vocabulary, or 0 for an encoder-only model
+    output_width: int  # rows of the output layer: the vocabulary size, or 0 for an encoder-only model
 
     @property
     def query_width(self) -> int:
@@ -49,9 +49,9 @@ class AdapterSize(Frozen):
     """Sizes of a LoRA adapter."""
 
     trainable: int  # its parameters
-    input_width: int  # sum of the input widths of the adapted layers; kept of every token for A's gradient
-    rank_width: int  # sum of the ranks; kept of every token for B's gradient
-    has_dropout: bool  # whether every adapted layer has a dropout of its own
+    input_width: int  # sum of the input widths of the adapted layers; kept per token for A's gradient
+    rank_width: int  # sum of the ranks; kept per token for B's gradient
+    has_dropout: bool  # whether every adapted layer has its own dropout
 
 
 @functools.cache
@@ -64,9 +64,8 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
     """Configuration of a base model, without its weights.
 
     Args:
-        base_model: A base model of the paper by its name there or on the hub, a bundled name, a directory with
-            ``config.json``, any other hub name (which needs the network or a filled cache), or an adapter of one of
-            these.
+        base_model: A base model of the paper (its name there or on the hub), a bundled name, a directory with
+            ``config.json``, or an adapter of one of these. Other hub names need the network or a filled cache.
 
     Raises:
         BaseModelError: There is no such configuration, or its weights are quantised.
@@ -90,7 +89,7 @@ def read_config(base_model: str) -> Any:  # noqa: ANN401 - PretrainedConfig, whi
         elif not base_model.startswith("bundled:"):
             config = AutoConfig.from_pretrained(base_model)
         else:
-            raise BaseModelError(f"'{base_model}' is no bundled model.", hint=known)
+            raise BaseModelError(f"'{base_model}' is not a bundled model.", hint=known)
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"'{base_model}' gave no configuration that transformers can read ({type(error).__name__}).", hint=known
@@ -116,17 +115,17 @@ def require_trainable(config: Any, recipe: Recipe, *, name: str) -> None:  # noq
 
 
 def count_architecture(config: Any) -> Architecture:  # noqa: ANN401
-    """Sizes of the model of a configuration.
+    """Sizes of the model with this configuration.
 
     Raises:
-        BaseModelError: The formulas do not hold, because the blocks are not dense attention and a dense MLP (for
+        BaseModelError: The formulas do not apply, because the blocks are not dense attention and a dense MLP (for
             example a mixture of experts).
     """
     import torch
 
     unfit = BaseModelError(
         f"The blocks of a {config.model_type} model are not four attention matrices and an MLP of two or three; the "
-        "formulas of a plan hold for no others.",
+        "formulas of a plan apply only to those.",
         hint="Plan with a dense decoder such as Llama, Mistral or Qwen, or with an encoder such as BERT.",
     )
     if not all(hasattr(config, name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")):
@@ -171,7 +170,7 @@ def count_adapter(config: Any, settings: LoraSettings) -> AdapterSize:  # noqa: 
     """Sizes of the adapter that peft would add to the model of a configuration.
 
     Raises:
-        InputError: The targets name no layer of the model.
+        InputError: The targets match no layer of the model.
     """
     import torch
     from peft import PeftModel
@@ -201,7 +200,7 @@ def _is_in_block(name: str) -> bool:
 
 
 def _meta_model(config: Any) -> Any:  # noqa: ANN401
-    """The model of a configuration on torch's meta device, which has shapes and no storage."""
+    """The model of a configuration on torch's meta device, which has shapes but no storage."""
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 

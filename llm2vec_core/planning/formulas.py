@@ -1,10 +1,10 @@
 """Memory and FLOPs of a training step and of encoding, by formula.
 
-Memory is planned as this project trains: frozen weights in fp32, LoRA in fp32 with AdamW; with bf16, autocast, and the
-weights of the linear layers in bf16. Activations are what autograd keeps for the backward pass, after Korthikanti et
-al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), with our own terms for gated MLPs,
-grouped-query attention, frozen weights and adapters. FLOPs are two for each multiply-add of a matrix product, after
-Kaplan et al. 2020 (Scaling Laws for Neural Language Models, section 2.1); everything else is left out.
+Memory is planned for this project's training: frozen weights in fp32, LoRA in fp32 with AdamW; with bf16, autocast, and
+the weights of the linear layers in bf16. Activations are what autograd keeps for the backward pass, after Korthikanti
+et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, section 4), with our own terms for gated
+MLPs, grouped-query attention, frozen weights and adapters. FLOPs are two for each multiply-add of a matrix product,
+after Kaplan et al. 2020 (Scaling Laws for Neural Language Models, section 2.1); everything else is left out.
 
 ``benchmarks/plan_accuracy.py`` compares the formulas with real steps, FLOPs with torch's own counter. A plan does not
 use that counter: the formulas need no forward pass, and the ledger's figures stay comparable over torch's versions.
@@ -18,16 +18,16 @@ from llm2vec_core.model.modes import Precision
 from llm2vec_core.planning.architecture import AdapterSize, Architecture, Frozen
 
 EMBED_TOKENS = 4096
-"""Tokens of a batch while documents are embedded; the default of ``encode.token_budget``."""
+"""Tokens of a batch in embedding; the default of ``encode.token_budget``."""
 
 _FP32, _BF16 = 4, 2
 
 
 class Execution(Frozen):
-    """How a training step is computed."""
+    """Execution of a training step."""
 
     precision: Precision = "fp32"  # bf16 is autocast, with the frozen weights of linear layers in bf16
-    gradient_checkpointing: bool = False  # keep only the input of a block, and compute the rest again
+    gradient_checkpointing: bool = False  # keep only the input of a block, and recompute the rest
     attention: Literal["sdpa", "eager"] = "sdpa"  # sdpa never writes the attention weights; eager writes and keeps them
     padded: bool = False  # texts of a batch differ in length, so attention needs a mask
     device: Literal["cuda", "cpu"] = "cuda"  # A CPU keeps dropout as fp32 factors, a GPU as one byte
@@ -45,8 +45,7 @@ class Memory(Frozen):
     optimizer: int  # AdamW's two moments of LoRA's weights, fp32
     activations: int  # kept for the backward pass, of all tokens of a micro batch
     logits: int  # scores of the masked positions at the peak: log-probabilities and two gradients, fp32
-    # What the backward pass of one block holds in addition; with gradient checkpointing also the block that is
-    # computed again.
+    # Additional memory of one block's backward pass; with gradient checkpointing also the recomputed block.
     working: int
 
     @property
@@ -74,15 +73,15 @@ def flops_per_token(
 ) -> Flops:
     """FLOPs per token of a forward pass, and of a training step.
 
-    A training step has its forward passes; the gradient of the activations, once through the frozen weights, which have
-    no gradient; and with gradient checkpointing the forward pass of the blocks again. The backward pass counts LoRA's
-    matrices twice, and attention twice, or 2.5 times with a kernel that computes its scores again.
+    A training step has its forward passes, the gradient of the activations (once through the frozen weights, which have
+    no gradient), and with gradient checkpointing a second forward pass of the blocks. The backward pass counts LoRA's
+    matrices twice, and attention twice, or 2.5 times with a kernel that recomputes its scores.
 
     Args:
         architecture: Sizes of the base model.
         adapter: Sizes of the adapter; None for an encoder without one.
-        sequence_tokens: Tokens of a text; each attends to all of them.
-        execution: How the step is computed.
+        sequence_tokens: Number of tokens of a text; each attends to all of them.
+        execution: Execution of the step.
         scored_share: Share of the tokens that go through the output layer.
         forward_passes: Forward passes of a training step before its backward pass: 2 with GradCache.
     """
@@ -110,9 +109,9 @@ def step_memory(
     Args:
         architecture: Sizes of the base model.
         adapter: Sizes of the adapter.
-        rows: Texts whose activations are kept at the same time.
-        sequence_tokens: Tokens of each.
-        execution: How the step is computed.
+        rows: Number of texts whose activations are kept at the same time.
+        sequence_tokens: Number of tokens of each text.
+        execution: Execution of the step.
         scored_share: Share of the tokens that go through the output layer; 0 for a stage without one.
     """
     tokens, hidden = rows * sequence_tokens, architecture.hidden_size
@@ -127,7 +126,7 @@ def step_memory(
         output_casts = _BF16 * hidden * architecture.output_width if scored_share and is_tied else 0
     kept: float
     if execution.gradient_checkpointing:
-        # A block keeps only its input; the block whose backward pass runs is computed again in full.
+        # A block keeps only its input; the block in the backward pass is recomputed in full.
         working, casts, kept = tokens * (working + block) + block_casts, output_casts, _FP32 * hidden
     else:
         working, casts, kept = tokens * working, output_casts + architecture.num_layers * block_casts, block
@@ -137,7 +136,7 @@ def step_memory(
         adapter=_FP32 * adapter.trainable,
         gradients=_FP32 * adapter.trainable,
         optimizer=2 * _FP32 * adapter.trainable,
-        # The last norm keeps its input, too.
+        # The last norm also keeps its input.
         activations=round(tokens * (architecture.num_layers * kept + _FP32 * hidden)),
         logits=round(3 * _FP32 * tokens * scored_share * architecture.output_width),
         working=round(working),
@@ -151,7 +150,7 @@ def embed_bytes(architecture: Architecture, precision: Precision) -> int:
 
 
 def _weight_bytes(architecture: Architecture, precision: Precision, *, with_output: bool) -> int:
-    """Size of the frozen weights, as ``lora.cast_frozen_linears`` leaves them."""
+    """Size of the frozen weights after ``lora.cast_frozen_linears``."""
     parameters = architecture.parameters if with_output else architecture.backbone_parameters
     if precision == "fp32":
         return _FP32 * parameters
@@ -162,7 +161,7 @@ def _weight_bytes(architecture: Architecture, precision: Precision, *, with_outp
 def _kept_per_token(
     architecture: Architecture, adapter: AdapterSize, *, sequence_tokens: int, execution: Execution
 ) -> float:
-    """Bytes that one block keeps of a token for its backward pass."""
+    """Bytes per token that one block keeps for its backward pass."""
     computed = _BF16 if execution.precision == "bf16" else _FP32
     hidden, query, inner = architecture.hidden_size, architecture.query_width, architecture.intermediate_size
     noise = _FP32 if execution.device == "cpu" else 1

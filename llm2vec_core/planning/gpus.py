@@ -1,4 +1,4 @@
-"""GPUs that a plan knows, from ``gpus.toml``."""
+"""The known GPUs, from ``gpus.toml``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gpu(Frozen):
 
     @property
     def usable_bytes(self) -> float:
-        """Memory that a plan may fill: 90 %. The CUDA context and the allocator's fragments need the rest."""
+        """Memory that a plan may use: 90 %. The CUDA context and fragmentation need the rest."""
         return _USABLE_SHARE * 1e9 * self.memory_gb
 
 
@@ -42,12 +42,12 @@ def known_gpus() -> dict[str, Gpu]:
 
 
 def find_gpu(name: str) -> tuple[str, Gpu]:
-    """Name and figures of a GPU; upper and lower case are the same.
+    """Name and figures of a GPU; case does not matter.
 
     Raises:
-        InputError: No plan knows it.
+        InputError: The GPU is unknown.
     """
     for known, gpu in known_gpus().items():
         if known.lower() == name.lower():
             return known, gpu
-    raise InputError(f"'{name}' is no GPU that a plan knows.", hint=f"Known GPUs: {', '.join(known_gpus())}.")
+    raise InputError(f"'{name}' is not a known GPU.", hint=f"Known GPUs: {', '.join(known_gpus())}.")

@@ -1,4 +1,4 @@
-"""Measured peak of the machine's matrix products, which the speed of encoding and training is compared with."""
+"""Measure the machine's peak in matrix products, as a reference for the speed of encoding and training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 _WIDTH = {"cpu": 1024, "cuda": 8192}
-"""Rows and columns of the matrices: so many that the start of a product does not count."""
+"""Rows and columns of the matrices, large enough to make the start of a product negligible."""
 
 
 def device_name() -> str:
@@ -26,7 +26,7 @@ def measure_peak_flops(precision: Precision = "fp32", *, duration_s: float = 0.5
 
     Args:
         precision: Type of the matrices.
-        duration_s: How long to measure. The fastest product counts, because other processes can only slow it down.
+        duration_s: How long to measure. The fastest product is used, because other processes can only slow it down.
     """
     import torch
 

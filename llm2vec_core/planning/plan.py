@@ -1,4 +1,4 @@
-"""What a recipe and an embed job will need on one GPU: memory, FLOPs, time and cost, from the configuration alone."""
+"""Plan memory, FLOPs, time and cost of a recipe and an embed job on one GPU, from the configuration only."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from llm2vec_core.training.settings import Recipe, StageSettings
 
 
 class StagePlan(Frozen):
-    """What one training stage will need."""
+    """Plan of one training stage."""
 
     stage: Stage  # name of the stage
-    execution: Execution  # how its steps are computed
+    execution: Execution  # execution of its steps
     trainable: int  # parameters of the adapter
     trainable_share: float  # the same as a share of all parameters of the base model
     tokens: int  # tokens of the whole stage; an upper bound for simcse, whose sentences are shorter than ``max_tokens``
     flops: Flops  # FLOPs per token
     seconds: float  # time of the whole stage at the plan's utilisation
     cost: float | None  # in the currency of the price; None without a price
-    micro_batch_size: int  # as the recipe has it
-    memory: Memory  # memory of a step with it, by part
+    micro_batch_size: int  # from the recipe
+    memory: Memory  # memory of a step with that size, by part
     total_bytes: int  # peak of the step
-    fits: bool  # whether that is within the memory that a plan may fill
+    fits: bool  # whether that is within the memory that a plan may use
     largest_micro_batch_size: int  # largest divisor of the batch size that fits; 0 if none does
 
 
 class EmbedPlan(Frozen):
-    """What embedding the documents will need."""
+    """Plan of embedding the documents."""
 
     num_documents: int  # documents to embed
     tokens: int  # tokens of all documents without padding, each cut at the recipe's ``max_tokens``
@@ -48,11 +48,11 @@ class EmbedPlan(Frozen):
     seconds: float  # time at the plan's utilisation
     cost: float | None  # in the currency of the price; None without a price
     total_bytes: int  # peak with batches of :data:`~llm2vec_core.planning.formulas.EMBED_TOKENS` tokens
-    fits: bool  # whether that is within the memory that a plan may fill
+    fits: bool  # whether that is within the memory that a plan may use
 
 
 class Plan(Frozen):
-    """What a recipe will need with one base model on one GPU."""
+    """Plan of a recipe with one base model on one GPU."""
 
     base_model: str
     architecture: Architecture
@@ -81,17 +81,17 @@ def plan_recipe(
     Args:
         base_model: As in :func:`~llm2vec_core.planning.architecture.read_config`; replaces that of the recipe.
         recipe: Stages and their settings.
-        gpu: Name of a GPU in ``gpus.toml``; upper and lower case are the same.
+        gpu: Name of a GPU in ``gpus.toml``; case does not matter.
         num_documents: Documents to embed.
-        tokens_per_document: Mean tokens of a document.
-        embed_precision: Precision of embedding; the recipe has that of training.
-        utilisation: Share of the GPU's peak FLOP/s that is reached, in (0, 1].
-        price_per_hour: Price of an hour of the GPU; None for a plan without costs.
+        tokens_per_document: Mean number of tokens per document.
+        embed_precision: Precision of embedding; the recipe sets that of training.
+        utilisation: Expected share of the GPU's peak FLOP/s, in (0, 1].
+        price_per_hour: Price of an hour of the GPU; None to omit costs.
 
     Raises:
         BaseModelError: The base model has no readable configuration, is quantised or cannot be trained by the recipe,
             the formulas do not hold for it, or it is encoder-only and the recipe has the stage mntp.
-        InputError: The GPU is unknown, a number is out of range, or LoRA's targets name no layer.
+        InputError: The GPU is unknown, a number is out of range, or LoRA's targets match no layer.
     """
     gpu_name, card = find_gpu(gpu)
     _require_numbers(num_documents, tokens_per_document, utilisation=utilisation, price_per_hour=price_per_hour)
@@ -116,8 +116,8 @@ def training_flops(base_model: str, recipe: Recipe) -> dict[Stage, tuple[Flops, 
     """FLOPs per token in each training stage, and their precision. They do not depend on a GPU.
 
     Raises:
-        BaseModelError: The formulas do not hold for the base model, as in :func:`plan_recipe`.
-        InputError: LoRA's targets name no layer.
+        BaseModelError: The formulas do not apply to the base model, as in :func:`plan_recipe`.
+        InputError: LoRA's targets match no layer.
     """
     _, works = _stage_works(base_model, recipe)
     return {work.stage: (work.flops, work.settings.precision) for work in works}
@@ -143,7 +143,7 @@ class _Machine:
 
 @dataclass(frozen=True)
 class _StageWork:
-    """A training stage as the formulas see it."""
+    """A training stage, as input of the formulas."""
 
     stage: Stage
     settings: StageSettings
@@ -155,7 +155,7 @@ class _StageWork:
         return Execution(
             precision=self.settings.precision,
             gradient_checkpointing=self.settings.gradient_checkpointing,
-            padded=self.settings.views > 1,  # texts, unlike chunks, differ in length
+            padded=self.settings.views > 1,  # texts differ in length, unlike chunks
         )
 
     @property
@@ -203,7 +203,7 @@ class _StageWork:
         }
 
     def _is_cached(self, micro_batch_size: int) -> bool:
-        """Whether a contrastive batch goes through in parts (GradCache), at the price of a second forward pass."""
+        """Whether a contrastive batch is split (GradCache), at the cost of a second forward pass."""
         return self.settings.views > 1 and micro_batch_size < self.settings.batch_size
 
 
@@ -252,13 +252,13 @@ def _require_numbers(
     if not 0 < utilisation <= 1:
         raise InputError(
             f"The utilisation is {utilisation:g}; expected a share of the peak above 0 and up to 1.",
-            hint="0.4 is what a good training loop reaches.",
+            hint="A good training loop reaches 0.4.",
         )
     if num_documents < 0 or tokens_per_document < 1 or (price_per_hour or 0) < 0:
         raise InputError(
             f"Found {num_documents} documents of {tokens_per_document} tokens and a price of {price_per_hour}; "
-            "expected no negative number, and at least one token in a document.",
-            hint="Give counts and a price of zero or more.",
+            "expected no negative number, and at least one token per document.",
+            hint="Pass counts and a price of zero or more.",
         )
 
 
@@ -266,7 +266,7 @@ def _notes(recipe: Recipe, card: Gpu, gpu_name: str, embed_precision: Precision)
     precisions = {getattr(recipe, stage).precision for stage in recipe.stages}
     notes = ["Attention is planned as one fused kernel (sdpa), which keeps no attention weights."]
     if "simcse" in recipe.stages:
-        notes.append("simcse is planned with every sentence as long as its max_tokens allow, which few are.")
+        notes.append("simcse is planned with every sentence at max_tokens; most are shorter.")
     if "fp32" in precisions:
         notes.append("A stage without bf16 is planned with the GPU's fp32 peak, outside its tensor cores.")
     if "bf16" in {*precisions, embed_precision} and not card.native_bf16:

@@ -1,4 +1,4 @@
-"""The table of a plan, in units that people read."""
+"""The table of a plan, in readable units."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Ranking of documents by words and vectors: BM25, dense products, fusion, re-ranking, evidence for a match."""
+"""Ranking of documents by words and vectors: BM25, dense products, fusion, reranking, evidence for a match."""

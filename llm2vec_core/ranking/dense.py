@@ -1,7 +1,7 @@
 """Exact nearest neighbours between two sets of vectors, both ways, from one tiled product.
 
-Belongs here: the dense leg of bulk matching, in memory that the size of a tile bounds. Does not belong here: BM25
-(``lexical``), fusing both legs (``fusion``).
+Belongs here: vector search of bulk matching, with memory bounded by the tile size. Does not belong here: BM25
+(``lexical``), fusion (``fusion``).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from threadpoolctl import threadpool_info, threadpool_limits
 _NONE = np.iinfo(np.int64).min
 
 TILE_ROWS = 2048
-"""Rows of a tile on either side: each thread has 16 MB of products. Smaller tiles would fit a core's cache, but fewer
-scores give lower bounds and so more candidates, which costs more than the cache saves."""
+"""Rows of a tile on either side; each thread has 16 MB of products. Smaller tiles would fit a core's cache, but their
+lower bounds would admit more candidates, which costs more than the cache saves."""
 
 
 class Neighbours:
     """Nearest candidates of each row."""
 
     def __init__(self, num_rows: int, k: int) -> None:
-        """Start without candidates. Memory: 8 bytes for each of ``k`` in each row."""
+        """Start without candidates. Memory: 8 bytes for each of the ``k`` candidates per row."""
         self.keys: Int64[np.ndarray, "rows k"] = np.full((num_rows, k), _NONE, np.int64)
 
     def best(self, rows: slice) -> tuple[Int64[np.ndarray, "rows k"], Float32[np.ndarray, "rows k"]]:
-        """Candidates of some rows, best first, and their scores; -1 and -inf where a row has fewer than ``k``."""
+        """Candidates of some rows, best first, and their scores; -1 and -inf if a row has fewer than ``k``."""
         keys = np.sort(self.keys[rows], axis=1)[:, ::-1]
         numbers = np.where(keys == _NONE, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
         return numbers, _scores_of(keys)
@@ -39,8 +39,8 @@ class RunningTopK:
     """The ``k`` best candidates of each row among all blocks so far; ties by number, as in ``fusion.top_k``.
 
     A candidate is one integer with the score in its high bits and the number in its low bits. So one partition orders
-    scores and ties, and the order of the blocks does not matter. Candidates that reach the k-th best of the last merge
-    wait until there are enough for the next merge.
+    scores and ties, and the order of the blocks does not matter. Candidates that reach the k-th best score of the last
+    merge are buffered for the next merge.
     """
 
     def __init__(self, keys: Int64[np.ndarray, "rows k"]) -> None:
@@ -60,7 +60,7 @@ class RunningTopK:
             first_candidate: Number of the first candidate of the block.
         """
         if np.isneginf(self._enough[0]):
-            with self._lock:  # a second thread finds a bound here
+            with self._lock:  # a second thread finds a bound already set
                 if np.isneginf(self._enough[0]):
                     self._enough = _reached_by(scores, self._keys.shape[1], axis=1 - axis)
         places = np.flatnonzero(scores >= (self._enough[:, None] if axis == 0 else self._enough))
@@ -73,16 +73,18 @@ class RunningTopK:
                 self._merge()
 
     def finish(self) -> None:
-        """Merge the candidates that still wait."""
+        """Merge the buffered candidates."""
         with self._lock:
             self._merge()
 
     def _merge(self) -> None:
-        """Keep the best of the present and the waiting candidates of each row."""
+        """Keep the best of the current and the buffered candidates of each row."""
         if not self._num_waiting:
             return
         rows, keys = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-        by_row = np.argsort(rows.astype(np.min_scalar_type(len(self._keys))), kind="stable")  # by radix, being short
+        by_row = np.argsort(
+            rows.astype(np.min_scalar_type(len(self._keys))), kind="stable"
+        )  # short integers use radix sort
         counts = np.bincount(rows, minlength=len(self._keys))
         k = self._keys.shape[1]
         merged = np.full((len(self._keys), k + int(counts.max())), _NONE, np.int64)
@@ -90,7 +92,7 @@ class RunningTopK:
         merged[:, k:][np.arange(merged.shape[1] - k) < counts[:, None]] = keys[by_row]
         merged.partition(merged.shape[1] - k, axis=1)
         self._keys[:] = merged[:, -k:]
-        self._enough = np.maximum(self._enough, _scores_of(self._keys[:, 0]))  # where a partition leaves the least
+        self._enough = np.maximum(self._enough, _scores_of(self._keys[:, 0]))  # where a partition puts the smallest
         self._waiting, self._num_waiting = [], 0
 
 
@@ -104,7 +106,7 @@ def nearest_both_ways(
 ) -> tuple[Neighbours, Neighbours]:
     """Find the ``k`` rows with the highest dot product, exactly, for every row of both sides.
 
-    Each product is computed once and serves both directions.
+    Each product is computed once and used for both directions.
 
     Args:
         left: Vectors, read tile by tile; may be mapped from a file.
@@ -122,7 +124,7 @@ def nearest_both_ways(
 
     def search(rows: slice) -> None:
         of_rows = RunningTopK(of_left.keys[rows])
-        space = np.empty((rows.stop - rows.start) * tile_rows, np.float32)  # reused, as fresh memory costs time
+        space = np.empty((rows.stop - rows.start) * tile_rows, np.float32)  # reused, because allocation costs time
         for tile, of_tile in zip(tiles, running, strict=True):
             products = _multiply(left[rows], right[tile], space)
             of_rows.offer(products, axis=0, first_candidate=tile.start)
@@ -191,7 +193,7 @@ def _multiply(
 def _reached_by(scores: Float32[np.ndarray, "*block"], k: int, *, axis: int) -> Float32[np.ndarray, " rows"]:
     """A score that at least ``k`` candidates of each row reach; minus infinity if there are fewer than ``k``.
 
-    It is the k-th best maximum of 2k groups of candidates: somewhat lower than the k-th best score, and found in an
+    It is the k-th best maximum of 2k groups of candidates: slightly lower than the k-th best score, but found in an
     eighth of the time.
     """
     length = scores.shape[axis]
@@ -205,7 +207,7 @@ def _reached_by(scores: Float32[np.ndarray, "*block"], k: int, *, axis: int) -> 
 
 
 def _keys_of(scores: Float32[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Integers that are ordered as the scores are, and for equal scores by descending number."""
+    """Integers in the order of the scores, and for equal scores by descending number."""
     bits = (scores + np.float32(0)).view(np.int32)  # adding zero turns -0 into 0
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
     keys: Int64[np.ndarray, " n"] = (ordered << 32) + (0xFFFFFFFF - numbers)

@@ -61,9 +61,9 @@ def nearest_pairs(cosines: Float[np.ndarray, "left right"], limit: int) -> list[
 
 
 def near_threshold(background: Float[np.ndarray, "skills sentences"], share: float) -> float:
-    """The cosine above which a sentence counts as near: few random skills come so near to any sentence.
+    """The cosine above which a sentence counts as near: few random skills are that close to any sentence.
 
-    A fixed cosine would not do, because encoders differ: an untrained decoder gives 0.9 to most pairs of texts.
+    A fixed cosine would not work, because encoders differ: an untrained decoder gives 0.9 to most pairs of texts.
 
     Args:
         background: Cosines of random skills with every sentence.
@@ -74,7 +74,7 @@ def near_threshold(background: Float[np.ndarray, "skills sentences"], share: flo
     """
     if not background.size:
         raise InputError(
-            "Found none of the cosines that a threshold needs; expected some skills and some sentences.",
+            "A threshold needs at least one skill and one sentence; found none.",
             hint="Pass at least one skill and one sentence.",
         )
     return float(np.quantile(background.max(axis=1), share, method="higher"))
@@ -87,10 +87,10 @@ class SkillFinder:
         """Prepare the names.
 
         Args:
-            names: Label of a skill to all its names. A name of several skills means the skill whose label it is, or
-                the first of them.
+            names: Label of a skill to all its names. A name of several skills belongs to the skill with that label,
+                otherwise to the first of them.
             everyday: Names in lower case that are also everyday words ("access", "less", "rest"). Such a name counts
-                only in the spelling of ``names``.
+                only with the spelling in ``names``.
         """
         phrases: dict[tuple[str, ...], tuple[str, str]] = {}
         own_labels = [(label, label) for label in names]
@@ -104,7 +104,7 @@ class SkillFinder:
         self._everyday = frozenset(everyday)
 
     def find(self, text: str) -> dict[str, str]:
-        """Labels of the skills that a text names, in its order, with the name that each was first found by."""
+        """Labels of the skills that a text names, in order, with the name that was found first."""
         words = tokenize(text)
         found: dict[str, str] = {}
         start = 0

@@ -9,8 +9,8 @@ single query is a block of one. A leg is what one retriever brings for a query: 
 - ``tuning`` compares weights and returns no ranking. Its NDCG is the mean over the orders of ties, so that no weight
   wins by document numbers.
 
-Belongs here: arithmetic over scores and ranks. Does not belong here: where scores come from (``lexical``, ``dense``),
-how a weight is chosen (``tuning``), and what the document numbers mean (the callers).
+Belongs here: arithmetic over scores and ranks. Does not belong here: computing scores (``lexical``, ``dense``),
+tuning a weight (``tuning``), and the meaning of document numbers (the callers).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ RRF_K = 60
 """Constant of reciprocal rank fusion. The paper found 60 near-optimal and the choice not critical."""
 
 _SORTED_WIDTH = 512
-"""Rows of up to this length are sorted whole: faster than one partition for each row."""
+"""Maximum length of rows to sort fully, which is faster than one partition per row."""
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """Scores to fuse a block of queries by, instead of ranks.
+    """Scores for fusing a block of queries by weight instead of by rank.
 
     Attributes:
         weight: Weight of the dense leg, 0 to 1. The lexical leg has the rest.
-        cosines: Cosines of the candidates: those of the dense leg, then those of the lexical leg.
+        cosines: Cosines of the candidates of the dense leg, then of the lexical leg.
         bm25: BM25 of the same candidates.
     """
 
@@ -47,12 +47,12 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Fused:
-    """Rankings of a block of queries, best first. A row may hold fewer documents than there are columns.
+    """Rankings of a block of queries, best first. A row may have fewer documents than columns.
 
     Attributes:
-        documents: Document numbers, -1 where there is none.
-        scores: Fused scores, 0 where there is no document.
-        dense_ranks: Rank in the dense leg, the first being 1; 0 where that leg did not bring the document.
+        documents: Document numbers, -1 for none.
+        scores: Fused scores, 0 without a document.
+        dense_ranks: Rank in the dense leg, starting at 1; 0 if the leg does not contain the document.
         lexical_ranks: Rank in the lexical leg, likewise.
     """
 
@@ -77,16 +77,16 @@ def fuse(
 ) -> Fused:
     """Fuse both legs of a block of queries: by their ranks, or by weighted scores.
 
-    By rank, each leg adds ``1 / (RRF_K + rank)`` to the score of a document, so scores of different units need no
+    By rank, each leg adds ``1 / (RRF_K + rank)`` to the score of a document, so scores in different units need no
     tuning. Equal scores are in the order of the dense leg: a document that is first and third scores as much as one
     that is third and first. By weight, the score is :func:`convex_combination`, and equal scores are in the order of
     the document numbers.
 
     Args:
-        dense: Documents of the dense leg, each once, best first; -1 where there are no more.
+        dense: Documents of the dense leg, without repeats, best first; padded with -1.
         lexical: Documents of the lexical leg, likewise.
         limit: Maximum number of documents for each query.
-        weighted: Scores to fuse by. Default: fuse by rank.
+        weighted: Scores and weight. Default: fuse by rank.
 
     Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
     Methods", SIGIR 2009, section 2.
@@ -96,7 +96,7 @@ def fuse(
     is_dense = np.arange(len(rank)) < dense.shape[1]
     dense_ranks, lexical_ranks = (np.tile(np.where(leg, rank, 0), (len(numbers), 1)) for leg in (is_dense, ~is_dense))
 
-    by_number = np.argsort(numbers, axis=1, kind="stable")  # where both legs bring a document, the dense leg is first
+    by_number = np.argsort(numbers, axis=1, kind="stable")  # if both legs contain a document, the dense leg is first
     ordered = np.take_along_axis(numbers, by_number, axis=1)
     row, at = np.nonzero((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
     first, again = by_number[row, at], by_number[row, at + 1]
@@ -132,7 +132,7 @@ def convex_combination(
     """Fuse the scores of a query's candidates: ``weight`` of the cosines, the rest of BM25.
 
     Both are scaled first, so that 0 is the least possible score (-1 for a cosine, 0 for BM25) and 1 the greatest among
-    the candidates. A leg without a good candidate does not look as if it had one.
+    the candidates. So a leg without a good candidate keeps low scores.
 
     Args:
         cosines: Cosine of every candidate of either leg.
@@ -163,7 +163,7 @@ def _scaled(
 
 
 def lexical_leg(bm25: Float[np.ndarray, "*queries documents"], limit: int) -> Int64[np.ndarray, "*queries limit"]:
-    """Documents with the highest BM25, best first; -1 where no more documents share a word with the query."""
+    """Documents with the highest BM25, best first; padded with -1 after the last that shares a word with the query."""
     best = top_k(bm25, limit)
     found: Int64[np.ndarray, "*queries limit"] = np.where(np.take_along_axis(bm25, best, axis=-1) > 0, best, -1)
     return found
@@ -172,7 +172,7 @@ def lexical_leg(bm25: Float[np.ndarray, "*queries documents"], limit: int) -> In
 def either_leg(
     cosines: Float[np.ndarray, " documents"], bm25: Float[np.ndarray, " documents"], *, limit: int
 ) -> Int64[np.ndarray, " candidates"]:
-    """Documents that the dense leg or the lexical leg brings, in the order of their numbers."""
+    """Documents of either leg, in the order of their numbers."""
     found: Int64[np.ndarray, " candidates"] = np.union1d(top_k(cosines, limit), lexical_leg(bm25, limit))
     return found[found >= 0]
 
@@ -191,7 +191,7 @@ def top_k(scores: Float[np.ndarray, "*batch num_documents"], k: int) -> Int64[np
         InputError: ``k`` is negative.
     """
     if k < 0:
-        raise InputError(f"The number of results was {k}; expected zero or more.", hint="Ask for one or more.")
+        raise InputError(f"The number of results was {k}; expected zero or more.", hint="Request one or more.")
     if scores.ndim == 1:
         return _top_k_row(scores, k)
     if scores.shape[-1] <= _SORTED_WIDTH:

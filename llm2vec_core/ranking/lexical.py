@@ -1,11 +1,12 @@
-"""BM25: scores by words, and which words made a match.
+"""BM25: scores by words, and the contribution of each word.
 
 Three engines score the words of one tokenizer (``words``). rank-bm25 is the reference and scores single texts. bm25s
 scores whole corpora. LanceDB's full-text index answers interactive searches (the data room). There are two variants of
 BM25: "okapi" is rank-bm25's own, which evaluations report; "lucene" is LanceDB's, which search and matching use.
 
 Belongs here: scores by exact words. Does not belong here: fusing them with vectors (``fusion``), and full-text search
-over stored tables (the data room). The libraries are imported when the first texts are indexed, as they take a second.
+over stored tables (the data room). The libraries are imported when the first texts are indexed, because that takes a
+second.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ OKAPI_EPSILON = 0.25
 
 MINIMUM_IDF = 1e-6
 """Lowest idf of a word. BM25Okapi gives a word in half of the texts an idf of zero, and less in a tiny corpus. A match
-would then count against a text; with this floor it counts for it, just barely."""
+would then lower a text's score; with this floor it raises it slightly."""
 
 _WORDS_AT_ONCE = 1 << 22
 
 
 class TokenLists(Sequence[list[int]]):
-    """Texts as word numbers in one flat array: 4 bytes a word, in memory or mapped from a file."""
+    """Texts as word numbers in one flat array: 4 bytes per word, in memory or mapped from a file."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class LexicalIndex:
 
         Args:
             documents: Word numbers of each text, in the order of the scores; read several times.
-            vocabulary: Word to number; may hold words that no text has.
+            vocabulary: Word to number; may contain words that no text has.
             variant: BM25 variant.
         """
         self.num_texts = len(documents)
@@ -117,7 +118,7 @@ class LexicalIndex:
         return [self.vocabulary[word] for word in tokenize(query) if word in self.vocabulary]
 
     def scores(self, query: str | Sequence[int]) -> Float32[np.ndarray, " num_texts"]:
-        """Score every text for a query. A score is above zero exactly where a text holds a word of the query.
+        """Score every text for a query. A score is above zero exactly if a text contains a word of the query.
 
         Args:
             query: Any text, or word numbers.
@@ -143,7 +144,7 @@ class LexicalIndex:
         numbers = np.fromiter(chain.from_iterable(queries), np.int32, starts[-1])
         ones = np.ones(len(numbers), self._weights.dtype)
         said = sparse.csr_matrix((ones, numbers, starts), (len(queries), self._weights.shape[0]))
-        said.check_format()  # a number without a row would be read from beyond the weights
+        said.check_format()  # a number without a row would read beyond the weights
         said.sum_duplicates()
         scores: Float32[np.ndarray, "num_queries num_texts"] = (said @ self._weights).toarray()
         return scores.astype(np.float32, copy=False)
@@ -189,7 +190,7 @@ class LexicalIndex:
 
 
 class ReferenceIndex:
-    """BM25 by rank-bm25 itself, with the floor ``MINIMUM_IDF``: for single texts, and to check other engines.
+    """BM25 by rank-bm25, with the floor ``MINIMUM_IDF``, for single texts and as a reference for other engines.
 
     It reads all texts for each word of a query. On corpora it is hundreds of times slower than :class:`LexicalIndex`.
     """
@@ -219,7 +220,7 @@ class ReferenceIndex:
 def _weigh(
     documents: Sequence[Sequence[int]], vocabulary: Mapping[str, int], variant: Bm25Variant
 ) -> sparse.csr_matrix | None:
-    """Contribution of each word to the score of each text, one row for each word; None when there is no word."""
+    """Contribution of each word to the score of each text, one row for each word; None without words."""
     if not any(len(document) for document in documents):
         return None
     import bm25s

@@ -1,6 +1,6 @@
-"""Cross-encoders: they read query and document together, and order the first documents of a ranking.
+"""Cross-encoders, which read query and document together, rerank the first documents of a ranking.
 
-Every pair costs a forward pass, because nothing can be encoded beforehand: for searches, not for whole tables.
+Every pair costs a forward pass, because nothing can be precomputed. So they suit searches, not whole tables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 NUM_READ = 50
-"""Hits of a hybrid search that the cross-encoder reads."""
+"""Number of hits of a hybrid search that the cross-encoder reads."""
 
 
 class Reranker:
@@ -39,17 +39,17 @@ class Reranker:
         self._directory = directory
 
     def scores(self, query: str, texts: Sequence[str]) -> Float32[np.ndarray, " texts"]:
-        """Score how well each text fits the query. Texts are cut at the model's length.
+        """Score the relevance of each text for the query. Texts are truncated to the model's length.
 
         Raises:
-            CheckpointError: The directory holds no cross-encoder that gives one score for a pair.
+            CheckpointError: The directory contains no cross-encoder with one score per pair.
         """
         if not texts:
             return np.empty(0, np.float32)
         from torch.nn import Identity
 
         pairs = [(query, text) for text in texts]
-        # Not a sigmoid, which such models often end with: it rounds high scores to equal ones.
+        # No sigmoid, the usual last step of such models, because it rounds high scores to equal ones.
         return np.asarray(self._model.predict(pairs, activation_fn=Identity(), show_progress_bar=False), np.float32)
 
     @cached_property
@@ -65,7 +65,7 @@ class Reranker:
             ) from error
         if model.config.num_labels != 1:
             raise CheckpointError(
-                f"{self._directory} gives {model.config.num_labels} scores for a pair; expected one.",
+                f"{self._directory} returns {model.config.num_labels} scores per pair; expected one.",
                 hint="Use a cross-encoder that was trained to rank.",
             )
         return model
@@ -85,14 +85,14 @@ class Reranking:
 
 
 def rerank(ranking: Sequence[tuple[int, float]], scores: Sequence[float]) -> list[tuple[int, float]]:
-    """Order the first documents of a ranking by other scores; ties by number. The rest follows in its old order.
+    """Reorder the first documents of a ranking by other scores; ties by number. The rest keeps its order.
 
     Args:
         ranking: Document numbers with their scores, best first.
         scores: Other scores, of the first documents only.
 
     Returns:
-        Document numbers with falling scores: the other scores, then one less for each document of the rest.
+        Document numbers with descending scores: the other scores, then one less for each further document.
     """
     by_number = sorted((number, score) for (number, _), score in zip(ranking, scores, strict=False))
     first = [by_number[at] for at in top_k(np.array([score for _, score in by_number]), len(by_number))]

@@ -1,6 +1,6 @@
-"""The weight of a fusion by scores, chosen on judged queries.
+"""Tune the weight of a fusion by scores on judged queries.
 
-Belongs here: which weight, and how sure it is. Does not belong here: fusing by it (``fusion``), reading judgments
+Belongs here: the weight and its confidence interval. Does not belong here: fusing by it (``fusion``), reading judgments
 (the callers).
 """
 
@@ -16,10 +16,10 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.ranking.fusion import convex_combination
 
 MIN_JUDGED_QUERIES = 50
-"""Minimum number of judged queries. A weight tuned on fewer would follow chance."""
+"""Minimum number of judged queries. A weight tuned on fewer would be mostly noise."""
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
-"""Weights of the dense leg to try. At 0 and 1, one leg alone decides."""
+"""Weights of the dense leg to try. At 0 and 1, only one leg counts."""
 
 _JUDGED_RANKS = 10
 _RESAMPLES = 2000
@@ -45,7 +45,7 @@ class TunedWeight:
     """Tuned weight of the dense leg, with its confidence interval.
 
     Attributes:
-        weight: 0 (words alone) to 1 (vectors alone).
+        weight: 0 (words only) to 1 (vectors only).
         low: Lower end of the 95 % interval over resampled queries.
         high: Upper end of the interval.
     """
@@ -58,7 +58,7 @@ class TunedWeight:
 def score_weights(queries: Sequence[JudgedQuery]) -> Float[np.ndarray, "queries weights"]:
     """NDCG@10 of each query with each of :data:`WEIGHTS`. Ties count as the mean over their orders.
 
-    The ideal order is that of the candidates: no weight can bring other documents. A query whose candidates are equally
+    The ideal order is that of the candidates: no weight can add other documents. A query whose candidates are equally
     relevant scores 1 with every weight. Judgments below zero, which some collections use for junk, count as zero.
     """
     from sklearn.metrics import ndcg_score
@@ -75,7 +75,7 @@ def score_weights(queries: Sequence[JudgedQuery]) -> Float[np.ndarray, "queries 
 
 
 def tune_weight(scores: Float[np.ndarray, "queries weights"], *, seed: int) -> TunedWeight:
-    """Choose the weight with the highest mean score; among equals, the one nearest to one half.
+    """Choose the weight with the highest mean score; among equals, the one closest to one half.
 
     Args:
         scores: Result of :func:`score_weights`.
@@ -96,7 +96,7 @@ def tune_weight(scores: Float[np.ndarray, "queries weights"], *, seed: int) -> T
 
 
 def cross_fit_weights(scores: Float[np.ndarray, "queries weights"], *, seed: int) -> Float[np.ndarray, " queries"]:
-    """Tune on two random halves of the queries, and give each query the weight of the half that it is not in.
+    """Tune on two random halves of the queries, and give each query the weight tuned on the other half.
 
     Raises:
         InputError: A half has fewer than :data:`MIN_JUDGED_QUERIES` queries.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-_ABBREVIATED = 2  # letters of a part of an abbreviation: "b.sc", "ph.d"
+_ABBREVIATED = 2  # maximum letters of a part of an abbreviation: "b.sc", "ph.d"
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 
@@ -19,15 +19,15 @@ def _compounds(letters: str) -> re.Pattern[str]:
 
 
 _COMPOUND = _compounds(r"[^\W_]")
-_INNER = re.compile(r"[-&]|(?<!\d)\.|\.(?!\d)")  # separators inside a compound; the point of "3.11" is none
+_INNER = re.compile(r"[-&]|(?<!\d)\.|\.(?!\d)")  # separators inside a compound, but not the point of "3.11"
 
 
 class _Marks(NamedTuple):
     """Patterns for texts with combining marks, which are slower and seldom needed.
 
     Attributes:
-        any_of: Matches a mark.
-        compound: As ``_COMPOUND``, where letters carry marks.
+        any_of: Matches any mark.
+        compound: Like ``_COMPOUND``, for letters with marks.
         unwritten: Removes the point that lowering leaves of the Turkish capital I, and Hebrew and Arabic vowels.
     """
 
@@ -89,6 +89,6 @@ def _with_parts(compound: str) -> Iterator[str]:
 
 
 def _is_also_one_word(compound: str, parts: Sequence[str]) -> bool:
-    """Whether people also write a compound as one word: two words, or an abbreviation with points or hyphens."""
+    """Whether a compound is also written as one word: two words, or an abbreviation with points or hyphens."""
     is_short = len(parts) == 2 or all(len(part) <= _ABBREVIATED for part in parts)
     return is_short and "&" not in compound and all(part.isalpha() for part in parts)

@@ -1,9 +1,9 @@
-"""Conversion of encoders for other runtimes: portable weights, an ONNX graph, a GGUF file, and the parity proof.
+"""Conversion of encoders for other runtimes: portable weights, an ONNX graph, a GGUF file, and the parity check.
 
-Nothing here serves: the commands of servers are in ``docs/serving.md``.
+This package runs no server: the commands of servers are in ``docs/serving.md``.
 
 ===============  ====================================================================
-``conversion``   converts an encoder into one directory and proves it
+``conversion``   converts an encoder into one directory and verifies it
 ``portable``     weights and configuration for sentence-transformers and servers
 ``onnx_graph``   the ONNX graph
 ``gguf_file``    the GGUF file for llama.cpp

@@ -1,6 +1,6 @@
-"""Conversion of an encoder: one directory with everything that other runtimes need, proven before it appears.
+"""Convert an encoder to one directory with everything that other runtimes need, verified before it appears.
 
-The directory is built beside its target and moved there after the proof. A target that exists has passed it.
+The directory is built beside its target and moved there after the check. Every existing target has passed it.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def convert(
     precision: ServedPrecision = "float32",
     prompts: Mapping[str, str] | None = None,
 ) -> Conversion:
-    """Convert an encoder for other runtimes, and prove each runtime that is installed.
+    """Convert an encoder for other runtimes, and verify each installed runtime.
 
     Args:
         encoder: Freshly loaded; do not use it afterwards.
-        target: Directory to make.
+        target: Directory to create.
         label: Readable name of the encoder.
         formats: Formats to write in addition to safetensors.
         precision: Precision of the safetensors and the GGUF file.
-        prompts: Prompts before texts, by name; sentence-transformers and text-embeddings-inference add the prompt that
-            a request names.
+        prompts: Prompts before texts, by name; sentence-transformers and text-embeddings-inference add the prompt named
+            in a request.
 
     Raises:
         InputError: The target exists, the encoder cannot be converted, or a package is missing.
-        ParityError: A runtime gives other vectors; nothing is left at the target.
+        ParityError: A runtime returns other vectors; nothing is left at the target.
     """
     if target.exists():
         raise InputError(f"{target} exists already.", hint="Name a directory that does not exist yet.")
@@ -65,7 +65,7 @@ def convert(
         directory = Path(scratch) / target.name
         directory.mkdir()
         graph = write_onnx(model, directory / _ONNX_DIR) if "onnx" in formats else None
-        # Last, because it rounds the weights of the model where float16 is asked for.
+        # Last, because float16 rounds the weights of the model.
         write_portable(model, directory, attention=encoder.attention, precision=precision)
         (directory / PROBE_NAME).write_text(probe.model_dump_json() + "\n")
         if "gguf" in formats:
@@ -151,6 +151,6 @@ def _require_parity(conversion: Conversion) -> None:
     failed = [proof for proof in conversion.proofs if proof.status == "failed"]
     if failed:
         raise ParityError(
-            f"{conversion.label} has other vectors there: {'; '.join(map(describe, failed))}. Nothing was written.",
+            f"{conversion.label} has other vectors in: {'; '.join(map(describe, failed))}. Nothing was written.",
             hint="With float16, try float32. Otherwise please report the architecture as a bug.",
         )

@@ -1,7 +1,7 @@
 """An encoder as a GGUF file for llama.cpp, for Llama models with byte-level BPE.
 
 Other models are refused with the command of llama.cpp's own converter, which reads the portable directory. Two keys of
-the file matter for an encoder: whether attention is causal, and how hidden states are pooled.
+the file matter for an encoder: causal attention, and the pooling of hidden states.
 
 Source: the GGUF specification (ggml-org/ggml, docs/gguf.md) for keys; llama.cpp for the order of rotary dimensions.
 """
@@ -22,7 +22,7 @@ from llm2vec_core.serving.parity import ServedPrecision
 
 _FILE_NAME = "encoder.gguf"
 _POOLING_TYPES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
-_CONVERTER = "Convert without it, then let llama.cpp do it: python convert_hf_to_gguf.py DIR --outfile encoder.gguf"
+_CONVERTER = "Convert without it, then use llama.cpp: python convert_hf_to_gguf.py DIR --outfile encoder.gguf"
 
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -34,7 +34,7 @@ def require_llama(model: Any, *, pooling: str) -> None:  # noqa: ANN401 - Senten
     """Refuse a model that cannot be written as GGUF here.
 
     Raises:
-        InputError: Says what was found, and names llama.cpp's converter where that could help.
+        InputError: The model is not supported; the hint names llama.cpp's converter if that could help.
     """
     from sentence_transformers.base.modules import Dense
 
@@ -42,12 +42,12 @@ def require_llama(model: Any, *, pooling: str) -> None:  # noqa: ANN401 - Senten
     scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if config.model_type != "llama" or scaling != "default":
         found = f"{config.model_type} model" + (f" with {scaling} positions" if scaling != "default" else "")
-        raise InputError(f"A {found} is not written as GGUF, only a plain Llama model is.", hint=_CONVERTER)
+        raise InputError(f"A {found} cannot be written as GGUF here; expected a plain Llama model.", hint=_CONVERTER)
     if pooling not in _POOLING_TYPES:
         raise InputError(f"llama.cpp has no pooling '{pooling}'.", hint="Use ONNX, or convert the view +mean or +last.")
     if any(isinstance(module, Dense) for module in model):
         raise InputError(
-            "llama.cpp applies no linear layer behind the pooling, which the standardisation is.",
+            "llama.cpp applies no linear layer after the pooling, which the standardisation needs.",
             hint="Use ONNX, or convert an encoder that is not standardised.",
         )
     _pre_tokenizer(json.loads(model.tokenizer.backend_tokenizer.to_str()))
@@ -64,7 +64,7 @@ def write_gguf(
     """Write a model as a GGUF file into its portable directory, which must exist.
 
     Args:
-        model: The model (``portable.servable_model``), for which :func:`require_llama` holds.
+        model: The model (``portable.servable_model``), which :func:`require_llama` accepts.
         directory: Its portable directory; the tokenizer is read from it.
         attention: Attention of the model.
         pooling: Mode of the pooling module, as sentence-transformers calls it.
@@ -109,7 +109,7 @@ def _add_settings(writer: Any, config: Any, *, precision: ServedPrecision) -> No
 
 
 def _add_tokenizer(writer: Any, directory: Path, *, vocab_size: int) -> None:  # noqa: ANN401
-    """Write tokens, their kinds, merges and special tokens; tokens around a text follow the tokenizer's template."""
+    """Write tokens, their kinds, merges and special tokens; added tokens follow the tokenizer's template."""
     import gguf
 
     tokenizer = json.loads((directory / "tokenizer.json").read_text())
@@ -129,7 +129,7 @@ def _add_tokenizer(writer: Any, directory: Path, *, vocab_size: int) -> None:  #
 
 
 def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
-    """Name that llama.cpp has for the pre-tokenizer.
+    """llama.cpp's name of the pre-tokenizer.
 
     Raises:
         InputError: The definition of the pre-tokenizer is not a known one.
@@ -145,14 +145,14 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
         if described == [("Split", True), ("ByteLevel", False)] and parts[0]["pattern"] == {"Regex": _LLAMA3_SPLIT}:
             return "llama-bpe"
     raise InputError(
-        "The tokenizer splits texts in a way that is not known here: "
+        "The tokenizer has an unknown pre-tokenizer: "
         f"{tokenizer['model']['type']} behind {', '.join(str(kind) for kind, _ in described)}.",
         hint=_CONVERTER,
     )
 
 
 def _tensors(transformer: Any, precision: ServedPrecision) -> Iterator[tuple[str, Float[np.ndarray, "*shape"]]]:  # noqa: ANN401
-    """Names and weights as llama.cpp has them: vectors in float32, queries and keys in its order."""
+    """Names and weights in llama.cpp's form: vectors in float32, queries and keys in its order."""
     import gguf
 
     config = transformer.config
@@ -169,9 +169,9 @@ def _tensors(transformer: Any, precision: ServedPrecision) -> Iterator[tuple[str
 
 
 def _interleave_rotary(weights: Float[np.ndarray, "*shape"], num_heads: int) -> Float[np.ndarray, "*shape"]:
-    """The rows of queries or keys with the two dimensions that rotate together side by side.
+    """The rows of queries or keys, with each pair of rotated dimensions side by side.
 
-    transformers has them half a head apart.
+    In transformers they are half a head apart.
     """
     rows, *rest = weights.shape
     pairs = weights.reshape(num_heads, 2, rows // num_heads // 2, *rest)

@@ -35,8 +35,8 @@ class TrainingSource(BaseModel):
         name: Name of the source, as in the settings.
         kind: Kind of its documents, such as ``job`` or ``resume``.
         snapshot: Id of the snapshot that pins the texts.
-        num_documents: Documents of it in the training texts.
-        licence: Licence as the settings of the source state it.
+        num_documents: Number of its documents in the training texts.
+        licence: Licence in the source's settings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,12 +71,12 @@ def render_model_card(
         Markdown with a YAML head; text from data is escaped.
 
     Raises:
-        InputError: If a score is of another encoder.
+        InputError: A score belongs to another encoder.
     """
     if foreign := [score.task for score in scores if score.system_fingerprint != record.fingerprint]:
         raise InputError(
-            f"The scores on {', '.join(foreign)} are not of the checkpoint {record.fingerprint[:12]}.",
-            hint="Give only scores whose system_fingerprint is that of the checkpoint.",
+            f"The scores on {', '.join(foreign)} do not belong to the checkpoint {record.fingerprint[:12]}.",
+            hint="Pass only scores with the checkpoint's fingerprint as system_fingerprint.",
         )
     head = _metadata(record, scores=scores, base_licence=base_licence)
     body = _template().render(
@@ -127,7 +127,7 @@ def _metadata(record: CheckpointRecord, *, scores: Sequence[TaskScore], base_lic
 
 
 def _licence_metadata(licence: str | None) -> tuple[str | None, str | None]:
-    """The licence as the hub wants it, and its name: short names are used as they are, all others are ``other``."""
+    """The licence id and name for the hub: short names are kept, all others become ``other``."""
     if licence is None or _LICENCE_NAME.fullmatch(licence):
         return licence and licence.lower(), None
     return "other", licence
@@ -195,8 +195,8 @@ def _score_row(score: TaskScore) -> dict[str, str]:
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
-def _plain(value: Any) -> str:  # noqa: ANN401 (whatever a template prints)
-    """A value that Markdown prints as it is: on one line, with nothing that starts markup or HTML."""
+def _plain(value: Any) -> str:  # noqa: ANN401 (any value of a template)
+    """A value on one line that Markdown prints literally, without markup or HTML."""
     line = " ".join(str(value).split())
     return _MARKDOWN_SPECIAL.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
 

@@ -1,8 +1,8 @@
 """An encoder as one ONNX graph: token ids and attention mask in, vectors of length one out.
 
 Pooling, standardisation and normalisation are in the graph, so that only a tokenizer is needed to run it. Batch size
-and length are dynamic. The mask alone decides which tokens attend to which, for padding on either side; tests compare
-the graph with the encoder for both attentions.
+and length are dynamic. Padding may be on either side, because only the mask decides the attention. Tests compare the
+graph with the encoder for both attentions.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _GRAPH_NAME = "sentence_vector.onnx"
 _INPUTS = ("input_ids", "attention_mask")
 _AXES = {0: "batch", 1: "sequence"}
 _EXAMPLE_SHAPE = (2, 7)
-"""Shape of the example. Neither one nor equal numbers, which the exporter could take for constants."""
+"""Shape of the example. Not one and not equal, because the exporter could treat such numbers as constants."""
 
 
 def require_exporter() -> None:
     """Check that the packages that write ONNX are installed.
 
     Raises:
-        InputError: Some are missing; the message names them.
+        InputError: Some are missing; the message lists them.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
@@ -83,7 +83,7 @@ def encode_with_onnx(
     tokenizer: Any,  # noqa: ANN401 - ships no types
     max_tokens: int,
 ) -> Float32[np.ndarray, "num_texts dim"]:
-    """Vectors of texts by ONNX Runtime, all in one batch, padded on the tokenizer's side.
+    """Vectors of texts by ONNX Runtime, in one batch, padded on the tokenizer's side.
 
     Raises:
         ImportError: ONNX Runtime is not installed.

@@ -1,8 +1,8 @@
 """Parity of two runtimes: a set of probe texts, and limits for the difference of their vectors.
 
 The texts are those on which runtimes differ: short, longer than any limit, in several scripts, with control characters,
-with what looks like markup, and empty. The vectors of all of them are kept beside a converted encoder, so that any
-server can be held against them later, with or without this project.
+with what looks like markup, and empty. Their vectors are stored with a converted encoder, so that any
+server can be compared with them later, with or without this project.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ PROBE_TEXTS = (
     "1234567890 +49 170 0000000 0x1F 3.14159 1e-9",
     "The candidate led a team of twelve engineers who rebuilt the payment platform. " * 120,
 )
-"""Texts of the probe. The last one is cut to the length that the encoder reads: runtimes differ on longer texts."""
+"""Texts of the probe. The last one is truncated to the encoder's length, because runtimes differ on longer texts."""
 
 
 class Limits(BaseModel):
-    """Largest allowed difference of vectors of length one.
+    """Maximum difference of vectors of length one.
 
     Attributes:
-        min_cosine: Smallest cosine of the two vectors of a text.
-        max_abs_diff: Largest difference in any dimension.
+        min_cosine: Minimum cosine of the two vectors of a text.
+        max_abs_diff: Maximum difference in any dimension.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,10 +67,10 @@ LIMITS: dict[ServedPrecision, Limits] = {
 
 
 class ParityProbe(BaseModel):
-    """Texts and the vectors that a converted encoder must give them; stored as :data:`PROBE_NAME`.
+    """Texts with the expected vectors of a converted encoder; stored as :data:`PROBE_NAME`.
 
     Attributes:
-        texts: Texts that are sent to a runtime.
+        texts: Texts to send to a runtime.
         vectors: One vector of length one for each text.
         empty_text: Replacement of an empty text, if the tokenizer has no token for one; None if an empty text is sent
             unchanged.
@@ -87,7 +87,7 @@ class Agreement(BaseModel):
     """Agreement of the vectors of a runtime with those of the encoder.
 
     Attributes:
-        num_texts: ParityProbe texts compared.
+        num_texts: Number of compared texts.
         min_cosine: The smallest cosine of the two vectors of a text.
         max_abs_diff: The largest difference of a dimension, vectors having length one.
         worst_text: Beginning of the text with the smallest cosine.
@@ -108,7 +108,7 @@ class Agreement(BaseModel):
 def build_probe(encoder: Encoder) -> ParityProbe:
     """Encode the probe texts.
 
-    This project reads a text without tokens as one special token, which no other runtime does. The text of that token
+    Unlike other runtimes, this project replaces a text without tokens by one special token. So the text of that token
     is sent instead.
     """
     token_id = encoder.empty_token_id
@@ -131,7 +131,7 @@ def compare(probe: ParityProbe, vectors: Float32[np.ndarray, "num_texts dim"]) -
     expected = np.array(probe.vectors, dtype=np.float64)
     if vectors.shape != expected.shape:
         raise InputError(
-            f"The runtime gave vectors of the shape {list(vectors.shape)}, and {list(expected.shape)} was expected.",
+            f"The runtime returned vectors of shape {list(vectors.shape)}; expected {list(expected.shape)}.",
             hint="Serve the converted directory itself, with the pooling that its README names.",
         )
     found = vectors.astype(np.float64)
@@ -153,7 +153,7 @@ def read_probe(directory: Path) -> ParityProbe:
     """The probe of a converted encoder.
 
     Raises:
-        CheckpointError: The directory holds none, or a damaged one.
+        CheckpointError: The directory contains no probe, or a damaged one.
     """
     return read_beside(directory, PROBE_NAME, ParityProbe)
 
@@ -162,14 +162,14 @@ def read_beside(directory: Path, name: str, model: type[_Model]) -> _Model:
     """Read a JSON file of a converted encoder.
 
     Raises:
-        CheckpointError: The directory does not hold the file, or a damaged one.
+        CheckpointError: The file is missing or damaged.
     """
     path = directory / name
     try:
         return model.model_validate_json(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{directory} holds no {name}, so it is no converted encoder.",
+            f"{directory} has no {name}, so it is not a converted encoder.",
             hint="Give the directory that `l2v convert` wrote.",
         ) from error
     except ValueError as error:

@@ -1,8 +1,8 @@
 """An encoder as a directory that sentence-transformers, vLLM, text-embeddings-inference and llama.cpp read.
 
-sentence-transformers saves the directory, with the view of the encoder made permanent. Keys and module names use the
-legacy spelling, which every runtime reads: text-embeddings-inference and llama.cpp's converter need one flag a pooling
-mode, the converter the old module names, text-embeddings-inference ``max_seq_length``, and older readers
+sentence-transformers saves the directory, with the encoder's view made permanent. Keys and module names use the legacy
+spelling, which every runtime reads. text-embeddings-inference and llama.cpp's converter need one flag per pooling mode.
+The converter needs the old module names, and text-embeddings-inference needs ``max_seq_length``. Older readers need
 transformers 4's ``rope_theta``.
 """
 
@@ -32,7 +32,7 @@ _MODULE_PACKAGE = "sentence_transformers.models."
 
 
 def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # noqa: ANN401 - ships no types
-    """An encoder as a plain sentence-transformers model: texts in, vectors of length one out.
+    """Make a plain sentence-transformers model of an encoder: texts in, vectors of length one out.
 
     The EOS token that EOS pooling needs becomes part of the tokenizer. Do not encode with the encoder afterwards: it
     would add a second EOS token to every text. Vectors are normalised at the end, like those in the tables.
@@ -42,7 +42,7 @@ def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # n
         prompts: Prompts before texts, by name.
 
     Raises:
-        InputError: The encoder reads every text twice, or does not begin with a transformer.
+        InputError: The encoder uses echo, or does not begin with a transformer.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Normalize, Transformer
@@ -55,7 +55,7 @@ def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # n
     modules = list(encoder.model)
     if not isinstance(modules[0], Transformer) or not hasattr(modules[0].model, "config"):
         raise InputError(
-            f"The encoder begins with {type(modules[0]).__name__}, and a transformer was expected.",
+            f"The encoder begins with {type(modules[0]).__name__}; expected a transformer.",
             hint="Convert an encoder that is a transformer.",
         )
     if encoder.end_token_id is not None:
@@ -71,7 +71,7 @@ def write_portable(model: Any, directory: Path, *, attention: Attention, precisi
     Args:
         model: The model; with ``float16`` its weights are rounded in place.
         directory: Target.
-        attention: Attention of the model; the configuration of a decoder states it under both names that servers read.
+        attention: Attention of the model; a decoder's configuration states it under both names that servers read.
         precision: Precision of the weights.
     """
     if precision == "float16":

@@ -1,6 +1,6 @@
 """The record of a converted encoder, and the README with the same content.
 
-Does not import torch, so that proving a server starts fast.
+Does not import torch, so that `l2v prove` starts fast.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Proof(BaseModel):
         runtime: Name of the runtime.
         version: Version of the runtime; None if it was not run.
         status: ``proven``: the vectors are equal up to rounding; ``failed``: they are not; ``not proven here``: it was
-            not run; ``cannot serve it``: it lacks something that the encoder needs.
+            not run; ``cannot serve it``: it lacks a feature that the encoder needs.
         agreement: Measured agreement; None if nothing was measured.
         serve: Command that starts it in the directory; None for a library.
         prove: Command that compares it with the encoder; None if it cannot serve it, or was proven already.
-        reason: Why it was not proven, or cannot be.
+        reason: Reason why it was not or cannot be proven.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,10 +50,10 @@ class Conversion(BaseModel):
 
     Attributes:
         label: Readable name of the encoder.
-        fingerprint: Identity of the encoder that was converted, and of the view it was read through.
+        fingerprint: Fingerprint of the converted encoder and its view.
         pooling: Mode of the pooling module, as sentence-transformers calls it.
-        standardised: Whether means and deviations of the dimensions are taken out after pooling.
-        max_tokens: Longer texts are to be cut here.
+        standardised: Whether each dimension is standardised after pooling.
+        max_tokens: Longer texts must be truncated to this.
         precision: Precision of the weights; an ONNX graph always has float32.
         formats: Formats that were written in addition to safetensors.
         empty_text: Text to send in place of an empty text; None: the empty text.
@@ -81,13 +81,13 @@ def read_conversion(directory: Path) -> Conversion:
     """Record of a converted encoder.
 
     Raises:
-        CheckpointError: The directory holds none, or a damaged one.
+        CheckpointError: The directory contains no record, or a damaged one.
     """
     return read_beside(directory, CONVERSION_FILE, Conversion)
 
 
 def write_conversion(directory: Path, conversion: Conversion) -> None:
-    """Write the record and the ``README.md`` that says the same."""
+    """Write the record, and a ``README.md`` with the same content."""
     (directory / CONVERSION_FILE).write_text(conversion.model_dump_json(indent=2) + "\n")
     (directory / "README.md").write_text(render_readme(conversion))
 
@@ -119,7 +119,7 @@ def prove(
 
     Args:
         runtime: Name of the runtime.
-        vectors: Its vectors of the texts of the probe.
+        vectors: Its vectors of the probe texts.
         probe: Texts and expected vectors.
         precision: ServedPrecision of the runtime; decides the limits.
         version: Version of the runtime, if known.

@@ -1,6 +1,7 @@
-"""Servers for converted encoders: what each of them supports, how to start it, how to prove it.
+"""Servers for converted encoders: supported features, and commands to start and to verify them.
 
-Belongs here: facts about these programs, from their sources and documentation; ``docs/serving.md`` says which were run.
+Belongs here: facts about these programs, from their sources and documentation; ``docs/serving.md`` lists those that
+were run.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServedEncoder:
-    """Properties of an encoder that decide whether and how a server can serve it.
+    """Properties of an encoder that matter to a server.
 
     Attributes:
         pooling: Mode of the pooling module, as sentence-transformers calls it.
-        has_dense: Whether a linear layer follows the pooling, as a standardisation is one.
-        max_tokens: Longer texts are cut here.
+        has_dense: Whether a linear layer, such as a standardisation, follows the pooling.
+        max_tokens: Longer texts are truncated to this.
         dtype: ServedPrecision of the weights.
     """
 
@@ -33,8 +34,8 @@ class Server:
     Attributes:
         name: Its name.
         port: Port that its command listens on.
-        poolings: Pooling modes that it knows, as sentence-transformers calls them.
-        applies_dense: Whether it applies linear layers behind the pooling.
+        poolings: Supported pooling modes, by their names in sentence-transformers.
+        applies_dense: Whether it applies linear layers after the pooling.
         command: Command that starts it in the converted directory.
     """
 
@@ -45,7 +46,7 @@ class Server:
     command: Callable[[ServedEncoder], str]
 
     def obstacle(self, encoder: ServedEncoder) -> str | None:
-        """Why the program cannot serve an encoder; None when it can."""
+        """Reason why the program cannot serve an encoder; None if it can."""
         if encoder.pooling not in self.poolings:
             return f"it has no pooling `{encoder.pooling}`, and would take another one"
         if encoder.has_dense and not self.applies_dense:
@@ -74,7 +75,7 @@ def _text_embeddings_inference(encoder: ServedEncoder) -> str:
 
 def _llama_cpp(encoder: ServedEncoder) -> str:
     pooling = {"lasttoken": "last"}.get(encoder.pooling, encoder.pooling)
-    # The whole text has to be in one physical batch where tokens look ahead.
+    # With bidirectional attention, the whole text must be in one physical batch.
     size = f"-c {encoder.max_tokens} -b {encoder.max_tokens} -ub {encoder.max_tokens} -np 1"
     return f"llama-server -m encoder.gguf --embedding --pooling {pooling} {size} --port 8081"
 

@@ -1,4 +1,4 @@
-"""What the contrastive stages share: encoder, adapter, loss and trainer.
+"""Shared parts of the contrastive stages: encoder, adapter, loss and trainer.
 
 Trainer, losses and gradient cache are those of sentence-transformers.
 """
@@ -53,9 +53,9 @@ def contrastive_encoder(
         base: Directory of a transformer with its tokenizer.
         attention: Attention of the encoder.
         pooling_mode: Pooling of the encoder.
-        max_tokens: Longer texts are cut here.
+        max_tokens: Longer texts are truncated to this.
         name: Base model's name, for messages.
-        attention_dropout: Dropout on attention weights while training (default: as the base model has it).
+        attention_dropout: Dropout on attention weights in training (default: that of the base model).
 
     Raises:
         BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
@@ -86,10 +86,9 @@ def add_adapter(model: SentenceTransformer, settings: StageSettings) -> None:
 
 
 def in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings | SupervisedSettings) -> Any:  # noqa: ANN401 - an untyped module
-    """The contrastive loss: the texts of all other rows of the batch are negatives, also those of other processes.
+    """The contrastive loss: the texts of all other rows of the batch are negatives, including those of other processes.
 
-    A batch above ``micro_batch_size`` goes through the model in parts (GradCache), at the price of a second forward
-    pass.
+    A batch above ``micro_batch_size`` is split (GradCache), at the cost of a second forward pass.
 
     Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
     """
@@ -125,11 +124,11 @@ def contrastive_trainer(
 
     Args:
         model: Encoder with its adapter.
-        data: Training examples, as sentence-transformers takes them.
+        data: Training examples, in the form of sentence-transformers.
         loss: Loss over ``model``.
         settings: Settings of the stage.
-        output_dir: Where the saves go.
-        own: Arguments of this stage's trainer only.
+        output_dir: Directory of the saves.
+        own: Arguments only for this stage's trainer.
     """
     trainer = SentenceTransformerTrainer(
         model=model,

@@ -1,4 +1,4 @@
-"""One training stage to run: what it starts from, what it learns from, and where it works."""
+"""One training stage to run: its base, its training data, and its directory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _CURVE_NAME = "curve.json"
 
 
 class StageJob(BaseModel):
-    """A stage with all that its trainer needs. As JSON it is handed to the processes of a launch.
+    """A stage with all inputs of its trainer. The processes of a launch get it as JSON.
 
     Attributes:
         stage: Stage to train.
         recipe: Recipe that the stage belongs to.
         base: Directory of a transformer with its tokenizer.
-        work_dir: Holds saves and result, so that a second call resumes.
+        work_dir: Directory of saves and result, from which a second call resumes.
         texts: Training texts of mntp and simcse.
         triples: Examples of the supervised stage.
         on_step: Called after every update.
@@ -44,21 +44,21 @@ class StageJob(BaseModel):
 
     @property
     def saves_dir(self) -> Path:
-        """Where the trainer saves its state."""
+        """Directory of the trainer's saved state."""
         return self.work_dir / "saves"
 
     @property
     def merged_dir(self) -> Path:
-        """Where the trained transformer goes, with the adapter merged into it."""
+        """Directory of the trained transformer, with the adapter merged into it."""
         return self.work_dir / "merged"
 
     def finished(self) -> tuple[Path, StageCurve] | None:
-        """Transformer and curve of a stage that ran to its end; None before that."""
+        """Transformer and curve of a finished stage; None before."""
         curve = self.work_dir / _CURVE_NAME
         return (self.merged_dir, StageCurve.model_validate_json(curve.read_text())) if curve.is_file() else None
 
     def finish(self, curve: StageCurve) -> None:
-        """Record that the stage ran to its end."""
+        """Record that the stage is finished."""
         temporary = self.work_dir / f"{_CURVE_NAME}.tmp"
         temporary.write_text(curve.model_dump_json())
         temporary.rename(self.work_dir / _CURVE_NAME)

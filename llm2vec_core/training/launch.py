@@ -1,4 +1,4 @@
-"""A training stage in several processes, one for each device of this host, started by ``accelerate launch``.
+"""Run a training stage in several processes, one per device of this host, with ``accelerate launch``.
 
 The processes share one update: its batch is divided among them, and the loss curve is that of a single process (a test
 compares them). They read the job from a file, and report updates as lines of JSON on stdout. To train on several hosts,
@@ -30,7 +30,7 @@ def launch_stage(job: StageJob) -> tuple[Path, StageCurve]:
         Directory of the trained transformer, and the curve.
 
     Raises:
-        TrainingError: A process failed. The message has the last lines that the processes wrote.
+        TrainingError: A process failed. The message has the last lines of the processes' output.
     """
     finished = job.finished()
     if finished is not None:
@@ -59,7 +59,7 @@ def launch_stage(job: StageJob) -> tuple[Path, StageCurve]:
         raise TrainingError(
             f"{job.stage} failed in one of its {num_processes} processes (exit code {processes.returncode}): "
             + " | ".join(last_lines),
-            hint="Its last save is intact. Repair the cause and run it again.",
+            hint="Its last save is intact. Fix the cause and run it again.",
         )
     return finished
 

@@ -1,4 +1,4 @@
-"""What all stages share: the trainer's arguments, the order of examples, progress, resuming, merging the adapter."""
+"""Shared parts of all stages: trainer arguments, order of examples, progress, resuming, merging the adapter."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _SECONDS = "seconds"
 
 
 def num_processes() -> int:
-    """Number of processes that share an update, as ``accelerate launch`` and ``torchrun`` set it."""
+    """Number of processes that share an update, as set by ``accelerate launch`` and ``torchrun``."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this process writes the results of all."""
+    """Whether this process writes the results of all processes."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -49,13 +49,13 @@ def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_
     """The arguments of a trainer.
 
     A process trains on one device. If it saw several, the trainer would spread each forward pass over them and multiply
-    the batch; ``num_processes`` is the way to several devices.
+    the batch; use ``num_processes`` for several devices.
 
     Args:
         kind: ``TrainingArguments`` or a subclass.
         settings: Settings of the stage.
-        output_dir: Where the saves go.
-        own: Arguments of this trainer only.
+        output_dir: Directory of the saves.
+        own: Arguments only for this trainer.
     """
     arguments: Arguments = kind(
         output_dir=str(output_dir),
@@ -76,17 +76,18 @@ def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_
         dataloader_pin_memory=False,
         disable_tqdm=True,
         report_to="none",
-        # Whole batches are drawn, and every process takes its share: an update is the same for any number of them.
+        # Whole batches are drawn, and every process takes its share. So updates do not depend on the number of
+        # processes.
         accelerator_config={"split_batches": True},
         ddp_find_unused_parameters=False,
         **own,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # everything that counts devices reads it; no public setter exists
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # all code that counts devices reads it; there is no public setter
     return arguments
 
 
 def resumable_save(output_dir: Path) -> Path | None:
-    """Newest complete save below ``output_dir``. Removes incomplete ones, left by a run that was killed while saving.
+    """Newest complete save below ``output_dir``. Removes incomplete saves of a run that was killed while saving.
 
     The trainer writes its state file last, so a save with a readable one is complete.
     """
@@ -116,7 +117,7 @@ def train_and_merge(
         trainer: Trainer of a model with its adapter.
         job: The stage.
         tokens_per_step: Mean number of tokens of one optimizer update, without padding.
-        architecture: Auto class of the merged transformer: with an output layer or without.
+        architecture: Auto class of the merged transformer, with or without an output layer.
 
     Returns:
         Directory of the merged transformer, and the curve.
@@ -160,7 +161,7 @@ def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa:
     with seeded_missing_weights(), require_whole_weights(name):
         plain = architecture.from_pretrained(job.base, dtype=torch.float32, local_files_only=True)
     apply_attention(plain.base_model, attention, name=name)
-    plain.config.save_pretrained(adapter)  # states the attention that the adapter was trained for
+    plain.config.save_pretrained(adapter)  # states the attention of the adapter's training
     merge_adapter(plain, adapter, name=f"of the stage {job.stage}").save_pretrained(job.merged_dir)
     tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
     prepare_padding(tokenizer)
@@ -171,10 +172,10 @@ def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa:
 
 
 def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """Attention by plain matrix products on a CPU.
+    """Use attention by plain matrix products on a CPU.
 
-    There, the backward pass of torch's fused kernel takes 40 % of an update on texts of 12 tokens, and gains nothing at
-    128 (torch 2.15).
+    On a CPU, the backward pass of torch's fused kernel takes 40 % of an update on texts of 12 tokens, and gains nothing
+    at 128 tokens (torch 2.15).
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
@@ -185,15 +186,15 @@ def draw_order(job: StageJob, examples: Sequence[object], *, unit: str) -> list[
     Args:
         job: The stage.
         examples: Its examples.
-        unit: What an example is, for the message.
+        unit: Name of an example, for the message.
 
     Raises:
-        TrainingError: Fewer examples than one batch. The message has both numbers.
+        TrainingError: There are fewer examples than one batch. The message has both numbers.
     """
     settings = job.settings
     if len(examples) < settings.batch_size:
         raise TrainingError(
-            f"{job.stage} found {len(examples)} {unit} to train on, and one update needs {settings.batch_size}.",
+            f"{job.stage} found {len(examples)} {unit} to train on, but one update needs {settings.batch_size}.",
             hint=f"Ingest more documents, or lower train.{job.stage}.batch_size.",
         )
     num_draws = settings.steps * settings.batch_size
@@ -204,7 +205,7 @@ def example_order(num_examples: int, *, num_draws: int, batch_size: int, seed: i
     """Index of the example of every draw: seeded passes over all examples, in whole batches.
 
     The whole order is drawn at the start, so that a resumed run sees the same examples as an uninterrupted one. No
-    example comes twice in one batch.
+    example appears twice in one batch.
 
     Args:
         num_examples: Number of examples.
@@ -227,13 +228,13 @@ def micro_batches(settings: StageSettings) -> tuple[int, int]:
     """Size of the micro batches of all processes together, and how many of them make ``batch_size``.
 
     Raises:
-        TrainingError: ``batch_size`` is no multiple of it.
+        TrainingError: ``batch_size`` is not a multiple of it.
     """
     share = process_share(settings)
     micro = min(settings.micro_batch_size, share)
     if share % micro:
         raise TrainingError(
-            f"The batch of {share} per process is no multiple of micro_batch_size {micro}.",
+            f"The batch of {share} per process is not a multiple of micro_batch_size {micro}.",
             hint="Choose a micro_batch_size that divides the batch_size (and the share of each process).",
         )
     return micro * num_processes(), share // micro
@@ -254,7 +255,7 @@ def process_share(settings: StageSettings) -> int:
 
 
 def cast_and_compile(model: torch.nn.Module, settings: StageSettings) -> None:
-    """Prepare a model with its adapter for training, as ``bf16`` and ``compile_blocks`` say."""
+    """Prepare a model with its adapter for training, according to ``bf16`` and ``compile_blocks``."""
     if settings.bf16:
         cast_frozen_linears(model)
     if settings.compile_blocks:
@@ -286,7 +287,7 @@ class _StepCallback(TrainerCallback):  # type: ignore[misc]
                 hint=f"Lower train.{stage}.learning_rate; the last save is intact.",
             )
         now = time.monotonic()
-        state.log_history[-1][_SECONDS] = now - self._last  # the trainer saves it, so that a resumed run knows it
+        state.log_history[-1][_SECONDS] = now - self._last  # the trainer saves it for a resumed run
         step = StepLog(
             stage=stage,
             step=state.global_step,

@@ -1,8 +1,8 @@
 """Masked next token prediction (MNTP): teach a decoder to use its new bidirectional attention.
 
-Tokens are masked as in BERT, but the token at position i is predicted from the hidden state at position i - 1, which is
-what a decoder's output layer was trained to do. Only the positions that are scored go through ``lm_head``: with a
-vocabulary of 128k the full logits of one 32 x 512 batch take 8 GB.
+Tokens are masked as in BERT, but the token at position i is predicted from the hidden state at position i - 1, as in
+the training of a decoder's output layer. Only scored positions go through ``lm_head``: with a vocabulary of 128k, the
+full logits of one 32 x 512 batch would take 8 GB.
 
 Source: LLM2Vec section 2.1 and appendix D.1 (rank 16, mask probability 0.2 with BERT's 80/10/10, mask token "_").
 """
@@ -42,8 +42,8 @@ _BLANK = "_"
 class MntpModel(PeftModel):  # type: ignore[misc]
     """A causal language model with LoRA whose forward pass is the MNTP loss.
 
-    A ``PeftModel``, so that the trainer saves and restores the adapter alone, and so that the loss is part of the
-    forward pass, as data-parallel training needs it.
+    It is a ``PeftModel``, so that the trainer saves and restores only the adapter. Data-parallel training needs the
+    loss in the forward pass.
     """
 
     def forward(
@@ -59,8 +59,8 @@ class MntpModel(PeftModel):  # type: ignore[misc]
             input_ids: Tokens, some of them masked.
             attention_mask: 1 for tokens, 0 for padding.
             labels: The original token at masked positions, :data:`IGNORED` at all others.
-            num_items_in_batch: Masked tokens of the whole update; the trainer adds up the losses of its micro batches.
-                Without it, the mean is over this batch.
+            num_items_in_batch: Masked tokens of the whole update; the trainer sums the losses of its micro batches.
+            Default: the mean is over this batch.
         """
         # label_shift: token i is scored from position i - 1.
         targets = labels[:, 1:]
@@ -79,7 +79,7 @@ def _scored_logits(
 ) -> Float[Tensor, "num_scored vocab"]:
     """Logits of the scored positions only, by the model's own forward pass.
 
-    A hook drops the other positions before the output layer. What the architecture does behind that layer still happens
+    A hook drops the other positions before the output layer. The architecture's later steps still apply
     (Gemma 2 caps its logits, others scale them).
 
     Args:
@@ -103,7 +103,8 @@ def _scored_logits(
 class MaskedChunks(Dataset[dict[str, Tensor]]):
     """Chunks with their masks, in the order of training.
 
-    The mask of the i-th draw depends only on the seed and i, so a resumed run masks like an uninterrupted one.
+    The mask of the i-th draw depends only on the seed and i, so a resumed run uses the same masks as an uninterrupted
+    one.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class MaskedChunks(Dataset[dict[str, Tensor]]):
         mask_token_id: int,
         vocab_size: int,
     ) -> None:
-        """Keep chunks and order; a mask is drawn when its item is read."""
+        """Keep chunks and order; masks are drawn when items are read."""
         self._chunks = chunks
         self._order = order
         self._settings = settings
@@ -174,7 +175,7 @@ def mask_token_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers ship no t
     """The tokenizer's own mask token; without one, the blank ``_`` that LLM2Vec uses.
 
     Raises:
-        BaseModelError: The tokenizer has neither.
+        BaseModelError: The tokenizer has neither token.
     """
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
@@ -198,22 +199,22 @@ def pack_chunks(texts: Iterable[str], tokenizer: Any, *, chunk_tokens: int) -> l
 def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
     """Train the MNTP stage and merge its adapter.
 
-    ``job.base`` is a decoder with its output layer. The recipe's attention may be causal, which an ablation compares
-    with: the same training, but the model cannot see the tokens behind a mask.
+    ``job.base`` is a decoder with its output layer. The recipe's attention may be causal, for an ablation:
+    the same training, but the model cannot see the tokens after a mask.
 
     Returns:
         Directory of the merged decoder (its configuration states the attention), and the curve.
 
     Raises:
-        BaseModelError: The base model is no decoder, its architecture ignores the bidirectional switch, or a chunk is
-            longer than its positions.
-        TrainingError: Too little text, or a loss that is not finite.
+        BaseModelError: The base model is not a decoder, its architecture ignores the bidirectional switch, or a chunk
+            is longer than its positions.
+        TrainingError: There is too little text, or the loss is not finite.
     """
     settings, base, name = job.recipe.mntp, job.base, job.recipe.base_model
     if holds_encoder_only(base):
         raise BaseModelError(
-            f"{name} is an encoder-only model: it looks both ways already, and has no output layer for the next token, "
-            "which mntp trains through.",
+            f"{name} is an encoder-only model: it is already bidirectional, and has no output layer for the next token, "
+            "which mntp needs.",
             hint="Leave mntp out of train.stages, or choose a decoder as base model.",
         )
     require_positions(AutoConfig.from_pretrained(base, local_files_only=True), settings.chunk_tokens, name=name)

@@ -1,4 +1,4 @@
-"""Nested tables of settings, laid over each other."""
+"""Merge nested tables of settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested tables. Values of ``upper`` win; a table of both is merged in turn."""
+    """Merge two nested tables recursively. Values of ``upper`` win."""
     merged = dict(lower)
     for name, value in upper.items():
         both_tables = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
@@ -16,7 +16,7 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without(table: Any, removed: Any) -> Any:  # noqa: ANN401 - values of any setting
-    """Remove from a nested table the values that ``removed`` also has. Anything but a table is returned as it is."""
+    """Remove from a nested table the values that ``removed`` also has. Other values are returned unchanged."""
     if not isinstance(table, Mapping) or not isinstance(removed, Mapping):
         return table
     return {

@@ -2,7 +2,7 @@
 
 Titles and sentences differ so much in length that more than half of a padded batch is padding. Attention stays within a
 text and its positions start at zero, so every state is the same as in a padded batch. The mask is transformers' own.
-With FlashAttention, sentence-transformers drops padding by itself, and this module does nothing.
+With FlashAttention, sentence-transformers already drops padding, and this module does nothing.
 
 Source: Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.masking_utils import create_causal_mask, packed_sequence_mask_function
 
 _ROW_MULTIPLE = 64
-"""The length of a row is a multiple of this: there are few shapes to compile, and few slots are wasted."""
+"""The length of a row is a multiple of this: few shapes to compile, and few wasted slots."""
 
 _MASKED_ATTENTION = ("sdpa", "eager")
 """Implementations of attention that accept a mask of rows and columns."""
@@ -30,7 +30,7 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
     """The sentence-transformers module of a decoder, which packs its input and unpacks the states."""
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
-        """States of a padded batch, as the plain module returns them.
+        """States of a padded batch, in the form of the plain module.
 
         Args:
             features: ``input_ids`` and ``attention_mask``, both (batch, seq).
@@ -68,7 +68,7 @@ def pack_rows(lengths: Sequence[int], *, row_length: int) -> tuple[list[int], in
     """Place texts into rows: first fit, longest first.
 
     Args:
-        lengths: Tokens of each text, none above ``row_length``.
+        lengths: Number of tokens of each text, none above ``row_length``.
         row_length: Slots of a row.
 
     Returns:
@@ -86,7 +86,7 @@ def pack_rows(lengths: Sequence[int], *, row_length: int) -> tuple[list[int], in
 
 
 def _can_pack(model: Any, *, longest: int) -> bool:  # noqa: ANN401 - a transformers model, which ships no types
-    """Whether the model accepts packed rows: it takes positions and a mask, and no sliding window cuts a text."""
+    """Whether the model accepts packed rows: it takes positions and a mask, and its sliding window fits the texts."""
     window = getattr(model.config, "sliding_window", None)
     return (
         model.config._attn_implementation in _MASKED_ATTENTION
@@ -99,7 +99,7 @@ def _attention_within(
     text_of: Int64[Tensor, "rows slots"],
     model: Any,  # noqa: ANN401
 ) -> Tensor:
-    """Attention mask of packed rows: tokens attend within their text, in the way of the model.
+    """Attention mask of packed rows: tokens attend within their text, with the model's attention.
 
     Args:
         text_of: Number of the text in each slot; empty slots attend to each other.

@@ -1,7 +1,7 @@
 """The training settings of the LLM2Vec paper, by model.
 
 ``Recipe.paper`` reads them here. The profiles ``full``, ``s-llama-1.3b``, ``llama-2-7b``, ``mistral-7b`` and
-``llama-3-8b`` of the command line say the same; a test compares them.
+``llama-3-8b`` of the command line have the same values; a test compares them.
 
 Source: BehnamGhader et al. 2024, LLM2Vec, appendix D.
 """
@@ -42,7 +42,7 @@ _SHARED: dict[str, Any] = {
     },
 }
 
-# Micro batches do not decide the result: they are what fits on one GPU of 80 GB.
+# Micro batches do not affect the result. These fit on one GPU of 80 GB.
 _SEVEN_BILLION: dict[str, Any] = {"mntp": {"micro_batch_size": 8}, "simcse": {"micro_batch_size": 32}}
 
 _BY_MODEL: Mapping[PaperModel, tuple[dict[str, Any], ...]] = {

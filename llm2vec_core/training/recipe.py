@@ -1,4 +1,4 @@
-"""Running a recipe: the resumable chain of stages from a base model to a checkpoint."""
+"""Run a recipe, the resumable chain of stages from a base model to a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llm2vec_core.training.settings import OnStep, Recipe, StageCurve, StepLog, 
 from llm2vec_core.training.stages import train_stage
 
 _CALIBRATION_TEXTS = 512
-"""Highest number of training texts that a standardisation is measured on."""
+"""Maximum number of training texts to measure a standardisation on."""
 
 
 class TrainedEncoder(BaseModel):
@@ -48,28 +48,28 @@ def train_encoder(
 ) -> TrainedEncoder:
     """Run the stages of a recipe and write ``work_dir/checkpoint``.
 
-    If it is killed, the next call resumes: it keeps finished stages, and continues a stage from its last save.
+    If it is killed, the next call resumes: it keeps finished stages, and resumes a stage from its last save.
 
     Args:
         recipe: Stages and their settings.
         texts: Training texts, the same for every call with this key.
         recipe_key: Key of the recipe, recorded in the checkpoint.
-        work_dir: Keeps the state between calls; the caller removes it when the checkpoint is stored.
+        work_dir: Directory of the state between calls; the caller removes it after storing the checkpoint.
         cache_dir: Cache of converted base models.
         triples: Examples of the supervised stage, the same for every call with this key.
         training_snapshots: Ids of the snapshots of the texts, by kind; recorded in the checkpoint.
-        begun: Checkpoint of the same recipe and texts without the last stage. Only that stage is then trained.
+        begun: Checkpoint of the same recipe and texts without the last stage. Then only that stage is trained.
         on_step: Called after every update.
 
     Raises:
         BaseModelError: The base model cannot be found, ignores the switch to the recipe's attention, or is encoder-only
             and the recipe has the stage mntp.
-        InputError: The supervised stage asks for more dimensions than the encoder has.
-        TrainingError: Too little text, no triples for the supervised stage, or a loss that is not finite.
+        InputError: A Matryoshka dimension of the supervised stage is greater than the encoder's.
+        TrainingError: There is too little text, no triples for the supervised stage, or a non-finite loss.
     """
     if "supervised" in recipe.stages and not triples:
         raise TrainingError(
-            "The recipe has the stage supervised, and no triples were given; expected at least one batch.",
+            "The recipe has the stage supervised, but no triples were given; expected at least one batch.",
             hint="Name sources of judgments, or leave supervised out of train.stages.",
         )
     backbone = transformer_directory(begun or fetch_base_model(recipe.base_model, cache_dir=cache_dir))

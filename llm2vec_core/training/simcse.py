@@ -1,7 +1,7 @@
-"""Unsupervised SimCSE: the two positives of each other are one text, read through two dropout masks.
+"""Unsupervised SimCSE: a text is its own positive, with another dropout mask.
 
 Decoders come without attention dropout, so the stage sets it; LoRA's dropout is the only other noise. Encoder-only
-models have dropouts of their own: the stage sets the one on attention weights and leaves the others on.
+models have their own dropouts: the stage sets the one on attention weights and keeps the others.
 
 Source: Gao et al. 2021, SimCSE, equation 4 (temperature 0.05); LLM2Vec section 2.1 and appendix D.1.
 """
@@ -38,7 +38,7 @@ def train_simcse(job: StageJob) -> tuple[Path, StageCurve]:
 
     Raises:
         BaseModelError: See :func:`~llm2vec_core.training.contrastive.contrastive_encoder`.
-        TrainingError: Too few sentences, or a loss that is not finite.
+        TrainingError: There are too few sentences, or the loss is not finite.
     """
     recipe, settings = job.recipe, job.recipe.simcse
     sentences = distinct_sentences(job.texts, min_words=settings.min_words)

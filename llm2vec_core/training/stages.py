@@ -1,4 +1,4 @@
-"""Which trainer each stage has.
+"""The trainer of each stage.
 
 CONTRIBUTING.md, "Adding", says how to add a training stage.
 """
@@ -33,7 +33,7 @@ def train_stage(job: StageJob) -> tuple[Path, StageCurve]:
     Raises:
         BaseModelError: The stage cannot train this base model.
         InputError: A Matryoshka dimension is greater than the encoder's.
-        TrainingError: Too few examples, or a loss that is not finite.
+        TrainingError: There are too few examples, or the loss is not finite.
     """
     finished = job.finished()
     if finished is not None:

@@ -1,10 +1,10 @@
-"""The supervised stage: anchors move towards texts that fit them, and away from texts that do not.
+"""The supervised stage: contrastive training of anchors with positives and hard negatives.
 
-Matryoshka loss, mining and samplers are those of sentence-transformers. This module makes their input: rows of one
-anchor, one positive and at most one negative (an anchor with several negatives makes several rows), and batches of one
-source each, because texts of different sources are too easy to tell apart.
+Matryoshka loss, mining and samplers are those of sentence-transformers. This module makes their input. Each row has one
+anchor, one positive and at most one negative; an anchor with several negatives makes several rows. Each batch has one
+source, because texts of different sources are too easy to tell apart.
 
-Source: LLM2Vec section 5 and its training code (homogeneous batches, one hard negative a row, temperature 0.02);
+Source: LLM2Vec section 5 and its training code (homogeneous batches, one hard negative per row, temperature 0.02);
 Moreira et al. 2024, NV-Retriever (a mined negative must be less similar than the positive); Kusupati et al. 2022,
 Matryoshka Representation Learning.
 """
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 _MINED_NAME = "mined.jsonl"
 _MINING_QUERIES = 1024
-"""Anchors that are compared with all candidates at once; bounds the memory of the similarities."""
+"""Number of anchors to compare with all candidates at once; bounds the memory of the similarities."""
 
 
 class TripleRow(NamedTuple):
@@ -59,7 +59,7 @@ class TripleRow(NamedTuple):
 
 
 Negatives = dict[tuple[str, str], tuple[str, ...]]
-"""The negatives of one source: (anchor, positive) to the texts that do not fit the anchor."""
+"""The negatives of one source, by (anchor, positive)."""
 
 
 def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
@@ -71,7 +71,7 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
     Raises:
         BaseModelError: See :func:`~llm2vec_core.training.contrastive.contrastive_encoder`.
         InputError: A Matryoshka dimension is greater than the encoder's.
-        TrainingError: A source cannot fill a batch, or a loss that is not finite.
+        TrainingError: A source cannot fill a batch, or the loss is not finite.
     """
     recipe, settings = job.recipe, job.recipe.supervised
     model = contrastive_encoder(
@@ -122,7 +122,7 @@ def negatives_by_source(triples: Iterable[TrainingTriple]) -> dict[str, Negative
 
 
 def as_rows(negatives: Negatives) -> Iterator[TripleRow]:
-    """One row for each negative of an anchor and its positive; one row without a negative if there are none."""
+    """One row per negative of an anchor and its positive, or one row without a negative."""
     for (anchor, positive), texts in negatives.items():
         for negative in texts or (None,):
             yield TripleRow(anchor, positive, negative)
@@ -131,7 +131,7 @@ def as_rows(negatives: Negatives) -> Iterator[TripleRow]:
 def mine_negatives(negatives: Negatives, model: SentenceTransformer, *, settings: SupervisedSettings) -> Negatives:
     """Add hard negatives to those of one source: positives of other anchors that the encoder finds similar.
 
-    An anchor without a candidate beyond the margin gets none.
+    An anchor without a candidate beyond the margin gets no negative.
     """
     anchors, positives = zip(*negatives, strict=True)
     # Its progress bars, on stderr, cannot be turned off.
@@ -156,7 +156,7 @@ def mine_negatives(negatives: Negatives, model: SentenceTransformer, *, settings
 def _with_mined(
     sources: dict[str, Negatives], model: SentenceTransformer, *, settings: SupervisedSettings, path: Path
 ) -> dict[str, Negatives]:
-    """Mine for all sources, or read what an interrupted run has mined: it must resume with the same rows."""
+    """Mine for all sources, or read the negatives of an interrupted run, which must resume with the same rows."""
     if not path.is_file():
         temporary = path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as stream:
@@ -195,7 +195,7 @@ def _trainer(
                 parts.append((source, Dataset.from_dict(dict(zip(columns, values, strict=False)))))
     return contrastive_trainer(
         model,
-        # Numbered, because the trainer would take the name of a dataset for the name of a column.
+        # Numbered, because the trainer would confuse a dataset's name with a column's name.
         DatasetDict({str(number): dataset for number, (_, dataset) in enumerate(parts)}),
         loss=loss,
         settings=settings,
@@ -212,7 +212,7 @@ def _trainer(
 class _DrawnBatches(MultiDatasetDefaultBatchSampler):  # type: ignore[misc]
     """All batches of the stage, drawn at its start.
 
-    The trainer takes them for one epoch, so that a resumed run sees the same batches as an uninterrupted one. (The true
+    The trainer treats them as one epoch, so that a resumed run sees the same batches as an uninterrupted one. (The true
     length of an epoch without duplicates is known only at its end.)
     """
 
@@ -267,7 +267,7 @@ def _draw_batches(
     for epoch in itertools.count():
         alternating.set_epoch(epoch)
         drawn = list(itertools.islice(alternating, num_batches - len(batches)))
-        if not drawn:  # a source filled a batch in the first epoch, and by chance none in this one
+        if not drawn:  # a source filled a batch in the first epoch, but by chance none in this one
             raise _too_few(
                 " or ".join(dict.fromkeys(sources)), num_rows=len(dataset), batch_size=alternating.batch_size
             )
@@ -279,13 +279,13 @@ def _draw_batches(
 
 def _too_few(source: str, *, num_rows: int, batch_size: int) -> TrainingError:
     return TrainingError(
-        f"The {num_rows} rows of the source {source} cannot fill a batch of {batch_size} in which no text comes twice.",
-        hint="Lower train.supervised.batch_size, bring more judgments, or leave the source out.",
+        f"The {num_rows} rows of the source {source} cannot fill a batch of {batch_size} without repeated texts.",
+        hint="Lower train.supervised.batch_size, add judgments, or leave the source out.",
     )
 
 
 def _tokens_per_row(model: SentenceTransformer, rows: Mapping[str, Sequence[TripleRow]], *, instruction: str) -> float:
-    """Mean number of tokens of a row, over sources alike, because they take turns."""
+    """Mean number of tokens of a row; sources have equal weight, because they take turns."""
     texts = {
         source: [[f"{instruction}{anchor}", *filter(None, others)] for anchor, *others in listed]
         for source, listed in rows.items()

@@ -24,10 +24,10 @@ from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import OnStep, Recipe, StepLog, TrainingTriple
 
 JudgedExample = TrainingTriple | Sequence[str] | Mapping[str, Any]
-"""One example of the supervised stage: an anchor, a text that fits, and texts that do not fit.
+"""One example of the supervised stage: an anchor, a positive, and any number of negatives.
 
-As a mapping: ``{"anchor": ..., "positive": ..., "negatives": [...]}``, where ``negatives`` can be missing and
-``negative`` can stand for one text. As a sequence: anchor, positive, and any number of negatives.
+As a mapping: ``{"anchor": ..., "positive": ..., "negatives": [...]}``, where ``negatives`` is optional and
+``negative`` is an alternative for one text. As a sequence: anchor, positive, and any number of negatives.
 """
 
 _FORMS_HINT = 'Give {"anchor": ..., "positive": ..., "negatives": [...]} or (anchor, positive, negative, ...).'
@@ -46,29 +46,29 @@ def train(
     """Train an encoder and save it: steps 2 and 3 of LLM2Vec, and a supervised stage if the recipe has one.
 
     If the call is killed, the same call resumes from its last save; the state is kept in ``<save_to>.training``. If
-    the encoder is there already, the call returns it at once.
+    the encoder already exists, the call returns it at once.
 
     Args:
         recipe: Stages and their settings.
-        texts: What the unsupervised stages learn from. A seeded sample is taken if there are more than
-            ``recipe.max_documents``.
-        save_to: Directory of the encoder; must not exist yet, or hold what the same call made.
+        texts: Training texts of the unsupervised stages. If there are more than ``recipe.max_documents``, a seeded
+            sample is taken.
+        save_to: Directory of the encoder; must not exist yet, or contain the result of the same call.
         judgments: Examples of the supervised stage (:data:`JudgedExample`), or the path of a JSONL file with one
-            mapping a line.
+            mapping per line.
         on_step: Called after every update.
         show_progress: Show a progress bar.
-        cache_dir: Where converted base models are kept. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+        cache_dir: Directory of converted base models. Default: ``LLM2VEC_CACHE``, otherwise ``~/.cache/llm2vec``.
 
     Returns:
         The trained encoder, loaded from ``save_to``.
 
     Raises:
-        InputError: ``save_to`` holds something else, or a judgment cannot be read.
-        BaseModelError: The base model cannot be found, or does not follow the recipe's attention.
-        TrainingError: Too little text, no judgments for the supervised stage, or a loss that is not finite.
+        InputError: ``save_to`` contains something else, or a judgment cannot be read.
+        BaseModelError: The base model cannot be found, or ignores the recipe's attention.
+        TrainingError: There is too little text, no judgments for the supervised stage, or a non-finite loss.
     """
     if isinstance(texts, str):
-        raise InputError("One string was given as texts; a list of texts was expected.", hint="Put it into a list.")
+        raise InputError("One string was given as texts; expected a list of texts.", hint="Put it into a list.")
     target = Path(save_to).expanduser()
     chosen = recipe.sample_documents(list(texts)) if recipe.reads_documents else []
     triples = list(_read_judgments(judgments)) if "supervised" in recipe.stages else []
@@ -89,17 +89,17 @@ def train(
 
 
 def _is_finished(target: Path, *, recipe_key: str) -> bool:
-    """Whether the encoder is there already.
+    """Whether the encoder already exists.
 
     Raises:
-        InputError: The directory holds something else.
+        InputError: The directory contains something else.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if (target / RECORD_NAME).is_file() and read_record(target).recipe_key == recipe_key:
         return True
     raise InputError(
-        f"{target} holds something else than the encoder of this recipe and these texts.",
+        f"{target} contains something else, not the encoder of this recipe and these texts.",
         hint="Name another directory, or remove this one.",
     )
 
@@ -123,10 +123,10 @@ def _read_judgments(judgments: Iterable[JudgedExample] | str | Path) -> Iterator
 
 
 def _as_triple(judgment: object, *, where: str, source: str) -> TrainingTriple:
-    """One judgment of any form.
+    """Parse one judgment of any form.
 
     Raises:
-        InputError: It has another form; the message says where.
+        InputError: The form is unknown; the message has the place.
     """
     if isinstance(judgment, TrainingTriple):
         return judgment
@@ -138,14 +138,14 @@ def _as_triple(judgment: object, *, where: str, source: str) -> TrainingTriple:
         parts = list(judgment)
     texts = [part for part in parts if isinstance(part, str) and part.strip()]
     if len(texts) < 2 or len(texts) < len(parts):
-        raise InputError(f"{where} is no judgment: {str(judgment)[:80]!r}.", hint=_FORMS_HINT)
+        raise InputError(f"{where} is not a judgment: {str(judgment)[:80]!r}.", hint=_FORMS_HINT)
     anchor, positive, *negatives = texts
     return TrainingTriple(anchor, positive, tuple(negatives), source)
 
 
 @contextlib.contextmanager
 def _progress(recipe: Recipe, *, show: bool, on_step: OnStep | None) -> Iterator[OnStep]:
-    """Show every update, those of an earlier call included, and report it."""
+    """Show every update, including those of an earlier call, and report it."""
     starts, total = {}, 0
     for stage in recipe.stages:
         starts[stage], total = total, total + getattr(recipe, stage).steps

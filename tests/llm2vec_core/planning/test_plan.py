@@ -241,7 +241,7 @@ def test_an_encoder_only_model_is_planned_without_mntp_only() -> None:
 
 
 def test_an_unknown_gpu_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="no GPU that a plan knows") as caught:
+    with pytest.raises(InputError, match="not a known GPU") as caught:
         _plan("LLaMA-2-7B", gpu="abacus")
     assert all(name in caught.value.hint for name in known_gpus())
 

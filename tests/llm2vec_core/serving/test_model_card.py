@@ -157,7 +157,7 @@ def test_without_scores_nothing_is_claimed() -> None:
 
 
 def test_scores_of_another_encoder_are_refused() -> None:
-    with pytest.raises(InputError, match="Foreign are not of the checkpoint abababababab"):
+    with pytest.raises(InputError, match="Foreign do not belong to the checkpoint abababababab"):
         render(scores=[score("Own", 50.0), score("Foreign", 60.0, system_fingerprint="cd" * 32)])
 
 
