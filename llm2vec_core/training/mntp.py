@@ -213,8 +213,8 @@ def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
     settings, base, name = job.recipe.mntp, job.base, job.recipe.base_model
     if holds_encoder_only(base):
         raise BaseModelError(
-            f"{name} is an encoder-only model: it is already bidirectional, and has no output layer for the next token, "
-            "which mntp needs.",
+            f"{name} is an encoder-only model: it is already bidirectional, and has no output layer for the next "
+            "token, which mntp needs.",
             hint="Leave mntp out of train.stages, or choose a decoder as base model.",
         )
     require_positions(AutoConfig.from_pretrained(base, local_files_only=True), settings.chunk_tokens, name=name)
