@@ -83,7 +83,7 @@ class Store(Protocol):
         ...
 
     def exists(self, prefix: str) -> bool:
-        """Whether ``prefix`` is a key or has keys below it."""
+        """Return whether ``prefix`` is a key or has keys below it."""
         ...
 
     def delete(self, prefix: str) -> None:

@@ -183,7 +183,7 @@ class LanceTable:
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def has_all_words_indexed(self) -> bool:
-        """Whether the word index covers every row. An empty table needs no index."""
+        """Return whether the word index covers every row. An empty table needs no index."""
         indexes = [index for index in self._table.list_indices() if "words" in index.columns]
         if not indexes:
             return not self.count()
