@@ -1,9 +1,9 @@
-"""What matching two whole tables takes, beside asking LanceDB one query a row.
+"""Time to match two whole tables, compared with one LanceDB query per row.
 
-``ratio``: exact top-10 of every row of one table among the other, one LanceDB query a row over blocked products; both
-give the same scores. ``gemm_share``: FLOP/s of the products with both running top-k's, over this machine's measured
-peak. ``seconds_nhs``: all of a night's matching (both directions, BM25, fusion, Parquet) of real postings and resumes,
-whose vectors are given; needs the development data. ``incremental_share``: the part of these seconds that the next
+``ratio``: time for the exact top-10 of every row, by one LanceDB query per row over blocked products; both return the
+same scores. ``gemm_share``: FLOP/s of the products with both running top-k's, over this machine's measured
+peak. ``seconds_nhs``: a night's complete matching (both directions, BM25, fusion, Parquet) of real postings and resumes
+with given vectors; needs the development data. ``incremental_share``: the part of these seconds that the next
 night takes when 1 % of the resumes are new.
 
     python -m benchmarks.bulk_match [--quick]
@@ -39,7 +39,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 
 
 def unit_vectors(rows: int, *, seed: int) -> np.ndarray:
-    """Vectors of length one around a few hundred centres, as those of documents are."""
+    """Vectors of length one around a few hundred centres, like those of documents."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(300, DIM))
     vectors = centres[rng.integers(len(centres), size=rows)] + rng.normal(size=(rows, DIM))
@@ -90,10 +90,10 @@ def measure_products(rows: int) -> dict[str, float]:
 
 
 def measure_ratio(folder: Path, rows: int, asked: int) -> dict[str, float]:
-    """Seconds a query of both ways to the same top-10."""
+    """Seconds per query of both ways to the same top-10."""
     vectors, queries = unit_vectors(rows, seed=3), unit_vectors(rows, seed=4)
     table = build_table(LocalStore(folder), "resume", ["x"] * rows, vectors)
-    table.nearest(queries[0], limit=10, columns=["doc_id"])  # the index is in memory for both
+    table.nearest(queries[0], limit=10, columns=["doc_id"])  # loads the index into memory for both
     answers: list[np.ndarray] = []
     one_by_one = seconds_of(
         lambda: answers.extend(
@@ -128,7 +128,7 @@ def measure_nhs(folder: Path) -> dict[str, float]:
 
 
 def publish_matches(store: LocalStore, tables: dict[DocumentKind, LanceTable], match: str) -> None:
-    """Match two tables as a night does, after what was matched before."""
+    """Match two tables as a night does, with earlier matches to copy from."""
     pointer = Pointer(
         sequence=1,
         generation="g",

@@ -1,12 +1,12 @@
 """Encoding resumes of mixed length: ours against ``SentenceTransformer.encode`` of the same checkpoint, same threads.
 
-The texts are the example resumes of the development data where they lie beside the checkout, else those of the sample,
-cut at 2,048 tokens: at 512 nearly all of them would have one length. The sides take turns. ``ratio`` is tokens/s over
-sentence-transformers with its defaults, ``best_ratio`` over its best batch size; vectors must agree to 1e-5.
-``bf16_ratio`` is what ``encode.precision = "bf16"`` adds, and ``bf16_cosine`` the lowest cosine of its vectors with
-those in fp32. ``shard_padding_waste`` is of the batches of a shard of 2,000 texts. ``gemm_share`` is the share of the
-measured fp32 matrix-product peak that our side uses in fp32 (FLOPs of a forward pass by
-``llm2vec_core.planning.formulas``). The last line of stdout is one JSON object.
+The texts are the example resumes of the development data if they are beside the checkout, otherwise those of the
+sample. They are truncated to 2,048 tokens; at 512 nearly all of them would have the same length. The sides take turns.
+``ratio`` is tokens/s over sentence-transformers with its defaults, ``best_ratio`` over its best batch size; vectors
+must agree to 1e-5. ``bf16_ratio`` is the speed-up by ``encode.precision = "bf16"``, and ``bf16_cosine`` the lowest
+cosine of its vectors with those in fp32. ``shard_padding_waste`` is the share of padding in a shard of 2,000 texts.
+``gemm_share`` is the share of the measured fp32 matrix-product peak that our side uses in fp32 (FLOPs of a forward pass
+by ``llm2vec_core.planning.formulas``). The last line of stdout is one JSON object.
 
     python -m benchmarks.encode_throughput [--quick]
 """
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def lowest_cosine(left: np.ndarray, right: np.ndarray) -> float:
-    """Of vectors of the same texts."""
+    """Lowest cosine between two vectors of the same text."""
     products = (left * right).sum(axis=1)
     return float((products / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)).min())
 
@@ -106,7 +106,7 @@ def padding_waste(encoder: Encoder, texts: list[str]) -> float:
 
 
 def mixed_texts(count: int) -> list[str]:
-    """A seeded sample of resumes, or all of them where there are fewer."""
+    """A seeded sample of resumes, or all of them if there are fewer."""
     if RESUMES.is_file():
         with RESUMES.open(encoding="utf-8") as stream:
             texts = [json.loads(line)["text"] for line in stream]

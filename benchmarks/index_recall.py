@@ -1,4 +1,4 @@
-"""What the tuned approximate index finds of the exact ten nearest, and how much faster it is.
+"""Recall at 10 and speed-up of the tuned approximate index, against exact search.
 
     python -m benchmarks.index_recall [--quick]
 
@@ -47,7 +47,7 @@ def main() -> None:
         build_seconds = time.perf_counter() - started
         indexed = open_table(store, generation="g", kind="job", version=version)
         probe = indexed.probe
-        assert probe is not None, "an index was asked for"
+        assert probe is not None, "an index was requested"
         exact = LanceTable(indexed._database, indexed._table)
         recalls, milliseconds = [], {"exact": [], "index": []}
         for query in draw(rng, centres, _NUM_QUERIES):

@@ -1,7 +1,7 @@
-"""How often the 95 % intervals cover the true score, and how p-values spread where there is no difference.
+"""Coverage of the 95 % intervals, and distribution of p-values without a true difference.
 
-Populations whose true score is known are drawn from again and again, and the intervals and tests of
-``llm2vec_core.evaluation.statistics.stats`` are asked about each sample. The last line of stdout is one JSON object.
+Samples are drawn repeatedly from populations with a known true score, and each is analysed with the intervals and tests
+of ``llm2vec_core.evaluation.statistics.stats``. The last line of stdout is one JSON object.
 
     python -m benchmarks.interval_coverage [--quick]
 """
@@ -35,7 +35,7 @@ Random = np.random.Generator
 Population = Callable[[Random], Observations]
 
 _LARGE = 200_000
-"""Items of the sample that stands for a whole population where its score has no formula."""
+"""Size of the sample that replaces a whole population if its score has no formula."""
 
 
 def queries(random: Random, size: int = 100) -> Observations:
@@ -62,7 +62,7 @@ def correlated(random: Random, size: int = 300) -> Observations:
 
 
 def ranked_pairs(random: Random, size: int = 400) -> Observations:
-    """Pairs of which those that mean the same are closer, in the mean."""
+    """Pairs in which those with the same meaning are closer on average."""
     labels = (random.random(size) < 0.3).astype(int)
     return AveragePrecision(labels, random.normal(size=size) + 1.2 * labels)
 
@@ -80,19 +80,19 @@ POPULATIONS: dict[str, Population] = {
 
 
 def true_score(name: str) -> float:
-    """The score that samples of a population scatter around."""
+    """The true score of a population."""
     if name == "clustered":  # V-measure depends on the size of the set, so on sets of the same size
         return float(np.mean([score_all(clustered(np.random.default_rng(10**6 + number))) for number in range(2000)]))
     return score_all(POPULATIONS[name](np.random.default_rng(10**6), _LARGE))  # type: ignore[call-arg]
 
 
 def estimate_of(observations: Observations, number: int) -> Estimate:
-    """The estimate of one simulated task; its number stands for its content."""
+    """The estimate of one simulated task, with its number as content hash."""
     return estimate(score_all(observations), [observations], content_sha256=f"{number:016x}".ljust(64, "0"))
 
 
 def coverage(name: str, simulations: int) -> float:
-    """Share of the intervals that hold the true score."""
+    """Share of the intervals that contain the true score."""
     true, covered = true_score(name), 0
     for number in range(simulations):
         interval = estimate_of(POPULATIONS[name](np.random.default_rng(number)), number).interval()
@@ -119,7 +119,7 @@ NULL_PAIRS = {"queries": equal_queries, "correlated": equal_correlations}
 
 
 def null_p_values(name: str, simulations: int) -> list[float]:
-    """p-values of comparisons in which there is nothing to find."""
+    """p-values of comparisons without a true difference."""
     p_values = []
     for number in range(simulations):
         first, second = (estimate_of(each, number) for each in NULL_PAIRS[name](np.random.default_rng(number)))

@@ -1,7 +1,7 @@
-"""How much faster bm25s scores a corpus than rank-bm25, and whether it finds the same documents.
+"""Speed of bm25s against rank-bm25 on a corpus, and overlap of their results.
 
 Both index the same made-up texts (150 words of a Zipf vocabulary) and score the same queries of ten words, by the same
-variant; ``ratio`` is queries a second of bm25s over rank-bm25's, ``overlap_at_10`` the mean share of common top-10s.
+variant; ``ratio`` is queries per second of bm25s over rank-bm25's, ``overlap_at_10`` the mean share of common top-10s.
 
     python -m benchmarks.lexical_throughput [--quick]
 """

@@ -1,8 +1,8 @@
-"""Peak memory of a night over ten times the corpus, against that over the corpus.
+"""Peak memory of a night with ten times the corpus, against a night with the corpus.
 
     python -m benchmarks.memory_bound [--quick]
 
-Each side is a process of its own that runs a first night and one in which 1 % changed. Vectors of 384 numbers come from
+Each side is a separate process with a first night, and a second one with 1 % changes. Vectors of 384 numbers come from
 a hash: an encoder's memory depends on its token budget, not on the corpus.
 """
 

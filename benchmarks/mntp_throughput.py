@@ -1,7 +1,7 @@
 """MNTP here against a plain Hugging Face ``Trainer`` that sends every position through ``lm_head``.
 
 Same model, LoRA, batch, chunks, masks, precision and recomputing of activations; the sides take turns. ``fp32`` keeps
-all activations, ``bf16`` recomputes them, as the profile ``full`` does, and ours compiles its blocks there, too. All
+all activations, ``bf16`` recomputes them, as the profile ``full`` does, and ours also compiles its blocks there. All
 tokens of a chunk count. ``ratio`` and ``memory_ratio`` (peak of one update, weights counted) are ours over plain;
 ``full_ratio`` is ours over a plain run that trains all weights instead of an adapter. The last line of stdout is one
 JSON object.
@@ -112,7 +112,7 @@ def training_step(
     settings: MntpSettings,
     folder: Path,
 ) -> Step:
-    """One update by transformers' trainer, without its loop around it."""
+    """One update by transformers' trainer, without its training loop."""
     trainer = Trainer(
         model=model,
         args=trainer_arguments(
@@ -143,7 +143,7 @@ def training_step(
 
 
 def peak_bytes(step: Step) -> int:
-    """Peak of what is made during an update, after one that warms up."""
+    """Peak memory allocated during an update, after a warm-up."""
     step()
     with AliveBytes() as alive:
         step()

@@ -1,11 +1,11 @@
-"""What a night costs in which 1 % of the documents changed, or none, against the night that encodes everything.
+"""Cost of a night with 1 % or no changed documents, against a night that encodes everything.
 
     python -m benchmarks.nightly_delta [--quick] [--documents N]
 
 Both sides use the same two-layer random encoder on documents of 150 to 250 words, in one process, one after the other.
 A night here is ingest, plan, encode, tables, gate and pointer. ``time_share`` is the changed night's seconds over the
-full night's; ``ingest_share`` and ``embed_share`` say the same of its two halves, ``cpu_share`` of its CPU time, which
-counts on a machine that is busy otherwise.
+full night's; ``ingest_share`` and ``embed_share`` are those of its two halves, ``cpu_share`` that of its CPU time,
+which is more reliable on a busy machine.
 """
 
 from __future__ import annotations

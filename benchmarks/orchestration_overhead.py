@@ -1,4 +1,4 @@
-"""What Prefect adds to the embedding of a night: the same tasks as plain functions, and as a flow.
+"""Overhead of Prefect in the embedding of a night: the same tasks as plain functions, and as a flow.
 
 The beginning of the bundled sample is cut into 200 shards of two documents, far more and smaller ones than a night has,
 and embedded in full with the untrained SmolLM2-135M at the tiny profile's 48 tokens: planning, encoding, tables, gate
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
-    """Seconds of both sides, and what the flow adds."""
+    """Seconds of both sides, and the overhead of the flow."""
     from data.store.lease import hold_lease
     from flows.embed import embed
     from flows.ingest import ingest
@@ -101,25 +101,25 @@ def measure(folder: Path, *, shards: int, rounds: int) -> dict[str, object]:
 
 
 def _overhead(seconds: Mapping[str, list[float]]) -> float:
-    """What the flow adds, as a share of the plain side: the median over the rounds."""
+    """Overhead of the flow as a share of the plain side; the median over the rounds."""
     return statistics.median(flow / plain - 1 for plain, flow in zip(seconds["plain"], seconds["flow"], strict=True))
 
 
 def _cpu_seconds() -> float:
-    """Seconds that processors worked for this process and those it started, Prefect's server among them."""
+    """CPU seconds of this process and its children, including Prefect's server."""
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
     return sum(time.user + time.system for time in times)
 
 
 def write_documents(path: Path, rows: Iterable[Mapping[str, object]], count: int) -> str:
-    """Write the first documents of the sample as a source; where they are."""
+    """Write the first documents of the sample as a source, and return its path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in itertools.islice(rows, count)))
     return str(path)
 
 
 def plain_embed(settings: Settings, fingerprint: str) -> None:
-    """What the flow ``embed`` does, without Prefect."""
+    """The steps of the flow ``embed``, without Prefect."""
     from data.store.lease import hold_lease
     from tasks.run.context import Run, new_run_id
     from tasks.stages.embed import (

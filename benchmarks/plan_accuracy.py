@@ -1,8 +1,8 @@
-"""How near the formulas of ``llm2vec_core.planning.formulas`` are to what a forward pass and an MNTP step really take.
+"""Accuracy of ``llm2vec_core.planning.formulas`` for a forward pass and an MNTP step.
 
-A decoder with the weights of chance is trained for one step on the CPU, with the project's own MNTP model. FLOPs are
-counted by torch's counter; memory is what autograd keeps for the backward pass, and the peak of everything alive at
-once. The last line of stdout is one JSON object; errors are shares of what was measured.
+A decoder with random weights is trained for one step on the CPU, with the project's own MNTP model. FLOPs are
+counted by torch's counter; memory is that kept by autograd for the backward pass, and the peak of all live tensors. The
+last line of stdout is one JSON object; errors are relative to the measured values.
 
     python -m benchmarks.plan_accuracy [--quick]
 """
@@ -36,14 +36,14 @@ MASK_PROBABILITY = 0.2
 
 @dataclass(frozen=True)
 class Taken:
-    """What was measured, or what the formulas say.
+    """Measured or computed figures.
 
     Attributes:
-        forward_flops: FLOPs of the forward pass alone.
+        forward_flops: FLOPs of the forward pass.
         training_flops: FLOPs of forward and backward pass.
-        kept_bytes: What autograd keeps for the backward pass, parameters not counted; of the logits, the
+        kept_bytes: Bytes that autograd keeps for the backward pass, without parameters; of the logits, only the
             log-probabilities.
-        peak_bytes: Peak of what is made and alive during the step; parameters and their gradients are not counted.
+        peak_bytes: Peak bytes allocated during the step, without parameters and their gradients.
     """
 
     forward_flops: float
@@ -57,10 +57,10 @@ class Taken:
 
 
 class AliveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that are made while it is on, and their peak."""
+    """Counts the bytes of all storages allocated while it is active, and their peak."""
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Start at zero."""
         super().__init__()
         self.now = self.peak = 0
         self._seen = weakref.WeakSet[torch.UntypedStorage]()
@@ -105,7 +105,7 @@ def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, int]]:
 
 
 def masked_batch(vocab_size: int, *, rows: int, sequence_tokens: int) -> dict[str, torch.Tensor]:
-    """Random tokens, masked as MNTP masks them."""
+    """Random tokens with MNTP masks."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab_size, (rows * sequence_tokens,), generator=generator)
     masked, labels = mask_tokens(
@@ -121,7 +121,7 @@ def masked_batch(vocab_size: int, *, rows: int, sequence_tokens: int) -> dict[st
 
 
 def measured(config: Any, lora: LoraSettings, *, execution: Execution, rows: int, sequence_tokens: int) -> Taken:  # noqa: ANN401
-    """A forward pass and two MNTP steps: for the counter and what is kept, then for the peak."""
+    """Measure a forward pass and two MNTP steps: one for FLOPs and kept bytes, one for the peak."""
     torch.manual_seed(0)
     causal = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=execution.attention)
     switch_attention(causal.base_model, "bidirectional", name="random")
@@ -144,14 +144,14 @@ def measured(config: Any, lora: LoraSettings, *, execution: Execution, rows: int
         kept_bytes = sum(kept.values())
         step_loss.backward()
     del step_loss
-    # The gradients of the step before stay, as they do while micro batches are added up.
+    # The gradients of the previous step stay, as in gradient accumulation.
     with AliveBytes() as alive:
         loss().backward()
     return Taken(forward.get_total_flops(), training.get_total_flops(), kept_bytes, alive.peak)
 
 
 def planned(config: Any, lora: LoraSettings, *, execution: Execution, rows: int, sequence_tokens: int) -> Taken:  # noqa: ANN401
-    """The same by formula."""
+    """The same figures by formula."""
     architecture, adapter = count_architecture(config), count_adapter(config, lora)
     flops = flops_per_token(
         architecture,

@@ -1,9 +1,9 @@
 """Precision and recall of redaction by type, on generated cases in eight formats.
 
-``python -m benchmarks.redaction_accuracy [--quick]``: 2,000 cases, or 400. Every case knows what is personal in it and
-holds decoys that must stay: versions, salaries, years, order numbers, C#. Half of the names are on the repository's
-lists, half are composed of syllables and on none. The cases were written with the recognisers in view: the figures say
-that nothing of what they were made for is missed, and nothing about real resumes.
+``python -m benchmarks.redaction_accuracy [--quick]``: 2,000 cases, or 400. Every case lists its personal data and
+contains decoys that must stay: versions, salaries, years, order numbers, C#. Half of the names are on the repository's
+lists, half are composed of syllables and on none. The cases were written for the recognisers: the figures show
+whether supported forms are missed, and say nothing about real resumes.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _MONTHS = ("January", "February", "March", "April", "June", "July", "August", "S
 
 @dataclass
 class Case:
-    """A text, what is personal in it, and what must stay.
+    """A text, its personal data, and its decoys.
 
     Attributes:
         format: One of :data:`FORMATS`.
         text: The text.
         personal: Type and value of everything personal.
-        decoys: What must stay.
+        decoys: Values that must stay.
     """
 
     format: str
@@ -60,13 +60,13 @@ class Case:
 
 
 def make_cases(count: int, *, seed: int = 0) -> list[Case]:
-    """Seeded cases, the formats in turn."""
+    """Seeded cases, cycling through the formats."""
     draw = random.Random(seed)
     return [_BUILDERS[FORMATS[number % len(FORMATS)]](draw) for number in range(count)]
 
 
 def measure(cases: list[Case]) -> dict[str, dict[str, float]]:
-    """Precision and recall of each type, and the share of decoys that were kept."""
+    """Precision and recall of each type, and the share of kept decoys."""
     redactor = Redactor(RedactConfig(), "resume")
     found: Counter[str] = Counter()
     wanted: Counter[str] = Counter()

@@ -1,12 +1,12 @@
-"""Vectors of the authors' own package and ours, from the same weights.
+"""Compare vectors of the authors' own package with ours, for the same weights.
 
-``llm2vec`` 0.2.3 needs an old transformers, so it gets an environment of its own, made by a step of its own:
+``llm2vec`` 0.2.3 needs an old transformers, so it gets its own environment, which a separate step builds:
 
     python -m benchmarks.reference_parity --build ENV    # once; needs a package index
     python -m benchmarks.reference_parity --env ENV [--write-golden]
 
-A tiny Llama with the weights of chance and a tokenizer that adds BOS is read by both, bidirectional, mean pooling, with
-and without an instruction. The last line of stdout is one JSON object. ``--write-golden`` keeps model and vectors for
+Both load a tiny Llama with random weights and a tokenizer that adds BOS: bidirectional, mean pooling, with and without
+an instruction. The last line of stdout is one JSON object. ``--write-golden`` keeps model and vectors for
 the tests.
 """
 
@@ -31,7 +31,7 @@ from llm2vec_core import Encoder
 GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden" / "llm2vec_reference"
 REFERENCE = "llm2vec==0.2.3"
 MAX_TOKENS = 200
-"""More than any text here: the reference cuts a long one at words, and we at tokens."""
+"""Longer than any text here, because the reference truncates at words, and we at tokens."""
 
 INSTRUCTION = "Given a job title, retrieve similar job titles:"
 TEXTS = [
@@ -92,7 +92,7 @@ def build_environment(directory: Path) -> None:
 
 
 def write_model(directory: Path) -> None:
-    """Write a two-layer Llama of width 16 with the weights of chance, and a byte tokenizer that adds BOS."""
+    """Write a two-layer Llama of width 16 with random weights, and a byte tokenizer that adds BOS."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -129,7 +129,7 @@ def write_model(directory: Path) -> None:
 
 
 def instructions() -> dict[str, str]:
-    """The two ways in which the texts are encoded."""
+    """The two variants: without and with an instruction."""
     return {"plain": "", "instructed": INSTRUCTION}
 
 
@@ -162,7 +162,7 @@ def encode_by_ours(base: Path) -> dict[str, np.ndarray]:
 
 
 def write_golden(base: Path, reference: dict[str, np.ndarray]) -> None:
-    """Keep the model and what the reference made of the texts, by instruction."""
+    """Save the model and the reference's vectors of the texts, by instruction."""
     shutil.rmtree(GOLDEN_DIR, ignore_errors=True)
     shutil.copytree(base, GOLDEN_DIR)
     vectors = {

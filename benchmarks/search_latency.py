@@ -1,8 +1,8 @@
-"""How long an interactive search over one table takes: dense, by words, and both with their fusion.
+"""Latency of an interactive search over one table: by vectors, by words, and by their fusion.
 
 The table holds 100,000 documents (20,000 with ``--quick``) of 150 made-up words with given vectors of 384 numbers;
-encoding the query is not counted. The vectors are indexed as a night does it: not at all while exact search is fast
-enough (``[index]``). ``recall_at_10`` compares the dense leg with a plain product. Times are in ms.
+encoding the query is not counted. The vectors are indexed as in a night: not at all while exact search is fast enough
+(``[index]``). ``recall_at_10`` compares vector search with a plain product. Times are in ms.
 
     python -m benchmarks.search_latency [--quick]
 """
@@ -73,7 +73,7 @@ def _ranking(doc_ids: list[str], scores: list[float]) -> list[tuple[int, float]]
 
 
 def _percentiles(name: str, search: Callable[[int], object], num_queries: int) -> dict[str, float]:
-    """Median and 95th percentile of single searches, the first of which is not counted."""
+    """Median and 95th percentile of single searches, without the first one."""
     search(0)
     taken = []
     for at in range(num_queries):

@@ -1,7 +1,7 @@
-"""SimCSE here against sentence-transformers' trainer as its documentation shows it.
+"""SimCSE here against sentence-transformers' trainer as in its documentation.
 
-Same model, LoRA, batches, dropout and loss; what differs is what this project puts around the trainer. The sides take
-turns by whole runs. ``ratio`` is ours over plain, in sentences per second. The last line of stdout is one JSON object.
+Same model, LoRA, batches, dropout and loss; only this project's additions to the trainer differ. The sides take turns
+by whole runs. ``ratio`` is ours over plain, in sentences per second. The last line of stdout is one JSON object.
 
     python -m benchmarks.simcse_throughput [--quick]
 """
@@ -99,7 +99,7 @@ def plain(base: Path, sentences: list[str], settings: SimcseSettings, folder: Pa
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
-    """Notes how long every update took."""
+    """Records the time of every update."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

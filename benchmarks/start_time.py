@@ -1,7 +1,7 @@
 """Processor seconds of a cold start: ``l2v --help``, ``l2v status``, ``l2v search``, and ``import llm2vec_core``.
 
-Each command runs in a fresh interpreter, on a small home of the tests. The least of the rounds counts: other work on
-the machine only adds to it. The last line of stdout is one JSON object.
+Each command runs in a fresh interpreter, on a small home of the tests. The minimum over the rounds counts, because
+other work on the machine only adds time. The last line of stdout is one JSON object.
 
     python -m benchmarks.start_time [--quick]
 """
@@ -32,7 +32,7 @@ COMMANDS = {
 ROUNDS = 5
 QUICK_ROUNDS = 2
 SLOW = "l2v search"
-"""Left out by ``--quick``: it loads an encoder."""
+"""Skipped by ``--quick``, because it loads an encoder."""
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Scripts that make committed files: reference pages and judgments. Nothing in the rooms imports them."""
+"""Scripts that make committed files: reference pages and judgments. No package imports them."""

@@ -1,12 +1,12 @@
-"""Remakes the committed files of the bundled sample: resumes, graded relevance, training triples, judged test jobs.
+"""Regenerate the committed files of the bundled sample: resumes, graded relevance, training triples, judged test jobs.
 
     python -m tools.make_sample
 
 A seeded generator turns ESCO facts into resumes and triples, and a rule grades a resume against an occupation. The
 sentence patterns and the families of occupations are in ``data/sample/files/resume_phrases.toml``.
 
-No sentence occurs twice in all files together, so that no retriever can score by recognising a pattern. Postings are
-the exception: they are ESCO's own words.
+No sentence occurs twice in all files together, so that no retriever can score by recognising a pattern. The only
+exception are postings, which are ESCO's own words.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PREPOSITIONS = frozenset(
 
 
 class Resume(TypedDict):
-    """One generated resume, as it stands in ``resumes.jsonl``."""
+    """One generated resume, a row of ``resumes.jsonl``."""
 
     id: str
     title: str
@@ -61,7 +61,7 @@ class Resume(TypedDict):
 
 
 class Triple(TypedDict):
-    """One training triple, as it stands in ``train_triples.jsonl``."""
+    """One training triple, a row of ``train_triples.jsonl``."""
 
     anchor: str
     positive: str
@@ -71,7 +71,7 @@ class Triple(TypedDict):
 
 @cache
 def read_families() -> dict[str, tuple[str, ...]]:
-    """Read which families of occupations an ICT occupation belongs to.
+    """Read the families of each ICT occupation.
 
     Returns:
         ESCO preferred label to family names, the main family first.
@@ -91,7 +91,7 @@ def grade_occupations(left: str, right: str) -> Grade:
         right: ESCO preferred label of the resume's occupation.
 
     Returns:
-        2 for the same occupation, 1 for two of one hand-listed family, else 0.
+        2 for the same occupation, 1 for two of one hand-listed family, otherwise 0.
     """
     if left == right:
         return GRADE_SAME
@@ -100,7 +100,7 @@ def grade_occupations(left: str, right: str) -> Grade:
 
 
 def comparable_sentences(text: str) -> list[str]:
-    """Split a text into normalised sentences, to find out what two texts share.
+    """Split a text into normalised sentences, to find those that two texts share.
 
     Args:
         text: Any text of the sample.
@@ -137,7 +137,7 @@ def generate_resumes(*, seed: int = RESUME_SEED) -> list[Resume]:
                     category=read_families()[occupation.label][0],
                 )
             )
-    # Shuffled, so that neither an id nor a position tells the occupation.
+    # Shuffled, so that neither an id nor a position reveals the occupation.
     writer.random.shuffle(drafts)
     return [{**draft, "id": f"resume-{number:03d}"} for number, draft in enumerate(drafts, start=1)]
 
@@ -201,7 +201,7 @@ def generate_triples(*, excluded: Iterable[str], resumes: Sequence[Resume], seed
 
 
 def choose_negatives(description: str, occupation: str, resumes: Sequence[Resume]) -> list[str]:
-    """Choose resumes that do not fit a test job: the nearest ones by shared words, and two far ones.
+    """Choose resumes that are irrelevant to a test job: the closest ones by shared words, and two distant ones.
 
     Args:
         description: Text of the test job.
@@ -224,11 +224,11 @@ def choose_negatives(description: str, occupation: str, resumes: Sequence[Resume
 
 
 def write_samples(folder: Path = SAMPLE_DIR) -> None:
-    """Remake the committed files: resumes, relevance, triples, and the judgments (not the texts) of the test jobs.
+    """Regenerate the committed files: resumes, relevance, triples, and the judgments (not the texts) of the test jobs.
 
     Args:
-        folder: Where the files are; ``test_jobs.jsonl`` must already hold id, label, seniority, description
-            and occupation.
+        folder: Folder of the files; ``test_jobs.jsonl`` must already hold id, label, seniority, description and
+            occupation.
     """
     resumes = generate_resumes()
     labels = {occupation.uri: occupation.label for occupation in read_occupations()}
@@ -380,7 +380,7 @@ class _Writer:
         return glue.join(f"{headings[part]}{sections[part]}" for part in order)
 
     def _sample_weighted(self, skills: Sequence[Skill], count: int) -> list[Skill]:
-        """Draw without replacement; a skill that few occupations share comes more often."""
+        """Draw without replacement; a skill that few occupations share is drawn more often."""
         keyed = [(self.random.random() ** self._frequency[skill.label], skill.label, skill) for skill in skills]
         return [skill for _, _, skill in sorted(keyed, key=lambda entry: (-entry[0], entry[1]))[:count]]
 
@@ -396,7 +396,7 @@ def _is_same_work(left: str, right: str) -> bool:
 
 
 def _other_triples(writer: _Writer, excluded: set[str]) -> list[Triple]:
-    """Compose triples outside ICT: the first sentence is the posting, the others are told in the first person."""
+    """Compose triples outside ICT: the first sentence is the posting, the others are in the first person."""
     used = {title for titles in read_phrases()["other_jobs"].values() for title in titles}
     structured = {occupation.uri for occupation in read_occupations()} | excluded
     candidates: list[tuple[FlatOccupation, str, str]] = []
@@ -459,7 +459,7 @@ def _verbs() -> frozenset[str]:
 
 @cache
 def _clauses(skill: Skill) -> tuple[str, ...]:
-    """Base-form verb phrases that say a skill in other words than its label."""
+    """Base-form verb phrases that express a skill in other words than its label."""
     if skill.is_knowledge:
         return ()
     phrases = []
@@ -472,7 +472,8 @@ def _clauses(skill: Skill) -> tuple[str, ...]:
         if re.search(r"\b(you|your|one's|artist's|the following)\b|[()]|^use of\b", clause):
             continue
         phrases.append(_swap(words[0][0].lower() + clause[1:]))
-    # The description says it best; alternative labels are often near copies of the label, which is the last resort.
+    # The description is the best source; alternative labels are often near copies of the label, which is the last
+    # resort.
     return tuple(dict.fromkeys(phrases[:2])) or (_swap(skill.label),)
 
 

@@ -1,19 +1,19 @@
-"""Judgments that word overlap does not decide, from ESCO, O*NET and FOLDOC, for `l2v train --stage supervised`.
+"""Make judgments that word overlap cannot solve, from ESCO, O*NET and FOLDOC, for `l2v train --stage supervised`.
 
     python -m tools.phrase_judgments ../shared/data OUT_DIR
 
-In the pairs of ``tools.title_judgments`` what fits mostly shares words with its anchor, and what does not fit
-shares none: an encoder that reads words alone gets most of them right. Here it is the other way round. What fits has
-lost the words that it shares with its anchor, and the negative is a near miss that has some of them:
+In the pairs of ``tools.title_judgments`` positives mostly share words with their anchor, and negatives share none. An
+encoder that only compares words gets most of them right. Here it is the other way round: positives have lost the words
+that they share with their anchor, and the negative is a near miss that has some of them:
 
 ``skills_N.jsonl``  name of a skill -> its description; not another skill with some of the same words
 ``framed_N.jsonl``  a stock phrase around a name -> name or description of that skill; not the same around another
 ``titles.jsonl``    alternative title -> title that shares no word with it; not a title that does
-``tasks_N.jsonl``   what somebody does -> a title of the occupation; not a title of another with some of the same words
+``tasks_N.jsonl``   a task description -> a title of the occupation; not a title of another with some of the same words
 ``terms.jsonl``     a term of computing -> its definition; not another term that the definition names
 
-Nothing of what evaluates titles or phrases is in them: the occupations and queries that ``tools.title_judgments``
-leaves out, the skills of ICT, and stock phrases that SkillParaphrasePairs has.
+They contain no evaluation data of titles or phrases: the occupations and queries that ``tools.title_judgments`` leaves
+out, the skills of ICT, and the stock phrases of SkillParaphrasePairs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tools.title_judgments import Judgment, kept_titles, read_rows, skills, writ
 _SEED = 42
 _STEM_CHARS = 5
 _FIRST_NEAR_MISS, _NEAR_MISSES_END = 2, 12
-"""Places of the search for shared words that near misses are drawn from; the very first often mean the same."""
+"""Ranks in the word search to draw near misses from; the very first often have the same meaning."""
 _KEPT_WORDS = 4
-"""Words that a text must have left without those that it shares with its anchor."""
+"""Minimum number of words left in a text without those that it shares with its anchor."""
 _UNCHANGED_SHARE = 0.3
-"""Share of the texts that keep the words which they share with their anchor: in real postings, too, some do."""
+"""Share of the texts that keep the words shared with their anchor, as some real postings do."""
 _STOP_WORDS = frozenset(
     (
         "a",
@@ -68,7 +68,7 @@ _STOP_WORDS = frozenset(
 )
 
 _CATCH_ALL = "All Other"
-"""In the titles of O*NET that gather what fits nowhere else."""
+"""Part of the titles of O*NET's residual occupations."""
 
 _FRAMES = (
     "{} experience",
@@ -119,7 +119,7 @@ _TASK_FILES = 4
 
 
 def main(shared_data: Path, out_dir: Path) -> None:
-    """Write the files and print how many judgments each holds."""
+    """Write the files and print the number of judgments in each."""
     rng = random.Random(_SEED)
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_parts(out_dir, "skills", _skills_reworded(rng), parts=_SKILL_FILES)
@@ -211,7 +211,7 @@ def _terms(path: Path) -> Iterator[Judgment]:
 def _near_misses(
     anchors: Sequence[str], texts: Sequence[str], rng: random.Random, *, first: int = _FIRST_NEAR_MISS
 ) -> list[int | None]:
-    """For each anchor the number of a text that shares a word with it, or None."""
+    """For each anchor, the index of a text that shares a word with it, or None."""
     index = bm25s.BM25()
     index.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
     asked = bm25s.tokenize(list(anchors), stopwords="en", show_progress=False)
@@ -224,7 +224,7 @@ def _near_misses(
 
 
 def _reworded(text: str, anchor: str, rng: random.Random) -> str:
-    """The text without the words that it shares with its anchor; as it is now and then, and where little is left."""
+    """The text without the words shared with its anchor; sometimes unchanged, and always if little would be left."""
     left = _without(text, anchor)
     return text if rng.random() < _UNCHANGED_SHARE or len(_stems(left)) < _KEPT_WORDS else left
 

@@ -1,4 +1,4 @@
-"""The reference pages of command line and configuration, made of the code.
+"""Generate the reference pages of command line and configuration from the code.
 
 python -m tools.reference_pages docs/reference
 """
@@ -78,7 +78,7 @@ def _row(parameter: Any, names: list[str]) -> str:  # noqa: ANN401 - typer's own
 
 
 def _value(parameter: Any) -> str:  # noqa: ANN401 - typer's own click
-    """What to write for a parameter: as the help calls it, or its type."""
+    """The value of a parameter: its name in the help, or its type."""
     metavar = parameter.metavar
     return f"`{metavar}`" if metavar else _annotation_name(parameter.type_descriptor.annotation)
 

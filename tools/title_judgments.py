@@ -1,15 +1,15 @@
-"""Judgments of job titles and skills, from ESCO and O*NET, as files that `l2v train --stage supervised` reads.
+"""Make judgments of job titles and skills, from ESCO and O*NET, as files for `l2v train --stage supervised`.
 
     python -m tools.title_judgments ../shared/data OUT_DIR
 
 writes ``onet_titles.jsonl`` and ``esco_titles.jsonl`` (alternative title -> title), ``occupations.jsonl``
 (alternative title -> title and beginning of the description) and ``skills.jsonl`` (names of a skill -> its other names,
-or its description). ``OUT_DIR/areas`` has them again so that a batch, which is of one file, is harder: O*NET by areas
-of work, the largest in two files for two turns, and names of skills with a near miss each, another skill with most of
-the same words.
+or its description). ``OUT_DIR/areas`` has them again in a harder arrangement, because a batch comes from one file.
+O*NET is split by areas of work, the largest into two files for two turns. Names of skills have a near miss each:
+another skill with most of the same words.
 
-What evaluates titles is left out: the queries of OnetAlternateTitleRetrievalDev, and every name of the ESCO occupations
-that EscoTitleRetrieval holds out; so are the skills of ICT, which the sample's resumes name.
+Evaluation data of titles are left out: the queries of OnetAlternateTitleRetrievalDev, every name of the ESCO
+occupations that EscoTitleRetrieval holds out, and the skills of ICT, which the sample's resumes name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _IN_TWO = "production"
 
 Judgment = dict[str, Any]
 TitlePair = tuple[str, Judgment]
-"""An alternative title, and the occupation that has it."""
+"""An alternative title, and its occupation."""
 
 
 def main(shared_data: Path, out_dir: Path) -> None:
@@ -60,7 +60,7 @@ def main(shared_data: Path, out_dir: Path) -> None:
 
 
 def kept_titles(shared_data: Path) -> tuple[list[TitlePair], list[TitlePair]]:
-    """Alternative titles of O*NET and of ESCO, each with its occupation, without what evaluates titles."""
+    """Alternative titles of O*NET and ESCO with their occupations, without evaluation data."""
     task = shared_data / "eval" / "OnetAlternateTitleRetrievalDev"
     held_out = {_fold(row["text"]) for row in read_rows(task / "queries.jsonl")}
     for occupation in read_occupations():
@@ -113,7 +113,7 @@ def _with_description(pair: TitlePair) -> Judgment:
 
 
 def _near_misses() -> Iterator[Judgment]:
-    """Of each skill two halves of its names, and as a negative those of another that shares most words with them."""
+    """Two halves of each skill's names, with the names of a skill that shares most words as a negative."""
     named = [(first, second) for first, second, _ in skills() if first]
     firsts, seconds = zip(*named, strict=True)
     index = bm25s.BM25()
@@ -127,7 +127,7 @@ def _near_misses() -> Iterator[Judgment]:
 
 
 def _skill_pairs() -> Iterator[Judgment]:
-    """Of each skill, words from both halves of its unseparated names, and the later ones with its description."""
+    """Words from both halves of each skill's unseparated names, and the later ones with its description."""
     for first, second, description in skills():
         if first:
             yield {"anchor": first, "positive": second}
@@ -135,7 +135,7 @@ def _skill_pairs() -> Iterator[Judgment]:
 
 
 def skills() -> Iterator[tuple[str, str, str]]:
-    """Of each skill the first words of both halves of its unseparated names, and its description."""
+    """The first words of both halves of each skill's unseparated names, and its description."""
     for names, description in read_flat_skills():
         words = names.split()
         middle = len(words) // 2
@@ -151,7 +151,7 @@ def read_rows(path: Path) -> Iterator[Judgment]:
 
 
 def write_rows(path: Path, rows: Iterable[Judgment]) -> None:
-    """Write a JSONL file and print how many judgments it holds."""
+    """Write a JSONL file and print the number of its judgments."""
     lines = [f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows]
     path.write_text("".join(lines), encoding="utf-8")
     print(f"{path}: {len(lines)} judgments")

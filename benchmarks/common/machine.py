@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, a base model, and text that is there on every checkout."""
+"""Shared parts of the benchmarks: the machine, a base model, and text that every checkout contains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE_MODEL = "bundled:smollm2-135m"
 
 
 def describe() -> dict[str, Any]:
-    """The machine and how busy it is, for the last line."""
+    """The machine and its load, for the last line."""
     return {
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
 
 
 def base_model_dir() -> Path:
-    """The bundled base model, converted once and kept beside other temporary files."""
+    """The bundled base model, converted once and cached with other temporary files."""
     return fetch_base_model(BASE_MODEL, cache_dir=Path(tempfile.gettempdir()) / "l2v-benchmarks")
 
 

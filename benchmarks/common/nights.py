@@ -1,4 +1,4 @@
-"""Nights for the benchmarks: a corpus of made-up words, a two-layer random encoder, and what the embed flow does."""
+"""Nights for the benchmarks: a corpus of random words, a two-layer random encoder, and the steps of the embed flow."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Encode = Callable[[list[str]], Float32[np.ndarray, "texts dim"]]
 
 
 def write_corpus(path: Path, num_documents: int, *, changed: float = 0.0) -> None:
-    """Write documents of 150 to 250 words as JSONL; a share of them with another text than without ``changed``.
+    """Write documents of 150 to 250 words as JSONL; ``changed`` is the share of them with a changed text.
 
-    Three in a hundred are the document before, reposted with one more word: near duplicates, as job boards have them.
+    Three in a hundred repost the previous document with one more word, as near duplicates on job boards do.
     """
     before: list[str] = []
     with path.open("w", encoding="utf-8") as stream:
@@ -57,14 +57,14 @@ def write_corpus(path: Path, num_documents: int, *, changed: float = 0.0) -> Non
 
 @dataclass
 class NightFigures:
-    """What a night took.
+    """Cost of a night.
 
     Attributes:
         encoded: Documents that were encoded.
         encoder_calls: Calls of the encoder.
         ingest_seconds: From files to snapshots.
         embed_seconds: From snapshots to what is served.
-        cpu_seconds: CPU time of all of it, which other work on the machine does not lengthen.
+        cpu_seconds: CPU time of the whole night, which does not depend on other work on the machine.
     """
 
     encoded: int = 0
@@ -75,12 +75,12 @@ class NightFigures:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Total seconds."""
         return self.ingest_seconds + self.embed_seconds
 
 
 def run_night(home: Path, corpus: Path, encode: Encode, *, embedding_dim: int) -> NightFigures:
-    """Ingest, plan, encode, update the tables, pass the gate, move the pointer; no training, matching or export."""
+    """Ingest, plan, encode, update the tables, run the gate, move the pointer; no training, matching or export."""
     store, figures = LocalStore(home), NightFigures()
     few = corpus.with_name("few.jsonl")
     write_corpus(few, 2)
@@ -135,7 +135,7 @@ def run_night(home: Path, corpus: Path, encode: Encode, *, embedding_dim: int) -
 
 
 def hashed_vectors(embedding_dim: int) -> Encode:
-    """An encoder that costs nothing: vectors from a hash of the text."""
+    """An encoder without cost: vectors from a hash of the text."""
 
     def encode(texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
         vectors = np.stack(
