@@ -129,7 +129,7 @@ class Encoder:
             device: Device of the model. Default: the best device available.
             batch_tokens: Maximum number of padded tokens in one forward pass.
             headings: Headings of sections, as for :meth:`load`.
-            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, otherwise ``~/.cache/llm2vec``.
 
         Raises:
             BaseModelError: The model does not exist, ignores the attention, or has fewer positions than ``max_tokens``.
@@ -177,7 +177,7 @@ class Encoder:
             calibration: Texts to measure a standardised view on.
             headings: Patterns of the headings that split a text into sections, by kind of section (see
                 :func:`~llm2vec_core.encoding.chunking.heading_pattern`). Default: Markdown and upper-case headings.
-            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, else ``~/.cache/llm2vec``.
+            cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, otherwise ``~/.cache/llm2vec``.
 
         Raises:
             CheckpointError: The directory is incomplete, wraps its texts in a chat template, or has no pooling module

@@ -142,7 +142,7 @@ def holds_encoder_only(directory: Path) -> bool:
 
 
 def base_attention(directory: Path) -> Attention:
-    """Attention of a base model before any switch: bidirectional if encoder-only, else as its configuration states."""
+    """Attention of a base model before any switch: bidirectional if encoder-only, otherwise from its configuration."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(transformer_directory(directory), local_files_only=True)

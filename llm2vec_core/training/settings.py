@@ -220,7 +220,7 @@ class SupervisedSettings(StageSettings):
 
 
 class Recipe(SharedSettings):
-    """How an encoder is trained.
+    """A training recipe of an encoder.
 
     Its key covers everything that affects the result: base model, stages, their settings, the pinned training
     snapshots, and the judgments of the supervised stage. Equal keys mean equal encoders, so a night trains only when

@@ -57,7 +57,7 @@ def _without_credentials(url: str | None, *, expected: str) -> str | None:
 
 
 class EncodeSettings(_Section):
-    """How documents are encoded."""
+    """Encoding of documents."""
 
     token_budget: int = Field(4096, ge=64, description="Maximum number of padded tokens in one forward pass.")
     shard_size: int = Field(
@@ -92,13 +92,13 @@ class EncodeSettings(_Section):
 
 
 class LeaseSettings(_Section):
-    """How long a run waits while another run is writing."""
+    """Waiting for another run that is writing."""
 
     wait_s: float = Field(0.0, ge=0, description="Seconds to wait for another run before this one is refused.")
 
 
 class MatchSettings(_Section):
-    """How jobs and resumes are matched."""
+    """Matching of jobs and resumes."""
 
     top_k: int = Field(20, ge=1, description="Matches kept for each job and for each resume.")
     candidates: int = Field(
@@ -120,7 +120,7 @@ class MatchSettings(_Section):
 
 
 class EvaluateSettings(_Section):
-    """How encoders are evaluated, and when a new one is served."""
+    """Evaluation of encoders, and the gate for a new one."""
 
     sample_tasks: list[str] = Field(
         [TEST_JOB_TASK], description="Tasks of the bundled sample: the 100-job table, skill pairs, occupation titles."
@@ -189,7 +189,7 @@ class CostSettings(_Section):
 
 
 class FreshnessSettings(_Section):
-    """How old the served state may become."""
+    """Maximum age of the served state."""
 
     max_age_hours: float = Field(
         36, gt=0, description="Maximum age in hours of the served source data before an alert is raised."
@@ -208,7 +208,7 @@ class LineageSettings(_Section):
 
 
 class DeploymentSettings(_Section):
-    """How a night uses a Prefect server."""
+    """Use of a Prefect server in a night."""
 
     gpu_stages: bool = Field(
         False, description="Run train, evaluate and embed as deployments, on the workers of their pool."
