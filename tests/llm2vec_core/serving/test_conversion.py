@@ -200,7 +200,7 @@ def test_what_no_runtime_does_is_refused(checkpoint, tmp_path):
     (tmp_path / "to").mkdir()
     with pytest.raises(InputError, match="exists already"):
         convert(Encoder.load(checkpoint), tmp_path / "to", label="tiny")
-    with pytest.raises(CheckpointError, match="no converted encoder"):
+    with pytest.raises(CheckpointError, match="not a converted encoder"):
         read_conversion(tmp_path / "to")
 
 
