@@ -67,7 +67,7 @@ def train_encoder(
         InputError: A Matryoshka dimension of the supervised stage is greater than the encoder's.
         TrainingError: There is too little text, no triples for the supervised stage, or a non-finite loss.
     """
-    if "supervised" in recipe.stages and not triples:
+    if recipe.reads_judgments and not triples:
         raise TrainingError(
             "The recipe has the stage supervised, but no triples were given; expected at least one batch.",
             hint="Name sources of judgments, or leave supervised out of train.stages.",

@@ -22,8 +22,10 @@ from llm2vec_core.model.modes import STAGES, Attention, PoolingMode, Precision, 
 from llm2vec_core.training.overlay import merge, without
 from llm2vec_core.training.paper import PAPER_MODELS, PaperModel, paper_settings
 
-UNSUPERVISED_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage != "supervised")
-"""Stages that learn from the documents themselves; ``supervised`` learns from judgments."""
+JUDGMENT_STAGES: tuple[Stage, ...] = ("supervised",)
+"""Stages that learn from judgments. The others learn from the documents themselves."""
+
+UNSUPERVISED_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in JUDGMENT_STAGES)
 
 PAPER_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 """The unsupervised recipe of the paper, which is the default."""
@@ -315,8 +317,13 @@ class Recipe(SharedSettings):
 
     @property
     def reads_documents(self) -> bool:
-        """Return whether a stage learns from documents; the supervised stage learns from judgments."""
+        """Whether a stage learns from the documents themselves."""
         return any(stage in UNSUPERVISED_STAGES for stage in self.stages)
+
+    @property
+    def reads_judgments(self) -> bool:
+        """Whether a stage learns from judgments."""
+        return any(stage in JUDGMENT_STAGES for stage in self.stages)
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that affect the result, as JSON values, without stages that do not run.
@@ -351,7 +358,7 @@ class Recipe(SharedSettings):
             base_sha256: Content of the base model, if that is an adapter or a directory.
         """
         decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
-        if judgments_sha256 is not None and "supervised" in self.stages:
+        if judgments_sha256 is not None and self.reads_judgments:
             decisive["judgments"] = judgments_sha256
         if base_sha256 is not None:
             decisive["adapter"] = base_sha256  # the name in older keys

@@ -71,7 +71,7 @@ def train(
         raise InputError("One string was given as texts; expected a list of texts.", hint="Put it into a list.")
     target = Path(save_to).expanduser()
     chosen = recipe.sample_documents(list(texts)) if recipe.reads_documents else []
-    triples = list(_read_judgments(judgments)) if "supervised" in recipe.stages else []
+    triples = list(_read_judgments(judgments)) if recipe.reads_judgments else []
     key = recipe.key(
         {"texts": _sha256(chosen)}, _sha256([astuple(triple) for triple in triples]), base_content(recipe.base_model)
     )

@@ -286,7 +286,7 @@ def _score_reranked(run: Run, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | 
 
 
 def _trained_name(settings: Settings) -> str:
-    return SUPERVISED_NAME if "supervised" in settings.train.stages else UNSUPERVISED_NAME
+    return SUPERVISED_NAME if settings.train.reads_judgments else UNSUPERVISED_NAME
 
 
 _COMPARED = {

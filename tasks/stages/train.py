@@ -84,7 +84,7 @@ def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> T
         latest = {kind: found.manifest.id for kind in KINDS if (found := latest_snapshot(store, kind)) is not None}
         if not latest:
             raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
-    if _is_supervised(settings):
+    if settings.train.reads_judgments:
         latest[_JUDGMENTS] = judgments_sha256(_judgments(settings))
     return TrainingPin(identities=latest, of_ablation=of_ablation)
 
@@ -195,10 +195,6 @@ def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> 
     return recipe.sample_documents(texts)
 
 
-def _is_supervised(settings: Settings) -> bool:
-    return "supervised" in settings.train.stages
-
-
 def _judgments(settings: Settings) -> list[Judgment]:
     chosen = settings.judgments
     if not chosen.sources:
@@ -212,7 +208,7 @@ def _judgments(settings: Settings) -> list[Judgment]:
 
 def _triples(settings: Settings, pinned: TrainingPin) -> list[TrainingTriple]:
     """The pinned judgments as training examples."""
-    if not _is_supervised(settings):
+    if not settings.train.reads_judgments:
         return []
     judgments = _judgments(settings)
     if judgments_sha256(judgments) != pinned.judgments:
@@ -255,6 +251,6 @@ def _record_key(recipe_key: str) -> str:
 
 def _pin_key(settings: Settings, *, of_ablation: bool = False) -> str:
     recipe = settings.train.settings_key()
-    if _is_supervised(settings):
+    if settings.train.reads_judgments:
         recipe = sha256_json([recipe, settings.judgments.model_dump()])
     return f"recipes/pinned/{'ablation-' if of_ablation else ''}{recipe}.txt"
