@@ -240,7 +240,9 @@ def keep_unusable(store: Store, contents: Iterable[str], *, fingerprint: str, en
 
 def unusable_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
     """Digests of the contents without a usable vector from a checkpoint under these settings."""
-    keys = store.list(_unusable_prefix(fingerprint, encode_key))
+    keys = list(store.list(_unusable_prefix(fingerprint, encode_key)))
+    if not keys:  # as usual; pyarrow's arrays of strings load pandas, which `l2v status` does not need
+        return no_digests()
     return pack_digests(pa.array([key.rsplit("/", 1)[1] for key in keys], pa.string()))
 
 

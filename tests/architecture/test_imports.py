@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,13 @@ def test_help_loads_the_command_line_only(tmp_path):
 
 
 @pytest.mark.parametrize("command", [["status"], ["generations", "list"]], ids=" ".join)
-def test_a_look_at_the_home_opens_no_table_and_loads_no_model(tmp_path, command):
+@pytest.mark.parametrize("home", ["empty", "served"])
+def test_a_look_at_the_home_opens_no_table_and_loads_no_model(tmp_path, command, home):
     """Arrays are loaded: the schemas of documents are pyarrow's."""
-    loaded = loaded_by_command(tmp_path, *command)
+    if home == "served":
+        with tarfile.open(ROOT / "tests" / "integration" / "homes" / "before_house.tar.xz") as archive:
+            archive.extractall(tmp_path, filter="data")
+    loaded = loaded_by_command(tmp_path, *command, "--set", f"home={tmp_path / 'home'}")
     assert loaded & (MODELS | SERVICES | EVALUATION | DOCUMENTS | TABLES) == set()
 
 
