@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from flows.profiles import PROFILES_DIR, Profile
 from tasks.run.context import Run, join_run, utc_now
 from tasks.run.resolved import hand_over, take_over
-from tasks.run.settings import Settings, load_settings
+from tasks.run.settings import Layer, Settings, merge_layers, read_layers
 
 if TYPE_CHECKING:
     from tasks.ledger.record import RunRecord
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunRequest(BaseModel):
@@ -36,6 +40,7 @@ class RunRequest(BaseModel):
     )
 
     _settings: Settings | None = PrivateAttr(None)
+    _layers: list[Layer] | None = PrivateAttr(None)
     _parent: Run | None = PrivateAttr(None)
 
     def settings(self) -> Settings:
@@ -46,13 +51,19 @@ class RunRequest(BaseModel):
         if self._settings is None and self.resolved is not None:
             self._settings = take_over(self.resolved, os.environ)
         elif self._settings is None:
-            self._settings = load_settings(
+            self._settings = merge_layers(self.layers())
+        return self._settings
+
+    def layers(self) -> list[Layer]:
+        """Return the layers of the settings, lowest first. Files and environment are read at the first call only."""
+        if self._layers is None:
+            self._layers = read_layers(
                 PROFILES_DIR / f"{self.profile}.toml",
                 config=Path(self.config) if self.config else None,
                 environment=os.environ,
                 overrides=self.overrides,
             )
-        return self._settings
+        return self._layers
 
     def of_stage(self, run: Run) -> RunRequest:
         """Return the request of a stage of ``run``. In this process the stage uses ``run`` itself."""
@@ -82,12 +93,16 @@ def recorded(flow: str, request: RunRequest | None) -> Iterator[RunRecord]:
         request: Settings of the run, and the run that a stage belongs to (default: the default settings).
     """
     from tasks.ledger.runs import recorded_run, recorded_stage  # imports what the command line does not need
+    from tasks.run.origins import settings_without_effect
 
     request = request or RunRequest()
     if request.parent_run is not None:
         with recorded_stage(request.parent(), flow=flow) as record:
             yield record
     else:
+        if request.resolved is None:
+            for sentence in settings_without_effect(request.layers()):
+                logger.warning(sentence)
         parameters = request.model_dump(mode="json", exclude={"parent_run", "resolved"})
         with recorded_run(request.settings(), flow=flow, parameters=parameters) as record:
             yield record

@@ -32,8 +32,8 @@ def render_commands() -> str:
     lines = [
         "# Command line",
         "",
-        "Made by `python -m tools.reference_pages docs/reference`. Exit codes: 0 done; 1 the run failed; 2 the",
-        "caller's mistake, nothing changed; 3 refused to protect what is served.",
+        "Made by `python -m tools.reference_pages docs/reference`. Exit codes: 0 done; 1 the run failed, or",
+        "was stopped by Ctrl-C or SIGTERM; 2 the caller's mistake, nothing changed; 3 refused to protect what is served.",
         "",
         "Every command takes:",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated
 
@@ -122,3 +123,22 @@ def rollback_generation(call: Call) -> None:
 
     pointer = rollback(call.request().settings())
     show(pointer.model_dump(mode="json"), as_json=call.as_json, title=f"Serving {pointer.generation}")
+
+
+@command(app)
+def config(call: Call) -> None:
+    """Show the effective settings, and where each one comes from. Secrets are masked."""
+    from dataclasses import asdict
+
+    from tasks.run.origins import effective_settings, settings_without_effect
+
+    layers = call.request().layers()
+    found, notes = effective_settings(layers), settings_without_effect(layers)
+    show(
+        {"settings": [asdict(each) for each in found], "notes": notes},
+        as_json=call.as_json,
+        title="Settings",
+        columns=["setting", "value", "from"],
+        rows=lambda: [(each.key, json.dumps(each.value, ensure_ascii=False), each.origin) for each in found]
+        + [("note", note, "") for note in notes],
+    )

@@ -1,6 +1,7 @@
 """The ``l2v`` command line: all commands, and how their errors become exit codes.
 
-Exit codes: 0 done; 1 the run failed; 2 the caller's mistake, nothing changed; 3 refused to protect what is served.
+Exit codes: 0 done; 1 the run failed, or was stopped by Ctrl-C or SIGTERM; 2 the caller's mistake, nothing changed; 3
+refused to protect what is served.
 With ``--json`` stdout holds exactly one JSON object, errors included; progress goes to stderr.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -35,9 +36,17 @@ for _commands in (pipeline, query, models, admin):
 _CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)
 
 
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM, from a service manager or an orchestrator."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
 def main() -> None:
     """Run ``l2v`` with the arguments of the process. SIGTERM acts like Ctrl-C: a run releases its lease."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -62,10 +71,9 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.hint, code=REFUSED, as_json=as_json, details=details)
     except (data.errors.DataError, llm2vec_core.errors.CoreError, TaskError) as error:
         return _fail(str(error), error.hint, code=1, as_json=as_json)
-    except KeyboardInterrupt:
-        return _fail(
-            "Interrupted.", "Run the same command again: it resumes where it stopped.", code=1, as_json=as_json
-        )
+    except KeyboardInterrupt as stop:
+        message = "Stopped by SIGTERM." if isinstance(stop, Terminated) else "Interrupted."
+        return _fail(message, "Run the same command again: it resumes where it stopped.", code=1, as_json=as_json)
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         if is_without_answer(error):

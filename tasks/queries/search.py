@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from data.documents.rows import has_surrogates
 from data.errors import InputError
 from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import is_one_of
@@ -89,7 +90,7 @@ def search(
         Words that occur in fewer hits come first.
 
     Raises:
-        InputError: The query is empty or too long, the filter cannot be used, or nothing is served.
+        InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
         VectorSpaceError: ``checkpoint`` did not write the served vectors.
     """
     _require_query(query)
@@ -132,6 +133,11 @@ def search(
 
 
 def _require_query(query: str) -> None:
+    if has_surrogates(query):  # bytes of the command line that are not UTF-8
+        raise InputError(
+            f"The query is not valid UTF-8: {query.encode('utf-8', 'surrogateescape')[:100]!r}.",
+            hint="Set the terminal or the calling program to UTF-8.",
+        )
     if not query.strip():
         raise InputError("The query is empty; expected some words.", hint='For example: l2v search "cloud engineer".')
     if len(query) > MAX_QUERY_CHARS:

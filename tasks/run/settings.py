@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -284,6 +285,35 @@ def load_settings(
     Raises:
         SettingsError: A file that cannot be read, unknown keys, or invalid values. The message lists all of them.
     """
+    return merge_layers(read_layers(profile, config=config, environment=environment, overrides=overrides))
+
+
+LayerName = Literal["profile", "file", "environment", "command"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the settings.
+
+    Attributes:
+        name: ``profile``, ``file`` (the user's ``l2v.toml``), ``environment`` or ``command`` (options of the command).
+        values: Its settings, as nested tables. Values of the profile that a higher layer replaces are left out.
+        path: File that it was read from, if any.
+    """
+
+    name: LayerName
+    values: dict[str, Any]
+    path: Path | None = None
+
+
+def read_layers(
+    profile: Path,
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Layer]:
+    """Read the layers that :func:`load_settings` merges, lowest first; see there for the arguments."""
     lowest = _read_profile(profile)
     own = {} if config is None else _read_toml(config)
     for section in own.keys() & _REPLACED_SECTIONS:
@@ -294,8 +324,22 @@ def load_settings(
         if name.startswith(ENVIRONMENT_PREFIX)
     }
     layers = [own, _as_tables(variables), _as_tables(overrides or {})]
+    return [
+        Layer("profile", _make_way(lowest, layers), profile),
+        Layer("file", own, config),
+        Layer("environment", layers[1]),
+        Layer("command", layers[2]),
+    ]
+
+
+def merge_layers(layers: Sequence[Layer]) -> Settings:
+    """Merge layers, lowest first, and validate the result.
+
+    Raises:
+        SettingsError: Unknown keys, or invalid values. The message lists all of them.
+    """
     try:
-        return Settings.model_validate(functools.reduce(_overlay, [_make_way(lowest, layers), *layers]))
+        return Settings.model_validate(functools.reduce(_overlay, [layer.values for layer in layers]))
     except ValidationError as error:
         unknown = [fault["loc"] for fault in error.errors() if fault["type"] == "extra_forbidden"]
         raise SettingsError(

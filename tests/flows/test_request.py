@@ -29,7 +29,7 @@ from tasks.run.stage_task import stage_task
 def reads(monkeypatch):
     """Files that settings are read from, and how often a configuration was resolved with the environment."""
     counted = {"files": [], "resolved": 0}
-    read_toml, load_settings = settings_module._read_toml, request_module.load_settings
+    read_toml, read_layers = settings_module._read_toml, request_module.read_layers
 
     def counting_read(path):
         counted["files"].append(path.name)
@@ -37,10 +37,10 @@ def reads(monkeypatch):
 
     def counting_load(*args, **options):
         counted["resolved"] += 1
-        return load_settings(*args, **options)
+        return read_layers(*args, **options)
 
     monkeypatch.setattr(settings_module, "_read_toml", counting_read)
-    monkeypatch.setattr(request_module, "load_settings", counting_load)
+    monkeypatch.setattr(request_module, "read_layers", counting_load)
     return counted
 
 

@@ -22,6 +22,7 @@ from tests.flows.cli.conftest import call
         (["nightly", "--config", "absent.toml"], "absent.toml"),
         (["search", "nurse"], "Nothing is served"),
         (["search", "  "], "empty"),
+        (["search", "caf\udce9 \udcff"], "not valid UTF-8: b'caf\\xe9 \\xff'"),
         (["generations", "promote", "nothing"], "nothing"),
         (["generations", "rollback"], "Nothing was served"),
         (["unknown-command"], "unknown-command"),
@@ -73,7 +74,9 @@ def test_being_told_to_end_is_being_interrupted(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, former)
     assert ended.value.code == 1
-    assert "resumes where it stopped" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "l2v: Stopped by SIGTERM. Run the same command again: it resumes where it stopped.\n"
+    )
 
 
 def test_help_names_every_command(capsys):
@@ -93,3 +96,14 @@ def test_help_names_every_command(capsys):
         "automations",
     ):
         assert command in shown
+
+
+def test_config_prints_each_setting_with_its_origin_and_writes_nothing(capsys, tmp_path):
+    (tmp_path / "l2v.toml").write_text('[lineage]\nendpoint = "https://host/token"\n[match]\njudged = "mine"\n')
+    code, result, _ = call(capsys, "config", "--set", "match.top_k=7")
+    found = {each["key"]: each for each in result["settings"]}
+    assert code == 0
+    assert (found["match.top_k"]["value"], found["match.top_k"]["origin"]) == (7, "--set match.top_k")
+    assert (found["lineage.endpoint"]["value"], found["lineage.endpoint"]["line"]) == ("https://host/***", 2)
+    assert result["notes"] == ["match.judged has no effect: match.fusion is rrf (default)."]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["l2v.toml"]
