@@ -139,6 +139,8 @@ def config(call: Call) -> None:
         as_json=call.as_json,
         title="Settings",
         columns=["setting", "value", "from"],
-        rows=lambda: [(each.key, json.dumps(each.value, ensure_ascii=False), each.origin) for each in found]
-        + [("note", note, "") for note in notes],
+        rows=lambda: (
+            [(each.key, json.dumps(each.value, ensure_ascii=False), each.origin) for each in found]
+            + [("note", note, "") for note in notes]
+        ),
     )
