@@ -35,6 +35,7 @@ _KEYS_PER_DELETE = 1000
 _MAX_ATTEMPTS = 5
 _WRITER = "l2v-writer"  # metadata that distinguishes a lost response from a lost race
 _ABSENT = {"IfNoneMatch": "*"}
+_NO_TAG = f'"{"0" * 32}"'  # the entity tag of no object
 
 
 class ObjectStore:
@@ -201,11 +202,17 @@ class ObjectStore:
         """
         if self._is_probed:
             return
-        if self.put_if_absent(_PROBE_KEY, b"{}") and self.put_if_absent(_PROBE_KEY, b"{}"):
-            raise StoreError(
-                f"The service of bucket {self._bucket} ignores write conditions (If-None-Match).",
-                hint="Use a service that supports them. On this one, concurrent runs overwrite each other's records.",
-            )
+        stored_twice = self.put_if_absent(_PROBE_KEY, b"{}") and self.put_if_absent(_PROBE_KEY, b"{}")
+        for header, is_ignored in (
+            ("If-None-Match", stored_twice),
+            ("If-Match", not stored_twice and self._put(_PROBE_KEY, b"{}", {"IfMatch": _NO_TAG})),
+        ):
+            if is_ignored:
+                raise StoreError(
+                    f"The service of bucket {self._bucket} ignores write conditions ({header}).",
+                    hint="Use a service that supports them. On this one, concurrent runs overwrite each other's "
+                    "records.",
+                )
         self._is_probed = True
 
     def _path(self, key: str) -> str:

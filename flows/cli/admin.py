@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli.command import Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
-from flows.cli.output import show
+from flows.cli.output import print_json, show
 from tasks.errors import SettingsError
 
 app = typer.Typer()
@@ -36,6 +38,35 @@ def maintain(call: Call, wait: WaitOption = None) -> None:
         rows=lambda: [(step.step, f"{step.count:,}", f"{step.freed_bytes:,}", step.error) for step in report.steps],
     )
     if report.failed:
+        raise typer.Exit(1)
+
+
+@command(app)
+def doctor(
+    call: Call,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Also write checks, versions and settings (secrets masked) to this Markdown file."
+        ),
+    ] = None,
+    prefect_file: Annotated[
+        Path | None,
+        typer.Option("--prefect-file", help="Deployments that the server should have (default: prefect.yaml)."),
+    ] = None,
+) -> None:
+    """Check environment, Prefect server, disk, clock, store, base model and sources. Exits 1 if a check fails."""
+    from tasks.doctor.environment import render_report
+    from tasks.doctor.examine import examine
+
+    found = examine(call.request().settings(), prefect_file=prefect_file)
+    if report is not None:
+        report.write_text(render_report(found), encoding="utf-8")
+    if call.as_json:
+        print_json({"healthy": found.is_healthy, **found.model_dump()})
+    else:
+        sys.stdout.write("\n".join([*found.lines(), found.sentence(), ""]))
+    if not found.is_healthy:
         raise typer.Exit(1)
 
 

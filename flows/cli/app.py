@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -25,11 +25,30 @@ from tasks.errors import SettingsError, TaskError
 
 app = typer.Typer(
     name="l2v",
-    help="Turn a decoder-only language model into a text encoder. Keep jobs and resumes embedded and matched.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from tasks.run.version import version
+
+        sys.stdout.write(f"l2v {version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show version and commit, and exit."),
+    ] = False,
+) -> None:
+    """Turn a decoder-only language model into a text encoder. Keep jobs and resumes embedded and matched."""
+
+
 for _commands in (pipeline, query, models, admin):
     app.add_typer(_commands.app)
 

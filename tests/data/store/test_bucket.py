@@ -41,11 +41,16 @@ def test_the_service_of_these_tests_really_refuses_a_losing_conditional_write(bu
     assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"2"
 
 
-def test_a_service_that_ignores_conditions_is_refused_before_a_record_is_written(remote, monkeypatch):
+@pytest.mark.parametrize(("argument", "header"), [("IfNoneMatch", "If-None-Match"), ("IfMatch", "If-Match")])
+def test_a_service_that_ignores_conditions_is_refused_before_a_record_is_written(remote, monkeypatch, argument, header):
     real = remote._client.put_object
-    monkeypatch.setattr(remote._client, "put_object", lambda *, IfNoneMatch=None, **rest: real(**rest))
+
+    def put_object(**request):
+        return real(**{name: value for name, value in request.items() if name != argument})
+
+    monkeypatch.setattr(remote._client, "put_object", put_object)
     with (
-        pytest.raises(StoreError, match="ignores write conditions") as caught,
+        pytest.raises(StoreError, match=rf"ignores write conditions \({header}\)") as caught,
         hold_lease(remote, owner="run"),
     ):
         pass
