@@ -245,6 +245,12 @@ class RetentionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_served: int = Field(default=7, ge=1, description="Number of served states to keep, including the current one.")
+    keep_checkpoints: int = Field(
+        default=5,
+        ge=0,
+        description="Number of newest trained checkpoints to keep, besides those that are served, that a rollback "
+        "can reach, or that recipes and settings name.",
+    )
     grace_hours: float = Field(
         default=168.0,
         ge=0,

@@ -7,10 +7,11 @@ from dataclasses import replace
 from prefect import flow
 
 from flows.request import RunRequest, recorded, run_name
+from tasks.encoders.pins import TrainingPin
 from tasks.run.reports import EvaluateReport
 from tasks.stages.ablate import ablation_names, ablation_settings
 from tasks.stages.evaluate import evaluate_named
-from tasks.stages.train import TrainingPin, pin_training_data, train_recipe
+from tasks.stages.train import pin_training_data, train_recipe
 
 
 @flow(name="ablate", flow_run_name=run_name)

@@ -7,9 +7,10 @@ from prefect import flow
 from data.errors import GateRefusedError, InputError
 from flows.request import RunRequest, recorded, run_name
 from tasks.encoders.evaluation_reports import report_location
+from tasks.encoders.pins import find_trained, find_unsupervised
 from tasks.run.reports import CheckpointRef, EvaluateReport
 from tasks.stages.evaluate import SERVED, evaluate_named, evaluate_recipe
-from tasks.stages.train import build_base, find_trained, find_unsupervised
+from tasks.stages.train import build_base
 
 
 @flow(name="evaluate", flow_run_name=run_name)

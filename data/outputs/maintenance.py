@@ -119,7 +119,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
     if pointer is None:
         return Removed()
     roots = [generation_key(name) for name in sorted(kept.generations)]
-    before = sum(_size(store, root) for root in roots)
+    before = sum(size_below(store, root) for root in roots)
     versions: dict[DocumentKind, int] = {}
     for kind in KINDS:
         newest = open_table(store, generation=pointer.generation, kind=kind)
@@ -140,7 +140,7 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
         for kind in KINDS
         if name != pointer.generation or kind not in versions
     )
-    return Removed(len(versions) + pruned, max(0, before - sum(_size(store, root) for root in roots)))
+    return Removed(len(versions) + pruned, max(0, before - sum(size_below(store, root) for root in roots)))
 
 
 def _prune(store: Store, kept: Kept, kind: DocumentKind, generation: str, *, lease: Lease) -> bool:
@@ -168,7 +168,7 @@ def remove_pointers(store: Store, kept: Kept) -> Removed:
     newest = max((pointer.sequence for pointer in kept.pointers), default=0)
     # A pointer beyond the current one belongs to a promotion that was killed; the next one may need it.
     doomed = [key for key in store.list("pointers") if key not in wanted and key < former_pointer(newest).key]
-    return sum((_remove(store, key) for key in doomed), Removed())
+    return sum((remove_item(store, key) for key in doomed), Removed())
 
 
 def remove_generations(store: Store, kept: Kept) -> Removed:
@@ -207,7 +207,7 @@ def remove_results(store: Store, kept: Kept) -> Removed:
     removed = Removed()
     latest = {f"reports/{LATEST_REPORT.name(store)}", f"matches/{LATEST_MATCHES.name(store)}"}
     for prefix, num_kept in (("reports", KEEP_RESULTS), ("matches", KEEP_RESULTS), ("runs", KEEP_RUNS)):
-        groups = sorted(_groups(store, prefix, depth=1), key=lambda key: _touched_at(store, key), reverse=True)
+        groups = sorted(_groups(store, prefix, depth=1), key=lambda key: touched_at(store, key), reverse=True)
         for key in groups[num_kept:]:
             if key not in latest:
                 removed += _remove_if_old(store, key, kept)
@@ -236,19 +236,21 @@ def _groups(store: Store, prefix: str, *, depth: int) -> list[str]:
 
 
 def _remove_if_old(store: Store, key: str, kept: Kept) -> Removed:
-    return Removed() if _touched_at(store, key) > kept.oldest else _remove(store, key)
+    return Removed() if touched_at(store, key) > kept.oldest else remove_item(store, key)
 
 
-def _remove(store: Store, key: str) -> Removed:
-    size = _size(store, key)
+def remove_item(store: Store, key: str) -> Removed:
+    """Remove a key and all keys below it."""
+    size = size_below(store, key)
     store.delete(key)
     return Removed(1, size)
 
 
-def _touched_at(store: Store, key: str) -> float:
+def touched_at(store: Store, key: str) -> float:
     """Time of the last write below a key."""
     return max((entry.written_at for entry in store.entries(key)), default=0.0)
 
 
-def _size(store: Store, key: str) -> int:
+def size_below(store: Store, key: str) -> int:
+    """Size of a key and of all keys below it, in bytes."""
     return sum(entry.size_bytes for entry in store.entries(key))

@@ -159,11 +159,19 @@ def rollback(store: Store, *, lease: Lease, run_id: str, now: datetime) -> Point
         InputError: There is no earlier state.
         StoreError: The tables of the earlier state no longer exist.
     """
-    current = read_pointer(store)
-    for former in pointer_history(store):
-        if current is not None and former.sequence < current.origin and _served(former) != _served(current):
-            return _serve_again(store, former, lease=lease, run_id=run_id, now=now, restores=former.origin)
+    former = next(rollback_states(store), None)
+    if former is not None:
+        return _serve_again(store, former, lease=lease, run_id=run_id, now=now, restores=former.origin)
     raise InputError("Nothing was served before the current state.", hint="See `l2v generations list`.")
+
+
+def rollback_states(store: Store) -> Iterator[Pointer]:
+    """The states that repeated rollbacks go to, in this order."""
+    at = read_pointer(store)
+    for former in pointer_history(store):
+        if at is not None and former.sequence < at.origin and _served(former) != _served(at):
+            yield former
+            at = former
 
 
 def repin(store: Store, *, versions: Mapping[DocumentKind, int], lease: Lease) -> Pointer:

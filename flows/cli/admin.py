@@ -12,7 +12,7 @@ import typer
 
 from flows.cli.command import Call, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
-from flows.cli.output import print_json, show
+from flows.cli.output import cell, print_json, print_table, show
 from tasks.errors import SettingsError
 
 app = typer.Typer()
@@ -119,17 +119,59 @@ def automations(
 
 @command(generations_app, "list")
 def list_generations(call: Call) -> None:
-    """List generations, oldest first."""
+    """List generations, oldest first, and the states that a rollback can go to."""
+    from tasks.queries.states import former_states
     from tasks.queries.status import generations
 
-    found = generations(call.request().settings())
-    show(
-        {"generations": found},
-        as_json=call.as_json,
-        title="Generations",
-        columns=["generation", "checkpoint", "created", ""],
-        rows=lambda: [
+    settings = call.request().settings()
+    found, states = generations(settings), former_states(settings)
+    if call.as_json:
+        print_json({"generations": found, "states": states})
+        return
+    print_table(
+        "Generations",
+        ["generation", "checkpoint", "created", ""],
+        [
             (each["generation"], str(each["checkpoint"])[:12], each["created_at"], "served" if each["served"] else "")
+            for each in found
+        ],
+    )
+    print_table(
+        "States",
+        ["rollbacks", "served since", "generation", "encoder", "jobs", "resumes", "run"],
+        [
+            (
+                each["rollbacks"] or "served",
+                each["promoted_at"],
+                each["generation"],
+                each["label"] or str(each["checkpoint"])[:12],
+                *(cell(count) for count in each["documents"].values()),
+                each["run_id"],
+            )
+            for each in states
+        ],
+    )
+
+
+@command(app)
+def checkpoints(call: Call) -> None:
+    """List stored checkpoints, newest first, with the reasons why `l2v maintain` keeps them."""
+    from tasks.queries.states import checkpoints as stored
+
+    found = stored(call.request().settings())
+    show(
+        {"checkpoints": [each.model_dump(mode="json") for each in found]},
+        as_json=call.as_json,
+        title="Checkpoints",
+        columns=["checkpoint", "encoder", "stored", "MB", "kept because"],
+        rows=lambda: [
+            (
+                each.fingerprint[:12],
+                each.label,
+                f"{each.stored_at:%Y-%m-%d %H:%M}",
+                f"{each.size_bytes / 1e6:,.1f}",
+                "; ".join(each.kept_because) or "nothing: the next maintenance removes it",
+            )
             for each in found
         ],
     )

@@ -84,11 +84,9 @@ def build_untrained(store: Store, settings: Settings, base_model: str) -> Checkp
     A decoder keeps the attention of its configuration, which is nearly always causal, and gets the pooling of the
     settings (weighted mean is best for an untrained one: LLM2Vec, table 5). Bidirectional models get mean pooling.
     """
-    decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
-    key = f"untrained/{sha256_json(decisive)[:32]}.json"
-    known = store.read(key)
+    known = find_untrained(store, settings, base_model)
     if known is not None:
-        return CheckpointRef.model_validate_json(known)
+        return known
     from llm2vec_core.encoding.build import write_checkpoint
     from llm2vec_core.model.architectures import base_attention
     from llm2vec_core.model.base_models import fetch_base_model
@@ -107,8 +105,19 @@ def build_untrained(store: Store, settings: Settings, base_model: str) -> Checkp
             ),
         )
         ref = store_checkpoint(store, scratch / "checkpoint")
-    store.put_if_absent(key, ref.model_dump_json().encode())
+    store.put_if_absent(_untrained_key(settings, base_model), ref.model_dump_json().encode())
     return ref
+
+
+def find_untrained(store: Store, settings: Settings, base_model: str) -> CheckpointRef | None:
+    """The checkpoint of an untrained base model, if it was built."""
+    known = store.read(_untrained_key(settings, base_model))
+    return None if known is None else CheckpointRef.model_validate_json(known)
+
+
+def _untrained_key(settings: Settings, base_model: str) -> str:
+    decisive = [_base_identity(base_model), settings.evaluate.base_pooling, settings.train.max_tokens]
+    return f"untrained/{sha256_json(decisive)[:32]}.json"
 
 
 def _base_identity(base_model: str) -> list[str]:

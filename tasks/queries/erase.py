@@ -21,7 +21,9 @@ from tasks.run.settings import Settings
 
 _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
-    "Train again with `l2v train`, serve the new checkpoint, and remove the old ones."
+    "Train again with `l2v train`, and serve the new checkpoint with `l2v nightly`. Then remove the old ones: `l2v "
+    "maintain --set retention.keep_served=1 --set retention.keep_checkpoints=0 --set retention.grace_hours=0`; `l2v "
+    "checkpoints` shows which are left, and why."
 )
 _ELSEWHERE = (
     "Other machines that worked on this home have copies of the documents, training state and an orchestrator's "

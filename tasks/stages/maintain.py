@@ -8,12 +8,14 @@ from functools import partial
 from data.errors import DataError, FencedError
 from data.outputs import maintenance
 from data.outputs.maintenance import Removed, what_to_keep
+from llm2vec_core.errors import CoreError
+from tasks.encoders.pins import pinned_snapshots
+from tasks.encoders.retention import remove_checkpoints
 from tasks.run.context import Run
 from tasks.run.reports import MaintainStep
 from tasks.run.stage_task import stage_task
-from tasks.stages.train import pinned_snapshots
 
-STEPS = ("tables", "pointers", "generations", "snapshots", "shards", "results", "leftovers")
+STEPS = ("tables", "pointers", "generations", "checkpoints", "snapshots", "shards", "results", "leftovers")
 """Names of the steps, in order: later steps remove what earlier ones release."""
 
 
@@ -36,6 +38,7 @@ def maintain_step(run: Run, step: str) -> MaintainStep:
             "tables": partial(maintenance.compact_served, store, kept, settings.index, lease=lease),
             "pointers": partial(maintenance.remove_pointers, store, kept),
             "generations": partial(maintenance.remove_generations, store, kept),
+            "checkpoints": partial(remove_checkpoints, store, settings, kept),
             "snapshots": partial(maintenance.remove_snapshots, store, kept),
             "shards": partial(maintenance.remove_shards, store, kept),
             "results": partial(maintenance.remove_results, store, kept),
@@ -44,6 +47,6 @@ def maintain_step(run: Run, step: str) -> MaintainStep:
         removed = actions[step]()
     except FencedError:
         raise
-    except DataError as error:
+    except (DataError, CoreError) as error:
         return MaintainStep(step=step, count=0, freed_bytes=0, error=f"{error} {error.hint}".strip())
     return MaintainStep(step=step, count=removed.count, freed_bytes=removed.size_bytes)

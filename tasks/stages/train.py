@@ -11,15 +11,12 @@ import shutil
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
-from data.schema import KINDS, DocumentKind, encoded_text, sha256_json
+from data.schema import KINDS, encoded_text
 from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import Store
-from llm2vec_core.model.base_models import base_content
-from llm2vec_core.training.settings import UNSUPERVISED_STAGES, Recipe, StepLog, TrainingTriple, read_curves
+from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple, read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import (
     base_models_dir,
@@ -28,39 +25,13 @@ from tasks.encoders.checkpoints import (
     find_checkpoint,
     store_checkpoint,
 )
+from tasks.encoders.pins import JUDGMENTS, TrainingPin, find_made, read_pin, recipe_key, record_key, write_pin
 from tasks.ledger.usage import train_usage
 from tasks.run.context import Run
 from tasks.run.reports import CheckpointRef, TrainReport
 from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
 from tasks.ui.artifacts import progress
-
-_JUDGMENTS = "judgments"
-"""Key of the judgments' hash, beside the snapshot ids."""
-
-
-class TrainingPin(BaseModel):
-    """The data that a recipe is trained on.
-
-    Attributes:
-        identities: Snapshot id of each kind, and the hash of the judgments if the recipe uses them.
-        of_ablation: Whether an ablation pinned it. Ablations do not change the pins of nights.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    identities: dict[str, str]
-    of_ablation: bool = False
-
-    @property
-    def snapshots(self) -> dict[str, str]:
-        """Id of the snapshot of each kind."""
-        return {kind: self.identities[kind] for kind in KINDS if kind in self.identities}
-
-    @property
-    def judgments(self) -> str | None:
-        """Hash of the judgments; None for a recipe without any."""
-        return self.identities.get(_JUDGMENTS)
 
 
 @stage_task("pin training data")
@@ -76,32 +47,17 @@ def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> T
         InputError: Nothing was ingested yet, or judgments cannot be read.
     """
     store, settings = run.store, run.settings
-    pinned = store.read(_pin_key(settings, of_ablation=of_ablation))
+    pinned = read_pin(store, settings, of_ablation=of_ablation)
     if pinned is not None and not newest:
-        return TrainingPin(identities=_parse_pin(pinned), of_ablation=of_ablation)
+        return pinned
     latest: dict[str, str] = {}
     if settings.train.reads_documents:
         latest = {kind: found.manifest.id for kind in KINDS if (found := latest_snapshot(store, kind)) is not None}
         if not latest:
             raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
     if settings.train.reads_judgments:
-        latest[_JUDGMENTS] = judgments_sha256(_judgments(settings))
+        latest[JUDGMENTS] = judgments_sha256(_judgments(settings))
     return TrainingPin(identities=latest, of_ablation=of_ablation)
-
-
-def find_trained(store: Store, settings: Settings) -> CheckpointRef | None:
-    """The recipe's checkpoint, if its training ever finished."""
-    pinned = store.read(_pin_key(settings))
-    return None if pinned is None else _find_made(store, settings, TrainingPin(identities=_parse_pin(pinned)))
-
-
-def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
-    """The checkpoint of a supervised recipe without its last stage, if one was trained; None for other recipes."""
-    stages = tuple(stage for stage in settings.train.stages if stage in UNSUPERVISED_STAGES)
-    if not stages or stages == settings.train.stages:
-        return None
-    recipe = settings.train.model_copy(update={"stages": stages})
-    return find_trained(store, settings.model_copy(update={"train": recipe}))
 
 
 @stage_task("train {run.settings.train.base_model}", retried=False)
@@ -121,19 +77,19 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     """
     started = time.monotonic()
     store, settings, recipe = run.store, run.settings, run.settings.train
-    recipe_key = _recipe_key(settings, pinned)
-    known = _find_made(store, settings, pinned)
+    key = recipe_key(settings, pinned)
+    known = find_made(store, settings, pinned)
     if known is not None:
         ref = find_checkpoint(store, known.fingerprint)
-        return TrainReport(checkpoint=ref, recipe_key=recipe_key, steps=0, tokens=0, seconds=0.0)
+        return TrainReport(checkpoint=ref, recipe_key=key, steps=0, tokens=0, seconds=0.0)
 
     from llm2vec_core.training.recipe import train_encoder
 
     triples = _triples(settings, pinned)
     run.lease.check()
     # Pin before the first step, so that a killed run resumes with the same data.
-    _pin(store, settings, pinned)
-    work_dir = store.machine.local_path(f"training/{recipe_key[:32]}")
+    write_pin(store, settings, pinned)
+    work_dir = store.machine.local_path(f"training/{key[:32]}")
     begun = _begun(store, settings, pinned)
     num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
     with progress("train", num_steps) as advance:
@@ -145,7 +101,7 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
         trained = train_encoder(
             recipe,
             _training_texts(store, recipe, pinned.snapshots),
-            recipe_key=recipe_key,
+            recipe_key=key,
             work_dir=work_dir,
             cache_dir=base_models_dir(store),
             training_snapshots=pinned.snapshots,
@@ -156,11 +112,11 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     run.lease.check()
     ref = store_checkpoint(store, work_dir / "checkpoint")
     write_model_card(store, ref.fingerprint)
-    store.put_if_absent(_record_key(recipe_key), ref.model_dump_json().encode())
+    store.put_if_absent(record_key(key), ref.model_dump_json().encode())
     shutil.rmtree(work_dir)
     return TrainReport(
         checkpoint=ref,
-        recipe_key=recipe_key,
+        recipe_key=key,
         steps=trained.steps_run,
         tokens=sum(curve.tokens for curve in read_curves(checkpoint_dir(store, ref.fingerprint))),
         usage=train_usage(run, ref.fingerprint),
@@ -172,7 +128,7 @@ def _begun(store: Store, settings: Settings, pinned: TrainingPin) -> Path | None
     """The checkpoint of the recipe without its last stage, trained on the same data, if there is one."""
     stages = settings.train.stages
     without_last = settings.model_copy(update={"train": settings.train.model_copy(update={"stages": stages[:-1]})})
-    known = _find_made(store, without_last, pinned) if len(stages) > 1 else None
+    known = find_made(store, without_last, pinned) if len(stages) > 1 else None
     return None if known is None else checkpoint_dir(store, find_checkpoint(store, known.fingerprint).fingerprint)
 
 
@@ -217,40 +173,3 @@ def _triples(settings: Settings, pinned: TrainingPin) -> list[TrainingTriple]:
             hint="Restore them, or run `l2v train`, which uses the newest.",
         )
     return [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
-
-
-def _recipe_key(settings: Settings, pinned: TrainingPin) -> str:
-    return settings.train.key(pinned.snapshots, pinned.judgments, base_content(settings.train.base_model))
-
-
-def _find_made(store: Store, settings: Settings, pinned: TrainingPin) -> CheckpointRef | None:
-    """The recipe's checkpoint for these data, if its training finished."""
-    record = store.read(_record_key(_recipe_key(settings, pinned)))
-    return None if record is None else CheckpointRef.model_validate_json(record)
-
-
-def _pin(store: Store, settings: Settings, pinned: TrainingPin) -> None:
-    key = _pin_key(settings, of_ablation=pinned.of_ablation)
-    content = "\n".join(f"{name} {identity}" for name, identity in sorted(pinned.identities.items())).encode()
-    store.compare_and_swap(key, expected=store.read(key), content=content)
-
-
-def pinned_snapshots(store: Store) -> frozenset[tuple[DocumentKind, str]]:
-    """Kind and id of all snapshots that recipes are pinned to."""
-    pins = [store.read(key) or b"" for key in store.list("recipes/pinned")]
-    return frozenset((kind, pin[kind]) for pin in map(_parse_pin, pins) for kind in KINDS if kind in pin)
-
-
-def _parse_pin(content: bytes) -> dict[str, str]:
-    return dict(line.split(" ", 1) for line in content.decode().splitlines())
-
-
-def _record_key(recipe_key: str) -> str:
-    return f"recipes/{recipe_key}.json"
-
-
-def _pin_key(settings: Settings, *, of_ablation: bool = False) -> str:
-    recipe = settings.train.settings_key()
-    if settings.train.reads_judgments:
-        recipe = sha256_json([recipe, settings.judgments.model_dump()])
-    return f"recipes/pinned/{'ablation-' if of_ablation else ''}{recipe}.txt"

@@ -64,6 +64,6 @@ def test_a_wrong_name_is_found(name):
     assert wrong_names("Does not belong here: words (``gone``), the gate (``gate``).", "data") == ["gone"]
     assert wrong_names("Does not belong here: fusion (``fusion``).", "data") == ["fusion"], "it is in another room"
     assert (
-        wrong_names("See ``data.vectors.gate``, ``tasks.stages.train.find_trained``, ``training/job.py``.", "data")
+        wrong_names("See ``data.vectors.gate``, ``tasks.stages.train.train_recipe``, ``training/job.py``.", "data")
         == []
     )

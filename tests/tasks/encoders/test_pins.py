@@ -1,9 +1,16 @@
 """Training results are found again by the key of their inputs."""
 
 from tasks.encoders.checkpoints import _base_identity
+from tasks.encoders.pins import (
+    TrainingPin,
+    find_trained,
+    find_unsupervised,
+    recipe_key,
+    record_key,
+    write_pin,
+)
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
-from tasks.stages.train import TrainingPin, _pin, _recipe_key, _record_key, find_trained, find_unsupervised
 
 
 def with_stages(settings, *stages):
@@ -16,8 +23,8 @@ def test_the_encoder_before_its_supervised_stage_is_found_where_it_was_trained_b
     assert find_unsupervised(settings.store(), supervised) is None
     pinned = TrainingPin(identities={"job": "a", "resume": "b"})
     ref = CheckpointRef(fingerprint="f" * 64, label="simcse", trained=True)
-    _pin(settings.store(), alone, pinned)
-    settings.store().put_if_absent(_record_key(_recipe_key(alone, pinned)), ref.model_dump_json().encode())
+    write_pin(settings.store(), alone, pinned)
+    settings.store().put_if_absent(record_key(recipe_key(alone, pinned)), ref.model_dump_json().encode())
     assert find_trained(settings.store(), alone) == find_unsupervised(settings.store(), supervised) == ref
     assert find_unsupervised(settings.store(), alone) is None, "it is the recipe's own encoder, no row beside it"
     assert find_unsupervised(settings.store(), with_stages(settings, "mntp", "supervised")) is None
@@ -31,8 +38,8 @@ def test_an_adapter_that_was_trained_further_under_its_name_is_another_base(tmp_
     settings = Settings(home=str(tmp_path / "home"), train={"base_model": str(adapter), "stages": ["simcse"]})
     pinned = TrainingPin(identities={"job": "a", "resume": "b"})
     ref = CheckpointRef(fingerprint="f" * 64, label="simcse", trained=True)
-    _pin(settings.store(), settings, pinned)
-    settings.store().put_if_absent(_record_key(_recipe_key(settings, pinned)), ref.model_dump_json().encode())
+    write_pin(settings.store(), settings, pinned)
+    settings.store().put_if_absent(record_key(recipe_key(settings, pinned)), ref.model_dump_json().encode())
     identity = _base_identity(str(adapter))
     assert find_trained(settings.store(), settings) == ref
     (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
