@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data.config import PII_TYPES, PiiType, RedactConfig
+from data.config import RedactConfig
 from data.redaction.names import name_groups
+from data.redaction.placeholders import PII_TYPES, PiiType
 from data.redaction.redact import Redactor
 
 FORMATS = ("header", "prose", "table", "json", "ocr", "international", "signature", "key_value")

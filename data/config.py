@@ -8,21 +8,20 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data.redaction.names import NAMES_FILE
+from data.redaction.placeholders import PII_TYPES, PiiType
 from data.schema import DocumentKind, sha256_json
 from data.store.credentials import mask_credentials
 
-PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
-PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
 SourceFormat = Literal[
     "json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml", "linkedin-export"
 ]
 DEFAULT_TEXT_FIELDS = ("text", "description")
-_RECOGNISER_VERSION = 2
+_RECOGNISER_VERSION = 3
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
 
 

@@ -13,6 +13,8 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
+from data.redaction.placeholders import without_placeholders
+
 DocumentKind = Literal["job", "resume"]
 KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 TABLE_OF_KIND: dict[DocumentKind, str] = {"job": "jobs", "resume": "resumes"}
@@ -58,7 +60,15 @@ def document_id(source: str, source_id: str) -> str:
 
 
 def encoded_text(title: str, text: str) -> str:
-    """Text of a document to encode: the title on its own line, then the body."""
+    """Text of a document that counts: what is encoded, indexed by words, and compared.
+
+    The title is on its own line, then the body follows. Placeholders of personal data are left out.
+    """
+    return whole_text(without_placeholders(title), without_placeholders(text))
+
+
+def whole_text(title: str, text: str) -> str:
+    """Text of a document as it is stored: the title on its own line, then the body."""
     return f"{title}\n{text}" if title else text
 
 

@@ -175,6 +175,8 @@ def _to_document(
         detail = f"metadata of {len(metadata)} characters; expected at most {clean.max_chars}"
         raise _RejectError(RejectReason.METADATA_TOO_LONG, detail)
     content = encoded_text(title, text)
+    if not content:
+        raise _RejectError(RejectReason.EMPTY_TEXT, "no text is left beside personal data; expected some")
     doc_id = document_id(source, source_id)
     redactor.keep(doc_id, redacted)
     return Document(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.erasure.scan import Needles
 from data.errors import InputError
-from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, encoded_text
+from data.schema import KINDS, TABLE_OF_KIND, DocumentKind, whole_text
 from data.snapshots.snapshot import Snapshot, open_snapshot, snapshot_ids
 from data.snapshots.tombstones import ERASURES, read_tombstones
 from data.store.base import Store
@@ -132,12 +132,13 @@ class _Found:
     def add(self, row: dict[str, str]) -> None:
         doc_id = row["doc_id"]
         self.sources[doc_id] = (row["source"], row["source_id"])
-        self.texts.setdefault(doc_id, set()).add(encoded_text(row["title"], row["text"]))
+        stored = whole_text(row["title"], row["text"])
+        self.texts.setdefault(doc_id, set()).add(stored)
         self.contents.add(row["content_sha256"])
         self.needles[row["content_sha256"].encode()] = "hash of the content"
         if len(row["source_id"]) >= _MIN_ID_CHARS:
             self.needles[row["source_id"].encode()] = "id of the source"
-        for fragment in (*fragments(encoded_text(row["title"], row["text"])), *fragments(row["metadata"])):
+        for fragment in (*fragments(stored), *fragments(row["metadata"])):
             self.needles[fragment.encode()] = "text"
 
     def journal(self, former: Journal | None) -> Journal:

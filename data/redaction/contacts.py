@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import phonenumbers
 
-from data.config import PiiType
+from data.redaction.placeholders import PiiType
 
 
 class Span(NamedTuple):

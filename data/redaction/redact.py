@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.config import PII_TYPES, PiiType, RedactConfig
+from data.config import RedactConfig
 from data.errors import InputError
 from data.redaction.contacts import (
     Span,
@@ -30,10 +30,10 @@ from data.redaction.contacts import (
     merge_spans,
 )
 from data.redaction.person_names import NameModel, find_listed_names, find_parts, find_stated_names, load_name_model
+from data.redaction.placeholders import PLACEHOLDER, PiiType
 from data.schema import DocumentKind
 from data.store.base import storage_errors
 
-_PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
 _MAX_FIELD_CHARS = 200
 """Maximum length of a metadata value that may be a name."""
 
@@ -145,7 +145,7 @@ class Redactor:
         whole = self._whole_fields.get(_field_key(key))
         if whole is not None and value not in (None, "") and not isinstance(value, bool):
             shown = str(value)
-            return shown if _PLACEHOLDER.fullmatch(shown) else numbering.placeholder(whole, shown)
+            return shown if PLACEHOLDER.fullmatch(shown) else numbering.placeholder(whole, shown)
         if not isinstance(value, str):
             return value
         # The field name serves as the label that dates and numbers need.
@@ -159,7 +159,7 @@ class Redactor:
 
     @staticmethod
     def _replace(text: str, spans: Iterator[Span] | list[Span], numbering: _Numbering) -> str:
-        kept = [match.span() for match in _PLACEHOLDER.finditer(text)]
+        kept = [match.span() for match in PLACEHOLDER.finditer(text)]
         pieces, at = [], 0
         for span in merge_spans(spans):
             if any(start < span.end and span.start < end for start, end in kept):
@@ -177,7 +177,7 @@ class _Numbering:
         self._last: Counter[str] = Counter()
         self._known: dict[tuple[str, str], str] = {}
         for text in texts:
-            for name, number in _PLACEHOLDER.findall(text):
+            for name, number in PLACEHOLDER.findall(text):
                 self._last[name] = max(self._last[name], int(number))
 
     def placeholder(self, type_: PiiType, value: str) -> str:

@@ -18,6 +18,7 @@ from data.config import CleanConfig, RedactConfig
 from data.documents.rows import ReadLog, RejectedRow
 from data.documents.sources import READER_VERSION
 from data.errors import StoreError
+from data.redaction.placeholders import PLACEHOLDER
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, DocumentKind, canonical_json, encoded_text, sha256_json
 from data.snapshots.manifest import SCHEMA_VERSION
 from data.snapshots.parts import PartWriter, replaced_column, table_of
@@ -83,8 +84,7 @@ class Staged:
             return
         counts = self.counts[source]
         counts.rows_kept += len(rows)
-        lines = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in _IDENTITY), " ").to_pylist()
-        self.document_digest.update("".join(f"{line}\n" for line in lines).encode())
+        self.document_digest.update("".join(f"{line}\n" for line in _identity_lines(rows)).encode())
         self._ids.append(pack_digests(rows["doc_id"]))
         firsts = self._contents.add(pack_digests(rows["content_sha256"]))
         is_duplicate = firsts != np.arange(len(self._contents) - len(rows), len(self._contents))
@@ -182,6 +182,15 @@ class Staged:
                 self.counts[part.source].rows_near_duplicate += num_marked
                 mark = DOCUMENT_SCHEMA.field("near_duplicate_of")
                 self.documents.replace_column("documents", part, mark, column)
+
+
+def _identity_lines(rows: pa.Table) -> list[str]:
+    """Identity of each document. The hash of its content does not cover placeholders, so its stored text is added."""
+    lines: list[str] = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in _IDENTITY), " ").to_pylist()
+    held = [pc.match_substring_regex(rows[name], PLACEHOLDER.pattern) for name in ("title", "text")]
+    for number in np.flatnonzero(pc.or_(*held).to_numpy()).tolist():
+        lines[number] += f" {sha256_json([rows['title'][number].as_py(), rows['text'][number].as_py()])}"
+    return lines
 
 
 def _storable(text: str) -> str:

@@ -1,9 +1,14 @@
-"""SQL filters on tables: conditions that the code builds, and checks of conditions that a user writes."""
+"""SQL filters on tables: conditions that the code builds, and checks of conditions that a user writes.
+
+LanceDB's readers of metadata (``json_get_int``, …) fail for the whole table if one row holds a value that they cannot
+convert. Here every such value is null instead, for its row only.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from data.errors import InputError
 
@@ -13,6 +18,30 @@ _CLAUSE = re.compile(
     r"\b(?:(?:order|group)\s+by|having|limit|offset|union)\b(?!\s*(?:[=<>!]|in\b|is\b|like\b|between\b))", re.IGNORECASE
 )
 """SQL clauses that a filter may not contain."""
+
+_READER = re.compile(r"\bjson_get_(int|float|bool|string)\s*\(|\bcast\s*\(", re.IGNORECASE)
+_READABLE = {
+    "int": r'^(true|false|null|-?[0-9]{1,15}(\.[0-9]+)?|"-?[0-9]{1,15}(\.[0-9]+)?")$',
+    "float": r'^(true|false|null|"?-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"?)$',
+    "bool": r'^(null|"?(true|false)"?)$',
+    "string": r"^[^{\[]",
+}
+"""JSON values that each reader can convert; for the others it fails."""
+_EXPECTED = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "a plain value"}
+
+
+class Read(NamedTuple):
+    """A value that a filter reads from metadata.
+
+    Attributes:
+        key: Key, as the filter names it.
+        expected: Description of a value that can be read.
+        unreadable: SQL condition: the row has a value that cannot be read.
+    """
+
+    key: str
+    expected: str
+    unreadable: str
 
 
 def check_filter(where: str, columns: Iterable[str]) -> None:
@@ -26,6 +55,70 @@ def check_filter(where: str, columns: Iterable[str]) -> None:
         raise unusable_filter(where, columns, "it holds more than one statement")
     if clause := _CLAUSE.search(unquoted):
         raise unusable_filter(where, columns, f"{clause.group().upper()} follows the condition")
+
+
+def tolerant_filter(where: str) -> tuple[str, list[Read]]:
+    """A filter that reads an unreadable value as null.
+
+    Args:
+        where: Checked filter.
+
+    Returns:
+        The filter to run, and what it reads from metadata. Everything else is left as it is written.
+    """
+    reads: dict[str, Read] = {}
+    return _rewrite(where, reads), list(reads.values())
+
+
+def _rewrite(where: str, reads: dict[str, Read]) -> str:
+    pieces, at = [], 0
+    quoted = [match.span() for match in _QUOTED.finditer(where)]
+    for match in _READER.finditer(where):
+        if match.start() < at or any(start <= match.start() < end for start, end in quoted):
+            continue
+        pieces.append(where[at : match.start()])
+        at = match.start()
+        arguments, end = _arguments(where, match.end())
+        if match[1] is None:
+            if "json_" in where[at:end].lower():  # casting a column is the caller's mistake
+                pieces.append("TRY_CAST(")
+                at = match.end()
+            continue
+        if len(arguments) != 2:  # LanceDB says what is wrong
+            continue
+        kind, key = match[1].lower(), arguments[1]
+        record = _rewrite(arguments[0], reads)
+        value = f"json_extract(json_get({record}, {key}), '$')"
+        is_readable = f"regexp_like({value}, '{_READABLE[kind]}')"
+        pieces.append(f"json_get_{kind}(CASE WHEN {is_readable} THEN {record} END, {key})")
+        unreadable = f"{value} IS NOT NULL AND NOT {is_readable}"
+        reads.setdefault(unreadable, Read(key.strip("' "), _EXPECTED[kind], unreadable))
+        at = end
+    return "".join([*pieces, where[at:]])
+
+
+def _arguments(where: str, start: int) -> tuple[list[str], int]:
+    """Arguments of a function call, and the position after its closing bracket. Without one there are none."""
+    found, depth, at = [], 0, start
+    for position, char in _unquoted(where, start):
+        if char == "(":
+            depth += 1
+        elif char == ")" and depth:
+            depth -= 1
+        elif depth == 0 and char in ",)":
+            found.append(where[at:position].strip())
+            at = position + 1
+            if char == ")":
+                return found, at
+    return [], start
+
+
+def _unquoted(where: str, start: int) -> Iterator[tuple[int, str]]:
+    """Positions and characters of a filter outside quotes."""
+    spans = [match.span() for match in _QUOTED.finditer(where)]
+    for position in range(start, len(where)):
+        if not any(first <= position < end for first, end in spans):
+            yield position, where[position]
 
 
 def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputError:

@@ -24,17 +24,18 @@ from data.errors import StoreError, VectorSpaceError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind
 from data.store.base import Store
 from data.store.records import Record
-from data.vectors.filters import check_filter, is_one_of, unusable_filter
+from data.vectors.filters import check_filter, is_one_of, tolerant_filter, unusable_filter
 
 if TYPE_CHECKING:
     from lancedb import DBConnection
     from lancedb.query import LanceQueryBuilder
     from lancedb.table import Table
 
-TABLE_LAYOUT = 4
+TABLE_LAYOUT = 5
 """Version of the columns and the tokenization; part of a generation's name."""
 
 _MAX_IDS_PER_DELETE = 1000
+_NAMED_ROWS = 3
 _ROWS_PER_BATCH = 1024
 _FOREVER = timedelta(days=36500)
 _VERSION_GAP_S = 0.3
@@ -170,6 +171,23 @@ class LanceTable:
 
         query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
         return self._run(query, [*columns, "_score"], where).rename_columns([*columns, "score"])
+
+    def unreadable_values(self, where: str) -> list[str]:
+        """One sentence for each metadata value that a filter reads and that some rows hold in another form.
+
+        Such a row has no value (null) for the filter. The sentence names the first rows.
+        """
+        notes = []
+        for read in tolerant_filter(where)[1]:
+            rows = self.read(["source", "source_id"], where=read.unreadable).sort_by("source_id").to_pylist()
+            if rows:
+                named = ", ".join(f"{row['source']}/{row['source_id']}" for row in rows[:_NAMED_ROWS])
+                more = "" if len(rows) <= _NAMED_ROWS else f" and {len(rows) - _NAMED_ROWS:,} more"
+                notes.append(
+                    f"{len(rows):,} of {self.count():,} {self.name} have a '{read.key}' that is not {read.expected}; "
+                    f"the filter reads it as null: {named}{more}."
+                )
+        return notes
 
     def batches(
         self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
@@ -374,7 +392,7 @@ class LanceTable:
         if where is None:
             return query
         check_filter(where, self._table.schema.names)
-        return query.where(where, prefilter=True)
+        return query.where(tolerant_filter(where)[0], prefilter=True)
 
     @contextlib.contextmanager
     def _reading(self, where: str | None) -> Iterator[None]:

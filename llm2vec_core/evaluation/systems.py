@@ -37,7 +37,7 @@ HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections"
 _ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
 _POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
 
-LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words2"
+LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words3"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from llm2vec_core.errors import InputError
 from llm2vec_core.ranking.words import tokenize
 
-_BORDER = re.compile(r"(?<=[.!?;])\s+|[\r\n\u2022\u25cf]+|\s[-*]\s")  # a full stop, a line, or a bullet
+_BORDER = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|[\r\n\u2022\u25cf]+|\s[-*]\s")  # a full stop, a line, or a bullet
 _WORD = re.compile(r"\w")
 
 

@@ -1,4 +1,7 @@
-"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole."""
+"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole.
+
+Text in scripts without spaces between words is split into pairs of characters.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,27 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 _ABBREVIATED = 2  # maximum letters of a part of an abbreviation: "b.sc", "ph.d"
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
+_PLACEHOLDER = re.compile(r"\[[A-Z]+(?:_[A-Z]+)?_\d{1,6}\]")
+"""Placeholder of personal data, such as ``[EMAIL_1]``; no word."""
+
+# Blocks of scripts that put no space between words, or (Hangul) attach particles to them. A Japanese word may change
+# between Han and kana.
+_UNSPACED = (
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff",
+    "\u0e01-\u0e3a\u0e40-\u0e5b",
+    "\u0e81-\u0edf",
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f",
+    "\u1780-\u17e9",
+)
+_UNSPACED_RUN = re.compile("|".join(f"[{block}]+" for block in _UNSPACED))
+_UNSPACED_START = re.compile(f"[{''.join(_UNSPACED)}]")
 
 
 def _compounds(letters: str) -> re.Pattern[str]:
@@ -29,11 +48,13 @@ class _Marks(NamedTuple):
         any_of: Matches any mark.
         compound: Like ``_COMPOUND``, for letters with marks.
         unwritten: Removes the point that lowering leaves of the Turkish capital I, and Hebrew and Arabic vowels.
+        character: A character with its marks, as a reader sees it.
     """
 
     any_of: re.Pattern[str]
     compound: re.Pattern[str]
     unwritten: dict[int, None]
+    character: re.Pattern[str]
 
 
 @cache
@@ -44,6 +65,7 @@ def _marks() -> _Marks:
         any_of=re.compile(f"[{marks}]"),
         compound=_compounds(rf"(?:[^\W_][{marks}]*)"),
         unwritten={code: None for code in vowels if chr(code) in marks},
+        character=re.compile(rf"[^\W_][{marks}]*"),
     )
 
 
@@ -57,17 +79,33 @@ def tokenize(text: str) -> list[str]:
     that Arabic and Hebrew usually omit are removed. There are no stop words ("IT" and "Go" would be two), and no
     stemming. Case is lost: "IT" and "it" are the same word.
 
+    Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer are split where another script begins. Each run of them gives
+    its overlapping pairs of characters; a single character stays alone. Placeholders such as ``[EMAIL_1]`` are no words.
+
     Args:
         text: Any text.
 
     Returns:
         Words in the order of the text; an empty list without words.
     """
+    if "[" in text:
+        text = _PLACEHOLDER.sub(" ", text)
     lowered = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text).translate(_HYPHENS).lower())
     compound = _COMPOUND
-    if not lowered.isascii() and _marks().any_of.search(lowered):
-        lowered, compound = lowered.translate(_marks().unwritten), _marks().compound
-    return [token for match in compound.finditer(lowered) for token in _with_parts(match.group())]
+    if not lowered.isascii():
+        if _marks().any_of.search(lowered):
+            lowered, compound = lowered.translate(_marks().unwritten), _marks().compound
+        if _UNSPACED_START.search(lowered):
+            lowered = _UNSPACED_RUN.sub(r" \g<0> ", lowered)
+    return [token for match in compound.finditer(lowered) for token in _words_of(match.group())]
+
+
+def _words_of(compound: str) -> Iterator[str]:
+    """Pairs of characters in a script without spaces; otherwise the compound and its parts."""
+    if compound.isascii() or not _UNSPACED_START.match(compound):
+        return _with_parts(compound)
+    characters = _marks().character.findall(compound)
+    return iter(map("".join, pairwise(characters)) if len(characters) > 1 else characters)
 
 
 def _with_parts(compound: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from data.documents.rows import has_surrogates
 from data.errors import InputError
+from data.redaction.placeholders import without_placeholders
 from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import is_one_of
 from data.vectors.lance import LanceTable
@@ -93,6 +94,7 @@ def search(
         InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
         VectorSpaceError: ``checkpoint`` did not write the served vectors.
     """
+    query = without_placeholders(query)
     _require_query(query)
     store = settings.store()
     pointer = served(store)
@@ -123,6 +125,8 @@ def search(
         hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
         if reranker is not None:
             hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
+    for note in () if where is None else table.unreadable_values(where):
+        logger.warning("%s", note)
     rows = [found[doc_id] for doc_id in hits]
     return [
         {"rank": rank, **{name: row[name] for name in _SHOWN}, **asdict(hit), "matched_terms": terms}

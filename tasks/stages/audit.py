@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.redaction.fairness_lines import fairness_lines, pronoun_swaps
+from data.redaction.placeholders import without_placeholders
 from data.redaction.redact import Redactor
 from data.schema import canonical_json, encoded_text, sha256_json
 from data.store.base import Store
@@ -100,7 +101,10 @@ def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, Fair
     rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
     encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
     redactor = Redactor(settings.redact, "resume")
-    ways: dict[str, Callable[[str], str]] = {"as stored": redactor.redact_text, "without redaction": str}
+    ways: dict[str, Callable[[str], str]] = {
+        "as stored": lambda text: without_placeholders(redactor.redact_text(text)),
+        "without redaction": str,
+    }
     return {
         way: audit_fairness(
             lambda texts: encode_documents(encoder, texts, "resume", settings.encode).vectors,

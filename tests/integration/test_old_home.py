@@ -1,4 +1,4 @@
-"""A home written by an earlier version opens, and a nightly run on it has nothing to do."""
+"""A home written by an earlier version opens; a nightly run on it trains and encodes nothing."""
 
 import importlib.metadata
 import json
@@ -37,7 +37,7 @@ def l2v(old_home, capsys):
     return call
 
 
-def test_an_old_home_opens_and_a_night_on_it_does_no_work(old_home, l2v):
+def test_an_old_home_opens_and_a_night_on_it_only_builds_tables_of_the_new_layout(old_home, l2v):
     before = read_pointer(old_home)
     state = l2v("status")
     assert state["served"] == before.model_dump(mode="json")
@@ -54,13 +54,18 @@ def test_an_old_home_opens_and_a_night_on_it_does_no_work(old_home, l2v):
     night = l2v("nightly")
     assert (night["training_steps"], night["encoded_documents"]) == (0, 0)
     assert night["served_checkpoint"] == before.checkpoint
-    assert night["stages"]["match"]["reused"]
+    after = read_pointer(old_home)
+    assert after.generation != before.generation, "tables of the new layout, made of the vectors that were there"
     # A report that is worded otherwise is another report, which is exported with the same rows.
     assert night["stages"]["export"]["rows"] == state["last_night"]["stages"]["export"]["rows"]
-    assert read_pointer(old_home) == before, "nothing changed, so nothing was promoted"
-    if importlib.metadata.version("mteb") == MTEB_VERSION:
-        assert (night["stages"]["evaluate"]["computed"], night["stages"]["evaluate"]["reused"] > 0) == (0, True)
+    again = l2v("nightly")
+    assert (again["encoded_documents"], again["stages"]["match"]["reused"]) == (0, True)
+    assert read_pointer(old_home) == after, "nothing changed, so nothing was promoted"
+    if importlib.metadata.version("mteb") == MTEB_VERSION:  # BM25 reads words by another version of the tokenizer
+        assert (night["stages"]["evaluate"]["computed"], night["stages"]["evaluate"]["reused"] > 0) == (1, True)
 
+    rolled_back = l2v("generations", "rollback")
+    assert (rolled_back["generation"], rolled_back["jobs"]) == (before.generation, before.jobs)
     rolled_back = l2v("generations", "rollback")
     assert rolled_back["jobs"] != before.jobs
     assert read_pointer(old_home).sequence > before.sequence

@@ -230,6 +230,49 @@ def test_filters_read_metadata_and_days_and_a_value_is_only_a_value(table, where
     assert table.count() == 3
 
 
+ODD_PAY = ("30,000", {"from": 3}, [3], "", None, True, "4", 5.5, 10**25)
+
+
+def with_pay(values):
+    found = rows(range(1, len(values) + 1))
+    at = found.schema.get_field_index("metadata")
+    metadata = pa.array([json.dumps({"pay": value, "in": {"pay": value}}) for value in values], pa.json_())
+    return found.set_column(at, found.schema.field("metadata"), metadata)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("json_get_int(metadata, 'pay') >= 2", [7, 8, 10]),
+        ("json_get_int(metadata, 'pay') IS NULL", [1, 2, 3, 4, 5, 9]),
+        ("JSON_GET_FLOAT( metadata , 'pay' ) > 5.4", [8, 9, 10]),
+        ("json_get_bool(metadata, 'pay')", [6]),
+        ("json_get_string(metadata, 'pay') = '4'", [7]),
+        ("json_get_int(json_get(metadata, 'in'), 'pay') = 30", [10]),
+        ("CAST(json_get_string(metadata, 'pay') AS BIGINT) >= 4", [7, 10]),
+        ("CAST(json_extract(metadata, '$.pay') AS DOUBLE) > 5", [8, 9, 10]),
+        ("json_get_string(metadata, 'pay') = 'json_get_int(' OR num_chars = 3", [3]),
+    ],
+)
+def test_one_bad_value_is_null_and_the_others_are_filtered(table, where, expected):
+    table.upsert([with_pay([*ODD_PAY, 30])])
+    table.build_word_index()
+    for found in (
+        table.read(["num_chars"], where=where),
+        table.nearest(unit(1)[0], limit=20, columns=["num_chars"], where=where),
+        table.best_words(["c++"], limit=20, columns=["num_chars"], where=where),
+    ):
+        assert sorted(found["num_chars"].to_pylist()) == expected
+
+
+def test_rows_with_a_bad_value_are_named(table):
+    table.upsert([with_pay(["30,000", *range(3), "x", "y", "z"])])
+    (note,) = table.unreadable_values("json_get_int(metadata, 'pay') >= 2 AND json_get_int(metadata, 'pay') < 9")
+    assert note.startswith("4 of 7 jobs have a 'pay' that is not an integer; the filter reads it as null: ")
+    assert note.endswith(" and 1 more.")
+    assert table.unreadable_values("num_chars > 2") == []
+
+
 def test_an_unknown_column_is_answered_with_the_known_ones(table):
     table.upsert([rows([1])])
     with pytest.raises(InputError, match="salary") as caught:

@@ -59,6 +59,14 @@ def test_names_of_the_domain_survive_a_sentence(text: str, expected: str) -> Non
         ("\u092a\u094d\u0930\u092c\u0902\u0927\u0915", ["\u092a\u094d\u0930\u092c\u0902\u0927\u0915"]),
         ("\u0645\u064f\u0647\u064e\u0646\u0652\u062f\u0650\u0633", ["\u0645\u0647\u0646\u062f\u0633"]),
         ("  \n-- / ..", []),
+        ("熟悉Python和Kubernetes。", ["熟悉", "python", "和", "kubernetes"]),
+        ("软件开发", ["软件", "件开", "开发"]),
+        ("C++开发/测试", ["c++", "开发", "测试"]),
+        ("書き方・データ", ["書き", "き方", "デー", "ータ"]),
+        ("개발자는 C#", ["개발", "발자", "자는", "c#"]),
+        ("นักพัฒนา Go", ["นัก", "กพั", "พัฒ", "ฒน", "นา", "go"]),
+        ("3年", ["3", "年"]),
+        ("[EMAIL_1], [BIRTH_DATE_2]!", []),
     ],
 )
 def test_tokens(text: str, expected: list[str]) -> None:
