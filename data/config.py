@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data.redaction.labels import LABELS_FILE
 from data.redaction.names import NAMES_FILE
 from data.redaction.placeholders import PII_TYPES, PiiType
 from data.schema import DocumentKind, sha256_json
@@ -180,8 +181,8 @@ class RedactConfig(BaseModel):
     def identity(self, kind: DocumentKind) -> str:
         """Hash of all settings and lists that affect the redaction of a kind."""
         decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
-        names = hashlib.sha256(NAMES_FILE.read_bytes()).hexdigest()
-        return sha256_json([_RECOGNISER_VERSION, sorted(self.types(kind)), decisive, names])
+        lists = hashlib.sha256(NAMES_FILE.read_bytes() + LABELS_FILE.read_bytes()).hexdigest()
+        return sha256_json([_RECOGNISER_VERSION, sorted(self.types(kind)), decisive, lists])
 
 
 class ShrinkConfig(BaseModel):

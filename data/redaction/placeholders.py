@@ -8,8 +8,11 @@ Does not belong here: recognising personal data (``contacts``, ``person_names``)
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Literal, get_args
+
+from data.redaction.labels import label_pattern
 
 PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
 PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
@@ -17,16 +20,6 @@ PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
 PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
 """A placeholder: type and number."""
 
-# A label belongs to the value behind it: "Tel: [PHONE_1]" says as little as "[PHONE_1]".
-_LABEL = (
-    r"(?:e-?mail(?: address)?|mail|courriel|correo|tel(?:\.|ephone|efon|éfono|efono)?|téléphone|(?:tele)?phone(?: number)?"
-    r"|mobile?|mobil|móvil|portable|cell(?:phone|ulare)?|handy|fax|web(?:site)?|homepage|url|linkedin|github|skype|telegram"
-    r"|twitter|whatsapp|contact|(?:full |first |last |sur)?name|(?:vor|nach|familien)name|nom|prénom|nombre|nome|cognome"
-    r"|(?:home |postal )?address|adresse|anschrift|dirección|indirizzo|adres|date of birth|birth date|birthday|dob"
-    r"|geb(?:\.|oren am|urtsdatum)|date de naissance|fecha de nacimiento|data di nascita"
-    r"|姓名|氏名|电话|手机|邮箱|地址)"
-)
-_LABELLED = re.compile(rf"(?:(?<!\w){_LABEL}[ \t]?[:：.=|–-]?[ \t]{{0,4}})?{PLACEHOLDER.pattern}", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]{2,}")
 _EMPTY_BRACKETS = re.compile(r"\([ ,;|/]*\)|\[[ ,;|/]*\]")
 _BLANK_BEFORE = re.compile(r"[ \t]+([,.;:!?)\]])")
@@ -44,7 +37,7 @@ def without_placeholders(text: str) -> str:
         return text
     lines = []
     for line in text.split("\n"):
-        left, num_removed = _LABELLED.subn(" ", line)
+        left, num_removed = _labelled().subn(" ", line)
         if not num_removed:
             lines.append(line)
             continue
@@ -52,3 +45,10 @@ def without_placeholders(text: str) -> str:
         if _WORD.search(left):
             lines.append(left)
     return _MANY_BREAKS.sub("\n\n", "\n".join(lines)).strip()
+
+
+@functools.cache
+def _labelled() -> re.Pattern[str]:
+    """A placeholder with its label, which says as little: "Tel: [PHONE_1]"."""
+    label = label_pattern(*PII_TYPES)
+    return re.compile(rf"(?:{label}[ \t]?[:：.=|–-]?[ \t]{{0,4}})?{PLACEHOLDER.pattern}", re.IGNORECASE)

@@ -186,7 +186,9 @@ class Staged:
 
 def _identity_lines(rows: pa.Table) -> list[str]:
     """Identity of each document. The hash of its content does not cover placeholders, so its stored text is added."""
-    lines: list[str] = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in _IDENTITY), " ").to_pylist()
+    lines: list[str] = pc.binary_join_element_wise(
+        *(rows[name].cast(pa.string()) for name in _IDENTITY), " "
+    ).to_pylist()
     held = [pc.match_substring_regex(rows[name], PLACEHOLDER.pattern) for name in ("title", "text")]
     for number in np.flatnonzero(pc.or_(*held).to_numpy()).tolist():
         lines[number] += f" {sha256_json([rows['title'][number].as_py(), rows['text'][number].as_py()])}"

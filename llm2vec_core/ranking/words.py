@@ -79,8 +79,9 @@ def tokenize(text: str) -> list[str]:
     that Arabic and Hebrew usually omit are removed. There are no stop words ("IT" and "Go" would be two), and no
     stemming. Case is lost: "IT" and "it" are the same word.
 
-    Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer are split where another script begins. Each run of them gives
-    its overlapping pairs of characters; a single character stays alone. Placeholders such as ``[EMAIL_1]`` are no words.
+    Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer are split where another script begins. Each run of them
+    gives its overlapping pairs of characters; a single character stays alone. Placeholders such as ``[EMAIL_1]`` are no
+    words.
 
     Args:
         text: Any text.
