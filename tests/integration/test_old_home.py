@@ -61,8 +61,8 @@ def test_an_old_home_opens_and_a_night_on_it_only_builds_tables_of_the_new_layou
     again = l2v("nightly")
     assert (again["encoded_documents"], again["stages"]["match"]["reused"]) == (0, True)
     assert read_pointer(old_home) == after, "nothing changed, so nothing was promoted"
-    if importlib.metadata.version("mteb") == MTEB_VERSION:  # BM25 reads words by another version of the tokenizer
-        assert (night["stages"]["evaluate"]["computed"], night["stages"]["evaluate"]["reused"] > 0) == (1, True)
+    if importlib.metadata.version("mteb") == MTEB_VERSION:  # BM25 and its fusion use a new version of the tokenizer
+        assert (night["stages"]["evaluate"]["computed"], night["stages"]["evaluate"]["reused"] > 0) == (2, True)
 
     rolled_back = l2v("generations", "rollback")
     assert (rolled_back["generation"], rolled_back["jobs"]) == (before.generation, before.jobs)
