@@ -54,6 +54,11 @@ class SourceConfig(BaseModel):
     separator: str | None = Field(
         default=None, min_length=1, max_length=1, description="Separator of CSV cells. Default: detected."
     )
+    required: bool = Field(
+        default=True,
+        description="Whether a night stops when the source cannot be read or shrank too much. Otherwise its former "
+        "documents stay, and an alert names it.",
+    )
 
     @field_validator("path")
     @classmethod
@@ -77,6 +82,10 @@ class SourceConfig(BaseModel):
                     f"'{encoding}' is not a known encoding; expected one such as utf-8, utf-16 or cp1252"
                 ) from None
         return encoding
+
+    def decisive_json(self) -> str:
+        """The settings that decide the rows of the files, as JSON; part of hashes at rest."""
+        return self.model_dump_json(exclude={"path", "required"})
 
     @property
     def single_text_field(self) -> str | None:

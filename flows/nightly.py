@@ -32,7 +32,7 @@ from tasks.run.reports import (
 )
 from tasks.stages.audit import audit_served, latest_audit
 from tasks.stages.check import check_night
-from tasks.ui.artifacts import emit_refusal, publish_markdown
+from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD, emit_alert, publish_markdown
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,10 @@ def _publish(store: Store, report: NightlyReport) -> None:
     """Publish the artifacts of the night; its stages publish their own."""
     publish_markdown("nightly", render_night(report), description=f"Night {report.run_id}")
     if report.refusal:
-        emit_refusal(report.run_id, report.refusal)
+        emit_alert(GATE_REFUSED, report.run_id, reason=report.refusal)
+    unread = [name for each in report.ingested for name in each.unread]
+    if unread:
+        emit_alert(SOURCE_UNREAD, report.run_id, sources=", ".join(unread))
     if report.audited is not None:
         publish_markdown("fairness", latest_audit(store), description=f"Fairness audit of night {report.run_id}")
 

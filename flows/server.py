@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from flows.request import RunRequest
 from tasks.errors import StaleError
 from tasks.queries.status import alerts
-from tasks.ui.artifacts import GATE_REFUSED
+from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD
+from tasks.ui.webhook import SignedWebhook
 
 _WEBHOOK_BLOCK = "llm2vec-alerts"
 _NAME_PREFIX = "llm2vec: "
@@ -50,6 +51,9 @@ class AutomationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     webhook: SecretStr | None = Field(None, description="URL that alerts are posted to as JSON (default: no alerts).")
+    secret: SecretStr | None = Field(
+        None, description="Secret that signs the alerts (HMAC-SHA256); the server must run this package, too."
+    )
     heartbeat_timeout_s: int = Field(120, ge=10, description="Seconds without a heartbeat after which a run is dead.")
     start_timeout_s: int = Field(
         1800,
@@ -65,7 +69,7 @@ def apply_automations(settings: AutomationSettings) -> list[str]:
     Returns:
         Their names.
     """
-    block_id = _save_webhook(settings.webhook) if settings.webhook else None
+    block_id = _save_webhook(settings.webhook, settings.secret) if settings.webhook else None
     automations = build_automations(settings, block_id)
     with get_client(sync_client=True) as client:
         for former in client.read_automations():
@@ -95,6 +99,10 @@ def build_automations(settings: AutomationSettings, webhook_block: UUID | None) 
         "refused": (
             EventTrigger(expect={GATE_REFUSED}, posture=Posture.Reactive, threshold=1),
             {"run_id": "{{ event.payload.run_id }}"},
+        ),
+        "source": (
+            EventTrigger(expect={SOURCE_UNREAD}, posture=Posture.Reactive, threshold=1),
+            {"run_id": "{{ event.payload.run_id }}", "sources": "{{ event.payload.sources }}"},
         ),
     }
     for alert, (trigger, details) in alerts_of.items():
@@ -151,7 +159,11 @@ def _missed(*, after: str, expect: tuple[str, ...], within_s: int) -> EventTrigg
     )
 
 
-def _save_webhook(url: SecretStr) -> UUID:
-    block_id = Webhook(url=url, method="POST").save(_WEBHOOK_BLOCK, overwrite=True)
+def _save_webhook(url: SecretStr, secret: SecretStr | None) -> UUID:
+    is_signed = secret is not None
+    # A block cannot change its type, so each type has a name of its own.
+    name = f"{_WEBHOOK_BLOCK}-signed" if is_signed else _WEBHOOK_BLOCK
+    block = SignedWebhook(url=url, method="POST", secret=secret) if is_signed else Webhook(url=url, method="POST")
+    block_id = block.save(name, overwrite=True)
     assert isinstance(block_id, UUID), "called from synchronous code, so this is the id, not a coroutine"
     return block_id

@@ -147,18 +147,22 @@ class Receiver:
     Attributes:
         status: What it answers.
         received: JSON bodies, in order.
+        requests: Headers and body of each request, in order.
         answers: What it says to a path, else an empty object.
     """
 
     def __init__(self) -> None:
         self.status = 200
         self.received: list[Any] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
         self.answers: dict[str, Any] = {}
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                receiver.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.requests.append((dict(self.headers), body))
+                receiver.received.append(json.loads(body))
                 self.send_response(receiver.status)
                 self.end_headers()
                 self.wfile.write(json.dumps(receiver.answers.get(self.path, {})).encode())

@@ -118,7 +118,7 @@ def source_sha256(config: SourceConfig) -> str | None:
     """
     if config.path.startswith("bundled:"):
         return None
-    digest = hashlib.sha256(f"{READER_VERSION} {config.model_dump_json(exclude={'path'})}".encode())
+    digest = hashlib.sha256(f"{READER_VERSION} {config.decisive_json()}".encode())
     for path, file in find_files(config.path):
         with readable(path), path.open("rb") as handle:
             digest.update(f"\n{file!r} ".encode() + hashlib.file_digest(handle, "sha256").digest())

@@ -23,7 +23,7 @@ from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.documents.clean import Document, clean_row
 from data.documents.rows import ReadLog, RejectedRow, RejectReason
 from data.documents.sources import source_sha256
-from data.errors import InputError, SourceShrankError
+from data.errors import DataError, InputError, SourceShrankError
 from data.redaction.redact import Redactor, open_key_file
 from data.schema import (
     DOCUMENT_SCHEMA,
@@ -49,6 +49,7 @@ from data.snapshots.staging import Counts, Staged
 from data.snapshots.tombstones import Tombstones, read_tombstones
 from data.store.base import Store, storage_errors
 from data.store.digests import DIGEST_BYTES, Digests, FirstRows, pack_digests
+from data.store.records import Latest
 
 SHRINK_FROM = 50
 """A source with fewer documents may lose any number of documents."""
@@ -69,6 +70,7 @@ def build_snapshot(
     now: datetime,
     shrink: ShrinkConfig = ShrinkConfig(),  # noqa: B008 - frozen
     on_progress: Callable[[int], None] | None = None,
+    on_unread: Callable[[str, DataError], None] = lambda _name, _error: None,
 ) -> Snapshot:
     """Build the next snapshot and make it the latest.
 
@@ -89,14 +91,16 @@ def build_snapshot(
         now: Time for the manifest, with a time zone.
         shrink: Limits on how many documents a source may lose.
         on_progress: Called with the number of rows read so far.
+        on_unread: Called with the name and the error of a source that cannot be read, or shrank too much, but is not
+            required. Its former documents are carried over, and it is read again the next time.
 
     Returns:
         The latest snapshot: the new one, or the former one if no document changed.
 
     Raises:
-        InputError: A source cannot be read, no document is left, or the name model of ``redact`` is not installed;
-            nothing was changed.
-        SourceShrankError: A source lost more documents than it may; nothing was changed.
+        InputError: A required source cannot be read, no document is left, or the name model of ``redact`` is not
+            installed; nothing was changed.
+        SourceShrankError: A required source lost more documents than it may; nothing was changed.
         StoreError: Writing failed, or the former snapshot is damaged; the former snapshot is untouched.
         ConflictError: Another writer changed ``latest.json`` in the meantime.
     """
@@ -104,9 +108,67 @@ def build_snapshot(
     latest = latest_record(kind)
     raw = store.read(latest.key)
     previous = follow_latest(store, kind, raw)
-    changed = _changed_sources(sources, clean, redact, previous)
-    if previous is not None and not changed:
-        return previous
+
+    def pass_over(fault: _SourceFault) -> None:
+        if sources[fault.name].required:
+            raise fault.error
+        on_unread(fault.name, fault.error)
+
+    changed = _changed_sources(sources, clean, redact, previous, pass_over)
+    while changed:
+        try:
+            return _build(
+                store,
+                kind=kind,
+                changed=changed,
+                clean=clean,
+                redact=redact,
+                run_id=run_id,
+                fence=fence,
+                now=now,
+                shrink=shrink,
+                latest=latest,
+                raw=raw,
+                previous=previous,
+                on_progress=on_progress,
+            )
+        except _SourceFault as fault:
+            pass_over(fault)
+            del changed[fault.name]
+    if previous is None:
+        raise InputError(f"None of the {kind} sources could be read.", hint="Their errors are in the log.")
+    return previous
+
+
+class _SourceFault(Exception):
+    """A source cannot be read, or shrank too much."""
+
+    def __init__(self, name: str, error: DataError) -> None:
+        super().__init__(name)
+        self.name, self.error = name, error
+
+
+def _build(
+    store: Store,
+    *,
+    kind: DocumentKind,
+    changed: Mapping[str, _Feed],
+    clean: CleanConfig,
+    redact: RedactConfig,
+    run_id: str,
+    fence: Callable[[], None],
+    now: datetime,
+    shrink: ShrinkConfig,
+    latest: Latest,
+    raw: bytes | None,
+    previous: Snapshot | None,
+    on_progress: Callable[[int], None] | None,
+) -> Snapshot:
+    """Read the changed sources, and make the snapshot of all sources the latest; see :func:`build_snapshot`.
+
+    Raises:
+        _SourceFault: One of the sources has a fault; nothing was changed.
+    """
     home = store.machine.root
     with (
         storage_errors(f"write the {kind} snapshot"),
@@ -159,10 +221,19 @@ class _Feed:
 
 
 def _changed_sources(
-    sources: Mapping[str, SourceConfig], clean: CleanConfig, redact: RedactConfig, previous: Snapshot | None
+    sources: Mapping[str, SourceConfig],
+    clean: CleanConfig,
+    redact: RedactConfig,
+    previous: Snapshot | None,
+    pass_over: Callable[[_SourceFault], None],
 ) -> dict[str, _Feed]:
     """Sources whose documents may have changed: the files, or the settings of cleaning or redaction, differ."""
-    feeds = {name: _Feed(config, source_sha256(config)) for name, config in sources.items()}
+    feeds = {}
+    for name, config in sources.items():
+        try:
+            feeds[name] = _Feed(config, source_sha256(config))
+        except InputError as error:
+            pass_over(_SourceFault(name, error))
     if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
         return feeds
     if not Former(previous, redact).is_redacted:
@@ -217,20 +288,24 @@ def _stage(
         if name in sources:
             feed = sources[name]
             staged.counts[name] = Counts(feed.config.path, feed.raw_sha256)
-            _stage_source(
-                staged,
-                name,
-                config=feed.config,
-                redactor=redactor,
-                tombstones=tombstones,
-                progress=progress,
-                former=FormerRows.of(previous, name, clean) if name in former else None,
-            )
+            try:
+                _stage_source(
+                    staged,
+                    name,
+                    config=feed.config,
+                    redactor=redactor,
+                    tombstones=tombstones,
+                    progress=progress,
+                    former=FormerRows.of(previous, name, clean) if name in former else None,
+                )
+            except InputError as error:
+                raise _SourceFault(name, error) from error
         elif previous is not None:
             counts = former[name]
             staged.counts[name] = Counts(
                 counts.path,
-                counts.raw_sha256,
+                # Without the hash, the source is read again when it is next listed: its settings have changed.
+                counts.raw_sha256 if previous.is_cleaned(clean) else None,
                 rows_in=counts.rows_in,
                 marks=counts.marks,
                 notes=counts.notes,
@@ -327,12 +402,13 @@ def _check_shrinkage(staged: Staged, previous: Snapshot, shrink: ShrinkConfig) -
         kept = staged.counts[name].rows_kept
         lost = 1 - kept / max(former.rows_kept, 1)
         if former.rows_kept >= SHRINK_FROM and lost > shrink.max_shrink and name not in shrink.allow_shrink:
-            raise SourceShrankError(
+            error = SourceShrankError(
                 f"Source '{name}' had {former.rows_kept:,} documents and has {kept:,} now: {lost:.0%} fewer, the limit "
                 f"is {shrink.max_shrink:.0%}.",
                 hint=f"Nothing was changed. Check that the delivery is complete; if it is, confirm with "
                 f"--allow-shrink {name}.",
             )
+            raise _SourceFault(name, error)
 
 
 def _nothing_kept(kind: DocumentKind, staged: Staged) -> InputError:

@@ -47,7 +47,7 @@ def chunks(
     rows: list[RawRow | RejectedRow] = []
     digests: list[bytes] = []
     num_chars = 0
-    seed = f"{READER_VERSION} {config.model_dump_json(exclude={'path'})}".encode()
+    seed = f"{READER_VERSION} {config.decisive_json()}".encode()
     for row in read_rows(config, log):
         on_row()
         written = _written_out(row)

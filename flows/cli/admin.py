@@ -97,7 +97,10 @@ def automations(
         typer.Option("--webhook", envvar="LLM2VEC_WEBHOOK", help="URL to post alerts to (default: no alerts)."),
     ] = None,
 ) -> None:
-    """Create alerts and automatic restarts on the Prefect server. They replace all of earlier calls."""
+    """Create alerts and automatic restarts on the Prefect server. They replace all of earlier calls.
+
+    With LLM2VEC_WEBHOOK_SECRET in the environment, alerts are signed.
+    """
     call.request()
     if "PREFECT_API_URL" not in os.environ:
         raise SettingsError(
@@ -107,7 +110,12 @@ def automations(
 
     from flows.server import AutomationSettings, apply_automations
 
-    names = apply_automations(AutomationSettings(webhook=SecretStr(webhook) if webhook else None))
+    secret = os.environ.get("LLM2VEC_WEBHOOK_SECRET")
+    names = apply_automations(
+        AutomationSettings(
+            webhook=SecretStr(webhook) if webhook else None, secret=SecretStr(secret) if secret else None
+        )
+    )
     show(
         {"automations": names},
         as_json=call.as_json,

@@ -40,7 +40,7 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["stale", "failed", "killed", "refused"]
+    kind: Literal["stale", "failed", "killed", "refused", "source"]
     message: str
 
 
@@ -152,7 +152,20 @@ def alerts(settings: Settings) -> list[Alert]:
         found.append(Alert(kind="failed", message=f"Night {night['run_id']} {night['state']}: {night['error']}"))
     elif night.get("refused"):
         found.append(Alert(kind="refused", message=f"Night {night['run_id']}: {night['refused']}"))
+    for name, reason in _unread_sources(night).items():
+        message = (
+            f"Night {night['run_id']} kept the former documents of source '{name}', which it could not read: {reason}"
+        )
+        found.append(Alert(kind="source", message=message))
     return found
+
+
+def _unread_sources(night: dict[str, Any]) -> dict[str, str]:
+    """Sources that are not required and that a night could not read, with the reason."""
+    ingested = night.get("stages", {}).get("ingest", {}).values() if isinstance(night.get("stages"), dict) else ()
+    return {
+        name: why for counts in ingested if isinstance(counts, dict) for name, why in counts.get("unread", {}).items()
+    }
 
 
 def fresh_hours(store: Store, pointer: Pointer | None) -> float | None:

@@ -66,7 +66,11 @@ class StageReport(_Ref):
 
 
 class IngestReport(StageReport):
-    """Latest snapshot of one kind, and the row counts of the sources that were read."""
+    """Latest snapshot of one kind, and the row counts of the sources.
+
+    Attributes:
+        unread: Sources that are not required and could not be read, with the reason. Their former documents stay.
+    """
 
     stage: ClassVar[str] = "ingest"
     kind: DocumentKind
@@ -81,6 +85,7 @@ class IngestReport(StageReport):
     notes: dict[str, int] = {}
     skipped: dict[str, str] = {}
     num_skipped: int = 0
+    unread: dict[str, str] = {}
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
@@ -98,6 +103,7 @@ class IngestReport(StageReport):
             named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
             parts.append(f"{self.num_skipped:,} file(s) passed over ({named})")
         parts += [f"{note} ({count:,} file(s))" for note, count in self.notes.items()]
+        parts += [f"source {name} was not read: {reason}" for name, reason in self.unread.items()]
         return "".join(f"; {part}" for part in parts)
 
 

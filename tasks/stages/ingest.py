@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
 
 from data.config import SourceConfig
-from data.errors import InputError
+from data.errors import DataError, InputError
 from data.schema import DocumentKind
 from data.snapshots.build import build_snapshot
 from data.snapshots.snapshot import Snapshot
 from tasks.run.context import Run
 from tasks.run.reports import IngestReport
 from tasks.run.stage_task import stage_task
+
+logger = logging.getLogger(__name__)
 
 
 @stage_task("ingest {kind}s")
@@ -26,8 +29,8 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         sources: Sources to read (default: those of the settings).
 
     Raises:
-        InputError: A source cannot be read; nothing was changed.
-        SourceShrankError: A source lost more documents than it may; nothing was changed.
+        InputError: A required source cannot be read; nothing was changed.
+        SourceShrankError: A required source lost more documents than it may; nothing was changed.
     """
     started = time.monotonic()
     settings = run.settings
@@ -37,6 +40,12 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
             f"No source of kind '{kind}' is configured.",
             hint=f'Add [sources.NAME] with kind = "{kind}" and path to l2v.toml, or run `l2v ingest --kind {kind}`.',
         )
+    unread: dict[str, str] = {}
+
+    def on_unread(name: str, error: DataError) -> None:
+        unread[name] = str(error)
+        logger.warning("Source '%s' is not required and was not read; its former documents stay. %s", name, error)
+
     snapshot = build_snapshot(
         run.store,
         kind=kind,
@@ -47,8 +56,9 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         fence=run.lease.check,
         now=run.clock(),
         shrink=settings.ingest,
+        on_unread=on_unread,
     )
-    counts = [snapshot.manifest.sources[name] for name in chosen]
+    counts = [snapshot.manifest.sources[name] for name in chosen if name in snapshot.manifest.sources]
     return IngestReport(
         kind=kind,
         snapshot=snapshot.manifest.id,
@@ -62,6 +72,7 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         notes=_summed(count.notes for count in counts),
         skipped={file: reason for count in counts for file, reason in count.skipped.items()},
         num_skipped=sum(count.num_skipped for count in counts),
+        unread=unread,
         seconds=time.monotonic() - started,
     )
 

@@ -31,6 +31,9 @@ _SECONDS_BETWEEN_UPDATES = 5.0
 GATE_REFUSED = "llm2vec.gate-refused"
 """Event of a night whose gate kept the served encoder; an automation reacts to it."""
 
+SOURCE_UNREAD = "llm2vec.source-unread"
+"""Event of a night that could not read a source that is not required; an automation reacts to it."""
+
 Advance = Callable[..., None]
 
 
@@ -77,10 +80,10 @@ def publish_plot(key: str, png: bytes, *, description: str) -> None:
         create_image_artifact(address, key=key, description=description)
 
 
-def emit_refusal(run_id: str, reason: str) -> None:
-    """Send the event that the gate kept the served encoder."""
+def emit_alert(event: str, run_id: str, **payload: str) -> None:
+    """Send an event of a night, such as :data:`GATE_REFUSED`, to which an automation reacts."""
     resource = {"prefect.resource.id": f"llm2vec.run.{run_id}", "prefect.resource.name": f"night {run_id}"}
-    emit_event(GATE_REFUSED, resource=resource, payload={"run_id": run_id, "reason": reason})
+    emit_event(event, resource=resource, payload={"run_id": run_id, **payload})
 
 
 def _is_in_run() -> bool:

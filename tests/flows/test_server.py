@@ -1,12 +1,16 @@
 """Monitoring: automations on a real Prefect server send JSON to a receiver, and freshness is checked."""
 
+import asyncio
 import json
+import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 import yaml
+from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook
@@ -18,7 +22,8 @@ from flows.request import RunRequest
 from flows.server import AutomationSettings, apply_automations, build_automations, freshness
 from tasks.errors import StaleError
 from tasks.queries.status import Alert
-from tasks.ui.artifacts import emit_refusal
+from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD, emit_alert
+from tasks.ui.webhook import TIMESTAMP_HEADER, SignedWebhook, is_authentic
 from tests.integration.servers import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -67,14 +72,19 @@ def test_what_is_stale_is_told(told, hopeless):
     assert [alert["alert"] for alert in told] == ["stale"], "a failed check is no failed night"
 
 
-def test_a_refused_encoder_is_told(told):
+def test_a_refused_encoder_and_an_unread_source_are_told(told):
+    run_id = "20260101T000000Z-abcdef"
+
     def emitted():
         # Again and again: the server may look at an event before it has loaded automations that are a moment old.
-        emit_refusal("20260101T000000Z-abcdef", "worse in STS")
-        return [alert["run_id"] for alert in told if alert["alert"] == "refused"]
+        emit_alert(GATE_REFUSED, run_id, reason="worse in STS")
+        emit_alert(SOURCE_UNREAD, run_id, sources="postings")
+        found = {alert["alert"]: alert for alert in told}
+        return found if {"refused", "source"} <= set(found) else None
 
-    run_id, *_ = wait_for(emitted, "the alert 'refused'", timeout_s=60, every_s=3)
-    assert run_id == "20260101T000000Z-abcdef"
+    found = wait_for(emitted, "the alerts 'refused' and 'source'", timeout_s=60, every_s=3)
+    assert found["refused"]["run_id"] == found["source"]["run_id"] == run_id
+    assert found["source"]["sources"] == "postings"
 
 
 @pytest.mark.parametrize(("kind", "state"), [("late", Late), ("crashed", Crashed)])
@@ -111,6 +121,33 @@ def test_a_call_replaces_all_automations_of_earlier_calls(receiver, prefect_serv
             client.delete_automation(each.id)
 
 
+def test_a_secret_signs_the_alerts_with_a_block_that_the_server_can_load(prefect_server, receiver):
+    secret = "shared-secret"
+    names = apply_automations(AutomationSettings(webhook=receiver.url, secret=secret))
+    with get_client(sync_client=True) as client:
+        ours = [each for each in client.read_automations() if each.name in names]
+        calls = [each.actions[0] for each in ours if isinstance(each.actions[0], CallWebhook)]
+        (block_id,) = {call.block_document_id for call in calls}
+        document = client.read_block_document(block_id, include_secrets=True)
+        for each in ours:
+            client.delete_automation(each.id)
+    block = Block._from_block_document(document)  # as the server's action does
+    assert isinstance(block, SignedWebhook)
+    asyncio.run(block.call('{"alert": "late"}'))
+    assert receiver.received == [{"alert": "late"}]
+    headers, body = receiver.requests[0]
+    assert is_authentic(secret, headers, body)
+    assert not is_authentic("another", headers, body)
+    assert not is_authentic(secret, headers, body.replace(b"late", b"fine"))
+    assert not is_authentic(secret, headers, body, now=time.time() + 301), "somebody repeats an old call"
+    assert not is_authentic(secret, {**headers, TIMESTAMP_HEADER: "0"}, body)
+
+
+def test_the_server_finds_the_signing_block_by_its_entry_point():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["prefect.collections"] == {"llm2vec": SignedWebhook.__module__}
+
+
 class TestAutomations:
     """What is built for the server; tests/integration holds it against a real one."""
 
@@ -123,7 +160,7 @@ class TestAutomations:
         built = build_automations(AutomationSettings(), UUID(int=1))
         calls = [each.actions[0] for each in built if isinstance(each.actions[0], CallWebhook)]
         alerts = [json.loads(call.payload)["alert"] for call in calls]
-        assert alerts == ["failed", "crashed", "late", "stale", "refused"]
+        assert alerts == ["failed", "crashed", "late", "stale", "refused", "source"]
 
     def test_a_heartbeat_is_waited_for_longer_than_it_takes(self):
         lost = build_automations(AutomationSettings(), None)[0]

@@ -551,6 +551,93 @@ def test_small_sources_and_small_losses_pass(store, tmp_path, monkeypatch, befor
     assert shrinking(store, tmp_path, before, after, **limits).manifest.sources["board"].rows_kept == after
 
 
+# --- a source that is not required ------------------------------------------------------------------------------------
+
+
+def build_optional(store, tmp_path, *names, clean=None, run_id="run-2"):
+    """A snapshot of two sources of which none is required; returns it and the sources that were not read."""
+    unread = {}
+    snapshot = build_snapshot(
+        store,
+        kind="job",
+        sources={
+            name: SourceConfig(kind="job", path=str(tmp_path / f"{name}.jsonl"), required=False) for name in names
+        },
+        clean=clean or CleanConfig(),
+        run_id=run_id,
+        fence=lambda: None,
+        now=NOW,
+        on_unread=lambda name, error: unread.update({name: str(error)}),
+    )
+    return snapshot, unread
+
+
+def write_both(tmp_path, first, second):
+    write(tmp_path / "first.jsonl", [posting(f"a{n}") for n in range(first)])
+    write(tmp_path / "second.jsonl", [posting(f"b{n}") for n in range(second)])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_bytes(json.dumps({"number": 1, "words": "x"}).encode()), "id"),
+        (lambda path: write(path, [posting("a0")]), "98% fewer"),
+    ],
+    ids=["gone", "other columns", "shrunk"],
+)
+def test_a_bad_source_keeps_its_documents_and_does_not_stop_the_others(store, tmp_path, fault, reason):
+    write_both(tmp_path, 60, 1)
+    _, unread = build_optional(store, tmp_path, "first", "second")
+    assert unread == {}
+    write_both(tmp_path, 60, 3)
+    kept = (tmp_path / "first.jsonl").read_bytes()
+    fault(tmp_path / "first.jsonl")
+    snapshot, unread = build_optional(store, tmp_path, "first", "second")
+    assert list(unread) == ["first"]
+    assert reason in unread["first"]
+    assert len(ids(snapshot, "first")) == 60
+    assert ids(snapshot, "second") == ["b0", "b1", "b2"]
+    again, unread = build_optional(store, tmp_path, "first", "second")
+    assert (again.manifest.id, list(unread)) == (snapshot.manifest.id, ["first"])
+    (tmp_path / "first.jsonl").write_bytes(kept + json.dumps(posting("a60")).encode() + b"\n")
+    mended, unread = build_optional(store, tmp_path, "first", "second")
+    assert unread == {}
+    fresh, _ = build_optional(LocalStore(tmp_path / "other"), tmp_path, "first", "second")
+    assert mended.manifest.id == fresh.manifest.id, "incremental equals full afterwards"
+
+
+def test_an_unread_source_is_cleaned_with_settings_that_changed_meanwhile(store, tmp_path):
+    write_both(tmp_path, 3, 1)
+    write(tmp_path / "first.jsonl", [posting("a0"), posting("a1", text="long " * 100)])
+    build_optional(store, tmp_path, "first", "second")
+    path, strict = tmp_path / "first.jsonl", CleanConfig(max_chars=100)
+    path.rename(tmp_path / "away")
+    _, unread = build_optional(store, tmp_path, "first", "second", clean=strict)
+    assert list(unread) == ["first"]
+    (tmp_path / "away").rename(path)  # the same bytes as before
+    mended, _ = build_optional(store, tmp_path, "first", "second", clean=strict)
+    fresh, _ = build_optional(LocalStore(tmp_path / "other"), tmp_path, "first", "second", clean=strict)
+    assert ids(mended) == ids(fresh) == ["a0", "b0"]
+    assert mended.manifest.id == fresh.manifest.id
+
+
+def test_a_new_source_that_cannot_be_read_is_left_out_and_nothing_at_all_is_an_error(store, tmp_path):
+    write_both(tmp_path, 1, 1)
+    (tmp_path / "first.jsonl").unlink()
+    snapshot, unread = build_optional(store, tmp_path, "first", "second")
+    assert (list(snapshot.manifest.sources), list(unread)) == (["second"], ["first"])
+    with pytest.raises(InputError, match="None of the job sources could be read"):
+        build_optional(LocalStore(tmp_path / "other"), tmp_path, "first", "third")
+    assert build_optional(store, tmp_path, "first", "third")[0].manifest.id == snapshot.manifest.id
+
+
+def test_whether_a_source_is_required_changes_no_hash(tmp_path):
+    config = SourceConfig(kind="job", path="x")
+    assert config.decisive_json() == config.model_copy(update={"required": False}).decisive_json()
+    assert config.decisive_json() == config.model_dump_json(exclude={"path", "required"})
+
+
 def test_rows_by_number_are_the_rows_of_all_parts(store, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "PART_ROWS", 7)
     snapshot = build(store, board=write(tmp_path / "board.jsonl", [posting(number) for number in range(30)]))

@@ -284,3 +284,13 @@ class TestTheNextNight:
     def test_a_server_that_is_gone_is_no_error(self, settings, monkeypatch):
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
         assert status(settings)["next_night"] is None
+
+
+def test_a_source_that_a_night_could_not_read_is_an_alert(settings):
+    serve(settings, hours_ago=5)
+    stages = {"ingest": {"seconds": 1.0, "job": {**COUNTS, "snapshot": "jobs-1", "unread": {"board": "it is gone"}}}}
+    night(settings, hours_ago=5, stages=stages)
+    (alert,) = alerts(settings)
+    assert alert.kind == "source"
+    assert "source 'board'" in alert.message
+    assert "it is gone" in alert.message
