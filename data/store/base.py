@@ -114,21 +114,25 @@ class Store(Protocol):
 class LocalStore:
     """A store in a local directory. It writes to a temporary name, syncs, then links or renames; flock guards swaps.
 
-    Unfinished files are in ``tmp/``; maintenance removes the files of killed processes.
+    Unfinished files are in ``tmp/``; maintenance removes the files of killed processes. Directories that it makes have
+    mode 0700 and files 0600, whatever the umask is. LanceDB writes with the umask, below such directories.
 
     Args:
-        root: Directory of the store; created if missing.
+        root: Directory of the store; created if missing. An existing one keeps its mode.
+        is_private: Otherwise modes follow the umask: exports for others.
     """
 
     machine: LocalStore
     storage_options: dict[str, str] | None
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_private: bool = True) -> None:
         """Resolve the root, so that the store does not depend on the working directory."""
         self.root = root.expanduser().resolve()
+        self._file_mode = 0o600 if is_private else None
+        self._directory_mode = 0o700 if is_private else 0o777
         self.machine, self.storage_options = self, None
         with storage_errors(f"create the store at {self.root}"):
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(self._directory_mode, parents=True, exist_ok=True)
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """See :meth:`Store.put_if_absent`."""
@@ -136,15 +140,17 @@ class LocalStore:
         with storage_errors(f"write {key}"):
             if target.exists():
                 return False
-            _make_directory(target.parent)
+            _make_directory(target.parent, self._directory_mode)
             with self._temporary() as temporary:
                 if isinstance(content, bytes):
-                    _write_synced(temporary, content)
+                    _write_synced(temporary, content, self._file_mode)
                     return _link(temporary, target)
                 # Moved before it is linked: later writes to its old path cannot change the stored file.
                 shutil.move(content, temporary)
                 stored = False
                 try:
+                    if self._file_mode is not None:
+                        temporary.chmod(self._file_mode)
                     _sync(temporary)
                     stored = _link(temporary, target)
                 finally:
@@ -156,7 +162,7 @@ class LocalStore:
         """See :meth:`Store.compare_and_swap`."""
         target = self._path(key)
         with storage_errors(f"swap {key}"):
-            _make_directory(target.parent)
+            _make_directory(target.parent, self._directory_mode)
             with self._lock(), self._temporary() as temporary:
                 found = self.read(key)
                 if found != expected:
@@ -164,7 +170,7 @@ class LocalStore:
                         f"{key} was changed by another writer since it was read.",
                         hint="Run the command again: it starts from the new state.",
                     )
-                _write_synced(temporary, content)
+                _write_synced(temporary, content, self._file_mode)
                 temporary.replace(target)
                 _sync(target.parent)
 
@@ -237,7 +243,8 @@ class LocalStore:
         """See :meth:`Store.scratch`."""
         path = self.root / _SCRATCH / secrets.token_hex(8)
         with storage_errors("make a scratch directory"):
-            path.mkdir(parents=True)
+            _make_directory(path.parent, self._directory_mode)
+            path.mkdir(self._directory_mode)
         try:
             yield path
         finally:
@@ -249,7 +256,7 @@ class LocalStore:
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
         path = self.root / _SCRATCH / secrets.token_hex(8)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(self._directory_mode, exist_ok=True)
         try:
             yield path
         finally:
@@ -302,12 +309,12 @@ def storage_errors(action: str) -> Iterator[None]:
         ) from error
 
 
-def _make_directory(path: Path) -> None:
+def _make_directory(path: Path, mode: int) -> None:
     """Make a directory and its parents, and sync each to disk."""
     if path.is_dir():
         return
-    _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    _make_directory(path.parent, mode)
+    path.mkdir(mode, exist_ok=True)
     _sync(path.parent)
 
 
@@ -325,8 +332,10 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write_synced(path: Path, content: bytes, mode: int | None) -> None:
     with path.open("wb") as handle:
+        if mode is not None:
+            os.fchmod(handle.fileno(), mode)
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())

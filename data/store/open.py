@@ -10,12 +10,13 @@ from data.errors import InputError
 from data.store.base import LocalStore, Store
 
 
-def open_store(home: str, *, work_dir: str) -> Store:
+def open_store(home: str, *, work_dir: str, is_private: bool = True) -> Store:
     """Open the store at a path or a URI.
 
     Args:
         home: A directory, ``file:///directory``, or ``s3://bucket/prefix``.
         work_dir: Directory for this machine's own files when ``home`` is a bucket.
+        is_private: Whether other users of this machine are kept out of a directory.
 
     Raises:
         InputError: The URI has an unsupported scheme.
@@ -23,9 +24,9 @@ def open_store(home: str, *, work_dir: str) -> Store:
     """
     scheme, place, path, *_ = urlsplit(home)
     if "://" not in home:
-        return LocalStore(Path(home))
+        return LocalStore(Path(home), is_private=is_private)
     if scheme == "file" and place in ("", "localhost") and path.strip("/"):
-        return LocalStore(Path(unquote(path)))
+        return LocalStore(Path(unquote(path)), is_private=is_private)
     if scheme == "s3" and place:
         return _bucket_store(place, path.strip("/"), Path(work_dir).expanduser().resolve())
     raise InputError(

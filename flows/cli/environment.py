@@ -21,7 +21,7 @@ def prepare_prefect(request: RunRequest) -> None:
     """Configure Prefect before it is imported. Variables that the user has set are kept."""
     if "PREFECT_API_URL" not in os.environ:
         embedded = request.settings().store().machine.local_path("prefect")
-        embedded.mkdir(exist_ok=True)
+        embedded.mkdir(0o700, exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(embedded))
         if not os.environ.get("LLM2VEC_DEBUG"):  # an error is reported once, in one sentence
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")

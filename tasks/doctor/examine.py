@@ -7,7 +7,14 @@ from pathlib import Path
 from tasks.doctor.diagnosis import Diagnosis, Examination, diagnose
 from tasks.doctor.environment import describe_environment
 from tasks.doctor.inputs import examine_base_model, examine_source, examine_store
-from tasks.doctor.machine import examine_clock, examine_disk, examine_gpu, examine_packages, examine_python
+from tasks.doctor.machine import (
+    examine_clock,
+    examine_disk,
+    examine_gpu,
+    examine_packages,
+    examine_permissions,
+    examine_python,
+)
 from tasks.doctor.server import examine_server
 from tasks.run.settings import Settings
 
@@ -43,6 +50,7 @@ def _examine_home(settings: Settings) -> list[Diagnosis]:
         return diagnose("store", unreachable)
     return [
         *diagnose("store", lambda: examine_store(settings, store)),
+        *diagnose("permissions", lambda: examine_permissions(store)),
         *diagnose("disk", lambda: examine_disk(settings, store)),
         *diagnose("clock", lambda: examine_clock(store)),
         *diagnose("base model", lambda: examine_base_model(settings, store)),

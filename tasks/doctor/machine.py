@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -155,6 +156,15 @@ def _free_space(place: Path) -> tuple[int, Path, int, int]:
 
 def _size(store: Store, *prefixes: str) -> int:
     return sum(entry.size_bytes for prefix in prefixes for entry in store.entries(prefix))
+
+
+def examine_permissions(store: Store) -> Diagnosis:
+    """Check that other users of this machine cannot read the home, which holds personal data."""
+    root = store.machine.root
+    mode = stat.S_IMODE(root.stat().st_mode)
+    if mode & 0o077:
+        return warn("permissions", f"{root} has mode {mode:04o}: other users may read it.", f"Run `chmod 700 {root}`.")
+    return ok("permissions", f"Only its owner can read {root}.")
 
 
 def examine_clock(store: Store, *, now: Callable[[], float] = time.time) -> Diagnosis:

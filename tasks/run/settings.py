@@ -260,7 +260,9 @@ class Settings(_Section):
     @property
     def export_store(self) -> Store | None:
         """Store that exports are written to; None for the home."""
-        return None if self.export.to is None else open_store(self.export.to, work_dir=self.work_dir)
+        if self.export.to is None:
+            return None
+        return open_store(self.export.to, work_dir=self.work_dir, is_private=False)
 
     def sources_of(self, kind: DocumentKind) -> dict[str, SourceConfig]:
         """Sources of one kind."""

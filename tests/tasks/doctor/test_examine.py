@@ -18,7 +18,7 @@ from tasks.doctor.diagnosis import diagnose
 from tasks.doctor.environment import render_report
 from tasks.doctor.examine import examine
 from tasks.doctor.inputs import examine_base_model, examine_source, examine_store
-from tasks.doctor.machine import examine_clock, examine_disk, examine_packages
+from tasks.doctor.machine import examine_clock, examine_disk, examine_packages, examine_permissions
 from tasks.run.settings import Settings
 
 GIB = 1024**3
@@ -43,6 +43,7 @@ def test_a_healthy_installation_has_no_fault_and_keeps_nothing_in_the_store(sett
         "gpu",
         "server",
         "store",
+        "permissions",
         "disk",
         "clock",
         "base model",
@@ -73,6 +74,14 @@ def test_the_command_exits_1_when_a_check_fails_and_writes_a_report(settings, tm
     found = json.loads(capsys.readouterr().out)
     assert found["healthy"] is False
     assert found["environment"]["packages"]["prefect"]
+
+
+def test_a_home_that_others_can_read_is_a_warning(settings):
+    store = settings.store()
+    assert examine_permissions(store).level == "ok"
+    store.root.chmod(0o755)
+    found = examine_permissions(store)
+    assert (found.level, found.remedy) == ("warn", f"Run `chmod 700 {store.root}`.")
 
 
 def test_a_full_disk_is_found(settings, monkeypatch):
