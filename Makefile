@@ -32,8 +32,8 @@ check: env  ## check format, lint, types, import rules and spelling
 	$(BIN)/lint-imports
 	$(BIN)/typos
 
-audit: $(UV)  ## look up known vulnerabilities of the locked dependencies (needs the network)
-	$(UV) tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+audit: env  ## look up known vulnerabilities of the locked dependencies; without a network, in the stored findings
+	$(BIN)/python -m tools.audit $(UV) tool run pip-audit
 
 format: env  ## format the code and apply automatic fixes
 	$(BIN)/ruff format .

@@ -64,20 +64,21 @@ _COMMON_POOLINGS = frozenset({"mean", "cls", "lasttoken"})
 def _vllm(encoder: ServedEncoder) -> str:
     return (
         f"vllm serve . --runner pooling --convert embed --dtype {encoder.dtype} --max-model-len {encoder.max_tokens}"
-        " --served-model-name encoder --port 8000"
+        " --served-model-name encoder --host 127.0.0.1 --port 8000"
     )
 
 
 def _text_embeddings_inference(encoder: ServedEncoder) -> str:
     dense = " --dense-path 2_Dense" if encoder.has_dense else ""
-    return f"text-embeddings-router --model-id . --dtype {encoder.dtype} --auto-truncate --port 8080{dense}"
+    where = "--hostname 127.0.0.1 --port 8080"
+    return f"text-embeddings-router --model-id . --dtype {encoder.dtype} --auto-truncate {where}{dense}"
 
 
 def _llama_cpp(encoder: ServedEncoder) -> str:
     pooling = {"lasttoken": "last"}.get(encoder.pooling, encoder.pooling)
     # With bidirectional attention, the whole text must be in one physical batch.
     size = f"-c {encoder.max_tokens} -b {encoder.max_tokens} -ub {encoder.max_tokens} -np 1"
-    return f"llama-server -m encoder.gguf --embedding --pooling {pooling} {size} --port 8081"
+    return f"llama-server -m encoder.gguf --embedding --pooling {pooling} {size} --host 127.0.0.1 --port 8081"
 
 
 SERVERS = (

@@ -34,6 +34,8 @@ for arguments, expected in [
     (["ingest", "--kind", "job", "--source", "s3://key:PASSWORD@bucket/jobs.csv", *own], 2),
     (["automations", *own], 2),
     (["status", *own], 0),
+    (["config", *own], 0),
+    (["doctor", *own, "--report", "report.md"], 0),
 ]:
     assert run(arguments) == expected, arguments
 """.replace("PASSWORD", PASSWORD)
