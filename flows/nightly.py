@@ -32,6 +32,7 @@ from tasks.run.reports import (
 )
 from tasks.stages.audit import audit_served, latest_audit
 from tasks.stages.check import check_night
+from tasks.stages.watch import watch_served
 from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD, emit_alert, publish_markdown
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def nightly(request: RunRequest | None = None) -> NightlyReport:
         trained = _logged(record.did(run_night_stage(train, TrainReport, stage, newest=False)))
         evaluated = _logged(record.did(run_night_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
         embedded = _logged(record.did(run_night_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
+        watch_served(run)
         matched = _logged(record.did(match(stage)))
         audited = _logged(record.did(audit_served(run))) if run.settings.audit.enabled else None
         exported = _logged(record.did(export(stage)))

@@ -29,6 +29,7 @@ def prepare_prefect(request: RunRequest) -> None:
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite: how long a writer waits for another one
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
         "DO_NOT_TRACK": "1",

@@ -17,6 +17,7 @@ from data.snapshots.manifest import manifest_record
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.generations import list_generations
+from data.vectors.index_watch import read_watch
 from data.vectors.pointer import Pointer, read_pointer
 from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.ledger.runs import (
@@ -40,7 +41,7 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["stale", "failed", "killed", "refused", "source"]
+    kind: Literal["stale", "failed", "killed", "refused", "source", "index"]
     message: str
 
 
@@ -54,6 +55,7 @@ def status(settings: Settings) -> dict[str, object]:
         "age_hours": None if pointer is None else _hours_since(pointer.promoted_at),
         "fresh_hours": fresh_hours(store, pointer),
         "no_vector": _without_vector(store, pointer),
+        "search": {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS},
         "generations": generations(settings),
         "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
         "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
@@ -74,6 +76,19 @@ def _without_vector(store: Store, pointer: Pointer | None) -> dict[DocumentKind,
         if names := documents_without_vector(store, kind, pointer.snapshots[kind], **made_by):
             found[kind] = names
     return found
+
+
+def _watch(store: Store, pointer: Pointer, kind: DocumentKind) -> dict[str, Any] | None:
+    watch = read_watch(store, pointer, kind)
+    return (
+        None
+        if watch is None
+        else {
+            **watch.model_dump(mode="json"),
+            "faults": watch.faults,
+            "sentence": watch.sentence(),
+        }
+    )
 
 
 def _last_night(store: Store, unfinished: list[UnfinishedRun]) -> dict[str, Any] | None:
@@ -157,6 +172,12 @@ def alerts(settings: Settings) -> list[Alert]:
             f"Night {night['run_id']} kept the former documents of source '{name}', which it could not read: {reason}"
         )
         found.append(Alert(kind="source", message=message))
+    pointer = read_pointer(store)
+    watched = {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS}
+    for kind, watch in watched.items():
+        for fault in watch["faults"] if watch else ():
+            message = f"Search of {kind}s: {fault} Run `l2v embed`: it builds the indexes again."
+            found.append(Alert(kind="index", message=message))
     return found
 
 
@@ -218,6 +239,9 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     for kind, names in state["no_vector"].items():
         rows.append(("no vector", f"{len(names):,} {kind}s in quarantine: {listed(names)}"))
+    for kind, watch in state["search"].items():
+        measured = "not measured yet" if watch is None else watch["sentence"]
+        rows.append((f"search of {kind}s", measured))
     rows.append(("last night", _night_sentence(night) if night else "none"))
     if "stages" in night:
         rows += _night_rows(night)

@@ -10,6 +10,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,6 +22,9 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
 
@@ -33,6 +37,15 @@ GATE_REFUSED = "llm2vec.gate-refused"
 
 SOURCE_UNREAD = "llm2vec.source-unread"
 """Event of a night that could not read a source that is not required; an automation reacts to it."""
+
+_KEYS = (
+    *("nightly", "ingest-counts", "table-counts", "generation-gate", "fairness", "maintenance"),
+    *("encode-documents", "evaluate", "match", "train", "evaluation", "evaluation-%"),
+)
+"""Keys of our artifacts; ``%`` stands for any text. Other projects on the server keep theirs."""
+
+_PAGE, _MAX_PAGES = 50, 400
+_PRUNED_AT_ONCE = 2000
 
 Advance = Callable[..., None]
 
@@ -78,6 +91,36 @@ def publish_plot(key: str, png: bytes, *, description: str) -> None:
     if _is_in_run():
         address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         create_image_artifact(address, key=key, description=description)
+
+
+def prune_artifacts(*, older_than: datetime, limit: int = _PRUNED_AT_ONCE) -> int:
+    """Remove old artifacts of our runs from the server, except the newest of each key.
+
+    Args:
+        older_than: Artifacts that were made later stay.
+        limit: Maximum number to remove: each takes a request.
+
+    Returns:
+        Number of artifacts that were removed.
+    """
+    doomed: list[UUID] = []
+    with get_client(sync_client=True) as client:
+        for key in _KEYS:
+            chosen = ArtifactFilter(key=ArtifactFilterKey(like_=key) if "%" in key else ArtifactFilterKey(any_=[key]))
+            newest: set[str | None] = set()
+            for page in range(_MAX_PAGES):
+                found = client.read_artifacts(
+                    artifact_filter=chosen, sort=ArtifactSort.CREATED_DESC, limit=_PAGE, offset=page * _PAGE
+                )
+                for each in found:
+                    if each.key in newest and each.created is not None and each.created < older_than:
+                        doomed.append(each.id)
+                    newest.add(each.key)
+                if len(found) < _PAGE:
+                    break
+        for artifact_id in doomed[:limit]:
+            client.delete_artifact(artifact_id)
+    return len(doomed[:limit])
 
 
 def emit_alert(event: str, run_id: str, **payload: str) -> None:

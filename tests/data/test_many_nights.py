@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import random
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -231,6 +233,32 @@ def test_a_reader_that_was_there_before_maintenance_reads_on(simulated, tmp_path
     maintain(store)
     assert read_pointer(store).sequence == pointer.sequence
     assert reader.read(["text"])["text"].to_pylist() == ["text 3"]
+
+
+def test_readers_read_on_while_tables_are_merged_and_versions_are_removed(simulated, tmp_path, monkeypatch):
+    store, feeds = LocalStore(tmp_path / "var"), tmp_path / "feeds"
+    simulated.write_feed(feeds, "resume", {"r1": ("I nurse.", "Oslo")})
+    monkeypatch.setattr(maintenance, "COMPACT_FROM", 2)
+    simulated.write_feed(feeds, "job", {"j": ("text 0", "Oslo"), "k": ("always", "Oslo")})
+    simulated.run_night(store, feeds, run_id="night-0")
+    seen, stop = [], threading.Event()
+
+    def read():
+        while not stop.is_set():
+            seen.append(simulated.served(store, "job")["j"][0])
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for night in range(1, 6):
+            simulated.write_feed(feeds, "job", {"j": (f"text {night}", "Oslo"), "k": ("always", "Oslo")})
+            simulated.run_night(store, feeds, run_id=f"night-{night}")
+            maintain(store, POLICY.model_copy(update={"grace_hours": 2 / 3600}))  # longer than a read takes
+        stop.set()
+        for reader in readers:
+            reader.result()
+    assert len(seen) > 5
+    assert set(seen) <= {f"text {night}" for night in range(6)}
+    assert simulated.served(store, "job")["j"] == ("text 5", "Oslo")
 
 
 def test_a_step_that_fails_leaves_the_others_to_do_their_work(simulated, tmp_path, monkeypatch):

@@ -1,14 +1,18 @@
 """prefect.yaml: every entrypoint loads, and every flow accepts its parameters."""
 
+import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from prefect.runtime import flow_run
+from prefect.server.schemas.schedules import CronSchedule as ServerSchedule
 from prefect.utilities.callables import parameter_schema
 
 from flows.request import RunRequest, run_name
@@ -82,6 +86,36 @@ def test_the_night_is_scheduled_in_a_time_zone():
     (schedule,) = DEPLOYMENTS["nightly"]["schedules"]
     assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]).timezone == "Europe/London"
     assert schedule["active"]
+
+
+ZONES = ["Europe/London", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "UTC"]
+HOURS = ["0 2 * * *", "30 1 * * *", "30 2 * * *", "0 3 * * *"]
+HOURS += [each["cron"] for deployment in DEPLOYMENTS.values() for each in deployment.get("schedules", ())]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("cron", sorted(set(HOURS)))
+def test_no_night_is_missed_or_run_twice_when_clocks_change(cron, zone):
+    """Prefect's own schedule, a day before to a day after every change of a year, from every hour that it may plan at."""
+    schedule = ServerSchedule(cron=cron, timezone=zone)
+    local = ZoneInfo(zone)
+    hours = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(365 * 24)]
+    offsets = [hour.astimezone(local).utcoffset() for hour in hours]
+    changes = [hour for hour, (one, two) in zip(hours, pairwise(offsets), strict=False) if one != two]
+    assert len(changes) == (0 if zone == "UTC" else 2)
+    for change in changes or [hours[1000]]:
+        begin, end = change - timedelta(hours=30), change + timedelta(hours=30)
+        planned = {
+            date.astimezone(UTC)
+            for start in range(0, 48, 5)
+            for date in asyncio.run(schedule.get_dates(n=100, start=begin + timedelta(hours=start), end=end))
+        }
+        gaps = {(two - one).total_seconds() / 3600 for one, two in pairwise(sorted(planned))}
+        if cron.split()[1] == "*":
+            assert all(0.5 <= gap <= 2 for gap in gaps), "one hourly check may be missed in the repeated hour"
+        else:
+            assert len(planned) in (2, 3)
+            assert all(23 <= gap <= 25 for gap in gaps), gaps
 
 
 def test_no_variable_of_the_deployments_is_taken_for_a_setting():

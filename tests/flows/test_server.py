@@ -5,16 +5,20 @@ import json
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 import yaml
 from prefect.blocks.core import Block
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook
-from prefect.states import Crashed, Late, Pending, Scheduled
+from prefect.states import Completed, Crashed, Late, Pending, Running, Scheduled
 
 from data.errors import InputError
 from flows.nightly import nightly
@@ -22,7 +26,8 @@ from flows.request import RunRequest
 from flows.server import AutomationSettings, apply_automations, build_automations, freshness
 from tasks.errors import StaleError
 from tasks.queries.status import Alert
-from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD, emit_alert
+from tasks.stages.watch import watch_served
+from tasks.ui.artifacts import GATE_REFUSED, SOURCE_UNREAD, emit_alert, prune_artifacts
 from tasks.ui.webhook import TIMESTAMP_HEADER, SignedWebhook, is_authentic
 from tests.integration.servers import wait_for
 
@@ -101,6 +106,41 @@ def test_a_run_that_a_worker_took_and_never_began_has_crashed(told):
         run = client.create_flow_run(nightly, name="nightly 2026-01-02", state=Pending())
         wait_for(lambda: client.read_flow_run(run.id).state.type == StateType.CRASHED, "the crashed run", timeout_s=90)
     assert the_alert(told, "crashed")["flow_run"] == "nightly 2026-01-02"
+
+
+def test_old_artifacts_go_and_the_newest_of_each_key_stays(prefect_server):
+    def create(key):
+        return client.request("POST", "/artifacts/", json={"key": key, "type": "markdown", "data": "x"}).json()["id"]
+
+    def left(ids):
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(id=ArtifactFilterId(any_=ids)))
+        return {str(each.id) for each in found}
+
+    with get_client(sync_client=True) as client:
+        old = [create("nightly"), create("nightly"), create("evaluation-main-scores"), create("somebody-elses")]
+        newest = [create("nightly"), create("evaluation-main-scores"), create("somebody-elses")]
+        assert prune_artifacts(older_than=datetime.now(UTC) - timedelta(days=1)) == 0
+        assert prune_artifacts(older_than=datetime.now(UTC) + timedelta(days=1)) >= 3
+        assert left([*old, *newest]) == {*newest, old[-1]}
+
+
+def test_tasks_keep_no_results():
+    """Nothing but artifacts and runs is left behind by a task: there is no storage of results to prune."""
+    assert watch_served.persist_result in (None, False)
+    assert watch_served.cache_policy == NO_CACHE
+
+
+def test_several_workers_write_to_one_sqlite_database_without_an_error(prefect_server):
+    def work(number):
+        with get_client(sync_client=True) as client:
+            for state in (Pending(), Running(), Completed()):
+                run = client.create_flow_run(nightly, name=f"worker {number}", state=Scheduled())
+                client.set_flow_run_state(run.id, state, force=True)
+                client.request("POST", "/artifacts/", json={"key": f"worker-{number}", "type": "markdown", "data": "x"})
+            return str(client.read_flow_run(run.id).state.name)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(work, range(6))) == ["Completed"] * 6
 
 
 def test_a_call_replaces_all_automations_of_earlier_calls(receiver, prefect_server):

@@ -294,3 +294,17 @@ def test_a_source_that_a_night_could_not_read_is_an_alert(settings):
     assert alert.kind == "source"
     assert "source 'board'" in alert.message
     assert "it is gone" in alert.message
+
+
+def test_an_index_that_finds_too_little_is_an_alert(settings, make_pointer):
+    serve(settings, hours_ago=5)
+    night(settings, hours_ago=5)
+    assert status(settings)["search"] == {"job": None, "resume": None}
+    assert ("search of jobs", "not measured yet") in status_rows(status(settings))
+    watch = {"version": 1, "words_indexed": False, "recall_at_10": 0.5, "queries": 40, "measured_at": NOW.isoformat()}
+    settings.store().put_if_absent("lance/abc-1/watch/jobs.json", json.dumps(watch).encode())
+    found = alerts(settings)
+    assert [alert.kind for alert in found] == ["index", "index"]
+    assert "finds 50.0% of the ten nearest" in found[1].message
+    assert "keyword search misses documents" in found[0].message
+    assert ("search of jobs", "finds 50.0% of the ten nearest; words not all indexed") in status_rows(status(settings))
