@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from data.redaction.labels import LABELS_FILE
 from data.redaction.names import NAMES_FILE
 from data.redaction.placeholders import PII_TYPES, PiiType
+from data.redaction.recognisers.addresses import FORMS_FILE
 from data.schema import DocumentKind, sha256_json
 from data.store.credentials import mask_credentials
 
@@ -22,6 +23,7 @@ SourceFormat = Literal[
     "json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml", "linkedin-export"
 ]
 DEFAULT_TEXT_FIELDS = ("text", "description")
+_LISTS = (NAMES_FILE, LABELS_FILE, FORMS_FILE)
 _RECOGNISER_VERSION = 3
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
 
@@ -168,9 +170,12 @@ class RedactConfig(BaseModel):
         description="Columns whose whole value is a telephone number.",
     )
     phone_regions: tuple[str, ...] = Field(
-        default=("GB", "US", "IE", "DE", "FR", "IN", "AU", "ES", "IT", "NL"),
+        default=(
+            "GB", "US", "DE", "FR", "IN", "IE", "AU", "ES", "IT", "NL", "AT", "CH", "BE", "PT", "BR", "PL", "SE", "NO",
+            "DK", "RU", "CN", "JP",
+        ),
         description="Two-letter regions whose national telephone numbers are recognised. Numbers with + always are.",
-    )
+    )  # fmt: skip
     kept_hosts: tuple[str, ...] = Field(
         default=("data.europa.eu", "schema.org", "purl.org", "www.w3.org"),
         description="Hosts whose URLs are kept: they identify an occupation or a skill, not a person.",
@@ -190,7 +195,7 @@ class RedactConfig(BaseModel):
     def identity(self, kind: DocumentKind) -> str:
         """Hash of all settings and lists that affect the redaction of a kind."""
         decisive = self.model_dump(mode="json", exclude={"resume", "job", "key_file"})
-        lists = hashlib.sha256(NAMES_FILE.read_bytes() + LABELS_FILE.read_bytes()).hexdigest()
+        lists = hashlib.sha256(b"".join(file.read_bytes() for file in _LISTS)).hexdigest()
         return sha256_json([_RECOGNISER_VERSION, sorted(self.types(kind)), decisive, lists])
 
 

@@ -36,6 +36,7 @@ class NameLists:
         words: Words that are not part of a name, such as headings and occupations.
         institutions: Words after a name that make it a place or an organisation, such as "Hospital".
         royals: Words before a name that make it a place or an organisation, such as "Queen".
+        han_surnames: Chinese, Japanese and Korean family names in Han characters.
     """
 
     first: frozenset[str]
@@ -45,6 +46,7 @@ class NameLists:
     words: frozenset[str]
     institutions: frozenset[str]
     royals: frozenset[str]
+    han_surnames: tuple[str, ...]
 
 
 @functools.cache
@@ -67,9 +69,10 @@ def name_lists() -> NameLists:
         surnames=_folded(surnames),
         ambiguous=_folded(_read()["ambiguous"]["words"]),
         phrases=_folded(_read()["not_persons"]["phrases"]),
-        words=_folded(_read()["not_persons"]["words"]),
+        words=_folded([*_read()["not_persons"]["words"], *_read()["not_persons"]["foreign_words"]]),
         institutions=_folded(_read()["not_persons"]["institutions"]),
         royals=_folded(_read()["not_persons"]["royals"]),
+        han_surnames=(*_read()["han"]["one"], *_read()["han"]["two"]),
     )
 
 

@@ -8,13 +8,12 @@ Does not belong here: recognising personal data (``contacts``, ``person_names``)
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Literal, get_args
 
-from data.redaction.labels import label_pattern
+from data.redaction.labels import label_before
 
-PiiType = Literal["email", "url", "birth_date", "phone", "address", "name"]
+PiiType = Literal["email", "url", "handle", "birth_date", "id_number", "phone", "address", "name"]
 PII_TYPES: tuple[PiiType, ...] = get_args(PiiType)
 
 PLACEHOLDER = re.compile(rf"\[({'|'.join(name.upper() for name in PII_TYPES)})_(\d{{1,6}})\]")
@@ -37,8 +36,8 @@ def without_placeholders(text: str) -> str:
         return text
     lines = []
     for line in text.split("\n"):
-        left, num_removed = _labelled().subn(" ", line)
-        if not num_removed:
+        left = _without_labelled(line)
+        if left == line:
             lines.append(line)
             continue
         left = _BLANK_BEFORE.sub(r"\1", _BLANKS.sub(" ", _EMPTY_BRACKETS.sub(" ", left))).strip(_SEPARATORS)
@@ -47,8 +46,11 @@ def without_placeholders(text: str) -> str:
     return _MANY_BREAKS.sub("\n\n", "\n".join(lines)).strip()
 
 
-@functools.cache
-def _labelled() -> re.Pattern[str]:
-    """A placeholder with its label, which says as little: "Tel: [PHONE_1]"."""
-    label = label_pattern(*PII_TYPES)
-    return re.compile(rf"(?:{label}[ \t]?[:：.=|–-]?[ \t]{{0,4}})?{PLACEHOLDER.pattern}", re.IGNORECASE)
+def _without_labelled(line: str) -> str:
+    """A line with a blank in place of each placeholder and its label, which says as little: "Tel: [PHONE_1]"."""
+    pieces, at = [], 0
+    for match in PLACEHOLDER.finditer(line):
+        label = label_before(line, match.start(), *PII_TYPES)
+        pieces.append(line[at : match.start() if label is None or label < at else label])
+        at = match.end()
+    return " ".join([*pieces, line[at:]])

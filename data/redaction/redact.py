@@ -4,7 +4,7 @@ Equal values of a document get equal placeholders (``[EMAIL_1]``): a reader can 
 does not reveal the replaced values. Only a key file outside the store, if the settings name one, can restore them.
 Redacting a redacted text changes nothing.
 
-Does not belong here: recognising personal data (``contacts``, ``person_names``), cleaning (``data.documents.clean``).
+Does not belong here: recognising personal data (a module for each kind), cleaning (``data.documents.clean``).
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from pathlib import Path
 
 from data.config import RedactConfig
 from data.errors import InputError
-from data.redaction.contacts import (
-    Span,
-    find_addresses,
-    find_birth_dates,
-    find_emails,
-    find_phones,
-    find_urls,
-    merge_spans,
-)
-from data.redaction.person_names import NameModel, find_listed_names, find_parts, find_stated_names, load_name_model
 from data.redaction.placeholders import PLACEHOLDER, PiiType
+from data.redaction.recognisers.addresses import find_addresses
+from data.redaction.recognisers.birth_dates import find_birth_dates
+from data.redaction.recognisers.contacts import find_emails, find_urls
+from data.redaction.recognisers.handles import find_handles
+from data.redaction.recognisers.identity_numbers import find_identity_numbers
+from data.redaction.recognisers.person_names import (
+    NameModel,
+    find_listed_names,
+    find_parts,
+    find_stated_names,
+    load_name_model,
+)
+from data.redaction.recognisers.phones import find_phones
+from data.redaction.recognisers.spans import Span, merge_spans
 from data.schema import DocumentKind
 from data.store.base import storage_errors
 
@@ -114,7 +118,9 @@ class Redactor:
         finders: dict[PiiType, Callable[[], Iterator[Span]]] = {
             "email": lambda: find_emails(text),
             "url": lambda: find_urls(text, kept_hosts=self._config.kept_hosts),
+            "handle": lambda: find_handles(text),
             "birth_date": lambda: find_birth_dates(text),
+            "id_number": lambda: find_identity_numbers(text),
             "phone": lambda: find_phones(text, self._config.phone_regions),
             "address": lambda: find_addresses(text),
             "name": lambda: self._find_names(text, known),

@@ -10,27 +10,49 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from data.redaction.contacts import PHONE, Span
+from data.redaction.labels import is_label, label_before, may_begin_label
 from data.redaction.names import name_lists
+from data.redaction.placeholders import PII_TYPES
+from data.redaction.recognisers.phones import PHONE
+from data.redaction.recognisers.spans import Span
 
 _JOINTS = (" ", "  ", ". ", ", ")
 _TOKEN = re.compile(r"(?<![^\W_])[A-Z\u00c0-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _SEQUENCE = r"[^\W\d_][\w'’.-]{0,30}(?:,? {1,2}[^\W\d_][\w'’.-]{0,30}){0,3}"
-_LABELLED = re.compile(
-    r"(?:^|[|\"'{,;(•*\t])[ \"']{0,4}"
-    r"(?:(?:full|candidate|applicant|first|last|given|family|middle|maiden|sur|fore)[ _]?)?"
-    rf"name[\"']? {{0,3}}[:|=–-] {{0,4}}[\"']?(?P<name>{_SEQUENCE})",
-    re.IGNORECASE | re.MULTILINE,
+_SEPARATOR = re.compile(r"[:：|=\t]|\n|(?<=\w) [–-] ")
+_LABELLED = re.compile(rf"[ \t\u00a0\"']{{0,4}}(?P<name>{_SEQUENCE})", re.IGNORECASE)
+_UNSPACED_NAME = re.compile(
+    "[ \u3000\"']{0,4}(?P<name>[\u3400-\u9fff\u30a0-\u30ff\u3041-\u309f\uac00-\ud7af]{1,8}"
+    "(?:[ \u3000·・][\u3400-\u9fff\u30a0-\u30ff\u3041-\u309f\uac00-\ud7af]{1,8})?)(?![\u3400-\u9fff]{0,4} ?[:：])"
 )
+_MAX_LABEL_CHARS = 40
+_SEGMENT_STARTS = "\n|\"'{[,;(•*\t·>}"
 _ADDRESSED = re.compile(
-    rf"\b(?:Mrs?|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Herr|Frau|Mme|Señora?)\.? (?P<name>{_SEQUENCE.replace(',?', '')})"
+    r"(?<!\w)(?:Mrs?|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Herrn?|Frau|Mme|Mlle|Madame|Monsieur|Señora?|Sra|Srta|Sig|Signora?|Dott|Dott\.ssa"
+    r"|Shri|Smt|Dhr|Mevr|Mevrouw|Meneer|Senhora?|Pana|Panią|господин|госпожа|г-н|г-жа)\.? "
+    rf"(?P<name>{_SEQUENCE.replace(',?', '')})"
 )
 _HEADER_LINES = 6
 _HEADER_CHARS = 60
 _CONTACT_LINES = 2
 _HEADER_END = re.compile(r"[|,•·–(\t]|  | - ")
 _MAX_NAME_TOKENS = 4
+_FORM_LINES = 24
+_MAX_PARTICLES = 2
+_PART = re.compile(r"\S{1,60}")
+_OTHER_SCRIPT = re.compile("[ ]?[(（][\u3400-\u9fff\u3041-\u30ff\uac00-\ud7af]{2,6}[)）]")
+_SPACED_LINES = 3
+_SPACED_LETTERS = re.compile(r"(?:[^\W\d_]|['’-])(?: {1,3}(?:[^\W\d_]|['’-])){4,36}")
+_HAN_NAME = re.compile(
+    "[\u4e00-\u9fff]{2,5}|[\u4e00-\u9fff]{1,3}[\u3041-\u30ff]{1,4}"
+    "|[\u4e00-\u9fff]{1,3}[ \u3000][\u4e00-\u9fff\u3041-\u30ff]{1,4}"
+)
+_LONE_NAME = re.compile(
+    r"(?:(?:van|von|de|den|der|di|du|la|le|el|al|van de|van der|da|dos) ){0,1}"
+    r"[A-Z\u00c0-\u00de\u0100-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){1,30}",
+    re.IGNORECASE,
+)
 _MIN_LONE_CHARS = 3
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n])[\s\"'(*\u2022-]{0,8}\Z")
 _SENTENCE_START_CHARS = 9
@@ -43,6 +65,8 @@ def find_stated_names(text: str) -> Iterator[Span]:
     """Find marked names: in the head of a resume, after "Name:", after a title such as "Ms"."""
     yield from _labelled_names(text)
     yield from _header_names(text)
+    yield from _split_header_names(text)
+    yield from _unmarked_names(text)
 
 
 def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
@@ -64,7 +88,7 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
 
 def _names_several(found: str) -> bool:
     """Return whether several words are a name: "Will Mark" and "will_mark" are, but "will mark" may not be."""
-    return found[0].isupper() or " " not in found
+    return not found[0].islower() or " " not in found
 
 
 def _names_one(match: re.Match[str], text: str) -> bool:
@@ -78,9 +102,37 @@ def _names_one(match: re.Match[str], text: str) -> bool:
 
 
 def _labelled_names(text: str) -> Iterator[Span]:
-    for pattern in (_LABELLED, _ADDRESSED):
-        for match in pattern.finditer(text):
+    for separator in _SEPARATOR.finditer(text):
+        at = separator.end()
+        if separator.group() == "\n" and not _is_label_line(text, separator.start()):
+            continue
+        start = label_before(text, at, "name")
+        if start is None or not (_begins_segment(text, start) or _is_unmistakable(text[start:at])):
+            continue
+        unspaced = _UNSPACED_NAME.match(text, at)
+        if unspaced:
+            yield Span(*unspaced.span("name"), "name")
+        elif match := _LABELLED.match(text, at):
             yield from _leading_name(text, match.start("name"), match.end("name"))
+    for match in _ADDRESSED.finditer(text):
+        yield from _leading_name(text, match.start("name"), match.end("name"))
+
+
+def _is_unmistakable(label: str) -> bool:
+    """Return whether a label of several words, such as "First name", cannot belong to a company or a product."""
+    return len(_WORD.findall(label)) > 1
+
+
+def _is_label_line(text: str, end: int) -> bool:
+    """Return whether the line that ends at a position is nothing but a label, as beside or above a form field."""
+    start = text.rfind("\n", max(0, end - _MAX_LABEL_CHARS - 1), end) + 1
+    return 1 < end - start <= _MAX_LABEL_CHARS and is_label(text[start:end].strip(" :：*"), "name")
+
+
+def _begins_segment(text: str, start: int) -> bool:
+    """Return whether a label begins its line, cell or clause: "Company name" is no label of a person."""
+    before = text[max(0, start - _MAX_LABEL_CHARS) : start].rstrip(" \"'")
+    return not before or before[-1] in _SEGMENT_STARTS
 
 
 def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
@@ -88,6 +140,8 @@ def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
     stop = start
     for match in _WORD.finditer(text, start, end):
         token = match.group()
+        if stop > start and _begins_label(text, match.start(), end):
+            break
         if (token[0].islower() and token not in _PARTICLES) or _is_heading(token):
             break
         stop = match.end()
@@ -95,6 +149,33 @@ def _leading_name(text: str, start: int, end: int) -> Iterator[Span]:
             break
     if stop > start:
         yield Span(start, stop, "name")
+
+
+def _begins_label(text: str, start: int, end: int) -> bool:
+    """Return whether a label of two words begins here: "Quivo First Name: Zantel"."""
+    words = text[start : end + _MAX_LABEL_CHARS].split(maxsplit=2)[:2]
+    return (
+        len(words) == 2
+        and may_begin_label(words[0], *PII_TYPES)
+        and is_label(" ".join(words).rstrip(" :："), *PII_TYPES)
+    )
+
+
+def _unmarked_names(text: str) -> Iterator[Span]:
+    """Find names behind a label with only a blank between them, as forms print them: "Nachname Quivo"."""
+    for start, line in _head_lines(text, _FORM_LINES):
+        words = list(_PART.finditer(line))
+        if len(words) < 2 or not may_begin_label(words[0].group(), "name"):
+            continue
+        for count in range(min(3, len(words) - 1), 0, -1):
+            value, label = line[words[count].start() :].rstrip(), line[: words[count - 1].end()]
+            if not value[0].isalnum() or not is_label(label, "name"):
+                continue
+            found = list(_leading_name(value, 0, len(value)))
+            unspaced = _UNSPACED_NAME.match(value)
+            if (found and found[0].end == len(value)) or (unspaced and unspaced.end() == len(value)):
+                yield Span(start + words[count].start(), start + words[count].start() + len(value), "name")
+            break
 
 
 def _header_names(text: str) -> Iterator[Span]:
@@ -106,10 +187,12 @@ def _header_names(text: str) -> Iterator[Span]:
         candidate = _HEADER_END.split(line, maxsplit=1)[0].strip(" *#\"'_")
         tokens = _WORD.findall(candidate)
         looks_right = (
-            2 <= len(tokens) <= _MAX_NAME_TOKENS
+            2 <= len(tokens) <= _MAX_NAME_TOKENS + _MAX_PARTICLES
+            and sum(token.casefold() not in _PARTICLES for token in tokens) <= _MAX_NAME_TOKENS
             and not any(char.isdigit() or char in ":/@&" for char in candidate)
             and all(_is_capitalised(token) or token in _PARTICLES for token in tokens)
             and not any(_is_heading(token) for token in tokens)
+            and not is_label(candidate, *PII_TYPES)
         )
         if not looks_right:
             continue
@@ -118,12 +201,55 @@ def _header_names(text: str) -> Iterator[Span]:
         if is_listed or (has_contact and number < _CONTACT_LINES):
             at = start + line.index(candidate)
             yield Span(at, at + len(candidate), "name")
+            if other := _OTHER_SCRIPT.match(text, at + len(candidate)):
+                yield Span(*other.span(), "name")
             return
 
 
-def _head_lines(text: str) -> Iterator[tuple[int, str]]:
+def _split_header_names(text: str) -> Iterator[Span]:
+    """Find a name in the first lines of a head with contacts: a part a line, letter by letter, or in Han characters."""
+    head = list(_head_lines(text))
+    if not any("@" in line or PHONE.search(line) for _, line in head):
+        return
+    for number, (start, line) in enumerate(head[:_SPACED_LINES]):
+        if _SPACED_LETTERS.fullmatch(line.strip()) and not _is_made_of_words(line.replace(" ", "").casefold()):
+            yield Span(start, start + len(line.rstrip()), "name")
+            return
+        lone = line.strip()
+        is_named = _HAN_NAME.fullmatch(lone) and lone.startswith(name_lists().han_surnames) and not _is_heading(lone)
+        if is_named and number < _CONTACT_LINES:
+            yield Span(start + line.index(lone), start + line.index(lone) + len(lone), "name")
+            return
+    if len(head) > 1:
+        (first_start, first), (last_start, last) = head[:2]
+        parts = [first.strip(" ,"), last.strip(" ,")]
+        if all(_is_part_of_name(part) for part in parts):
+            yield Span(first_start + first.index(parts[0]), last_start + last.index(parts[1]) + len(parts[1]), "name")
+
+
+def _is_part_of_name(line: str) -> bool:
+    """Return whether a line is one capitalised word, perhaps behind a particle, and no heading or label."""
+    return (
+        _LONE_NAME.fullmatch(line) is not None
+        and _is_capitalised(line.split()[-1])
+        and not any(_is_heading(word) for word in line.split())
+        and not is_label(line, *PII_TYPES)
+    )
+
+
+def _is_made_of_words(joined: str, parts: int = 3) -> bool:
+    """Return whether letters without blanks are headings or occupations: "professionalsummary"."""
+    words = name_lists().words
+    if joined in words:
+        return True
+    return parts > 1 and any(
+        joined[:at] in words and _is_made_of_words(joined[at:], parts - 1) for at in range(2, len(joined) - 1)
+    )
+
+
+def _head_lines(text: str, limit: int = _HEADER_LINES) -> Iterator[tuple[int, str]]:
     start = seen = 0
-    while start < len(text) and seen < _HEADER_LINES:
+    while start < len(text) and seen < limit:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         if text[start:end].strip():
