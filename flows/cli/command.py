@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -47,11 +48,17 @@ class Call:
     set_: SetOption = None
     as_json: JsonOption = False
 
-    def request(self, overrides: dict[str, Any] | None = None) -> RunRequest:
-        """Build the request of this call and check its settings."""
+    def request(self, overrides: dict[str, Any] | None = None, *, recipe: Path | None = None) -> RunRequest:
+        """Build the request of this call and check its settings.
+
+        Args:
+            overrides: Settings that the command's own options override.
+            recipe: TOML file of a recipe. It replaces the settings of profile and configuration file; ``--set`` and
+                ``overrides`` replace its own.
+        """
         from flows.request import RunRequest
 
-        chosen: dict[str, Any] = {}
+        chosen: dict[str, Any] = {} if recipe is None else _recipe_settings(recipe)
         for pair in self.set_ or []:
             key, separator, value = pair.partition("=")
             if not separator:
@@ -91,6 +98,33 @@ def command(application: typer.Typer, name: str | None = None) -> Callable[[Call
         return function
 
     return register
+
+
+_RECIPE_TABLES = ("train", "judgments")
+
+
+def _recipe_settings(path: Path) -> dict[str, Any]:
+    """The settings of a recipe file, by dotted key."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"There is no recipe file {path}.", hint="Give the path of a TOML file.") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is not a TOML file: {error}.", hint="Mend that line.") from error
+    if other := [name for name in tables if name not in _RECIPE_TABLES]:
+        raise SettingsError(
+            f"{path} has {', '.join(other)}; expected only the tables [train] and [judgments].",
+            hint="Move other settings to l2v.toml.",
+        )
+    return dict(_dotted(tables))
+
+
+def _dotted(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def writing_overrides(allow_shrink: list[str] | None, wait: float | None) -> dict[str, Any]:

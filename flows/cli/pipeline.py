@@ -150,6 +150,10 @@ def train(
         typer.Option("--stage", help="Train one stage (default: all).", show_default=False),
     ] = "all",
     base_model: BaseModelOption = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="TOML file with a table [train], and [judgments] if it needs some."),
+    ] = None,
 ) -> None:
     """Train the recipe on the newest snapshots. A killed run resumes from its last save."""
     overrides: dict[str, Any] = {}
@@ -157,7 +161,7 @@ def train(
         overrides["train.stages"] = [stage]
     if base_model is not None:
         overrides["train.base_model"] = base_model
-    request = call.request(overrides)
+    request = call.request(overrides, recipe=recipe)
     prepare_prefect(request)
     from flows.train import train as train_flow
 

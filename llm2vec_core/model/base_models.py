@@ -194,6 +194,7 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
         return merged
     from llm2vec_core.model.architectures import is_encoder_only, transformer_directory
     from llm2vec_core.model.bidirectional import stated_attention, switch_attention
+    from llm2vec_core.model.derived import prune_layers
 
     stated = adapter / _MODEL_CONFIG
     base = transformer_directory(fetch_base_model(adapter_base(adapter), cache_dir=cache_dir))
@@ -201,6 +202,11 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
 
     logger.info("merging the adapter %s into its base model, once", adapter.name)
     model, has_output_layer = _load_with_output_layer(base, name=adapter_base(adapter))
+    if stated.is_file():
+        kept = PretrainedConfig.from_json_file(stated).num_hidden_layers
+        if kept < model.config.num_hidden_layers:
+            prune_layers(model.base_model, kept, name=adapter.name)
+            model.config.num_hidden_layers = kept
     before = weight_sums(model)
     merge_adapter(model, adapter, name=adapter.name)
     if weight_sums(model) == before:

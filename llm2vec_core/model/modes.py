@@ -20,7 +20,7 @@ ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 PoolingMode = Literal["mean", "weighted_mean", "last", "eos"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
-Stage = Literal["mntp", "simcse", "supervised"]
+Stage = Literal["mntp", "simcse", "distil", "supervised"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """Training stages, in the order in which they are trained."""
 
@@ -40,6 +40,7 @@ class StageTitle(NamedTuple):
 _STAGE_TITLES: Mapping[str, StageTitle] = {
     "mntp": StageTitle("MNTP", "MNTP (masked next token prediction)"),
     "simcse": StageTitle("SimCSE", "SimCSE (unsupervised contrastive learning)"),
+    "distil": StageTitle("distilled", "distillation from a teacher"),
     "supervised": StageTitle("supervised", "supervised contrastive learning"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.resources
 import tomllib
@@ -112,6 +113,15 @@ def require_trainable(config: Any, recipe: Recipe, *, name: str) -> None:  # noq
         require_transformer(model, name=name)
     for stage in recipe.stages:
         lora_config(getattr(recipe, stage).lora, model)
+
+
+def with_layers(config: Any, num_layers: int) -> Any:  # noqa: ANN401
+    """The configuration of a model with its first layers only."""
+    changed = copy.deepcopy(config)
+    changed.num_hidden_layers = num_layers
+    if getattr(changed, "layer_types", None):
+        changed.layer_types = changed.layer_types[:num_layers]
+    return changed
 
 
 def count_architecture(config: Any) -> Architecture:  # noqa: ANN401

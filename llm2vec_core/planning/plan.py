@@ -15,6 +15,7 @@ from llm2vec_core.planning.architecture import (
     count_architecture,
     read_config,
     require_trainable,
+    with_layers,
 )
 from llm2vec_core.planning.formulas import Execution, Flops, Memory, embed_bytes, flops_per_token, step_memory
 from llm2vec_core.planning.gpus import Gpu, find_gpu
@@ -220,6 +221,9 @@ def _stage_works(base_model: str, recipe: Recipe) -> tuple[Architecture, list[_S
     adapters: dict[str, AdapterSize] = {}
     works = []
     for stage in recipe.stages:
+        if stage == recipe.pruned_before and recipe.keep_layers is not None:
+            config = with_layers(config, recipe.keep_layers)
+            architecture, adapters = count_architecture(config), {}
         settings: StageSettings = getattr(recipe, stage)
         lora = settings.lora.model_dump_json()
         if lora not in adapters:

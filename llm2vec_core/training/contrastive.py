@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from jaxtyping import Float, Float32
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
@@ -18,6 +20,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 from sentence_transformers.util import cos_sim
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 from transformers import AutoConfig
 
 from llm2vec_core.model.architectures import (
@@ -118,9 +121,10 @@ def contrastive_trainer(
     loss: Any,  # noqa: ANN401 - an untyped module
     settings: StageSettings,
     output_dir: Path,
+    batch_size: int | None = None,
     **own: Any,  # noqa: ANN401
 ) -> SentenceTransformerTrainer:
-    """The trainer of a contrastive stage.
+    """The trainer of a stage that compares vectors.
 
     Args:
         model: Encoder with its adapter.
@@ -128,6 +132,7 @@ def contrastive_trainer(
         loss: Loss over ``model``.
         settings: Settings of the stage.
         output_dir: Directory of the saves.
+        batch_size: Texts in one pass of the loss (default: those of an update).
         own: Arguments only for this stage's trainer.
     """
     trainer = SentenceTransformerTrainer(
@@ -136,7 +141,7 @@ def contrastive_trainer(
             SentenceTransformerTrainingArguments,
             settings,
             output_dir=output_dir,
-            per_device_train_batch_size=settings.batch_size,
+            per_device_train_batch_size=batch_size or settings.batch_size,
             **own,
         ),
         train_dataset=data,
@@ -144,3 +149,8 @@ def contrastive_trainer(
     )
     trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
     return trainer
+
+
+def in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:
+    """Batches of consecutive rows, because the dataset is already in the order of training."""
+    return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)

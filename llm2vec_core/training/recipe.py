@@ -15,9 +15,10 @@ from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import transformer_directory
 from llm2vec_core.model.base_models import fetch_base_model
 from llm2vec_core.model.checkpoint import CURVES_NAME, CheckpointRecord, EncoderSpec
+from llm2vec_core.model.derived import average_weights, keep_first_layers
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.launch import launch_stage
-from llm2vec_core.training.settings import OnStep, Recipe, StageCurve, StepLog, TrainingTriple, read_curves
+from llm2vec_core.training.settings import BASE, OnStep, Recipe, StageCurve, StepLog, TrainingTriple, read_curves
 from llm2vec_core.training.stages import train_stage
 
 _CALIBRATION_TEXTS = 512
@@ -58,7 +59,8 @@ def train_encoder(
         cache_dir: Cache of converted base models.
         triples: Examples of the supervised stage, the same for every call with this key.
         training_snapshots: Ids of the snapshots of the texts, by kind; recorded in the checkpoint.
-        begun: Checkpoint of the same recipe and texts without the last stage. Then only that stage is trained.
+        begun: Checkpoint of the same recipe and texts without the last stage. Then only that stage is trained. Has no
+            effect on a recipe with ``merge``, which needs the weights after each stage.
         on_step: Called after every update.
 
     Raises:
@@ -72,6 +74,7 @@ def train_encoder(
             "The recipe has the stage supervised, but no triples were given; expected at least one batch.",
             hint="Name sources of judgments, or leave supervised out of train.stages.",
         )
+    begun = None if recipe.merge else begun
     backbone = transformer_directory(begun or fetch_base_model(recipe.base_model, cache_dir=cache_dir))
     curves = read_curves(begun) if begun is not None else []
     steps_run = 0
@@ -82,7 +85,10 @@ def train_encoder(
         if on_step is not None:
             on_step(step)
 
+    weights = {BASE: backbone}
     for stage in recipe.stages[len(curves) :]:
+        if stage == recipe.pruned_before and recipe.keep_layers is not None:
+            backbone = keep_first_layers(backbone, recipe.keep_layers, target=work_dir / "pruned")
         job = StageJob(
             stage=stage,
             recipe=recipe,
@@ -94,6 +100,11 @@ def train_encoder(
         )
         backbone, curve = train_stage(job) if recipe.num_processes == 1 else launch_stage(job)
         curves.append(curve)
+        weights[stage] = backbone
+    if recipe.merge:
+        backbone = average_weights(
+            {weights[name]: share for name, share in recipe.merge.items()}, target=work_dir / "average"
+        )
     target = work_dir / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
     record = write_checkpoint(

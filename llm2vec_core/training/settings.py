@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.checkpoint import CURVES_NAME
@@ -31,6 +32,17 @@ PAPER_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 """The unsupervised recipe of the paper, which is the default."""
 
 MaskPolicy = Literal["bert", "all_mask"]
+
+Distance = Literal["cosine", "mse"]
+"""Distance of distillation: one minus the cosine, or the mean squared difference."""
+
+BASE = "base"
+"""Name of the starting weights among the weights to average."""
+
+_LOAD_HINT = "docs/reference lists the settings of [train]."
+
+_PRUNED_BEFORE: tuple[Stage, ...] = ("distil", "supervised")
+"""Stages before which layers may be removed. The earlier ones need every layer."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -168,6 +180,36 @@ class SimcseSettings(StageSettings):
         return self.max_tokens
 
 
+class DistilSettings(StageSettings):
+    """Settings of the distillation stage, which teaches the encoder the vectors of a smaller or larger one.
+
+    The defaults suit models of a hundred million parameters and a million tokens of short texts.
+    """
+
+    batch_size: PositiveInt = 128
+    micro_batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 1e-3
+    max_tokens: int = Field(64, ge=8, description="Longer texts are cut here, for the teacher too.")
+    min_words: int = Field(4, ge=1, description="Shorter sentences of documents are left out.")
+    teacher: str = Field(
+        "bundled:all-minilm-l6-v2",
+        description="Encoder to learn from: a bundled name or a sentence-transformers directory.",
+    )
+    distance: Distance = Field(
+        "cosine", description="Distance between a vector, projected to the teacher's dimensions, and the teacher's."
+    )
+    similarity_weight: float = Field(
+        25.0,
+        ge=0,
+        description="Weight of the squared differences between the cosines of a batch and those of the teacher.",
+    )
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Longest text."""
+        return self.max_tokens
+
+
 @dataclass(frozen=True)
 class TrainingTriple:
     """One example of the supervised stage.
@@ -255,7 +297,19 @@ class Recipe(SharedSettings):
         100_000, ge=1, description="Maximum number of training documents; a larger corpus is sampled with a seed."
     )
     mntp: MntpSettings = MntpSettings()
+    keep_layers: int | None = Field(
+        None,
+        ge=1,
+        description="Keep this many of the first layers, from the first of the stages distil and supervised on; "
+        "default: all.",
+    )
+    merge: dict[str, PositiveFloat] = Field(
+        {},
+        description="Average the weights after several stages at the end: a share for each stage, or for `base`; "
+        "for example {distil = 0.4, supervised = 0.6}. Default: the weights after the last stage.",
+    )
     simcse: SimcseSettings = SimcseSettings()
+    distil: DistilSettings = DistilSettings()
     supervised: SupervisedSettings = SupervisedSettings()
 
     @model_validator(mode="after")
@@ -283,6 +337,58 @@ class Recipe(SharedSettings):
                 "a contrastive stage saves no output layer, which mntp needs"
             )
         return self
+
+    @model_validator(mode="after")
+    def _layers_can_be_pruned(self) -> Self:
+        if self.keep_layers is not None and self.pruned_before is None:
+            raise ValueError(
+                f"keep_layers is {self.keep_layers}, but no stage would repair the damage; "
+                f"expected {' or '.join(_PRUNED_BEFORE)} among the stages"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _merged_weights_exist(self) -> Self:
+        usable = (BASE, *self.stages) if self.keep_layers is None else self.stages[self._first_pruned() :]
+        unknown = [name for name in self.merge if name not in usable]
+        if unknown:
+            raise ValueError(f"merge names {', '.join(unknown)}; expected some of {', '.join(usable)}")
+        return self
+
+    def _first_pruned(self) -> int:
+        """Position of the first stage with the kept layers only."""
+        return next((place for place, stage in enumerate(self.stages) if stage == self.pruned_before), 0)
+
+    @property
+    def pruned_before(self) -> Stage | None:
+        """The stage before which layers are removed; None if the recipe has no such stage."""
+        return next((stage for stage in self.stages if stage in _PRUNED_BEFORE), None)
+
+    @property
+    def teacher(self) -> str | None:
+        """Name of the teacher; None without the stage distil."""
+        return self.distil.teacher if "distil" in self.stages else None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The recipe in the table ``[train]`` of a TOML file, such as those in ``recipes/``.
+
+        Raises:
+            InputError: There is no such file, it is not TOML or has no such table, or a setting is wrong.
+        """
+        try:
+            table = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8")).get("train")
+        except OSError as error:
+            raise InputError(f"There is no recipe file {path}.", hint="Give the path of a TOML file.") from error
+        except ValueError as error:
+            raise InputError(f"{path} is not a TOML file: {error}.", hint="Mend that line.") from error
+        if not isinstance(table, dict):
+            raise InputError(f"{path} has no table [train]; expected the settings of a recipe in it.", hint=_LOAD_HINT)
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            found = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise InputError(f"{path} has settings that no recipe has: {found}.", hint=_LOAD_HINT) from error
 
     @classmethod
     def paper(cls, name: PaperModel, **changes: object) -> Self:
@@ -342,6 +448,10 @@ class Recipe(SharedSettings):
             del decisive["attention"]
         if not self.standardised:
             del decisive["standardised"]
+        if self.keep_layers is None:
+            del decisive["keep_layers"]
+        if not self.merge:
+            del decisive["merge"]
         return _hash(decisive)
 
     def key(
@@ -349,6 +459,7 @@ class Recipe(SharedSettings):
         training_snapshots: dict[str, str],
         judgments_sha256: str | None = None,
         base_sha256: str | None = None,
+        teacher_sha256: str | None = None,
     ) -> str:
         """``recipe_key``: hash of the recipe and of its training data.
 
@@ -356,12 +467,15 @@ class Recipe(SharedSettings):
             training_snapshots: Ids of the snapshots, by kind.
             judgments_sha256: Identity of the judgments; counts only with the supervised stage.
             base_sha256: Content of the base model, if that is an adapter or a directory.
+            teacher_sha256: Content of the teacher, if that is an adapter or a directory.
         """
         decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
         if judgments_sha256 is not None and self.reads_judgments:
             decisive["judgments"] = judgments_sha256
         if base_sha256 is not None:
             decisive["adapter"] = base_sha256  # the name in older keys
+        if teacher_sha256 is not None:
+            decisive["teacher"] = teacher_sha256
         return _hash(decisive)
 
 

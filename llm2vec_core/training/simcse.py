@@ -13,10 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from datasets import Dataset
-from sentence_transformers.base.sampler import DefaultBatchSampler
-from torch.utils.data import SequentialSampler
 
-from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder, contrastive_trainer, in_batch_negatives
+from llm2vec_core.training.contrastive import (
+    add_adapter,
+    contrastive_encoder,
+    contrastive_trainer,
+    in_batch_negatives,
+    in_given_order,
+)
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import draw_order, train_and_merge
 from llm2vec_core.training.settings import StageCurve
@@ -59,13 +63,8 @@ def train_simcse(job: StageJob) -> tuple[Path, StageCurve]:
         loss=in_batch_negatives(model, settings),
         settings=settings,
         output_dir=job.saves_dir,
-        batch_sampler=_in_given_order,
+        batch_sampler=in_given_order,
     )
     token_ids = model.tokenizer(sentences, truncation=True, max_length=settings.max_tokens)["input_ids"]
     tokens_per_step = 2 * sum(len(token_ids[index]) for index in order) / settings.steps  # two views of each
     return train_and_merge(trainer, job, tokens_per_step=tokens_per_step)
-
-
-def _in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:
-    """Batches of consecutive rows, because the dataset is already in the order of training."""
-    return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llm2vec_core.model.modes import Stage
+from llm2vec_core.training.distil import train_distil
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import is_main_process
 from llm2vec_core.training.mntp import train_mntp
@@ -19,6 +20,7 @@ from llm2vec_core.training.supervised import train_supervised
 TRAINERS: Mapping[Stage, Callable[[StageJob], tuple[Path, StageCurve]]] = {
     "mntp": train_mntp,
     "simcse": train_simcse,
+    "distil": train_distil,
     "supervised": train_supervised,
 }
 """The trainer of each stage: it returns the directory of the trained transformer, and the curve."""

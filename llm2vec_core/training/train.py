@@ -73,7 +73,10 @@ def train(
     chosen = recipe.sample_documents(list(texts)) if recipe.reads_documents else []
     triples = list(_read_judgments(judgments)) if recipe.reads_judgments else []
     key = recipe.key(
-        {"texts": _sha256(chosen)}, _sha256([astuple(triple) for triple in triples]), base_content(recipe.base_model)
+        {"texts": _sha256(chosen)},
+        _sha256([astuple(triple) for triple in triples]),
+        base_content(recipe.base_model),
+        teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
     )
     if not _is_finished(target, recipe_key=key):
         cache = user_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()

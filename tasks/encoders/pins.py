@@ -64,7 +64,7 @@ def find_trained(store: Store, settings: Settings) -> CheckpointRef | None:
 def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
     """The checkpoint of a supervised recipe without its last stage, if one was trained; None for other recipes."""
     stages = tuple(stage for stage in settings.train.stages if stage in UNSUPERVISED_STAGES)
-    if not stages or stages == settings.train.stages:
+    if not stages or stages == settings.train.stages or settings.train.merge:
         return None
     recipe = settings.train.model_copy(update={"stages": stages})
     return find_trained(store, settings.model_copy(update={"train": recipe}))
@@ -90,7 +90,13 @@ def night_pins(store: Store) -> list[TrainingPin]:
 
 def recipe_key(settings: Settings, pinned: TrainingPin) -> str:
     """Hash of the recipe, its data and its base model."""
-    return settings.train.key(pinned.snapshots, pinned.judgments, base_content(settings.train.base_model))
+    recipe = settings.train
+    return recipe.key(
+        pinned.snapshots,
+        pinned.judgments,
+        base_content(recipe.base_model),
+        teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
+    )
 
 
 def record_key(recipe: str) -> str:

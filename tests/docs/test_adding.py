@@ -90,8 +90,8 @@ def test_a_source_format(copied, change):
 def test_a_training_stage(copied, change):
     change(
         "llm2vec_core/model/modes.py",
-        'Stage = Literal["mntp", "simcse", "supervised"]',
-        'Stage = Literal["mntp", "simcse", "supervised", "denoise"]',
+        'Stage = Literal["mntp", "simcse", "distil", "supervised"]',
+        'Stage = Literal["mntp", "simcse", "distil", "supervised", "denoise"]',
     )
     change(
         "llm2vec_core/model/modes.py",

@@ -79,3 +79,20 @@ def test_a_base_model_that_ignores_the_switch_is_named(capsys, served_night):
     assert "mamba" in error["error"]
     assert "ignores" in error["error"]
     assert (served_night.home / "current.json").read_bytes() == before
+
+
+def test_train_takes_a_recipe_from_a_file_below_set(capsys, small_night):
+    recipe = small_night.folder / "recipe.toml"
+    recipe.write_text('[train]\nstages = ["simcse"]\n[train.simcse]\nsteps = 3\nlearning_rate = 1e-3\n')
+    code, result, _ = call(
+        capsys,
+        *("train", "--recipe", str(recipe), "--set", "train.simcse.steps=2", "--config", str(small_night.config)),
+    )
+    assert (code, result["steps"]) == (0, 2)
+
+
+def test_train_refuses_a_recipe_file_with_other_settings(capsys, tmp_path):
+    (tmp_path / "recipe.toml").write_text('home = "elsewhere"\n[train]\n')
+    code, _, err = call(capsys, "train", "--recipe", str(tmp_path / "recipe.toml"))
+    assert code == 2
+    assert "has home; expected only the tables [train] and [judgments]" in err

@@ -18,6 +18,7 @@ from llm2vec_core.model.architectures import base_attention
 from llm2vec_core.model.base_models import _BUNDLED, _BUNDLED_ADAPTERS, base_content, fetch_base_model
 from llm2vec_core.model.bidirectional import attention_overrides, measured_attention
 from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.model.derived import prune_layers
 from llm2vec_core.model.lora import LoraSettings, lora_config
 from llm2vec_core.training.contrastive import contrastive_encoder
 
@@ -127,3 +128,19 @@ def test_a_directory_is_known_by_its_weights(tmp_path):
     weights.write_bytes(bytes((3 << 20) - 1) + b"1")
     assert base_content(str(tmp_path)) != before
     assert base_content("bundled:smollm2-135m") is base_content("nobody/nothing") is None
+
+
+def test_an_adapter_of_fewer_layers_is_merged_into_the_first_layers_of_its_base(tiny_base, tmp_path):
+    model = prune_layers(AutoModel.from_pretrained(tiny_base), 1, name="tiny")
+    adapted = get_peft_model(model, lora_config(LoraSettings(rank=2), model))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    adapted.peft_config["default"].base_model_name_or_path = str(tiny_base)
+    adapted.save_pretrained(tmp_path / "adapter")
+    model.config.save_pretrained(tmp_path / "adapter")
+    merged = AutoModel.from_pretrained(fetch_base_model(str(tmp_path / "adapter"), cache_dir=tmp_path / "cache"))
+    assert len(merged.layers) == merged.config.num_hidden_layers == 1
+    ids = torch.arange(2, 9)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids)[0], adapted(ids)[0], atol=1e-5, rtol=1e-5)

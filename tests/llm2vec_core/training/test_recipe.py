@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.errors import BaseModelError, TrainingError
+from llm2vec_core.errors import BaseModelError, InputError, TrainingError
 from llm2vec_core.model.bidirectional import measured_attention
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.model.lora import LoraSettings
@@ -268,7 +269,7 @@ def test_keys_from_before_recipes_had_an_attention_are_still_found():
 
 
 def test_the_supervised_stage_is_asked_for_and_follows_the_others(recipe):
-    assert STAGES == ("mntp", "simcse", "supervised")
+    assert STAGES == ("mntp", "simcse", "distil", "supervised")
     assert Recipe().stages == ("mntp", "simcse")
     hotter = {"supervised": recipe.supervised.model_copy(update={"temperature": 0.1})}
     assert recipe.model_copy(update=hotter).settings_key() == recipe.settings_key(), "it does not run"
@@ -347,3 +348,37 @@ def test_compiled_blocks_train_as_interpreted_ones_do(recipe, tmp_path):
     (mntp, simcse), (interpreted_mntp, interpreted_simcse) = losses(True), losses(False)
     np.testing.assert_allclose(mntp, interpreted_mntp, rtol=1e-4)
     np.testing.assert_allclose(simcse, interpreted_simcse, rtol=1e-3)  # cosines over a temperature of 0.05
+
+
+def test_a_recipe_is_read_from_a_file(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[train]\nstages = ["distil"]\nkeep_layers = 2\n[train.distil]\nsteps = 3\n')
+    recipe = Recipe.load(path)
+    assert (recipe.stages, recipe.keep_layers, recipe.distil.steps) == (("distil",), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "There is no recipe file"),
+        ("[train", "is not a TOML file"),
+        ("[judgments]", r"has no table \[train\]"),
+        ("[train]\nstep = 3", "settings that no recipe has: step: Extra inputs"),
+    ],
+)
+def test_a_file_without_a_recipe_is_refused(tmp_path, content, found):
+    if content is not None:
+        (tmp_path / "recipe.toml").write_text(content)
+    with pytest.raises(InputError, match=found):
+        Recipe.load(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_of_bundled_adapters_can_be_read(path):
+    assert Recipe.load(path).base_model.startswith("bundled:")
+
+
+def test_the_teacher_is_in_the_key_only_where_it_teaches():
+    distilled = Recipe(stages=("distil",))
+    assert distilled.key({}, teacher_sha256="a") != distilled.key({}, teacher_sha256="b")
+    assert (distilled.teacher, Recipe().teacher) == ("bundled:all-minilm-l6-v2", None)
