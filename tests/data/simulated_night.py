@@ -107,38 +107,45 @@ def exported(snapshot):
     return ExportTable(snapshot.manifest.id, (pa.Table.from_batches([each]) for each in snapshot.batches(columns)))
 
 
-def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names: None):
+def sources_of(feeds, kind):
+    """The source of a kind, and one that is not required, if it ever delivered."""
+    sources = {"board": SourceConfig(kind=kind, path=str(feeds / f"{kind}.jsonl"))}
+    if kind == "job" and (feeds / "extra").is_dir():
+        sources["extra"] = SourceConfig(kind=kind, path=str(feeds / "extra" / "job.jsonl"), required=False)
+    return sources
+
+
+def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names: None, now=None, day=None):
     """Ingest, encode, update, verify, promote, export."""
+    now = now or datetime.now(UTC)
     with hold_lease(store, owner=run_id) as lease:
         snapshots = {
             kind: build_snapshot(
                 store,
                 kind=kind,
-                sources={"board": SourceConfig(kind=kind, path=str(feeds / f"{kind}.jsonl"))},
+                sources=sources_of(feeds, kind),
                 clean=CleanConfig(near_duplicates=False),
                 run_id=run_id,
                 fence=lease.check,
-                now=datetime.now(UTC),
+                now=now,
                 shrink=ShrinkConfig(max_shrink=1),
             )
             for kind in KINDS
         }
         generation = create_generation(
-            store, fingerprint=fingerprint, encode_keys=ENCODE_KEYS, embedding_dim=DIM, now=datetime.now(UTC)
+            store, fingerprint=fingerprint, encode_keys=ENCODE_KEYS, embedding_dim=DIM, now=now
         )
         for snapshot in snapshots.values():
             encode(store, snapshot, fingerprint, log)
         versions = {kind: sync_table(store, generation, snapshot).version for kind, snapshot in snapshots.items()}
         verify_generation(store, generation, snapshots, versions)
         ids = {kind: snapshot.manifest.id for kind, snapshot in snapshots.items()}
-        pointer = promote(
-            store, generation, versions=versions, snapshots=ids, lease=lease, run_id=run_id, now=datetime.now(UTC)
-        )
+        pointer = promote(store, generation, versions=versions, snapshots=ids, lease=lease, run_id=run_id, now=now)
         publish_export(
             store,
             {TABLE_OF_KIND[kind]: exported(snapshot) for kind, snapshot in snapshots.items()},
             run_id=run_id,
-            day=datetime(2026, 3, 1, tzinfo=UTC).date(),
+            day=day or datetime(2026, 3, 1, tzinfo=UTC).date(),
             keep=2,
             fence=lease.check,
             prefix="exports/",

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from tasks.doctor.machine import examine_clock, examine_disk, examine_packages, 
 from tasks.run.settings import Settings
 
 GIB = 1024**3
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -206,3 +208,23 @@ def test_a_report_shows_settings_that_are_no_defaults(settings):
     report = render_report(examine(settings.model_copy(update={"sources": {}})))
     assert f"train.base_model = '{settings.train.base_model}'" in report
     assert "retention.grace_hours" not in report
+
+
+def test_the_operators_page_shows_what_the_doctor_says():
+    page = (ROOT / "docs" / "operate.md").read_text()
+    sources = "".join(
+        path.read_text()
+        for path in [*(ROOT / "tasks" / "doctor").glob("*.py"), ROOT / "data" / "documents" / "sources.py"]
+    )
+    for phrase in (
+        "No worker takes its runs",
+        "which no deployment uses",
+        "Stale: ",
+        "inodes free",
+        "has no files to read",
+        "ahead of",
+        "timedatectl set-ntp true",
+        "deploy --all",
+    ):
+        assert phrase in page, phrase
+        assert phrase in sources, phrase
