@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from tasks.doctor.diagnosis import Diagnosis, Examination, diagnose
+from data.errors import DataError
+from data.store.credentials import mask_credentials
+from tasks.doctor.diagnosis import Diagnosis, Examination, diagnose, fail
 from tasks.doctor.environment import describe_environment
 from tasks.doctor.inputs import examine_base_model, examine_source, examine_store
 from tasks.doctor.machine import (
@@ -34,20 +37,15 @@ def examine(settings: Settings, *, prefect_file: Path | None = None) -> Examinat
         *_examine_home(settings),
     ]
     for name, config in settings.sources.items():
-        found += diagnose(f"source {name}", lambda name=name, config=config: examine_source(name, config))  # type: ignore[misc]
+        found += diagnose(f"source {name}", partial(examine_source, name, config))
     return Examination(checks=tuple(found), environment=describe_environment(settings))
 
 
 def _examine_home(settings: Settings) -> list[Diagnosis]:
     try:
         store = settings.store()
-    except Exception as error:  # reported below, once
-        problem = error
-
-        def unreachable() -> Diagnosis:
-            raise problem
-
-        return diagnose("store", unreachable)
+    except DataError as error:
+        return [fail("store", mask_credentials(str(error)), error.hint)]
     return [
         *diagnose("store", lambda: examine_store(settings, store)),
         *diagnose("permissions", lambda: examine_permissions(store)),

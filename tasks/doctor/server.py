@@ -186,14 +186,28 @@ def _differences(wanted: Mapping[str, Any], served: Mapping[str, Any]) -> list[s
     pairs = {
         "entrypoint": (wanted["entrypoint"], served["entrypoint"]),
         "work pool": (wanted["work_pool"]["name"], served["work_pool_name"]),
-        "job variables": (wanted["work_pool"].get("job_variables") or {}, served["job_variables"]),
-        "parameters": (wanted.get("parameters") or {}, served["parameters"]),
-        "schedules": (_wanted_schedules(wanted), _served_schedules(served)),
+        "schedules": (_phrase(_wanted_schedules(wanted)), _phrase(_served_schedules(served))),
         "concurrency limit": (wanted_limit, served_limit),
+        **_compared(wanted["work_pool"].get("job_variables") or {}, served["job_variables"], "job variables"),
+        **_compared(wanted.get("parameters") or {}, served["parameters"], "parameters"),
     }
     return [
-        f"{what}: {_phrase(there)} instead of {_phrase(here)}" for what, (here, there) in pairs.items() if here != there
+        f"{what}: {mask_credentials(str(there))} instead of {mask_credentials(str(here))}"
+        for what, (here, there) in pairs.items()
+        if here != there
     ]
+
+
+def _compared(here: Mapping[str, Any], there: Mapping[str, Any], path: str) -> dict[str, tuple[Any, Any]]:
+    """Both values of every key below a path, such as ``parameters.request.profile``; ``none`` for a missing key."""
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for name in sorted({*here, *there}):
+        one, two = here.get(name, "none"), there.get(name, "none")
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            pairs |= _compared(one, two, f"{path}.{name}")
+        else:
+            pairs[f"{path}.{name}"] = (one, two)
+    return pairs
 
 
 def _wanted_schedules(wanted: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -208,10 +222,8 @@ def _served_schedules(served: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     )
 
 
-def _phrase(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(f"{cron} {zone}{'' if active else ' (off)'}" for cron, zone, active in value) or "none"
-    return mask_credentials(str(value))
+def _phrase(schedules: Sequence[tuple[Any, ...]]) -> str:
+    return ", ".join(f"{cron} {zone}{'' if active else ' (off)'}" for cron, zone, active in schedules) or "none"
 
 
 def _examine_schedules(wanted: Mapping[str, Mapping[str, Any]]) -> Diagnosis:

@@ -11,15 +11,15 @@ from data.store.base import LocalStore
 from data.vectors.pointer import read_pointer
 from flows.cli import run
 
-ARCHIVE = Path(__file__).parent / "homes" / "before_house.tar.xz"
+HOMES = Path(__file__).parent / "homes"
 MTEB_VERSION = "2.26.24"
 """Version that scored; its scores are found again by this version only."""
 
 
 @pytest.fixture
-def old_home(tmp_path, monkeypatch, prefect_server):
+def old_home(request, tmp_path, monkeypatch, prefect_server):
     """The store of the unpacked home; paths in it are relative to the folder that it lies in."""
-    with tarfile.open(ARCHIVE) as archive:
+    with tarfile.open(HOMES / f"{getattr(request, 'param', 'before_house')}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
     return LocalStore(tmp_path / "home")
@@ -71,3 +71,20 @@ def test_an_old_home_opens_and_a_night_on_it_only_builds_tables_of_the_new_layou
     assert read_pointer(old_home).sequence > before.sequence
     hits = l2v("search", "care", "--in", "jobs", "--mode", "dense")["hits"]
     assert {hit["source_id"] for hit in hits} == {"j0", "j1"}
+
+
+@pytest.mark.parametrize("old_home", ["november_2026"], indirect=True)
+def test_a_home_of_a_release_opens_and_a_night_on_it_trains_and_encodes_nothing(old_home, l2v):
+    before = read_pointer(old_home)
+    state = l2v("status")
+    assert state["served"] == before.model_dump(mode="json")
+    hits = l2v("search", "surgical ward", "--in", "resumes", "--mode", "lexical")["hits"]
+    assert hits[0]["source_id"] == "r1"
+    listed = l2v("generations", "list")
+    assert [each["rollbacks"] for each in listed["states"]] == [0, 1]
+    assert before.checkpoint in {each["fingerprint"] for each in l2v("checkpoints")["checkpoints"]}
+    night = l2v("nightly")
+    assert (night["training_steps"], night["encoded_documents"]) == (0, 0)
+    assert night["served_checkpoint"] == before.checkpoint
+    assert night["stages"]["export"]["rows"] == state["last_night"]["stages"]["export"]["rows"]
+    assert l2v("generations", "rollback")["checkpoint"] == before.checkpoint

@@ -16,6 +16,7 @@ import pytest
 from data.store.base import LocalStore
 from data.store.lease import LEASE_KEY
 from data.vectors.pointer import read_pointer
+from tasks.doctor.server import examine_server
 from tests.flows.conftest import SmallNight
 from tests.integration.servers import ROOT, Servers, postgres, wait_for
 
@@ -150,7 +151,15 @@ class TestWithoutWorkers:
             made = l2v(servers, "automations", "--webhook", receiver.url)["automations"]
         held = [each["name"] for each in api.post("/automations/filter")]
         assert sorted(held) == sorted(made)
-        assert len(made) == 8
+        assert len(made) == 9
+
+    def test_the_doctor_finds_the_deployments_as_they_were_deployed(self, api, servers, monkeypatch):
+        monkeypatch.setenv("PREFECT_API_URL", servers.url)
+        found = {each.check: each for each in examine_server(servers.folder / "prefect.yaml")}
+        assert found["deployments"].level == "ok", found["deployments"]
+        assert "No worker takes its runs" in found["pool cpu"].found
+        stale = {each.check: each for each in examine_server(ROOT / "prefect.yaml")}["deployments"]
+        assert "nightly (parameters.request.config: " in stale.found
 
     def test_status_shows_the_next_night(self, api, servers, night):
         def due() -> str | None:

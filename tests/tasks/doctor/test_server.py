@@ -131,7 +131,8 @@ def test_a_deployment_that_is_stale_or_missing_or_unknown_is_named(planted):
     assert deployments.level == "fail"
     assert "nightly (" in deployments.found
     assert "schedules: 0 5 * * * Europe/London instead of 0 2 * * * Europe/London" in deployments.found
-    assert "parameters: " in deployments.found
+    assert "parameters.request.profile: tiny instead of demo" in deployments.found
+    assert "gpu_stages" not in deployments.found, "only what differs"
     assert "train" not in deployments.found
     assert "deploy --all" in deployments.remedy
     planted.deploy(planted.wanted("nightly"))

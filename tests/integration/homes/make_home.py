@@ -1,6 +1,6 @@
-"""Make the home that tests/integration/test_old_home.py opens, with the code of another commit: see README.md.
+"""Make a home that tests/integration/test_old_home.py opens, with the code of a release: see README.md.
 
-Run it in an empty folder, with that commit's checkout as PYTHONPATH.
+Run it in an empty folder, with that commit's checkout as PYTHONPATH: python make_home.py NAME
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,19 +74,19 @@ def write_sources(jobs: dict[str, tuple[str, str]]) -> None:
     (task / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
 
 
-def main() -> None:
-    """Two nights: the second one brings a further job, so that there is something to roll back to."""
+def main(name: str) -> None:
+    """Make ``NAME.tar.xz``. Two nights: the second brings a further job, so that there is a state to roll back to."""
     Path("l2v.toml").write_text(CONFIG)
     inspect.unwrap(tiny_base)(SimpleNamespace(mktemp=lambda _: Path("base").absolute()))
     for jobs in (dict(list(JOBS.items())[:2]), JOBS):
         write_sources(jobs)
         assert run(["nightly", "--profile", "tiny"]) == 0
-    for name in MACHINE_DIRS:
-        shutil.rmtree(Path("home") / name, ignore_errors=True)
-    with tarfile.open("before_house.tar.xz", "w:xz") as archive:
-        for name in ("l2v.toml", "jobs.jsonl", "resumes.jsonl", "tasks", "base", "home"):
-            archive.add(name, filter=lambda found: None if found.name.endswith((".png", ".svg")) else found)
+    for folder in MACHINE_DIRS:
+        shutil.rmtree(Path("home") / folder, ignore_errors=True)
+    with tarfile.open(f"{name}.tar.xz", "w:xz") as archive:
+        for entry in ("l2v.toml", "jobs.jsonl", "resumes.jsonl", "tasks", "base", "home"):
+            archive.add(entry, filter=lambda found: None if found.name.endswith((".png", ".svg")) else found)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
