@@ -20,7 +20,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from flows.cli.app import app
 from flows.profiles import Profile
+from llm2vec_core.model.modes import STAGES
 from llm2vec_core.training.settings import SharedSettings, StageSettings
+from tasks.run.consequences import MEANINGS, effects_of, setting_keys
 from tasks.run.settings import Settings
 
 _SHARED = ("profile", "config", "set_", "as_json")
@@ -103,8 +105,35 @@ def render_settings() -> str:
         "places and its choice of tasks. A key of `[train]` replaces the same key of single stages in lower layers.",
         "",
         *_section_lines(Settings, "", "Top level"),
+        "",
+        *_stale_lines(),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _stale_lines() -> list[str]:
+    """What a change of each setting makes stale; ``STAGE`` stands for a training stage."""
+    rows: dict[str, dict[str, None]] = {}
+    for key in setting_keys():
+        stage = next((each for each in STAGES if key.startswith(f"train.{each}.")), None)
+        shown = key if stage is None else key.replace(f"train.{stage}.", "train.STAGE.", 1)
+        rows.setdefault(", ".join(effects_of(key)) or "nothing", {})[shown] = None
+    return [
+        "## What a change makes stale",
+        "",
+        "A night does again what a changed setting decides: every setting that decides a result is in its key. `l2v",
+        "nightly --preview` shows the settings that changed since the last night. A test changes each setting and",
+        "compares what is done again with this table.",
+        "",
+        "| effect | meaning |",
+        "| --- | --- |",
+        *(f"| {effect} | {meaning} |" for effect, meaning in MEANINGS.items()),
+        "",
+        "| makes stale | settings |",
+        "| --- | --- |",
+        *(f"| {effects} | {_listed(keys)} |" for effects, keys in rows.items()),
+        "",
+    ]
 
 
 def _listed(names: Iterable[str]) -> str:

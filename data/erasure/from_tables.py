@@ -31,7 +31,7 @@ def erase_from_tables(store: Store, journal: Journal) -> int:
         store.delete(profiles_key(name[0]))  # the mean vector of a small table reveals something about each row
         versions = table.versions()
         holding = [version for version in versions if _holds(table.at(version), doc_ids)]
-        if not holding and not findings(store, f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance", journal):
+        if not holding and not _files_hold(store, name, journal):
             continue
         dirty[name] = table
         pinned = sorted(_pinned(store, *name) & set(versions)) or [versions[-1]]
@@ -42,6 +42,19 @@ def erase_from_tables(store: Store, journal: Journal) -> int:
         keep = _pinned(store, generation, kind) or {table.versions()[-1]}
         table.drop_history(min(keep), keep=sorted(keep))
     return len(dirty)
+
+
+def num_tables_that_hold(store: Store, journal: Journal) -> int:
+    """Number of tables that :func:`erase_from_tables` would change."""
+    return sum(
+        any(_holds(table.at(version), journal.doc_ids) for version in table.versions())
+        or _files_hold(store, name, journal)
+        for name, table in all_tables(store)
+    )
+
+
+def _files_hold(store: Store, name: tuple[str, DocumentKind], journal: Journal) -> bool:
+    return bool(findings(store, f"{generation_key(name[0])}/{TABLE_OF_KIND[name[1]]}.lance", journal))
 
 
 def _holds(table: LanceTable, doc_ids: set[str]) -> bool:

@@ -147,10 +147,35 @@ def _prune(store: Store, kept: Kept, kind: DocumentKind, generation: str, *, lea
     """Remove table versions that are old enough; returns whether any were removed."""
     table = open_table(store, generation=generation, kind=kind)
     age = _removable_age(table, kept, kind, generation)
-    if min(table.committed_at().values()) >= datetime.now(UTC) - age:
+    if not _has_versions_before(table, age):
         return False
     lease.check()
     return table.prune(age) > 0
+
+
+def _has_versions_before(table: LanceTable, age: timedelta) -> bool:
+    return min(table.committed_at().values()) < datetime.now(UTC) - age
+
+
+def tables_to_compact(store: Store, kept: Kept) -> tuple[int, int]:
+    """Numbers of tables that :func:`compact_served` would merge, and of others that would lose versions."""
+    pointer = read_pointer(store)
+    if pointer is None:
+        return 0, 0
+    tables = {
+        (name, kind): open_table(store, generation=name, kind=kind) for name in kept.generations for kind in KINDS
+    }
+    merged = [
+        key
+        for key, table in tables.items()
+        if key[0] == pointer.generation and table.num_small_fragments >= COMPACT_FROM
+    ]
+    pruned = [
+        key
+        for key, table in tables.items()
+        if key not in merged and _has_versions_before(table, _removable_age(table, kept, key[1], key[0]))
+    ]
+    return len(merged), len(pruned)
 
 
 def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:

@@ -19,7 +19,7 @@ from data.config import GateConfig
 from data.documents.facets import FACET_SCHEMA, facet_columns, standard_json
 from data.errors import StoreError
 from data.schema import DOCUMENT_SCHEMA, TABLE_OF_KIND, DocumentKind, encoded_text
-from data.snapshots.snapshot import Snapshot
+from data.snapshots.snapshot import Snapshot, contents_of
 from data.store.base import Store
 from data.store.digests import DigestIndex, Digests, hash_rows, no_digests, pack_digests, unpack_digests
 from data.vectors.gate import PROFILE_COLUMNS, Check, GenerationRefusedError, TableProfile, judge_table, profile_table
@@ -89,6 +89,27 @@ def sync_table(
     upserted = table.upsert(rows, rewrite=rewritten is not None)
     table.delete(difference.removed)
     return TableChange(version=table.version, upserted=upserted, removed=len(difference.removed))
+
+
+def planned_change(
+    store: Store,
+    generation: Generation,
+    snapshot: Snapshot,
+    *,
+    rewritten: Digests | None = None,
+) -> tuple[int, int]:
+    """Numbers of rows that :func:`sync_table` would write and remove. The generation need not exist yet."""
+    kind = snapshot.manifest.kind
+    left_out = _unusable(store, generation, kind)
+    base = _pinned_table(store, generation, kind)
+    if base is None:
+        try:
+            base = open_table(store, generation=generation.generation, kind=kind)
+        except StoreError:  # a new generation
+            is_left_out = DigestIndex(left_out).contains(contents_of(snapshot))
+            return int((~is_left_out).sum()), 0
+    difference = _difference(base, snapshot, rewritten, left_out=left_out)
+    return len(difference.rows), len(difference.removed)
 
 
 def index_table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> int:

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.command import Call, WaitOption, command, writing_overrides
+from flows.cli.command import Call, PreviewOption, WaitOption, command, writing_overrides
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import cell, print_json, print_table, show
+from flows.cli.preview import show_upkeep, without_prefect_home
 from tasks.errors import SettingsError
 
 app = typer.Typer()
@@ -23,9 +24,15 @@ app.add_typer(generations_app, name="generations")
 
 
 @command(app)
-def maintain(call: Call, wait: WaitOption = None) -> None:
+def maintain(call: Call, wait: WaitOption = None, preview: PreviewOption = False) -> None:
     """Compact the served tables and remove files that nothing needs any more."""
     request = call.request(writing_overrides(None, wait))
+    if preview:
+        with without_prefect_home():
+            from tasks.preview.upkeep import preview_maintenance
+
+            show_upkeep(preview_maintenance(request.settings()), as_json=call.as_json)
+        return
     prepare_prefect(request)
     from flows.maintain import maintain as maintain_flow
 
@@ -81,8 +88,15 @@ def erase(
             help="In a versioned bucket, also remove all older object versions below the home. Cannot be undone.",
         ),
     ] = False,
+    preview: PreviewOption = False,
 ) -> None:
     """Remove a person's documents from all stored data, and verify the removal."""
+    if preview:
+        with without_prefect_home():
+            from tasks.preview.upkeep import preview_erasure
+
+            show_upkeep(preview_erasure(call.request().settings(), doc_id), as_json=call.as_json)
+        return
     from tasks.queries.erase import erase as erase_documents
 
     report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)

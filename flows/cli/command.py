@@ -37,6 +37,7 @@ BaseModelOption = Annotated[
 WaitOption = Annotated[
     float | None, typer.Option("--wait", metavar="SECONDS", min=0, help="Seconds to wait for another writer.")
 ]
+PreviewOption = Annotated[bool, typer.Option("--preview", help="Show what the command would do; write nothing.")]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.cli.command import AllowShrinkOption, BaseModelOption, Call, WaitOption, command, writing_overrides
+from flows.cli.command import (
+    AllowShrinkOption,
+    BaseModelOption,
+    Call,
+    PreviewOption,
+    WaitOption,
+    command,
+    writing_overrides,
+)
 from flows.cli.environment import prepare_prefect
 from flows.cli.output import REFUSED, print_json, print_table, show
+from flows.cli.preview import show_night, without_prefect_home
 from llm2vec_core.model.modes import Stage
 from tasks.errors import SettingsError
 
@@ -25,9 +34,17 @@ KindOption = Annotated[Literal["job", "resume"], typer.Option("--kind", help="Ki
 
 
 @command(app)
-def nightly(call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption = None) -> None:
+def nightly(
+    call: Call, allow_shrink: AllowShrinkOption = None, wait: WaitOption = None, preview: PreviewOption = False
+) -> None:
     """Run the whole chain: ingest, train, evaluate, embed, match, export."""
     request = call.request(writing_overrides(allow_shrink, wait))
+    if preview:
+        with without_prefect_home():
+            from tasks.preview.night import preview_night
+
+            show_night(preview_night(request.settings()), as_json=call.as_json)
+        return
     prepare_prefect(request)
     from flows.nightly import night_rows
     from flows.nightly import nightly as nightly_flow
@@ -180,9 +197,16 @@ def embed(
         Literal["local", "ray"] | None,
         typer.Option("--engine", help="Encode in this process (local) or on a Ray cluster."),
     ] = None,
+    preview: PreviewOption = False,
 ) -> None:
     """Encode new and changed documents, and serve them."""
     request = call.request({"encode.engine": engine} if engine else {})
+    if preview:
+        with without_prefect_home():
+            from tasks.preview.night import preview_embed
+
+            show_night(preview_embed(request.settings(), checkpoint, full=full), as_json=call.as_json)
+        return
     prepare_prefect(request)
     from flows.embed import embed as embed_flow
     from tasks.encoders.checkpoints import find_checkpoint
@@ -237,6 +261,7 @@ def backfill(
         ),
     ] = None,
     wait: WaitOption = None,
+    preview: PreviewOption = False,
 ) -> None:
     """Encode unchanged documents again. A killed backfill resumes where it stopped."""
     if since is None and until is None and source is None:
@@ -245,15 +270,24 @@ def backfill(
             hint="Pass --since, --until or --source. `l2v embed --full` encodes every document again.",
         )
     request = call.request(writing_overrides(None, wait))
+    chosen = {
+        "since": since.date() if since else None,
+        "until": until.date() if until else None,
+        "source": source,
+        "date_field": date_field,
+    }
+    if preview:
+        with without_prefect_home():
+            from tasks.preview.night import preview_backfill
+            from tasks.stages.backfill import BackfillRequest
+
+            found = preview_backfill(request.settings(), BackfillRequest.model_validate(chosen))
+        show_night(found, as_json=call.as_json)
+        return
     prepare_prefect(request)
     from flows.backfill import backfill as backfill_flow
     from tasks.stages.backfill import BackfillRequest
 
-    meant = BackfillRequest(
-        since=since.date() if since else None,
-        until=until.date() if until else None,
-        source=source,
-        date_field=date_field,
-    )
+    meant = BackfillRequest.model_validate(chosen)
     report = backfill_flow(meant, request)
     show(report.model_dump(), as_json=call.as_json, title=report.sentence())

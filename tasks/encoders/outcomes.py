@@ -55,7 +55,7 @@ class OutcomeStore:
     def find_or_compute(self, system: System, eval_task: ScorableTask) -> Outcome:
         """The outcome of a system on a task."""
         key = outcome_key(system, eval_task, dtype=self._dtype)
-        known = self._read(key)
+        known = self.find(system, eval_task)
         if known is not None:
             self.reused += 1
             return known
@@ -66,7 +66,9 @@ class OutcomeStore:
         self.computed += 1
         return outcome
 
-    def _read(self, key: str) -> Outcome | None:
+    def find(self, system: System, eval_task: ScorableTask) -> Outcome | None:
+        """The stored outcome of a system on a task; None if it was never computed."""
+        key = outcome_key(system, eval_task, dtype=self._dtype)
         score = self._store.read(f"{key}.json")
         arrays = self._store.read(f"{key}.npz")
         if score is None or arrays is None:

@@ -89,8 +89,7 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
     if settings.match.fusion != "tuned":
         return None
     task = judged_task(store, settings)
-    decisive = [_VERSION, task.content_sha256, settings.match.candidates]
-    identity = sha256_json(decisive)
+    identity = _identity(settings, task)
     key, raw, known = _read(store, generation)
     if known is not None and known.identity == identity:
         return known
@@ -104,6 +103,22 @@ def tune_fusion(run: Run, *, generation: str, checkpoint: str) -> TunedFusion | 
     run.lease.check()
     store.compare_and_swap(key, expected=raw, content=found.model_dump_json().encode())
     return found
+
+
+def find_fusion(store: Store, settings: Settings, generation: str) -> TunedFusion | None:
+    """The stored weight of a generation; None if it must be tuned first, because the judgments or settings changed.
+
+    Raises:
+        InputError: The settings name no judged task, or the task is not a retrieval task.
+        EvalTaskError: The folder of the task cannot be used.
+    """
+    known = _read(store, generation)[2]
+    is_valid = known is not None and known.identity == _identity(settings, judged_task(store, settings))
+    return known if is_valid else None
+
+
+def _identity(settings: Settings, task: EvalTask) -> str:
+    return sha256_json([_VERSION, task.content_sha256, settings.match.candidates])
 
 
 def served_weight(settings: Settings, store: Store, pointer: Pointer) -> float | None:

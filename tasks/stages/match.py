@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import sha256_json
+from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
-from tasks.encoders.tuned_fusion import tune_fusion
+from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
 from tasks.queries.served import served
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
+from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
@@ -31,8 +33,7 @@ def match_all(run: Run) -> MatchReport:
     pointer = served(store)
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
-    chosen = settings.match.model_dump(include={"top_k", "candidates"})
-    decisive = {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION}
+    decisive = _decisive(settings, weight)
     match = match_id(pointer, decisive)
     known = read_manifest(store, match)
     if known is not None:
@@ -41,7 +42,7 @@ def match_all(run: Run) -> MatchReport:
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch)
-        recipe = sha256_json([pointer.checkpoint, decisive])
+        recipe = _recipe(pointer, decisive)
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},
             "run_id": run.id,
@@ -69,6 +70,43 @@ def match_all(run: Run) -> MatchReport:
     return MatchReport(
         match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started
     )
+
+
+class KnownMatches(NamedTuple):
+    """Former matches, compared with the current settings.
+
+    Attributes:
+        is_complete: Whether the served state was matched with these settings.
+        are_copied: Whether rows of the latest matches are copied where no document changed.
+    """
+
+    is_complete: bool
+    are_copied: bool
+
+
+def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
+    """What :func:`match_all` would reuse if ``pointer`` was served."""
+    weight = None
+    if run.settings.match.fusion == "tuned":
+        tuned = find_fusion(run.store, run.settings, pointer.generation)
+        if tuned is None:
+            return KnownMatches(is_complete=False, are_copied=False)
+        weight = tuned.weight
+    decisive = _decisive(run.settings, weight)
+    return KnownMatches(
+        is_complete=read_manifest(run.store, match_id(pointer, decisive)) is not None,
+        are_copied=read_former_matches(run.store, recipe=_recipe(pointer, decisive)) is not None,
+    )
+
+
+def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
+    """Everything besides the served state that decides the matches."""
+    chosen = settings.match.model_dump(include={"top_k", "candidates"})
+    return {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION}
+
+
+def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:
+    return sha256_json([pointer.checkpoint, decisive])
 
 
 def _counts(manifest: dict[str, Any]) -> dict[str, int]:

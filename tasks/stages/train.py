@@ -11,11 +11,14 @@ import shutil
 import time
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
 from data.errors import InputError
 from data.schema import KINDS, encoded_text
 from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import Store
+from llm2vec_core.model.modes import Stage
 from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple, read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import (
@@ -89,10 +92,9 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     run.lease.check()
     # Pin before the first step, so that a killed run resumes with the same data.
     write_pin(store, settings, pinned)
-    work_dir = store.machine.local_path(f"training/{key[:32]}")
+    work_dir = _work_dir(store, key)
     begun = _begun(store, settings, pinned)
-    num_steps = sum(getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages))
-    with progress("train", num_steps) as advance:
+    with progress("train", sum(_steps(recipe, begun).values())) as advance:
 
         def on_step(step: StepLog) -> None:
             rate = step.tokens / step.seconds if step.seconds else 0.0
@@ -122,6 +124,48 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
         usage=train_usage(run, ref.fingerprint),
         seconds=time.monotonic() - started,
     )
+
+
+class TrainingPlan(BaseModel):
+    """Training that a night would do.
+
+    Attributes:
+        checkpoint: The recipe's checkpoint, if it exists: then nothing is trained.
+        steps: Optimizer updates by stage.
+        is_resumed: Whether a killed training left its state on this machine, so that fewer steps are to do.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    checkpoint: CheckpointRef | None
+    steps: dict[Stage, int]
+    is_resumed: bool = False
+
+
+def plan_training(run: Run, pinned: TrainingPin) -> TrainingPlan:
+    """Training that :func:`train_recipe` would do.
+
+    Raises:
+        InputError: The judgments differ from the pinned ones.
+    """
+    store, settings = run.store, run.settings
+    known = find_made(store, settings, pinned)
+    if known is not None:
+        return TrainingPlan(checkpoint=known, steps={})
+    _triples(settings, pinned)
+    steps = _steps(settings.train, _begun(store, settings, pinned))
+    is_resumed = _work_dir(store, recipe_key(settings, pinned)).is_dir()
+    return TrainingPlan(checkpoint=None, steps=steps, is_resumed=is_resumed)
+
+
+def _steps(recipe: Recipe, begun: Path | None) -> dict[Stage, int]:
+    """Optimizer updates by stage: of the last stage alone, if the others are done."""
+    return {stage: getattr(recipe, stage).steps for stage in (recipe.stages[-1:] if begun else recipe.stages)}
+
+
+def _work_dir(store: Store, key: str) -> Path:
+    """Directory for the state of an unfinished training of a recipe key."""
+    return store.machine.local_path(f"training/{key[:32]}")
 
 
 def _begun(store: Store, settings: Settings, pinned: TrainingPin) -> Path | None:

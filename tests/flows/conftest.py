@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prefect import Flow, Task
 
 from flows.request import RunRequest
 
@@ -134,3 +137,18 @@ def first_night(
 def served_night(first_night: tuple[SmallNight, NightlyReport], tmp_path: Path) -> SmallNight:
     """A copy of the first night's home, to be changed."""
     return SmallNight.copied(first_night[0], tmp_path)
+
+
+@contextmanager
+def unorchestrated() -> Iterator[None]:
+    """Flows and tasks are plain functions: the same code, without a server."""
+    with pytest.MonkeyPatch.context() as patched:
+        for kind in (Flow, Task):
+            patched.setattr(kind, "__call__", lambda self, *args, **options: self.fn(*args, **options))
+        yield
+
+
+@pytest.fixture
+def without_orchestrator() -> Iterator[None]:
+    with unorchestrated():
+        yield
