@@ -12,7 +12,7 @@ from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.training.settings import StageCurve
 from tasks.encoders.checkpoints import stored_checkpoints
 from tasks.ledger.runs import read_settings, summaries
-from tasks.preview.records import Span, StageEstimate
+from tasks.preview.records import CountRange, StageEstimate
 from tasks.run.settings import Settings
 
 _WHOLE = ("ingest", "match", "export")
@@ -102,23 +102,23 @@ def estimate_training(figures: PastFigures, steps: Mapping[str, int]) -> StageEs
         return StageEstimate(stage="train", work=work)
     tokens, seconds = (sum(figures.step[stage][at] * count for stage, count in steps.items()) for at in (0, 1))
     return StageEstimate(
-        stage="train", work=work, tokens=Span.of(round(tokens)), seconds_low=seconds, seconds_high=seconds
+        stage="train", work=work, tokens=CountRange.of(round(tokens)), seconds_low=seconds, seconds_high=seconds
     )
 
 
-def estimate_scores(figures: PastFigures, scores: Span) -> StageEstimate:
+def estimate_scores(figures: PastFigures, scores: CountRange) -> StageEstimate:
     """Time of some scores."""
     return _scaled("evaluate", f"{scores} scores", scores, figures.seconds_per_score)
 
 
-def estimate_encoding(figures: PastFigures, documents: Span) -> StageEstimate:
+def estimate_encoding(figures: PastFigures, documents: CountRange) -> StageEstimate:
     """Tokens and time of encoding some documents."""
     work = f"{documents} documents"
     if figures.tokens_per_document is None or not figures.tokens_per_s:
         return _scaled("embed", work, documents, None)
     low, high = (round(count * figures.tokens_per_document) for count in (documents.low, documents.high))
     return _scaled("embed", work, documents, figures.tokens_per_document / figures.tokens_per_s).model_copy(
-        update={"tokens": Span(low=low, high=high)}
+        update={"tokens": CountRange(low=low, high=high)}
     )
 
 
@@ -139,7 +139,7 @@ def estimate_stage(figures: PastFigures, stage: str, work: str, *, is_done: bool
     )
 
 
-def _scaled(stage: str, work: str, count: Span, seconds: float | None) -> StageEstimate:
+def _scaled(stage: str, work: str, count: CountRange, seconds: float | None) -> StageEstimate:
     if not count.high:
         return StageEstimate(stage=stage, work=work, seconds_low=0.0, seconds_high=0.0)
     if seconds is None:

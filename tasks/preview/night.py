@@ -48,7 +48,7 @@ from tasks.preview.records import (
     NightPreview,
     SettingChange,
     SourceChange,
-    Span,
+    CountRange,
     StageEstimate,
     TablePlan,
 )
@@ -220,7 +220,7 @@ def _plan_table(
 ) -> TablePlan:
     """Encoding and table changes of a kind, for each encoder that may be served."""
     plans = [_plan_with(run, fingerprint, kind, snapshot, full=full) for fingerprint in served]
-    encode, upserted, removed = (Span.of(*numbers) for numbers in zip(*plans, strict=True))
+    encode, upserted, removed = (CountRange.of(*numbers) for numbers in zip(*plans, strict=True))
     return TablePlan(encode=encode, upserted=upserted, removed=removed)
 
 
@@ -259,7 +259,7 @@ def _plan_match(
         jobs=sizes["job"],
         resumes=sizes["resume"],
         reused=kept.pop() if len(kept) == 1 else None,
-        ranked=Span.of(*(num_ranked for _, num_ranked in found)),
+        ranked=CountRange.of(*(num_ranked for _, num_ranked in found)),
     )
 
 
@@ -402,7 +402,7 @@ def _table_gates(
 def _estimates(
     figures: PastFigures, tables: Mapping[DocumentKind, TablePlan], match: MatchPlan | None
 ) -> list[StageEstimate]:
-    documents = sum((table.encode for table in tables.values()), Span(low=0, high=0))
+    documents = sum((table.encode for table in tables.values()), CountRange(low=0, high=0))
     estimates = [estimate_encoding(figures, documents)]
     if match is not None:
         work = f"{match.jobs:,} jobs x {match.resumes:,} resumes; {match.ranked} documents ranked again"

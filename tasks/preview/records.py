@@ -14,20 +14,20 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Span(_Record):
+class CountRange(_Record):
     """A number that is known (``low`` equals ``high``), or depends on scores that are not computed yet."""
 
     low: int
     high: int
 
     @classmethod
-    def of(cls, *numbers: int) -> Span:
+    def of(cls, *numbers: int) -> CountRange:
         """The span of all possible numbers."""
         return cls(low=min(numbers, default=0), high=max(numbers, default=0))
 
-    def __add__(self, other: Span) -> Span:
+    def __add__(self, other: CountRange) -> CountRange:
         """The sum of two numbers that do not depend on each other."""
-        return Span(low=self.low + other.low, high=self.high + other.high)
+        return CountRange(low=self.low + other.low, high=self.high + other.high)
 
     def __str__(self) -> str:
         """For tables: ``12``, or ``0 to 12``."""
@@ -105,7 +105,7 @@ class StageEstimate(_Record):
 
     stage: str
     work: str
-    tokens: Span | None = None
+    tokens: CountRange | None = None
     seconds_low: float | None = None
     seconds_high: float | None = None
 
@@ -120,9 +120,9 @@ class StageEstimate(_Record):
 class TablePlan(_Record):
     """Changes of the table of a kind. A span, if the encoder that will be served is not known yet."""
 
-    encode: Span
-    upserted: Span
-    removed: Span
+    encode: CountRange
+    upserted: CountRange
+    removed: CountRange
 
 
 class MatchPlan(_Record):
@@ -136,7 +136,7 @@ class MatchPlan(_Record):
     jobs: int
     resumes: int
     reused: bool | None
-    ranked: Span
+    ranked: CountRange
 
 
 class NightPreview(_Record):
@@ -156,7 +156,7 @@ class NightPreview(_Record):
     settings: list[SettingChange] = []
     last_night: str | None = None
     training_steps: dict[str, int] = {}
-    scores: Span | None = None
+    scores: CountRange | None = None
     served: list[str] = []
     tables: dict[DocumentKind, TablePlan] = {}
     match: MatchPlan | None = None
@@ -166,9 +166,9 @@ class NightPreview(_Record):
     notes: list[str] = []
 
     @property
-    def encoded_documents(self) -> Span:
+    def encoded_documents(self) -> CountRange:
         """Documents of both kinds that would be encoded."""
-        return sum((table.encode for table in self.tables.values()), Span(low=0, high=0))
+        return sum((table.encode for table in self.tables.values()), CountRange(low=0, high=0))
 
 
 class UpkeepPreview(_Record):

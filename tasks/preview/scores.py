@@ -30,7 +30,7 @@ from tasks.encoders.systems import (
     resolve_systems,
     tuned_system,
 )
-from tasks.preview.records import Span
+from tasks.preview.records import CountRange
 from tasks.run.context import Run
 from tasks.run.reports import CheckpointRef
 from tasks.stages.chosen_tasks import load_tasks
@@ -43,7 +43,7 @@ NEW = "new"
 class ScorePlan:
     """Scores to compute, and fingerprints of the encoders that may be served afterwards (:data:`NEW`: not made yet)."""
 
-    scores: Span
+    scores: CountRange
     served: tuple[str, ...]
 
 
@@ -90,7 +90,7 @@ class _Planner:
         references = self._references(known, {each.fingerprint for each in dense})
         choices = list(self._choices(base, after, dense))
         return ScorePlan(
-            Span.of(certain) + references + Span.of(*(count for _, count in choices)),
+            CountRange.of(certain) + references + CountRange.of(*(count for _, count in choices)),
             tuple(dict.fromkeys(chosen.fingerprint for chosen, _ in choices)),
         )
 
@@ -130,14 +130,14 @@ class _Planner:
         encoder = resolve_ours(checkpoint_dir(self._run.store, ref.fingerprint))
         return _Planned(name, ref.fingerprint, dense_system(self._run.settings, encoder, name=name))
 
-    def _references(self, known: set[str], compared: set[str]) -> Span:
+    def _references(self, known: set[str], compared: set[str]) -> CountRange:
         """Scores of the reference encoders; for new ones that nobody looked for yet, from none to all."""
         settings = self._run.settings
         names = settings.evaluate.references
         found = resolve_systems(self._run.store, settings, [name for name in names if name in known])
         count = sum(self._missing(each) for each in found if each.system.fingerprint not in compared)
         num_new = len([name for name in names if name not in known])
-        return Span(low=count, high=count + num_new * self._num_tasks(_unmade("dense")))
+        return CountRange(low=count, high=count + num_new * self._num_tasks(_unmade("dense")))
 
     def _missing_fused(self, dense: _Planned) -> int:
         """Scores of the fused rankings of an encoder that are not stored."""
