@@ -43,12 +43,12 @@ from tasks.preview.figures import (
     past_figures,
 )
 from tasks.preview.records import (
+    CountRange,
     Look,
     MatchPlan,
     NightPreview,
     SettingChange,
     SourceChange,
-    CountRange,
     StageEstimate,
     TablePlan,
 )
