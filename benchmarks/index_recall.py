@@ -75,7 +75,7 @@ def draw(rng: np.random.Generator, centres: np.ndarray, count: int) -> Float32[n
 
 def _rows(first: int, vectors: Float32[np.ndarray, "rows dim"]) -> pa.Table:
     schema = table_schema(_DIM)
-    columns = {name: ["x"] * len(vectors) for name in schema.names}
+    columns = {field.name: [None if field.nullable else "x"] * len(vectors) for field in schema}
     columns |= {
         "doc_id": [f"{first + number:032x}" for number in range(len(vectors))],
         "num_chars": [1] * len(vectors),

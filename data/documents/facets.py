@@ -1,36 +1,87 @@
 """Facets: the most common filter fields of the metadata, as columns with a fixed name and type.
 
 Sources use many names for the same field: this module lists the names of schema.org's JobPosting and common variants.
-LanceDB's JSON functions filter by all other metadata.
+``facet_values`` reads their values. LanceDB's JSON functions filter by all other metadata.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
+from data.documents.facet_values import (
+    Salary,
+    as_amount,
+    as_currency,
+    as_day,
+    as_employment_type,
+    as_remote,
+    as_salary,
+    as_text,
+    as_unit,
+)
 from data.schema import column
 
 FACET_SCHEMA = pa.schema(
     [
-        column("location", pa.string(), "place, as the source writes it", nullable=True),
-        column("employment_type", pa.string(), "such as full time, as the source writes it", nullable=True),
+        column("location", pa.string(), "place, such as Leeds, England, GB; several are separated by ;", nullable=True),
+        column("city", pa.string(), "city, where the source has a field for it", nullable=True),
+        column("region", pa.string(), "state, county or province, where the source has a field for it", nullable=True),
+        column("country", pa.string(), "country or its code, where the source has a field for it", nullable=True),
+        column(
+            "employment_type",
+            pa.string(),
+            "FULL_TIME, PART_TIME, CONTRACTOR, TEMPORARY, INTERN, VOLUNTEER, PER_DIEM or OTHER, several separated by "
+            "a comma; otherwise as the source writes it",
+            nullable=True,
+        ),
+        column("remote", pa.bool_(), "whether the work is done from anywhere; hybrid work is not", nullable=True),
         column("category", pa.string(), "occupation or industry, as the source writes it", nullable=True),
         column("posted_at", pa.string(), "day on which it was published, as 2026-01-31", nullable=True),
+        column("valid_through", pa.string(), "last day on which it is open, as 2026-01-31", nullable=True),
+        column("salary_min", pa.float64(), "lowest salary, in salary_currency per salary_unit", nullable=True),
+        column("salary_max", pa.float64(), "highest salary, in salary_currency per salary_unit", nullable=True),
+        column("salary_currency", pa.string(), "ISO 4217 code of the currency, such as EUR", nullable=True),
+        column("salary_unit", pa.string(), "hour, day, week, month or year", nullable=True),
     ]
 )
 
 # Names without case and punctuation, the most specific first.
 _NAMES: Mapping[str, tuple[str, ...]] = {
-    "location": ("location", "joblocation", "locality", "addresslocality", "city", "place"),
+    "location": ("location", "joblocation"),
+    "place": ("locality", "addresslocality", "city", "place"),
+    "city": ("city", "addresslocality", "town"),
+    "region": ("region", "addressregion", "state", "province"),
+    "country": ("country", "countrycode", "addresscountry"),
     "employment_type": ("employmenttype", "jobtype", "contracttype", "worktype"),
+    "remote": ("remote", "isremote", "telecommuting", "remotetype", "workplacetype", "locationtype", "joblocationtype"),
     "category": ("category", "occupationalcategory", "jobcategory", "industry", "sector"),
     "posted_at": ("postedat", "dateposted", "posteddate", "posted", "publishedat", "publicationdate"),
+    "valid_through": (
+        "validthrough", "validuntil", "expirationdate", "expirydate", "expiresat", "closingdate",
+        "applicationdeadline", "deadline",
+    ),
+    "salary_min": ("salarymin", "minsalary", "minimumsalary", "salaryfrom"),
+    "salary_max": ("salarymax", "maxsalary", "maximumsalary", "salaryto"),
+    "salary": ("salary", "basesalary", "salaryrange", "pay", "wage"),
+    "salary_currency": ("salarycurrency", "salarycurrencycode", "currency", "currencycode"),
+    "salary_unit": ("salaryunit", "salaryinterval", "salaryperiod", "payperiod"),
+}  # fmt: skip
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "city": as_text,
+    "region": as_text,
+    "employment_type": as_employment_type,
+    "remote": as_remote,
+    "category": as_text,
+    "posted_at": as_day,
+    "valid_through": as_day,
 }
 
 
@@ -40,8 +91,13 @@ def facet_columns(metadata: Iterable[str]) -> list[pa.Array]:
     Returns:
         One array for each column of :data:`FACET_SCHEMA`; null if the facet is missing or unreadable.
     """
-    rows = [_facets(json.loads(text)) for text in metadata]
-    return [pa.array([row[field.name] for row in rows], field.type) for field in FACET_SCHEMA]
+    rows = [read_facets(json.loads(text))[0] for text in metadata]
+    return [pa.array([row.get(field.name) for row in rows], field.type) for field in FACET_SCHEMA]
+
+
+def count_unreadable(metadata: Iterable[str]) -> Counter[str]:
+    """Number of documents by facet that has a value which cannot be read."""
+    return Counter(name for text in metadata if text != "{}" for name in read_facets(json.loads(text))[1])
 
 
 def standard_json(metadata: str) -> str:
@@ -51,27 +107,78 @@ def standard_json(metadata: str) -> str:
     return json.dumps(json.loads(metadata, parse_constant=lambda _: None), ensure_ascii=False, separators=(",", ":"))
 
 
-def _facets(metadata: Mapping[str, Any]) -> dict[str, str | None]:
-    values = {re.sub(r"[\W_]", "", name).lower(): value for name, value in metadata.items()}
-    found: dict[str, str | None] = {}
-    for facet, names in _NAMES.items():
-        text = next((said for name in names if (said := _as_text(values.get(name)))), None)
-        found[facet] = _as_day(text) if facet == "posted_at" else text
-    return found
+def read_facets(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Facets of one document by name, and the names of those whose value cannot be read."""
+    values = {_key(name): value for name, value in metadata.items() if not _is_missing(value)}
+    given = {
+        facet: values[name]
+        for facet, names in _NAMES.items()
+        if (name := next((each for each in names if each in values), None)) is not None
+    }
+    found: dict[str, Any] = {name: parse(given[name]) for name, parse in _PARSERS.items() if name in given}
+    unreadable = [name for name, value in found.items() if value is None and not _is_nested(given[name])]
+    found["country"] = _as_country(given.get("country"))
+    found["location"] = _location(values, found)
+    salary, faults = _salary(given)
+    found |= {
+        "salary_min": salary.low,
+        "salary_max": salary.high,
+        "salary_currency": salary.currency,
+        "salary_unit": salary.unit,
+    }
+    return found, unreadable + faults
 
 
-def _as_text(value: object) -> str | None:
-    """A value as text. The values of a list are joined; nested objects have no text."""
-    if isinstance(value, list):
-        return ", ".join(said for each in value if (said := _as_text(each))) or None
-    if value is None or isinstance(value, dict | bool):
-        return None
-    return str(value).strip() or None
+def _salary(given: Mapping[str, Any]) -> tuple[Salary, list[str]]:
+    """Salary from fields for both ends, otherwise from a text; with the names of unreadable fields."""
+    ends = {name: as_amount(given[name]) for name in ("salary_min", "salary_max") if name in given}
+    faults = [name for name, amount in ends.items() if amount is None]
+    if ends:
+        stated = Salary(ends.get("salary_min"), ends.get("salary_max"))
+        if stated.low is not None and stated.high is not None and stated.low > stated.high:
+            stated, faults = Salary(), list(ends)
+    else:
+        stated = as_salary(given.get("salary"))
+        # "Competitive" states no amount; a text with digits may state one.
+        if stated == Salary() and any(map(str.isdigit, as_text(given.get("salary")) or "")):
+            faults.append("salary")
+    currency, unit = as_currency(given.get("salary_currency")), as_unit(given.get("salary_unit"))
+    read = {"salary_currency": currency, "salary_unit": unit}
+    faults += [name for name, value in read.items() if name in given and value is None]
+    low, high = stated.low or None, stated.high or None  # zero means that none is stated
+    if low is None and high is None:
+        return Salary(), faults
+    return Salary(low, high, currency or stated.currency, unit or stated.unit), faults
 
 
-def _as_day(text: str | None) -> str | None:
-    """Parse a day from ISO 8601, with or without a time. Other formats are ambiguous: 3/4 may be in March or April."""
-    try:
-        return None if text is None else datetime.fromisoformat(text).date().isoformat()
-    except ValueError:
-        return None
+def _location(values: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """The place as the source writes it, otherwise city, region and country."""
+    stated = next((text for name in _NAMES["location"] if (text := as_text(values.get(name)))), None)
+    if stated is not None:
+        return stated
+    place = next((text for name in _NAMES["place"] if (text := as_text(values.get(name)))), None)
+    parts = dict.fromkeys(part for part in (place, found.get("region"), found.get("country")) if part)
+    return ", ".join(parts) or None
+
+
+def _as_country(value: object) -> str | None:
+    text = as_text(value)
+    return text.upper() if text is not None and len(text) == 2 else text
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and (not value.strip() or value.strip().casefold() in _NOTHING))
+
+
+_NOTHING = frozenset({"nan", "n/a", "none", "null", "-", "unspecified"})
+
+
+def _is_nested(value: object) -> bool:
+    """Return whether a value is an object, which only the mapping of a known format can read."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value)))
+
+
+@lru_cache(maxsize=10_000)
+def _key(name: str) -> str:
+    """A field's name without case and punctuation."""
+    return re.sub(r"[\W_]", "", name).lower()

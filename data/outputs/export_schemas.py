@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from data.documents.facets import FACET_SCHEMA
 from data.outputs.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, column
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Version of the exported schemas. Raise it with every change that a reader would notice."""
 
 _UNIT = b"unit"
@@ -41,6 +42,21 @@ _RESUME_COLUMNS = {
     "num_chars": "characters",
     "duplicate_of": "",
     "near_duplicate_of": "",
+}
+_FACET_COLUMNS = {
+    "location": "",
+    "city": "",
+    "region": "",
+    "country": "",
+    "employment_type": "",
+    "remote": "",
+    "category": "",
+    "posted_at": "day",
+    "valid_through": "day",
+    "salary_min": "salary_currency per salary_unit",
+    "salary_max": "salary_currency per salary_unit",
+    "salary_currency": "",
+    "salary_unit": "",
 }
 _MATCH_COLUMNS = {
     "direction": "",
@@ -77,7 +93,12 @@ _VECTOR_SCHEMA = pa.schema(
 )
 
 EXPORT_SCHEMAS: dict[str, pa.Schema] = {
-    "jobs": _chosen(DOCUMENT_SCHEMA, {**_RESUME_COLUMNS, "metadata": "JSON object", "metadata_sha256": ""}),
+    "jobs": pa.schema(
+        [
+            *_chosen(DOCUMENT_SCHEMA, {**_RESUME_COLUMNS, "metadata": "JSON object", "metadata_sha256": ""}),
+            *_chosen(FACET_SCHEMA, _FACET_COLUMNS),
+        ]
+    ),
     "resumes": _chosen(DOCUMENT_SCHEMA, _RESUME_COLUMNS),
     "matches": _chosen(MATCH_SCHEMA, _MATCH_COLUMNS),
     "evaluation": _EVALUATION_SCHEMA,

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig
+from data.documents.facets import count_unreadable
 from data.documents.rows import ReadLog, RejectedRow
 from data.documents.sources import READER_VERSION
 from data.errors import StoreError
@@ -48,6 +49,7 @@ class Counts:
     notes: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     num_skipped: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)
 
     def take_log(self, log: ReadLog) -> None:
         """Store the decisions made while the source was read."""
@@ -84,6 +86,7 @@ class Staged:
             return
         counts = self.counts[source]
         counts.rows_kept += len(rows)
+        counts.unreadable = dict(Counter(counts.unreadable) + count_unreadable(rows["metadata"].to_pylist()))
         self.document_digest.update("".join(f"{line}\n" for line in _identity_lines(rows)).encode())
         self._ids.append(pack_digests(rows["doc_id"]))
         firsts = self._contents.add(pack_digests(rows["content_sha256"]))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import date
+from itertools import accumulate
 from typing import NamedTuple
 
 from data.errors import InputError
@@ -55,6 +57,9 @@ def check_filter(where: str, columns: Iterable[str]) -> None:
         raise unusable_filter(where, columns, "it holds more than one statement")
     if clause := _CLAUSE.search(unquoted):
         raise unusable_filter(where, columns, f"{clause.group().upper()} follows the condition")
+    depths = list(accumulate((char == "(") - (char == ")") for char in unquoted))
+    if min(depths, default=0) < 0:  # it would end the brackets in which it is joined to other conditions
+        raise unusable_filter(where, columns, "it closes a bracket that it did not open")
 
 
 def tolerant_filter(where: str) -> tuple[str, list[Read]]:
@@ -129,6 +134,16 @@ def unusable_filter(where: str, columns: Iterable[str], reason: str) -> InputErr
         hint="Write it as SQL, for example \"location = 'Leeds' AND posted_at >= '2026-01-31'\" or "
         f"\"json_get_string(metadata, 'grade') = 'G7'\". Columns: {shown}.",
     )
+
+
+def open_on(day: date) -> str:
+    """SQL condition: the posting has no last day, or that day is not past."""
+    return f"(valid_through IS NULL OR valid_through >= '{day.isoformat()}')"
+
+
+def past_on(day: date) -> str:
+    """SQL condition: the last day of the posting is past."""
+    return f"valid_through < '{day.isoformat()}'"
 
 
 def sql_string(value: str) -> str:

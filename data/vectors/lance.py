@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lancedb.query import LanceQueryBuilder
     from lancedb.table import Table
 
-TABLE_LAYOUT = 5
+TABLE_LAYOUT = 6
 """Version of the columns and the tokenization; part of a generation's name."""
 
 _MAX_IDS_PER_DELETE = 1000
@@ -113,20 +113,38 @@ class LanceTable:
         """Schema of the given columns, as :meth:`batches` yields them."""
         return pa.schema([pa.field(name, self._table.schema.field(name).type) for name in columns])
 
-    def count(self) -> int:
-        """Number of rows."""
-        return int(self._table.count_rows())
+    def has_column(self, name: str) -> bool:
+        """Whether the table has a column. Tables of former layouts have fewer."""
+        return name in self._table.schema.names
+
+    def count(self, *, where: str | None = None) -> int:
+        """Number of rows, or of those that match the SQL filter ``where``."""
+        with self._reading(where):
+            return int(self._table.count_rows(where))
 
     def read(self, columns: Sequence[str], *, where: str | None = None) -> pa.Table:
         """Columns of all rows, or of those that match the SQL filter ``where``."""
         return self._run(self._table.search(), columns, where)
 
     def nearest(
-        self, vector: Float32[np.ndarray, " dim"], *, limit: int, columns: Sequence[str], where: str | None = None
+        self,
+        vector: Float32[np.ndarray, " dim"],
+        *,
+        limit: int,
+        columns: Sequence[str],
+        where: str | None = None,
+        among: str | None = None,
     ) -> pa.Table:
         """The ``limit`` rows with the highest cosine to ``vector`` (length one); column ``score`` is the cosine.
 
-        The search is exact if it is filtered, or if this version has no tuned approximate index.
+        The search is exact if it is filtered by ``where``, or if this version has no tuned approximate index.
+
+        Args:
+            vector: Query vector.
+            limit: Maximum number of rows.
+            columns: Columns to read.
+            where: SQL filter of the user.
+            among: SQL condition that most rows meet, so that the approximate index still finds enough of them.
 
         Raises:
             VectorSpaceError: The dimension of the vector differs from that of the table.
@@ -141,7 +159,7 @@ class LanceTable:
             query = query.bypass_vector_index()
         else:
             query = query.nprobes(self.probe.nprobes).refine_factor(self.probe.refine_factor)
-        found = self._run(query, [*columns, "_distance"], where)
+        found = self._run(query, [*columns, "_distance"], where, among)
         scores = pa.array(1.0 - found["_distance"].to_numpy(), pa.float32())  # dot distance is 1 - dot product
         return found.drop_columns(["_distance"]).append_column("score", scores)
 
@@ -156,7 +174,13 @@ class LanceTable:
         return any("words" in index.columns for index in self._table.list_indices())
 
     def best_words(
-        self, words: Sequence[str], *, limit: int, columns: Sequence[str], where: str | None = None
+        self,
+        words: Sequence[str],
+        *,
+        limit: int,
+        columns: Sequence[str],
+        where: str | None = None,
+        among: str | None = None,
     ) -> pa.Table:
         """The rows with the highest BM25 (Lucene's variant) for ``words``; column ``score`` is the BM25.
 
@@ -164,13 +188,14 @@ class LanceTable:
             words: Words of the query, from the tokenizer of the table; a word that occurs twice counts twice.
             limit: Maximum number of rows. Rows without any of the words are left out.
             columns: Columns to read.
-            where: SQL filter, applied before ranking.
+            where: SQL filter of the user, applied before ranking.
+            among: Further SQL condition.
         """
         assert self.has_word_index, "without the index, LanceDB would split the text with its own tokenizer"
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts").limit(limit)
-        return self._run(query, [*columns, "_score"], where).rename_columns([*columns, "score"])
+        return self._run(query, [*columns, "_score"], where, among).rename_columns([*columns, "score"])
 
     def unreadable_values(self, where: str) -> list[str]:
         """One sentence for each metadata value that a filter reads and that some rows hold in another form.
@@ -190,11 +215,16 @@ class LanceTable:
         return notes
 
     def batches(
-        self, columns: Sequence[str] | None = None, *, where: str | None = None, limit: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        among: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Read rows in batches of bounded size: some or all columns, filtered by SQL, up to ``limit`` rows."""
         schema = self.schema_of(self._table.schema.names if columns is None else columns)
-        query = self._filtered(self._table.search().limit(limit), where).select(schema.names)
+        query = self._filtered(self._table.search().limit(limit), where, among).select(schema.names)
         with self._reading(where):
             for batch in query.to_batches(batch_size=_ROWS_PER_BATCH):
                 # With a filter, LanceDB reports different columns as nullable.
@@ -383,16 +413,20 @@ class LanceTable:
         for version in keep:
             self._table.tags.delete(f"keep-{version}")
 
-    def _run(self, query: LanceQueryBuilder, columns: Sequence[str], where: str | None) -> pa.Table:
-        query = self._filtered(query, where).select(list(columns))
+    def _run(
+        self, query: LanceQueryBuilder, columns: Sequence[str], where: str | None, among: str | None = None
+    ) -> pa.Table:
+        query = self._filtered(query, where, among).select(list(columns))
         with self._reading(where):
             return query.to_arrow()
 
-    def _filtered(self, query: LanceQueryBuilder, where: str | None) -> LanceQueryBuilder:
-        if where is None:
-            return query
-        check_filter(where, self._table.schema.names)
-        return query.where(tolerant_filter(where)[0], prefilter=True)
+    def _filtered(self, query: LanceQueryBuilder, where: str | None, among: str | None = None) -> LanceQueryBuilder:
+        conditions = [] if among is None else [among]
+        if where is not None:
+            check_filter(where, self._table.schema.names)
+            # The line break ends a comment at the end of the user's filter.
+            conditions.append(f"({tolerant_filter(where)[0]}\n)")
+        return query.where(" AND ".join(conditions), prefilter=True) if conditions else query
 
     @contextlib.contextmanager
     def _reading(self, where: str | None) -> Iterator[None]:

@@ -28,6 +28,10 @@ def search(
     ] = "hybrid",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option("--where", help="SQL filter, applied before ranking.")] = None,
+    past: Annotated[
+        bool | None,
+        typer.Option("--past/--no-past", help="Also find jobs past their valid_through (default: match.past_jobs)."),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -41,12 +45,26 @@ def search(
 
     settings = call.request().settings()
     kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
-    hits = search_served(settings, text, kind=kind, mode=mode, limit=limit, where=where, checkpoint=checkpoint)
-    columns = ["rank", "title", "id", "score", *(["dense", "lexical", "matched terms"] if explain else [])]
+    hits = search_served(
+        settings, text, kind=kind, mode=mode, limit=limit, where=where, past_jobs=past, checkpoint=checkpoint
+    )
+    columns = [
+        "rank",
+        "title",
+        "id",
+        "score",
+        *(["valid through"] if past else []),
+        *(["dense", "lexical", "matched terms"] if explain else []),
+    ]
 
     def row(hit: dict[str, Any]) -> list[str]:
         legs = [_leg(hit, "dense"), _leg(hit, "lexical"), cell(hit["matched_terms"])]
-        return [*(cell(hit[name]) for name in ("rank", "title", "source_id", "score")), *(legs if explain else [])]
+        last = [hit.get("valid_through") or ""] if past else []
+        return [
+            *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
+            *last,
+            *(legs if explain else []),
+        ]
 
     title = f"{len(hits)} {table}"
     show({"hits": hits}, as_json=call.as_json, title=title, columns=columns, rows=lambda: map(row, hits))

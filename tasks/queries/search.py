@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from data.documents.rows import has_surrogates
 from data.errors import InputError
 from data.redaction.placeholders import without_placeholders
 from data.schema import DocumentKind, encoded_text
-from data.vectors.filters import is_one_of
+from data.vectors.filters import is_one_of, open_on, past_on
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
@@ -25,6 +26,7 @@ from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import base_models_dir, checkpoint_dir, load_encoder, load_reranker
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.served import require_same_space, served, served_table, words_of
+from tasks.run.context import utc_now
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def search(
     mode: SearchMode = "hybrid",
     limit: int = 10,
     where: str | None = None,
+    past_jobs: bool | None = None,
     checkpoint: str | None = None,
 ) -> list[dict[str, object]]:
     """Find served documents of a kind for a query.
@@ -84,11 +87,12 @@ def search(
         mode: Keyword search, vector search, or the fusion of both.
         limit: Maximum number of documents.
         where: SQL filter over columns of the table, applied before ranking.
+        past_jobs: Also find jobs past their ``valid_through`` (default: as in ``match.past_jobs``).
         checkpoint: Encode the query with this checkpoint (default: the served one).
 
     Returns:
-        Documents, best first: ids, title, score, score and rank in each search, and the query words in the document.
-        Words that occur in fewer hits come first.
+        Documents, best first: ids, title, last day of a job and whether it is past, score, score and rank in each
+        search, and the query words in the document. Words that occur in fewer hits come first.
 
     Raises:
         InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
@@ -101,6 +105,10 @@ def search(
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
     table = served_table(store, pointer, kind)
+    today = utc_now().date()
+    among = None
+    if kind == "job" and not (settings.match.past_jobs if past_jobs is None else past_jobs):
+        among = _still_open(table, today)
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     words = tokenize(query)
@@ -109,9 +117,11 @@ def search(
     if mode != "lexical":
         encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
         vector = encoder.encode(query, long_texts=settings.encode.long_texts, normalize=True)[0]
-        dense = ranking(table.nearest(vector, limit=candidates, columns=_columns(table), where=where), found)
+        dense = ranking(
+            table.nearest(vector, limit=candidates, columns=_columns(table), where=where, among=among), found
+        )
     if mode != "dense":
-        lexical = ranking(by_words(table, words, limit=candidates, where=where), found)
+        lexical = ranking(by_words(table, words, limit=candidates, where=where, among=among), found)
     if mode == "dense":
         hits = {dense[at][0]: Hit(dense[at][1], *_in_leg(dense, at + 1)) for at in range(min(limit, len(dense)))}
     elif mode == "lexical":
@@ -125,15 +135,38 @@ def search(
         hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
         if reranker is not None:
             hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
+    if among is not None and not hits:
+        logger.warning("No open job was found; jobs past their valid_through are left out. --past finds them, too.")
     for note in () if where is None else table.unreadable_values(where):
         logger.warning("%s", note)
     rows = [found[doc_id] for doc_id in hits]
     return [
-        {"rank": rank, **{name: row[name] for name in _SHOWN}, **asdict(hit), "matched_terms": terms}
+        {
+            "rank": rank,
+            **{name: row[name] for name in _SHOWN},
+            **_validity(row, kind, today),
+            **asdict(hit),
+            "matched_terms": terms,
+        }
         for rank, (hit, row, terms) in enumerate(
             zip(hits.values(), rows, _matched_terms(words, rows), strict=True), start=1
         )
     ]
+
+
+def _still_open(table: LanceTable, day: date) -> str | None:
+    """Condition for the jobs that are not past their last day; None if all of them are."""
+    if not table.has_column("valid_through") or not table.count(where=past_on(day)):
+        return None
+    return open_on(day)
+
+
+def _validity(row: dict[str, Any], kind: DocumentKind, day: date) -> dict[str, object]:
+    """Last day of a job, and whether it is past. Resumes have none."""
+    if kind != "job":
+        return {}
+    last = row.get("valid_through")
+    return {"valid_through": last, "past": last is not None and last < day.isoformat()}
 
 
 def _require_query(query: str) -> None:
@@ -152,15 +185,19 @@ def _require_query(query: str) -> None:
 
 
 def _columns(table: LanceTable) -> list[str]:
-    return [*_SHOWN, "words"] if table.has_words else [*_SHOWN, "text"]
+    further = [name for name in ("valid_through",) if table.has_column(name)]
+    return [*_SHOWN, *further, "words" if table.has_words else "text"]
 
 
-def by_words(table: LanceTable, words: Sequence[str], *, limit: int, where: str | None) -> pa.Table:
+def by_words(
+    table: LanceTable, words: Sequence[str], *, limit: int, where: str | None, among: str | None = None
+) -> pa.Table:
     """Find documents by BM25, in the word index or, without one, in the first :data:`SCAN_ROWS` rows."""
     if words and table.has_word_index:
-        return table.best_words(words, limit=limit, columns=_columns(table), where=where)
+        return table.best_words(words, limit=limit, columns=_columns(table), where=where, among=among)
     rows = pa.Table.from_batches(
-        table.batches(_columns(table), where=where, limit=SCAN_ROWS if words else 1),  # one row to check the filter
+        # One row is enough to check the filter.
+        table.batches(_columns(table), where=where, among=among, limit=SCAN_ROWS if words else 1),
         schema=table.schema_of(_columns(table)),
     )
     if words and len(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError, VectorSpaceError
@@ -33,6 +34,15 @@ def served_table(store: Store, pointer: Pointer, kind: DocumentKind) -> LanceTab
     from data.vectors.lance import open_table
 
     return open_table(store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
+
+
+def past_jobs(table: LanceTable, day: date) -> list[str]:
+    """Ids of the jobs whose ``valid_through`` is before a day, sorted."""
+    from data.vectors.filters import past_on
+
+    if not table.has_column("valid_through"):
+        return []
+    return sorted(table.read(["doc_id"], where=past_on(day))["doc_id"].to_pylist())
 
 
 def require_same_space(store: Store, pointer: Pointer, checkpoint: str) -> None:

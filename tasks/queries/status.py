@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import InputError
+from data.outputs.matches import LATEST_MATCHES, read_manifest
 from data.schema import KINDS, DocumentKind
 from data.snapshots.manifest import manifest_record
 from data.snapshots.tombstones import current_id
@@ -56,6 +57,7 @@ def status(settings: Settings) -> dict[str, object]:
         "fresh_hours": fresh_hours(store, pointer),
         "no_vector": _without_vector(store, pointer),
         "search": {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS},
+        "past_jobs": past_jobs(store),
         "generations": generations(settings),
         "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
         "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
@@ -63,6 +65,13 @@ def status(settings: Settings) -> dict[str, object]:
         "next_night": next_scheduled_run("nightly"),
         "alerts": [alert.model_dump() for alert in alerts(settings)],
     }
+
+
+def past_jobs(store: Store) -> int:
+    """Number of jobs that the latest matching left out because their ``valid_through`` was past."""
+    match = LATEST_MATCHES.name(store)
+    manifest = read_manifest(store, match) if match else None
+    return int(str((manifest or {}).get("past_jobs", 0)))
 
 
 def _without_vector(store: Store, pointer: Pointer | None) -> dict[DocumentKind, list[str]]:
@@ -242,6 +251,9 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
     for kind, watch in state["search"].items():
         measured = "not measured yet" if watch is None else watch["sentence"]
         rows.append((f"search of {kind}s", measured))
+    if state["past_jobs"]:
+        left_out = f"{state['past_jobs']:,} jobs past their valid_through; `l2v search --past` finds them"
+        rows.append(("not matched", left_out))
     rows.append(("last night", _night_sentence(night) if night else "none"))
     if "stages" in night:
         rows += _night_rows(night)

@@ -86,6 +86,7 @@ class IngestReport(StageReport):
     skipped: dict[str, str] = {}
     num_skipped: int = 0
     unread: dict[str, str] = {}
+    unreadable: dict[str, int] = {}
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
@@ -97,11 +98,14 @@ class IngestReport(StageReport):
         )
 
     def _readers(self) -> str:
-        """Marks, skipped files, and decisions of the readers."""
+        """Marks, skipped files, values of facets that cannot be read, and decisions of the readers."""
         parts = [f"{count:,} marked {mark}" for mark, count in self.marks.items()]
         if self.num_skipped:
             named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
             parts.append(f"{self.num_skipped:,} file(s) passed over ({named})")
+        if self.unreadable:
+            named = ", ".join(f"{facet} {count:,}" for facet, count in self.unreadable.items())
+            parts.append(f"values that cannot be read: {named}")
         parts += [f"{note} ({count:,} file(s))" for note, count in self.notes.items()]
         parts += [f"source {name} was not read: {reason}" for name, reason in self.unread.items()]
         return "".join(f"; {part}" for part in parts)
@@ -195,18 +199,25 @@ class EmbedReport(StageReport):
 
 
 class MatchReport(StageReport):
-    """Matches of one served state."""
+    """Matches of one served state.
+
+    Attributes:
+        jobs: Matched jobs.
+        past_jobs: Jobs that were left out, because their ``valid_through`` is past.
+    """
 
     stage: ClassVar[str] = "match"
     match: str
     jobs: int
     resumes: int
     rows: int
+    past_jobs: int = 0
     reused: bool
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
         state = " (unchanged)" if self.reused else ""
+        state += f"; {self.past_jobs:,} jobs past their valid_through left out" if self.past_jobs else ""
         return f"{self.jobs:,} jobs x {self.resumes:,} resumes, both ways: {self.rows:,} ranked pairs{state}"
 
 

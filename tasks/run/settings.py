@@ -114,6 +114,7 @@ class MatchSettings(_Section):
         None,
         description="Retrieval task whose judgments tune the weight: a folder, or the name of a bundled task.",
     )
+    past_jobs: bool = Field(False, description="Match jobs past their valid_through, too, and find them by default.")
     reranker: str | None = Field(
         None,
         description="Cross-encoder that reranks the first hits of a hybrid search: a directory or a hub name.",

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.config import RedactConfig
+from data.documents.facets import FACET_SCHEMA, facet_columns
 from data.outputs.export import ExportTable, publish_export, redact_rows
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.matches import LATEST_MATCHES, MATCH_SCHEMA, latest_match_files
 from data.redaction.redact import Redactor
-from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND, DocumentKind
 from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.store.base import Store
 from data.store.digests import pack_digests
@@ -74,9 +75,16 @@ def _tables(store: Store, pointer: Pointer, settings: Settings) -> dict[str, Exp
 
 
 def _documents(snapshot: Snapshot, redact: RedactConfig) -> Iterator[pa.Table]:
-    columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
+    schema = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]]
+    columns = [name for name in schema.names if name in DOCUMENT_SCHEMA.names]
     redactor = Redactor(redact, snapshot.manifest.kind)
-    return (redact_rows(batch, redactor) for batch in snapshot.batches(columns))
+    for batch in snapshot.batches(columns):
+        rows = redact_rows(batch, redactor)
+        if "metadata" in columns:
+            facets = facet_columns(rows["metadata"].to_pylist())
+            for field, values in zip(FACET_SCHEMA, facets, strict=True):
+                rows = rows.append_column(field, values)
+        yield rows.select(schema.names)
 
 
 def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:

@@ -6,11 +6,12 @@ import time
 from typing import Any, NamedTuple
 
 from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
-from data.schema import sha256_json
+from data.schema import DocumentKind, sha256_json
+from data.vectors.filters import open_on
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
-from tasks.queries.served import served
+from tasks.queries.served import past_jobs, served, served_table
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
 from tasks.run.settings import Settings
@@ -26,7 +27,9 @@ _VERSION = 2
 def match_all(run: Run) -> MatchReport:
     """Rank resumes for every job and jobs for every resume. Each served state is matched once.
 
-    Rows of the latest matches are copied where they are still valid (``match_blocks``).
+    Rows of the latest matches are copied where they are still valid (``match_blocks``). Jobs past their
+    ``valid_through`` are left out. Which ones these are is part of the id of the matches: a night matches again when
+    one more is past its last day, and otherwise reuses the matches.
     """
     started = time.monotonic()
     store, settings, fence = run.store, run.settings, run.lease.check
@@ -34,17 +37,20 @@ def match_all(run: Run) -> MatchReport:
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
     decisive = _decisive(settings, weight)
-    match = match_id(pointer, decisive)
+    past = _left_out(run, pointer)
+    match = match_id(pointer, {**decisive, **_without(past)})
     known = read_manifest(store, match)
     if known is not None:
         fence()
         LATEST_MATCHES.put(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
-        sides = read_sides(store, pointer, scratch)
+        among: dict[DocumentKind, str] = {"job": open_on(run.clock().date())} if past else {}
+        sides = read_sides(store, pointer, scratch, among=among)
         recipe = _recipe(pointer, decisive)
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},
+            **({"past_jobs": len(past), **_without(past)} if past else {}),
             "run_id": run.id,
             "recipe": recipe,
             "fusion": "by rank" if tuned is None else tuned.sentence(),
@@ -78,10 +84,12 @@ class KnownMatches(NamedTuple):
     Attributes:
         is_complete: Whether the served state was matched with these settings.
         are_copied: Whether rows of the latest matches are copied where no document changed.
+        are_same_jobs: Whether the latest matches left out the same jobs for being past their ``valid_through``.
     """
 
     is_complete: bool
     are_copied: bool
+    are_same_jobs: bool = True
 
 
 def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
@@ -92,11 +100,26 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
         if tuned is None:
             return KnownMatches(is_complete=False, are_copied=False)
         weight = tuned.weight
-    decisive = _decisive(run.settings, weight)
+    decisive, without = _decisive(run.settings, weight), _without(_left_out(run, pointer))
+    latest = LATEST_MATCHES.name(run.store)
+    former = read_manifest(run.store, latest) if latest else None
     return KnownMatches(
-        is_complete=read_manifest(run.store, match_id(pointer, decisive)) is not None,
+        is_complete=read_manifest(run.store, match_id(pointer, {**decisive, **without})) is not None,
         are_copied=read_former_matches(run.store, recipe=_recipe(pointer, decisive)) is not None,
+        are_same_jobs=(former or {}).get("without") == without.get("without"),
     )
+
+
+def _left_out(run: Run, pointer: Pointer) -> list[str]:
+    """Ids of the jobs that matching leaves out today."""
+    if run.settings.match.past_jobs:
+        return []
+    return past_jobs(served_table(run.store, pointer, "job"), run.clock().date())
+
+
+def _without(past: list[str]) -> dict[str, object]:
+    """What the jobs that are left out add to the id of the matches."""
+    return {"without": sha256_json(past)} if past else {}
 
 
 def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
@@ -110,4 +133,4 @@ def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:
 
 
 def _counts(manifest: dict[str, Any]) -> dict[str, int]:
-    return {name: int(manifest[name]) for name in ("jobs", "resumes", "rows")}
+    return {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs")}

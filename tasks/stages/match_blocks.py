@@ -74,11 +74,21 @@ class Side:
         return pa.array(list(self.vocabulary), pa.string())
 
 
-def read_sides(store: Store, pointer: Pointer, scratch: Path) -> dict[DocumentKind, Side]:
-    """Read both served tables once, and write vectors and words to files in ``scratch``."""
+def read_sides(
+    store: Store, pointer: Pointer, scratch: Path, *, among: Mapping[DocumentKind, str] | None = None
+) -> dict[DocumentKind, Side]:
+    """Read both served tables once, and write vectors and words to files in ``scratch``.
+
+    Args:
+        store: Where the tables are.
+        pointer: Served versions.
+        scratch: Empty directory.
+        among: SQL conditions of the documents to match, by kind (default: all of them).
+    """
+    among = among or {}
     vocabulary: dict[str, int] = {}
     sides: dict[DocumentKind, Side] = {
-        kind: _spill(served_table(store, pointer, kind), scratch / kind, vocabulary) for kind in KINDS
+        kind: _spill(served_table(store, pointer, kind), scratch / kind, vocabulary, among.get(kind)) for kind in KINDS
     }
     in_order = sorted(vocabulary)
     numbers = np.empty(len(vocabulary), np.int32)
@@ -271,7 +281,7 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
     }
 
 
-def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
+def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], among: str | None) -> Side:
     """Read a table once: vectors and words go to files, ids and offsets stay in memory."""
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
     ids: list[str] = []
@@ -279,7 +289,7 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int]) -> Side:
     lengths = array("q")
     vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
     with vectors_path.open("wb") as vectors, words_path.open("wb") as words:
-        for batch in table.batches(columns):
+        for batch in table.batches(columns, among=among):
             rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
             said = [words_of(row) for row in rows]
             of_batch = batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).reshape(len(rows), -1)

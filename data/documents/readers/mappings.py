@@ -20,25 +20,29 @@ class KnownFormat:
         ids: Paths of the id, in order of preference.
         titles: Paths of the title, in order of preference.
         parts: Headings and paths of the text, in order. Some texts need no heading.
-        further: Paths of further fields by name in the metadata.
+        further: Paths of further fields by name in the metadata; of several paths, the first with a value.
         signature: Groups of fields. A record with all fields of one group has this format.
         write: Renders the text, if paths are not sufficient.
+        derive: Further fields that paths cannot reach.
     """
 
     records: str | None
     ids: tuple[str, ...]
     titles: tuple[str, ...]
     parts: tuple[tuple[str, str], ...]
-    further: Mapping[str, str]
+    further: Mapping[str, str | tuple[str, ...]]
     signature: tuple[tuple[str, ...], ...]
     write: Callable[[SourceRecord], str] | None = None
+    derive: Callable[[SourceRecord], Mapping[str, object]] | None = None
 
     def apply(self, record: SourceRecord, config: SourceConfig, *, fallback_id: str) -> dict[str, object]:
         """Convert a record to a row with the source's names for id, title and text."""
         ids = [str(each) for path in self.ids for each in values_at(record, path) if isinstance(each, (str, int))]
         titles = [found for path in self.titles if (found := text_at(record, path))]
         text = self.write(record) if self.write is not None else _joined(record, self.parts)
-        further = {name: _plain(values_at(record, path)) for name, path in self.further.items()}
+        further = {name: _first(record, paths) for name, paths in self.further.items()}
+        if self.derive is not None:
+            further.update(self.derive(record))
         return {
             **{name: value for name, value in further.items() if value is not None},
             config.id_field: next((found for found in ids if found.strip()), fallback_id),
@@ -61,9 +65,64 @@ def _joined(record: SourceRecord, parts: Iterable[tuple[str, str]]) -> str:
     return "\n\n".join(f"{heading}:\n{text}" if heading else text for heading, text in found if text)
 
 
-def _plain(values: list[object]) -> object:
-    """One value, several as a list, or None."""
-    return None if not values else values[0] if len(values) == 1 else values
+def _first(record: object, paths: str | tuple[str, ...]) -> object:
+    """Values at the first path that has some: one value, several as a list, or None."""
+    for path in (paths,) if isinstance(paths, str) else paths:
+        if values := [each for each in values_at(record, path) if each not in ("", [], {})]:
+            return values[0] if len(values) == 1 else values
+    return None
+
+
+def _places(record: object, path: str, *parts: tuple[str, ...]) -> dict[str, object]:
+    """Location, city, region and country of all places at a path.
+
+    Args:
+        record: The record.
+        path: Path of the places.
+        parts: Paths within a place for city, region and country, in order of preference.
+    """
+    places = [
+        [next((t for p in paths if (t := text_at(each, p))), "") for paths in parts] for each in values_at(record, path)
+    ]
+    shown = dict.fromkeys(", ".join(dict.fromkeys(filter(None, place))) for place in places)
+    found: dict[str, object] = {"location": "; ".join(filter(None, shown))}
+    for name, values in zip(("city", "region", "country"), zip(*places, strict=True), strict=False):
+        found[name] = ", ".join(dict.fromkeys(filter(None, values)))
+    return {name: value for name, value in found.items() if value}
+
+
+_ADDRESS = (
+    ("address.addressLocality",),
+    ("address.addressRegion.name", "address.addressRegion"),
+    ("address.addressCountry.name", "address.addressCountry"),
+)
+
+
+def _jobposting_facets(record: SourceRecord) -> dict[str, object]:
+    """Places and salary of a JobPosting, whose values may be texts, objects or lists."""
+    found = _places(record, "jobLocation[]", *_ADDRESS)
+    if not found:
+        whole = [_line(record, path) for path in ("jobLocation[].address", "jobLocation[].name", "jobLocation[]")]
+        whole.append(_line(record, "applicantLocationRequirements[].name"))
+        found = {"location": next(filter(None, whole), None)}
+    kinds = {text.upper() for text in values_at(record, "jobLocationType") if isinstance(text, str)}
+    if "TELECOMMUTE" in kinds:
+        found["remote"] = True
+    salary = _first(record, "baseSalary[0]")
+    found["salary"] = salary if isinstance(salary, str | int | float) else _first(record, "baseSalary[0].value")
+    return found
+
+
+def _greenhouse_facets(record: SourceRecord) -> dict[str, object]:
+    """Salary of a posting, which Greenhouse states in cents."""
+    ends = {"salary_min": "pay_input_ranges[0].min_cents", "salary_max": "pay_input_ranges[0].max_cents"}
+    cents = {name: _first(record, path) for name, path in ends.items()}
+    return {name: value / 100 for name, value in cents.items() if isinstance(value, int | float)}
+
+
+def _workable_facets(record: SourceRecord) -> dict[str, object]:
+    places = _places(record, "location", ("city",), ("region", "state"), ("country", "countryCode"))
+    return places or _places(record, "locations[]", ("city",), ("region",), ("country", "countryCode"))
 
 
 def _line(record: object, *paths: str, between: str = ", ") -> str:
@@ -125,6 +184,7 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
             "email": "basics.email",
             "phone": "basics.phone",
             "city": "basics.location.city",
+            "region": "basics.location.region",
             "country": "basics.location.countryCode",
         },
         signature=(("basics", "work"), ("basics", "skills"), ("basics", "education")),
@@ -145,18 +205,18 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         ),
         further={
             "company": "hiringOrganization.name",
-            "location": "jobLocation[].address.addressLocality",
-            "country": "jobLocation[].address.addressCountry",
             "employment_type": "employmentType",
+            "category": ("occupationalCategory.name", "occupationalCategory", "industry"),
             "posted_at": "datePosted",
             "valid_through": "validThrough",
-            "salary_currency": "baseSalary.currency",
-            "salary_min": "baseSalary.value.minValue",
-            "salary_max": "baseSalary.value.maxValue",
-            "salary_unit": "baseSalary.value.unitText",
+            "salary_currency": ("baseSalary[0].currency", "salaryCurrency"),
+            "salary_min": ("baseSalary[0].value.minValue", "baseSalary[0].minValue", "baseSalary[0].value.value"),
+            "salary_max": ("baseSalary[0].value.maxValue", "baseSalary[0].maxValue", "baseSalary[0].value.value"),
+            "salary_unit": ("baseSalary[0].value.unitText", "baseSalary[0].unitText"),
             "location_type": "jobLocationType",
         },
         signature=(("@type", "hiringOrganization"), ("datePosted", "hiringOrganization"), ("@type", "jobLocation")),
+        derive=_jobposting_facets,
     ),
     "greenhouse": KnownFormat(
         records="jobs[]",
@@ -164,14 +224,17 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         titles=("title",),
         parts=(("", "content"),),
         further={
-            "location": "location.name",
+            "location": ("location.name", "offices[].name"),
             "department": "departments[].name",
             "posted_at": "first_published",
+            "valid_through": "application_deadline",
+            "salary_currency": "pay_input_ranges[0].currency_type",
             "updated_at": "updated_at",
             "url": "absolute_url",
             "requisition": "requisition_id",
         },
         signature=(("internal_job_id", "content"), ("absolute_url", "content", "title")),
+        derive=_greenhouse_facets,
     ),
     "lever": KnownFormat(
         records=None,
@@ -179,7 +242,8 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         titles=("text",),
         parts=(),
         further={
-            "location": "categories.location",
+            "location": ("categories.allLocations[]", "categories.location"),
+            "country": "country",
             "employment_type": "categories.commitment",
             "team": "categories.team",
             "department": "categories.department",
@@ -187,6 +251,8 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
             "salary_currency": "salaryRange.currency",
             "salary_min": "salaryRange.min",
             "salary_max": "salaryRange.max",
+            "salary_unit": "salaryRange.interval",
+            "posted_at": "createdAt",
             "url": "hostedUrl",
         },
         signature=(("categories", "lists"), ("hostedUrl", "categories")),
@@ -198,14 +264,22 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         titles=("title", "full_title"),
         parts=(("", "description"), ("Requirements", "requirements"), ("Benefits", "benefits")),
         further={
-            "location": "location.city",
-            "country": "location.country",
+            "city": "city",
+            "region": "state",
+            "country": "country",
+            "remote": ("location.telecommuting", "telecommuting", "remote"),
+            "workplace_type": ("location.workplace_type", "workplace"),
             "department": "department",
             "employment_type": "employment_type",
-            "posted_at": "published_on",
+            "category": ("function", "industry"),
+            "posted_at": ("published_on", "created_at"),
+            "salary_min": "salary.salary_from",
+            "salary_max": "salary.salary_to",
+            "salary_currency": "salary.salary_currency",
             "url": "url",
         },
         signature=(("shortcode", "title"),),
+        derive=_workable_facets,
     ),
     "indeed-xml": KnownFormat(
         records="job",
@@ -220,6 +294,7 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
             "postcode": "postalcode",
             "salary": "salary",
             "employment_type": "jobtype",
+            "remote_type": "remotetype",
             "category": "category",
             "posted_at": "date",
             "valid_through": "expirationdate",

@@ -26,7 +26,7 @@ def rows(numbers, *, sha="a", vectors=None, source="board"):
     """Rows of the table with the given numbers; ``num_chars`` is the number."""
     numbers = list(numbers)
     vectors = unit(len(numbers)) if vectors is None else vectors
-    columns = {name: ["x"] * len(numbers) for name in table_schema(DIM).names}
+    columns = {field.name: [None if field.nullable else "x"] * len(numbers) for field in table_schema(DIM)}
     columns |= {
         "doc_id": [doc_id(number) for number in numbers],
         "row_sha256": [sha] * len(numbers),

@@ -17,7 +17,7 @@ def rows(numbers, seed=0):
     vectors = (centres[rng.integers(0, 30, len(numbers))] + 0.4 * rng.normal(size=(len(numbers), DIM))).astype(
         np.float32
     )
-    columns = {name: ["x"] * len(numbers) for name in table_schema(DIM).names}
+    columns = {field.name: [None if field.nullable else "x"] * len(numbers) for field in table_schema(DIM)}
     columns |= {
         "doc_id": [f"{number:032x}" for number in numbers],
         "num_chars": numbers,

@@ -46,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Setti
     versions = {}
     for number, (kind, documents) in enumerate(zip(KINDS, (JOBS, RESUMES), strict=True)):
         texts = [encoded_text(*document) for document in documents.values()]
-        rows: dict[str, Any] = {name: ["x"] * len(texts) for name in schema.names}
+        rows: dict[str, Any] = {field.name: [None if field.nullable else "x"] * len(texts) for field in schema}
         rows |= {
             "doc_id": [str(number) * 31 + str(each) for each in range(len(texts))],
             "source_id": list(documents),

@@ -1,6 +1,7 @@
 """Lexical search: LanceDB ranks like bm25s, and a table without an index is scanned."""
 
 import logging
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,9 @@ import pytest
 
 from data.errors import InputError
 from data.store.base import LocalStore
-from data.vectors.lance import LanceTable, create_table, table_schema
+from data.vectors.filters import open_on
+from data.vectors.lance import LanceTable, create_table, open_table, table_schema
+from data.vectors.pointer import POINTER_KEY, Pointer
 from llm2vec_core.ranking.fusion import convex_combination, either_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex
 from tasks.queries.search import MAX_QUERY_CHARS, Hit, by_words, fuse_legs, ranking, rerank_hits, search
@@ -32,7 +35,7 @@ def table(tmp_path, texts):
 
 def table_of(folder, texts, vectors):
     schema = table_schema(vectors.shape[1])
-    columns = {name: ["x"] * COUNT for name in schema.names}
+    columns = {field.name: [None if field.nullable else "x"] * COUNT for field in schema}
     columns |= {"doc_id": [f"{number:032x}" for number in range(COUNT)], "metadata": ["{}"] * COUNT}
     columns |= {"num_chars": [1] * COUNT, "words": texts, "vector": list(vectors)}
     table = create_table(LocalStore(folder), generation="g", kind="job", embedding_dim=vectors.shape[1])
@@ -120,3 +123,50 @@ def test_a_cross_encoder_orders_the_hits_by_what_they_say(table):
 def test_a_query_that_cannot_be_one_is_the_callers_mistake(tmp_path, query):
     with pytest.raises(InputError, match="query"):
         search(Settings(home=str(tmp_path)), query, kind="job")
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """Served jobs, one of which has its last day today and one of which had it yesterday."""
+    monkeypatch.setattr("tasks.queries.search.utc_now", lambda: datetime(2026, 3, 1, 23, tzinfo=UTC))
+    settings = Settings(home=str(tmp_path / "home"))
+    store = settings.store()
+    schema = table_schema(2)
+    last_days = {"open": None, "today": "2026-03-01", "past": "2026-02-28"}
+    columns = {field.name: [None if field.nullable else "x"] * 3 for field in schema}
+    columns |= {"doc_id": [f"{number:032x}" for number in range(3)], "source_id": list(last_days)}
+    columns |= {"metadata": ["{}"] * 3, "num_chars": [1] * 3, "words": ["ward"] * 3, "vector": [[1.0, 0.0]] * 3}
+    versions = {}
+    for kind in ("job", "resume"):
+        table = create_table(store, generation="g", kind=kind, embedding_dim=2)
+        table.upsert([pa.table(columns | {"valid_through": list(last_days.values())}, schema=schema)])
+        table.build_word_index()
+        versions[f"{kind}s"] = table.version
+    pointer = Pointer(
+        sequence=1, generation="g", checkpoint="f", **versions, snapshots={}, fencing_epoch=1, run_id="run",
+        promoted_at=datetime(2026, 2, 1, tzinfo=UTC),
+    )  # fmt: skip
+    store.compare_and_swap(POINTER_KEY, expected=None, content=pointer.model_dump_json().encode())
+    return settings
+
+
+def test_jobs_past_their_last_day_are_found_only_on_request(board, caplog):
+    def found(kind="job", **options):
+        return [hit["source_id"] for hit in search(board, "ward", kind=kind, mode="lexical", **options)]
+
+    assert found() == ["open", "today"]
+    assert found(past_jobs=True) == ["open", "today", "past"]
+    assert found(kind="resume") == ["open", "today", "past"], "resumes have no last day"
+    assert found(where="source_id = 'past' -- a comment") == []
+    assert "--past" in caplog.text
+    assert found(where="source_id = 'past' OR source_id = 'open'") == ["open"]
+    for where in ("source_id = 'open') OR (source_id = 'past'", "nowhere = 1"):
+        with pytest.raises(InputError):
+            found(where=where)
+    hits = search(board, "ward", kind="job", mode="lexical", past_jobs=True)
+    assert [(hit["valid_through"], hit["past"]) for hit in hits] == [
+        (None, False), ("2026-03-01", False), ("2026-02-28", True),
+    ]  # fmt: skip
+    table = open_table(board.store(), generation="g", kind="job")
+    nearest = table.nearest(np.float32([1, 0]), limit=5, columns=["source_id"], among=open_on(date(2026, 3, 2)))
+    assert nearest["source_id"].to_pylist() == ["open"]

@@ -23,7 +23,10 @@ def test_the_pointer_decides_the_version_of_a_table(tmp_path, make_pointer):
     store = LocalStore(tmp_path)
     table = create_table(store, generation="g", kind="job", embedding_dim=2)
     before = table.version
-    columns = {name: ["x"] for name in table_schema(2).names} | {"metadata": ["{}"], "num_chars": [1]}
+    columns = {field.name: [None if field.nullable else "x"] for field in table_schema(2)} | {
+        "metadata": ["{}"],
+        "num_chars": [1],
+    }
     table.upsert([pa.table(columns | {"vector": [[1.0, 0.0]]}, schema=table_schema(2))])
     pointer = make_pointer(jobs=table.version)
     store.compare_and_swap(POINTER_KEY, expected=None, content=pointer.model_dump_json().encode())

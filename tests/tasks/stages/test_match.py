@@ -6,26 +6,29 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data.outputs.matches import match_id
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
+from tasks.queries.status import past_jobs
 from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
 from tasks.stages.match import match_all
 
 
-def documents(kind, numbers):
-    columns = {name: ["x"] * len(numbers) for name in table_schema(2).names}
+def documents(kind, numbers, valid_through=None):
+    columns = {field.name: [None if field.nullable else "x"] * len(numbers) for field in table_schema(2)}
     columns |= {
         "doc_id": [f"{number:032x}" for number in numbers],
         "kind": [kind] * len(numbers),
         "metadata": ["{}"] * len(numbers),
         "num_chars": [1] * len(numbers),
+        "valid_through": [(valid_through or {}).get(number) for number in numbers],
         "words": [f"ward w{number % 3}" for number in numbers],
-        "vector": list(np.random.default_rng(0).normal(size=(len(numbers), 2)).astype(np.float32)),
+        "vector": [np.random.default_rng(number).normal(size=2).astype(np.float32) for number in numbers],
     }
     return pa.table(columns, schema=table_schema(2))
 
@@ -70,3 +73,48 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
     with hold_lease(store, owner="run") as lease:
         same = match_all.fn(replace(run, lease=lease, settings=settings.model_copy(update={"match": other})))
     assert same.reused, "neither is of matter to matches"
+
+
+def ranked_pairs(store, match):
+    """Direction, both ids, rank and score of all stored pairs."""
+    rows = [
+        {"direction": key.split("/")[2], **row}
+        for key in store.list(f"matches/{match}")
+        if key.endswith(".parquet")
+        for row in pq.read_table(store.local_path(key)).to_pylist()
+    ]
+    return sorted((row["direction"], row["job_id"], row["resume_id"], row["rank"], row["score"]) for row in rows)
+
+
+def test_a_job_leaves_the_matches_when_its_last_day_is_past_and_no_other_night_matches_again(tmp_path):
+    last_days = {1: "2026-02-28", 2: "2026-03-01", 3: "2026-03-03"}
+    settings = Settings(home=str(tmp_path / "home"))
+
+    def nights(home, days):
+        store = settings.model_copy(update={"home": str(tmp_path / home)}).store()
+        tables = {kind: create_table(store, generation="g", kind=kind, embedding_dim=2) for kind in ("job", "resume")}
+        tables["job"].upsert([documents("job", range(5), last_days)])
+        tables["resume"].upsert([documents("resume", range(10, 14))])
+        serve(store, tables)
+        with hold_lease(store, owner="run") as lease:
+            runs = [
+                Run("run", settings, store, lease, clock=lambda at=day: datetime(2026, 3, at, tzinfo=UTC))
+                for day in days
+            ]
+            return store, [match_all.fn(run) for run in runs]
+
+    store, reports = nights("home", [1, 1, 2, 3, 4])
+    assert [(report.jobs, report.past_jobs, report.reused) for report in reports] == [
+        (4, 1, False), (4, 1, True), (3, 2, False), (3, 2, True), (2, 3, False),
+    ]  # fmt: skip
+    assert "3 jobs past their valid_through left out" in reports[-1].sentence()
+    assert past_jobs(store) == 3
+    full, (at_once,) = nights("other", [4])
+    assert ranked_pairs(store, reports[-1].match) == ranked_pairs(full, at_once.match), "carried over = matched anew"
+    jobs = {int(job, 16) for _, job, _, _, _ in ranked_pairs(full, at_once.match)}
+    assert jobs == {0, 4}
+
+    everything = settings.match.model_copy(update={"past_jobs": True})
+    with hold_lease(store, owner="run") as lease:
+        report = match_all.fn(Run("run", settings.model_copy(update={"match": everything}), store, lease))
+    assert (report.jobs, report.past_jobs) == (5, 0)

@@ -32,7 +32,7 @@ def rows(kind, count, *, seed):
 
 
 def table_of(kind, ids, texts, vectors):
-    columns = {name: ["x"] * len(ids) for name in table_schema(DIM).names}
+    columns = {field.name: [None if field.nullable else "x"] * len(ids) for field in table_schema(DIM)}
     columns |= {
         "doc_id": ids,
         "kind": [kind] * len(ids),

@@ -55,7 +55,7 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
     settings = Settings(home=str(tmp_path), match=MatchSettings(top_k=LIMIT, candidates=CANDIDATES))
     store, versions = settings.store(), {}
     for kind, rows in documents.items():
-        columns = {name: ["x"] * len(rows) for name in table_schema(4).names}
+        columns = {field.name: [None if field.nullable else "x"] * len(rows) for field in table_schema(4)}
         columns |= {"doc_id": [f"{number:032x}" for number in range(len(rows))], "metadata": ["{}"] * len(rows)}
         columns |= {"num_chars": [1] * len(rows), "words": [text for text, _ in rows]}
         columns |= {"vector": [vector for _, vector in rows]}

@@ -411,7 +411,7 @@ def test_lever_keeps_its_lists_and_further_fields_get_plain_names(tmp_path):
         "Apply now.",
     ]
     (found,) = values(read(tmp_path / "b.json", json.dumps(POSTING), format="schema.org-jobposting")[0])
-    assert (found["location"], found["salary_min"], found["valid_through"]) == (["York", "Leeds"], 20, "2026-02-01")
+    assert (found["location"], found["salary_min"], found["valid_through"]) == ("York; Leeds", 20, "2026-02-01")
 
 
 def test_every_row_of_a_table_is_kept_or_rejected(tmp_path):
