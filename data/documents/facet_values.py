@@ -74,7 +74,7 @@ _MONTHS = {
 _ISO_START = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?!\d)")
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)")  # with dots, the day comes first everywhere
 _NAMED_MONTH = re.compile(
-    r"(?:(\d{1,2})(?:st|nd|rd|th)?[ -]([a-z]+)\.?[ -](\d{4})|([a-z]+)\.? (\d{1,2})(?:st|nd|rd|th)?,? (\d{4}))(?!\d)",
+    r"(?:(\d{1,2})(?:[a-z]{2})?[ -]([a-z]+)\.?[ -](\d{4})|([a-z]+)\.? (\d{1,2})(?:[a-z]{2})?,? (\d{4}))(?!\d)",
     re.I,
 )
 
