@@ -57,7 +57,7 @@ def status(settings: Settings) -> dict[str, object]:
         "fresh_hours": fresh_hours(store, pointer),
         "no_vector": _without_vector(store, pointer),
         "search": {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS},
-        "past_jobs": past_jobs(store),
+        "past_jobs": count_past_jobs(store),
         "generations": generations(settings),
         "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
         "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
@@ -67,7 +67,7 @@ def status(settings: Settings) -> dict[str, object]:
     }
 
 
-def past_jobs(store: Store) -> int:
+def count_past_jobs(store: Store) -> int:
     """Number of jobs that the latest matching left out because their ``valid_through`` was past."""
     match = LATEST_MATCHES.name(store)
     manifest = read_manifest(store, match) if match else None

@@ -12,7 +12,7 @@ from data.outputs.matches import match_id
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
-from tasks.queries.status import past_jobs
+from tasks.queries.status import count_past_jobs
 from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
@@ -108,7 +108,7 @@ def test_a_job_leaves_the_matches_when_its_last_day_is_past_and_no_other_night_m
         (4, 1, False), (4, 1, True), (3, 2, False), (3, 2, True), (2, 3, False),
     ]  # fmt: skip
     assert "3 jobs past their valid_through left out" in reports[-1].sentence()
-    assert past_jobs(store) == 3
+    assert count_past_jobs(store) == 3
     full, (at_once,) = nights("other", [4])
     assert ranked_pairs(store, reports[-1].match) == ranked_pairs(full, at_once.match), "carried over = matched anew"
     jobs = {int(job, 16) for _, job, _, _, _ in ranked_pairs(full, at_once.match)}
