@@ -20,7 +20,14 @@ from data.schema import DocumentKind, sha256_json
 from data.store.credentials import mask_credentials
 
 SourceFormat = Literal[
-    "json-resume", "schema.org-jobposting", "greenhouse", "lever", "workable", "indeed-xml", "linkedin-export"
+    "json-resume",
+    "schema.org-jobposting",
+    "greenhouse",
+    "lever",
+    "workable",
+    "hr-open",
+    "indeed-xml",
+    "linkedin-export",
 ]
 DEFAULT_TEXT_FIELDS = ("text", "description")
 _LISTS = (NAMES_FILE, LABELS_FILE, FORMS_FILE)
@@ -200,7 +207,7 @@ class RedactConfig(BaseModel):
 
 
 class ShrinkConfig(BaseModel):
-    """Limits on how many documents a source may lose from one snapshot to the next."""
+    """Reading of scans, and how many documents a source may lose from one snapshot to the next."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -209,6 +216,9 @@ class ShrinkConfig(BaseModel):
     )
     allow_shrink: tuple[str, ...] = Field(
         default=(), description="Sources that may lose any number of documents in this run."
+    )
+    ocr: bool = Field(
+        default=False, description="Read pages of PDFs that have no text with Tesseract, if it is installed."
     )
 
 

@@ -50,7 +50,9 @@ class SourcePreview(BaseModel):
     rejected: list[PreviewRejected] = Field(description="The first rows that would be quarantined.")
 
 
-def preview_source(config: SourceConfig, *, clean: CleanConfig, redact: RedactConfig) -> SourcePreview:
+def preview_source(
+    config: SourceConfig, *, clean: CleanConfig, redact: RedactConfig, ocr: bool = False
+) -> SourcePreview:
     """Read, clean and redact every row of a source, and return the first documents.
 
     Near duplicates and erased documents are not checked.
@@ -66,7 +68,7 @@ def preview_source(config: SourceConfig, *, clean: CleanConfig, redact: RedactCo
     seen: set[str] = set()
     texts: Counter[str] = Counter()
     rows_in = rows_kept = 0
-    for row in read_rows(config, log):
+    for row in read_rows(config, log, ocr=ocr):
         rows_in += 1
         found: Document | RejectedRow
         if isinstance(row, RawRow):

@@ -13,9 +13,12 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
+from data.documents.extract.doc import doc_programs
+from data.documents.extract.ocr import has_tesseract, languages
 from data.documents.readers import csv, documents, json_values, jsonl, linkedin, parquet, sheets, xml
 from data.documents.readers.checks import readable
 from data.documents.readers.formats import (
+    OLE_SIGNATURE,
     PACKED,
     SUFFIXES,
     TABLES,
@@ -43,19 +46,20 @@ READERS: dict[Format, Reader] = {
 }
 """Readers by file format."""
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Version of the readers. Raise it when the same file gives different rows: all sources are then read again."""
 
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # written by Spark and Dask
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})  # written by Windows and macOS
 
 
-def read_rows(config: SourceConfig, log: ReadLog | None = None) -> Iterator[RawRow | RejectedRow]:
+def read_rows(config: SourceConfig, log: ReadLog | None = None, *, ocr: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Read all rows of a source, file by file in sorted order.
 
     Args:
         config: The source.
         log: Collects decisions of the readers, and skipped files.
+        ocr: Recognise the text of PDF pages that have none.
 
     Yields:
         Every row of every file exactly once, raw or rejected. Blank lines are not rows. A file of an unsupported type
@@ -79,10 +83,12 @@ def read_rows(config: SourceConfig, log: ReadLog | None = None) -> Iterator[RawR
         if file in texts:
             log.skipped[file] = "a text beside tables"
             continue
-        yield from _read_file(path, file, config, log)
+        yield from _read_file(path, file, config, log, ocr=ocr)
 
 
-def _read_file(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[RawRow | RejectedRow]:
+def _read_file(
+    path: Path, file: str, config: SourceConfig, log: ReadLog, *, ocr: bool
+) -> Iterator[RawRow | RejectedRow]:
     with unpacked(path) as inner:
         try:
             with readable(path):
@@ -97,7 +103,8 @@ def _read_file(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Ite
         if promised is not None and found is not promised:
             log.note(f"{promised} by its name, read as {found}")
         log.formats[str(found)] += 1
-        yield from READERS[found](inner, file, config, log)
+        reader = documents.read_as(found, ocr=True) if ocr and found is Format.PDF else READERS[found]
+        yield from reader(inner, file, config, log)
 
 
 def _texts_beside_tables(files: list[str]) -> frozenset[str]:
@@ -108,8 +115,11 @@ def _texts_beside_tables(files: list[str]) -> frozenset[str]:
     return frozenset(file for file, found in promised.items() if found in (Format.TEXT, Format.HTML))
 
 
-def source_sha256(config: SourceConfig) -> str | None:
-    """Hash of everything that determines the rows of a source: the bytes of its files, and its fields.
+def source_sha256(config: SourceConfig, *, ocr: bool = False) -> str | None:
+    """Hash of everything that determines the rows of a source: the bytes of its files, and its settings.
+
+    The installed programs that read old Word files and scans are part of it, if the source has such files: it is read
+    again after one of them was installed.
 
     None for the bundled sample, which has no files of its own.
 
@@ -119,9 +129,18 @@ def source_sha256(config: SourceConfig) -> str | None:
     if config.path.startswith("bundled:"):
         return None
     digest = hashlib.sha256(f"{READER_VERSION} {config.decisive_json()}".encode())
+    programs: set[str] = set()
     for path, file in find_files(config.path):
         with readable(path), path.open("rb") as handle:
+            head = handle.read(len(OLE_SIGNATURE))
+            handle.seek(0)
             digest.update(f"\n{file!r} ".encode() + hashlib.file_digest(handle, "sha256").digest())
+        if head == OLE_SIGNATURE and promised_format(file) is not Format.SHEET:
+            programs.update(doc_programs())
+        if ocr and head.startswith(b"%PDF") and has_tesseract():
+            programs.add(f"tesseract {languages()}")
+    if programs:
+        digest.update(f"\nread by {sorted(programs)}".encode())
     return digest.hexdigest()
 
 

@@ -89,7 +89,7 @@ def build_snapshot(
         run_id: Id of this run, for the manifest.
         fence: Called before the new snapshot becomes the latest; raises when this writer lost its lease.
         now: Time for the manifest, with a time zone.
-        shrink: Limits on how many documents a source may lose.
+        shrink: Limits on how many documents a source may lose, and whether scans are read.
         on_progress: Called with the number of rows read so far.
         on_unread: Called with the name and the error of a source that cannot be read, or shrank too much, but is not
             required. Its former documents are carried over, and it is read again the next time.
@@ -114,7 +114,7 @@ def build_snapshot(
             raise fault.error
         on_unread(fault.name, fault.error)
 
-    changed = _changed_sources(sources, clean, redact, previous, pass_over)
+    changed = _changed_sources(sources, clean, redact, previous, pass_over, ocr=shrink.ocr)
     while changed:
         try:
             return _build(
@@ -214,10 +214,11 @@ def _build(
 
 @dataclass(frozen=True)
 class _Feed:
-    """A source to read, and the hash of its files before reading."""
+    """A source to read, the hash of its files before reading, and whether its scans are read."""
 
     config: SourceConfig
     raw_sha256: str | None
+    ocr: bool
 
 
 def _changed_sources(
@@ -226,12 +227,14 @@ def _changed_sources(
     redact: RedactConfig,
     previous: Snapshot | None,
     pass_over: Callable[[_SourceFault], None],
+    *,
+    ocr: bool,
 ) -> dict[str, _Feed]:
     """Sources whose documents may have changed: the files, or the settings of cleaning or redaction, differ."""
     feeds = {}
     for name, config in sources.items():
         try:
-            feeds[name] = _Feed(config, source_sha256(config))
+            feeds[name] = _Feed(config, source_sha256(config, ocr=ocr), ocr)
         except InputError as error:
             pass_over(_SourceFault(name, error))
     if previous is None or (previous.manifest.clean, previous.manifest.schema_version) != (clean, SCHEMA_VERSION):
@@ -292,7 +295,7 @@ def _stage(
                 _stage_source(
                     staged,
                     name,
-                    config=feed.config,
+                    feed=feed,
                     redactor=redactor,
                     tombstones=tombstones,
                     progress=progress,
@@ -324,16 +327,17 @@ def _stage_source(
     staged: Staged,
     name: str,
     *,
-    config: SourceConfig,
+    feed: _Feed,
     redactor: Redactor,
     tombstones: Tombstones,
     progress: _Progress,
     former: FormerRows | None,
 ) -> None:
     """Read a source in chunks: unchanged rows keep their documents, new and changed ones are cleaned."""
+    config = feed.config
     seen = _SeenIds()
     log = ReadLog()
-    for rows, digests in chunks(config, log, progress.step):
+    for rows, digests in chunks(config, log, progress.step, ocr=feed.ocr):
         staged.counts[name].rows_in += len(rows)
         known = former.find(np.array(digests, f"S{DIGEST_BYTES}")) if former is not None else no_known_rows()
         is_known = np.isin(np.arange(len(rows)), known.numbers)

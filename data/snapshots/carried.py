@@ -41,14 +41,14 @@ DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
 
 
 def chunks(
-    config: SourceConfig, log: ReadLog, on_row: Callable[[], None]
+    config: SourceConfig, log: ReadLog, on_row: Callable[[], None], *, ocr: bool = False
 ) -> Iterator[tuple[list[RawRow | RejectedRow], list[bytes]]]:
     """All rows of a source with their digests, in chunks of bounded size. A missing digest is empty."""
     rows: list[RawRow | RejectedRow] = []
     digests: list[bytes] = []
     num_chars = 0
     seed = f"{READER_VERSION} {config.decisive_json()}".encode()
-    for row in read_rows(config, log):
+    for row in read_rows(config, log, ocr=ocr):
         on_row()
         written = _written_out(row)
         rows.append(row)

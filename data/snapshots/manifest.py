@@ -66,7 +66,7 @@ class SourceCounts(BaseModel):
     notes: dict[str, int] = Field(default={}, description="Decisions of the readers, with file counts.")
     skipped: dict[str, str] = Field(default={}, description="Kinds of skipped files (at most 100), with the reason.")
     num_skipped: int = Field(default=0, description="Number of skipped files.")
-    unreadable: dict[str, int] = Field(
+    unreadable_values: dict[str, int] = Field(
         default={}, description="Documents by facet that have a value which cannot be read; the facet is null."
     )
 

@@ -49,7 +49,7 @@ class Counts:
     notes: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     num_skipped: int = 0
-    unreadable: dict[str, int] = field(default_factory=dict)
+    unreadable_values: dict[str, int] = field(default_factory=dict)
 
     def take_log(self, log: ReadLog) -> None:
         """Store the decisions made while the source was read."""
@@ -86,7 +86,9 @@ class Staged:
             return
         counts = self.counts[source]
         counts.rows_kept += len(rows)
-        counts.unreadable = dict(Counter(counts.unreadable) + count_unreadable(rows["metadata"].to_pylist()))
+        counts.unreadable_values = dict(
+            Counter(counts.unreadable_values) + count_unreadable(rows["metadata"].to_pylist())
+        )
         self.document_digest.update("".join(f"{line}\n" for line in _identity_lines(rows)).encode())
         self._ids.append(pack_digests(rows["doc_id"]))
         firsts = self._contents.add(pack_digests(rows["content_sha256"]))

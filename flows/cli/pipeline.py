@@ -139,7 +139,7 @@ def _show_preview(call: Call, source: SourceConfig) -> None:
     from data.documents.preview import preview_source
 
     settings = call.request({}).settings()
-    preview = preview_source(source, clean=settings.clean, redact=settings.redact)
+    preview = preview_source(source, clean=settings.clean, redact=settings.redact, ocr=settings.ingest.ocr)
     if call.as_json:
         print_json(preview.model_dump())
         return

@@ -86,7 +86,7 @@ class IngestReport(StageReport):
     skipped: dict[str, str] = {}
     num_skipped: int = 0
     unread: dict[str, str] = {}
-    unreadable: dict[str, int] = {}
+    unreadable_values: dict[str, int] = {}
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
@@ -103,8 +103,8 @@ class IngestReport(StageReport):
         if self.num_skipped:
             named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
             parts.append(f"{self.num_skipped:,} file(s) passed over ({named})")
-        if self.unreadable:
-            named = ", ".join(f"{facet} {count:,}" for facet, count in self.unreadable.items())
+        if self.unreadable_values:
+            named = ", ".join(f"{facet} {count:,}" for facet, count in self.unreadable_values.items())
             parts.append(f"values that cannot be read: {named}")
         parts += [f"{note} ({count:,} file(s))" for note, count in self.notes.items()]
         parts += [f"source {name} was not read: {reason}" for name, reason in self.unread.items()]

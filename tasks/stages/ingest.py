@@ -73,7 +73,7 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         skipped={file: reason for count in counts for file, reason in count.skipped.items()},
         num_skipped=sum(count.num_skipped for count in counts),
         unread=unread,
-        unreadable=_summed(count.unreadable for count in counts),
+        unreadable_values=_summed(count.unreadable_values for count in counts),
         seconds=time.monotonic() - started,
     )
 

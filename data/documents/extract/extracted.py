@@ -25,10 +25,22 @@ class Mark(StrEnum):
     """The file holds other files, which were not read."""
     SECOND_READER = "second_reader"
     """The first reader's text was implausible; another reader's text was taken."""
+    OCR = "ocr"
+    """The text of some pages, or of all, was recognised in pictures and may have errors."""
+    ANTIWORD = "antiword"
+    """An old Word file was read by antiword, which leaves out text boxes, headers and footers."""
 
 
 class ScannedError(ValueError):
     """A document whose pages have no text: a scan, which only text recognition can read."""
+
+
+class MissingProgramError(ValueError):
+    """A program that could read the document is not installed. The message names it."""
+
+
+class ContainerError(ValueError):
+    """The content is in attached files, which must be saved as files of their own. The message names them."""
 
 
 class ImplausibleTextError(ValueError):
@@ -44,12 +56,16 @@ class Extracted:
         title: Title from the file's own metadata; empty if it has none.
         marks: Losses that users must know about, sorted, each once.
         pages_without_text: Number of pages without text, if other pages have some.
+        pages_recognised: Number of pages whose text was recognised in a picture.
+        attachments: Names of attached files, with blanks for ``_`` and ``-``, so that redaction sees names of persons.
     """
 
     text: str
     title: str = ""
     marks: tuple[Mark, ...] = ()
     pages_without_text: int = 0
+    pages_recognised: int = 0
+    attachments: tuple[str, ...] = ()
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -20,20 +21,24 @@ from typing import TYPE_CHECKING
 from data.documents.extract.extracted import (
     MAX_TEXT_CHARS,
     MAX_UNPACKED_BYTES,
+    ContainerError,
     Extracted,
     ImplausibleTextError,
     Mark,
     ScannedError,
     implausibility,
 )
+from data.documents.extract.ocr import MAX_RECOGNISED_PAGES, has_tesseract, recognise_page
 from data.documents.extract.page_layout import Glyph, Segment, page_text
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfPage, PdfTextPage
+    from pypdfium2 import PdfDocument, PdfPage, PdfTextPage
 
 MAX_PAGES = 5000
 """Maximum number of pages: pages may share one huge content, so the file size does not bound the work."""
 
+_MAX_ATTACHMENTS = 100
+_MAX_COVER_CHARS = 1000  # the sheet of a portfolio has about 200
 _MIN_POINTS = 3.0  # smaller text is read only by machines
 _OFF_PAGE_POINTS = 12.0  # beyond the edge; text cut off by the edge is not hidden
 _MIN_CONTRAST = 24  # of 255: difference between the darkest and the lightest pixel of a visible character
@@ -53,11 +58,16 @@ _HYPHENS = {0x02, 0xAD, 0xFFFE}  # pdfium's codes for a hyphen at the end of a l
 _LOCK = threading.Lock()  # only one thread of a process may use pdfium
 
 
-def read_pdf(path: Path) -> Extracted:
+def read_pdf(path: Path, *, ocr: bool = False) -> Extracted:
     """Text of a PDF, page by page.
+
+    Args:
+        path: The file.
+        ocr: Recognise the text of pages that have none, if Tesseract is installed.
 
     Raises:
         ScannedError: No page has text.
+        ContainerError: It is a portfolio: its content is in attached files.
         ImplausibleTextError: Neither reader finds plausible text.
         ValueError: It is too large or needs a password.
         Exception: Nearly any type, from the parsers, if the file is malformed.
@@ -66,7 +76,7 @@ def read_pdf(path: Path) -> Extracted:
     if size_bytes > MAX_UNPACKED_BYTES:
         raise ValueError(f"{size_bytes} bytes, at most {MAX_UNPACKED_BYTES} are read")
     try:
-        found = _first_reader(path)
+        found = _first_reader(path, ocr=ocr)
     except (ScannedError, ValueError):
         raise
     except Exception:  # a page that pdfium cannot load; pypdf repairs more
@@ -95,7 +105,7 @@ def _second_reader(path: Path) -> str:
     return "\n\n".join(texts)
 
 
-def _first_reader(path: Path) -> Extracted:
+def _first_reader(path: Path, *, ocr: bool) -> Extracted:
     import pypdfium2 as pdfium  # imported here, because most sources have no PDFs
     import pypdfium2.raw as raw
 
@@ -111,29 +121,69 @@ def _first_reader(path: Path) -> Extracted:
             if len(document) > MAX_PAGES:
                 raise ValueError(f"{len(document)} pages, at most {MAX_PAGES} are read")
             texts: list[str] = []
-            num_hidden = 0
+            num_hidden = num_recognised = 0
+            num_left = MAX_RECOGNISED_PAGES if ocr and has_tesseract() else 0
             for number in range(len(document)):
                 with closing(document[number]) as page:
                     text, hidden = _read_page(page, raw)
+                    if not text and num_left:
+                        text, num_left = recognise_page(page), num_left - 1
+                        num_recognised += bool(text)
                 texts.append(text)
                 num_hidden += hidden
                 if sum(map(len, texts)) > MAX_TEXT_CHARS:
                     raise ValueError(f"more than {MAX_TEXT_CHARS} characters of text")
-            has_attachments = raw.FPDFDoc_GetAttachmentCount(document) > 0
+            attachments = _attachments(document)
     with_text = sum(bool(text) for text in texts)
     if not with_text:
         left_out = f", {num_hidden} hidden characters were left out" if num_hidden else ""
-        raise ScannedError(f"none of the {len(texts)} page(s) has text{left_out}")
+        attached = f"; attached: {_listed(attachments)}" if attachments else ""
+        raise ScannedError(f"none of the {len(texts)} page(s) has text{left_out}{attached}; {_remedy(ocr=ocr)}")
+    if attachments and sum(map(len, texts)) < _MAX_COVER_CHARS and _is_portfolio(path):
+        raise ContainerError(
+            f"a portfolio of {len(attachments)} file(s): {_listed(attachments)}; save each as a file of its own"
+        )
     marks = {
         Mark.HIDDEN_TEXT: num_hidden > 0,
         Mark.PAGES_WITHOUT_TEXT: with_text < len(texts),
-        Mark.ATTACHMENTS: has_attachments,
+        Mark.ATTACHMENTS: bool(attachments),
+        Mark.OCR: num_recognised > 0,
     }
     return Extracted(
         "\n\n".join(filter(None, texts)),
         marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)),
         pages_without_text=len(texts) - with_text,
+        pages_recognised=num_recognised,
+        attachments=attachments,
     )
+
+
+def _remedy(*, ocr: bool) -> str:
+    """What to do about a scan."""
+    if not ocr:
+        return "set ingest.ocr = true to read it with Tesseract, or use a document whose text can be selected"
+    if not has_tesseract():
+        return "install Tesseract (apt-get install tesseract-ocr), by which ingest.ocr = true reads it"
+    return "Tesseract finds none either; expected a document whose text can be selected"
+
+
+def _attachments(document: PdfDocument) -> tuple[str, ...]:
+    """Names of attached files, with blanks for ``_`` and ``-``, so that redaction finds names of persons."""
+    count = min(document.count_attachments(), _MAX_ATTACHMENTS)
+    names = [document.get_attachment(index).get_name() for index in range(count)]
+    return tuple(" ".join(re.split(r"[\s_\-]+", name))[:100] for name in names)
+
+
+def _is_portfolio(path: Path) -> bool:
+    """Return whether the file is a collection of others. Its own page asks for a viewer that shows them."""
+    from pypdf import PdfReader
+
+    with path.open("rb") as handle:
+        return "/Collection" in PdfReader(handle).root_object
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:

@@ -19,7 +19,12 @@ def read_plain(path: Path) -> Extracted:
 
 def read_html_file(path: Path) -> Extracted:
     """Text and title of an HTML page."""
-    return html.read_html(_bounded(path))
+    return html.read_html(read_markup(path))
+
+
+def read_markup(path: Path) -> str:
+    """An HTML page as it is written."""
+    return _bounded(path)
 
 
 def read_rtf(path: Path) -> Extracted:

@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 _HEAD = 2**16
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 
 
@@ -23,6 +22,7 @@ class Format(StrEnum):
     XML = "xml"
     PDF = "pdf"
     DOCX = "docx"
+    DOC = "doc"
     ODT = "odt"
     RTF = "rtf"
     HTML = "html"
@@ -47,6 +47,7 @@ SUFFIXES: dict[str, Format] = {
     ".ods": Format.SHEET,
     ".xml": Format.XML,
     ".rss": Format.XML,
+    ".doc": Format.DOC,
     ".odt": Format.ODT,
     ".rtf": Format.RTF,
     ".html": Format.HTML,
@@ -55,6 +56,9 @@ SUFFIXES: dict[str, Format] = {
     ".txt": Format.TEXT,
 }
 """Promised format by file suffix."""
+
+OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""First bytes of an Office file before 2007."""
 
 PACKED = (".gz", ".zst")
 """Suffixes of files that are unpacked first. The suffix before them names the format."""
@@ -95,6 +99,8 @@ def detect_format(path: Path, file: str) -> Format:
     if promised is None:
         raise UnsupportedError("a file of an unknown type; expected a suffix that names its format")
     if promised not in _TEXTS:
+        if _starts_as_page(head) and promised is Format.DOC:
+            return Format.HTML  # word processors save pages under this suffix
         if _starts_as_page(head):
             raise UnsupportedError(f"a web page, not {promised}; it may be the error page of a download")
         return promised  # its reader reports the fault
@@ -111,7 +117,7 @@ def _by_signature(path: Path, head: bytes, *, is_text: bool) -> Format | None:
         return _zip_format(path)
     if head.startswith(b"{\\rtf"):
         return Format.RTF
-    if head.startswith(_OLE):
+    if head.startswith(OLE_SIGNATURE):
         return _ole_format(path)
     if head.startswith(_IMAGES):
         raise UnsupportedError("an image; expected a document with text")
@@ -138,13 +144,19 @@ def _zip_format(path: Path) -> Format | None:
 
 
 def _ole_format(path: Path) -> Format:
+    """Format of an Office file before 2007, by the names of its streams, which are in its directory."""
     with path.open("rb") as handle:
         content = handle.read(2**22)
+        sector_bytes, directory = 1 << min(content[30], 12), int.from_bytes(content[48:52], "little")
+        handle.seek((directory + 1) * sector_bytes)
+        content += handle.read(2**14)
     if "EncryptedPackage".encode("utf-16-le") in content:
         raise UnsupportedError("an Office file with a password; save it without one")
     if "Workbook".encode("utf-16-le") in content:
         return Format.SHEET
-    raise UnsupportedError("an old Office file (.doc); save it as .docx or PDF")
+    if "WordDocument".encode("utf-16-le") in content:
+        return Format.DOC
+    raise UnsupportedError("an Office file that is neither a Word document nor a table; save it as .docx or PDF")
 
 
 def _starts_as_page(head: bytes) -> bool:

@@ -39,14 +39,14 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     for value in values:
         for each in _records(value, records, path):
             number += 1
-            row = _row(each, number, rows, file, config)
-            if number == 1 and isinstance(row, RawRow):
-                first = row
-                continue
-            if first is not None:
-                yield first
-                first = None
-            yield row
+            for row in _rows(each, number, rows, file):
+                if number == 1 and isinstance(row, RawRow) and first is None:
+                    first = row
+                    continue
+                if first is not None:
+                    yield first
+                    first = None
+                yield row
     if not number and not values.is_array:
         raise empty_file(path)
     if first is not None:
@@ -60,13 +60,14 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     rows.check()
 
 
-def _row(value: object, number: int, rows: RecordRows, file: str, config: SourceConfig) -> RawRow | RejectedRow:
+def _rows(value: object, number: int, rows: RecordRows, file: str) -> Iterator[RawRow | RejectedRow]:
     if isinstance(value, RejectedRow):
-        return replace(value, file=file, row=number)
-    if not isinstance(value, dict):
+        yield replace(value, file=file, row=number)
+    elif not isinstance(value, dict):
         detail = f"JSON {type(value).__name__}; expected an object"
-        return RejectedRow(file, number, RejectReason.NOT_AN_OBJECT, detail, make_excerpt(str(value)))
-    return rows.row(number, value)
+        yield RejectedRow(file, number, RejectReason.NOT_AN_OBJECT, detail, make_excerpt(str(value)))
+    else:
+        yield from rows.rows(number, value)
 
 
 def _records(value: object, records: str | None, path: Path) -> list[object]:

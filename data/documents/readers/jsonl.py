@@ -33,7 +33,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     rows = RecordRows(path, file, config, log)
-    row = None
+    is_empty = True
     with readable(path):
         encoding = config.encoding or detect_encoding(path, min_invalid=2)
     if encoding not in (_UTF8, "utf-8-sig"):
@@ -41,9 +41,12 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     with readable(path), _opened(path, encoding) as handle:
         for number, line, size in _bounded_lines(handle):
             values = _parse_json(line, file=file, number=number, size=size, encoding=encoding)
-            row = values if isinstance(values, RejectedRow) else rows.row(number, values)
-            yield row
-    if row is None:
+            is_empty = False
+            if isinstance(values, RejectedRow):
+                yield values
+            else:
+                yield from rows.rows(number, values)
+    if is_empty:
         raise empty_file(path)
     rows.check()
 

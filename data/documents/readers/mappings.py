@@ -108,9 +108,9 @@ def _jobposting_facets(record: SourceRecord) -> dict[str, object]:
     kinds = {text.upper() for text in values_at(record, "jobLocationType") if isinstance(text, str)}
     if "TELECOMMUTE" in kinds:
         found["remote"] = True
-    salary = _first(record, "baseSalary[0]")
-    found["salary"] = salary if isinstance(salary, str | int | float) else _first(record, "baseSalary[0].value")
-    return found
+    stated = [_first(record, path) for path in ("baseSalary[0]", "baseSalary[0].value")]
+    found["salary"] = next((each for each in stated if isinstance(each, str | int | float)), None)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _greenhouse_facets(record: SourceRecord) -> dict[str, object]:
@@ -129,8 +129,8 @@ def _line(record: object, *paths: str, between: str = ", ") -> str:
     return between.join(found.replace("\n", ", ") for path in paths if (found := text_at(record, path)))
 
 
-def _dates(record: object) -> str:
-    dates = [text_at(record, "startDate"), text_at(record, "endDate")]
+def _dates(record: object, start: str = "startDate", end: str = "endDate") -> str:
+    dates = [text_at(record, start), text_at(record, end)]
     return f" ({' - '.join(dates).strip(' -')})" if any(dates) else ""
 
 
@@ -164,13 +164,71 @@ def _lever_text(record: SourceRecord) -> str:
     for each in values_at(record, "lists[]"):
         blocks.append(f"{text_at(each, 'text')}\n{text_at(each, 'content')}".strip())
     blocks.append(text_at(record, "additional") or text_at(record, "additionalPlain"))
-    # HTML paragraphs: the text as a whole is then HTML, and headings keep their own lines.
+    return _joined_blocks(blocks)
+
+
+def _joined_blocks(blocks: list[str]) -> str:
+    """Join blocks, each plain or HTML. With HTML the text as a whole is HTML, and headings keep their own lines."""
     is_html = any("</" in block for block in blocks)
     return ("<br><br>" if is_html else "\n\n").join(
         block.replace("\n", "<br>") if is_html and "</" not in block.split("\n")[0] else block
         for block in blocks
         if block
     )
+
+
+def _hr_open_text(record: SourceRecord) -> str:
+    """A position opening or a candidate of HR Open Standards in print order."""
+    blocks = []
+    for profile in values_at(record, "positionProfiles[]"):
+        for each in values_at(profile, "positionFormattedDescriptions[]"):
+            blocks.append(f"{text_at(each, 'title')}\n{text_at(each, 'content')}".strip())
+        skills = _line(profile, "positionCompetencies[].competencyName")
+        blocks.append(f"Skills:\n{skills}" if skills else "")
+    for profile in values_at(record, "profiles[]"):
+        blocks += [text_at(profile, "objective"), text_at(profile, "executiveSummary")]
+        for heading, name, paths in _HR_OPEN_SECTIONS:
+            lines = []
+            for entry in values_at(profile, f"{name}[]"):
+                lines.append(_line(entry, *paths) + _dates(entry, "start", "end"))
+                lines += [text_at(entry, path) for path in _HR_OPEN_DETAILS]
+            shown = [line for line in lines if line.strip()]
+            blocks.append("\n".join([f"{heading}:", *shown]) if shown else "")
+    return _joined_blocks(blocks)
+
+
+_HR_OPEN_SECTIONS = (
+    ("Experience", "employment", ("positionHistories[].title", "organization.name", "organization.legalId.value")),
+    (
+        "Education",
+        "education",
+        ("educationDegrees[].name", "educationLevelCodes[].name", "institution.name", "institution.legalId.value"),
+    ),
+    ("Certificates", "certifications", ("name", "issuingAuthority.name")),
+    ("Licences", "licenses", ("name", "type.name", "issuingAuthority.name")),
+    ("Skills", "qualifications", ("competencyName", "name")),
+    ("Languages", "languages", ("name", "languageCode", "proficiency")),
+    ("Publications", "publications", ("title", "name")),
+)
+_HR_OPEN_DETAILS = (
+    "description", "descriptions[]", "positionHistories[].description", "positionHistories[].descriptions[]",
+)  # fmt: skip
+
+
+def _hr_open_facets(record: SourceRecord) -> dict[str, object]:
+    """Place and salary, whose fields differ between positions and candidates."""
+    parts = (("city",), ("countrySubdivisions[].value", "countrySubDivisions[].value"), ("countryCode", "country"))
+    found = _places(record, "positionProfiles[].positionLocation[]", *parts)
+    found = found or _places(record, "person.communication.address[0]", *parts)
+    for pay in values_at(record, "positionProfiles[0].offeredRemunerationPackage.ranges[]"):
+        kind = text_at(pay, "typeCode").casefold()
+        for end in ("min", "max"):
+            amount = _first(pay, f"{end}imumAmount.value")
+            amount = _first(pay, "referenceAmount.value") if amount is None and end in kind else amount
+            if amount is not None:
+                found |= {f"salary_{end}": amount, "salary_unit": text_at(pay, "intervalCode")}
+                found["salary_currency"] = _first(pay, ("referenceAmount.currency", f"{end}imumAmount.currency"))
+    return found
 
 
 KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
@@ -215,7 +273,13 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
             "salary_unit": ("baseSalary[0].value.unitText", "baseSalary[0].unitText"),
             "location_type": "jobLocationType",
         },
-        signature=(("@type", "hiringOrganization"), ("datePosted", "hiringOrganization"), ("@type", "jobLocation")),
+        signature=(
+            ("@type", "hiringOrganization"),
+            ("datePosted", "hiringOrganization"),
+            ("@type", "jobLocation"),
+            ("@context", "@graph"),
+            ("@type", "mainEntity"),
+        ),
         derive=_jobposting_facets,
     ),
     "greenhouse": KnownFormat(
@@ -280,6 +344,31 @@ KNOWN_FORMATS: dict[SourceFormat, KnownFormat] = {
         },
         signature=(("shortcode", "title"),),
         derive=_workable_facets,
+    ),
+    "hr-open": KnownFormat(
+        records=None,
+        ids=("documentId.value", "positionProfiles[0].positionId.value", "person.id.value"),
+        titles=(
+            "positionProfiles[0].positionTitle",
+            "profiles[0].employment[0].positionHistories[0].title",
+            "profiles[0].profileName",
+        ),
+        parts=(),
+        further={
+            "name": "person.name.formattedName",
+            "given_name": "person.name.given",
+            "family_name": "person.name.family",
+            "email": "person.communication.email[].address",
+            "phone": "person.communication.phone[].formattedNumber",
+            "company": "positionProfiles[0].positionOrganizations[].name",
+            "category": "positionProfiles[0].jobCategories[].name",
+            "employment_type": "positionProfiles[0].positionScheduleTypeCodes",
+            "posted_at": "positionProfiles[0].postingInstructions[0].start",
+            "valid_through": "positionProfiles[0].postingInstructions[0].end",
+        },
+        signature=(("documentId", "profiles"), ("person", "profiles"), ("positionProfiles",)),
+        write=_hr_open_text,
+        derive=_hr_open_facets,
     ),
     "indeed-xml": KnownFormat(
         records="job",

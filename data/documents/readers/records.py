@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from data.config import SourceConfig
+from data.documents.extract.jsonld import find_postings, types_of
 from data.documents.readers.checks import check_columns
 from data.documents.readers.fields import canonical_names, has_paths, resolve
 from data.documents.readers.mappings import KNOWN_FORMATS
 from data.documents.rows import RawRow, ReadLog
+from data.errors import InputError
 
 _MAX_NAMES = 10_000  # objects with random keys must not exhaust memory
 
@@ -31,6 +33,7 @@ class RecordRows:
         self._path, self._file, self._config, self._log = path, file, config, log
         self._known = KNOWN_FORMATS.get(config.format) if config.format else None
         self._has_paths = has_paths(config)
+        self._passed_over: set[str] = set()
         self._renamed: dict[tuple[str, ...], list[str] | None] = {}
 
     def row(self, number: int, values: Mapping[str, object]) -> RawRow:
@@ -45,6 +48,22 @@ class RecordRows:
         if len(self.names) < _MAX_NAMES:
             self.names.update(found)
         return RawRow(self._file, number, found)
+
+    def rows(self, number: int, values: Mapping[str, object]) -> Iterator[RawRow]:
+        """Convert a record to rows. A JSON-LD object gives a row for each posting in it, others give one."""
+        if self._config.format != "schema.org-jobposting":
+            yield self.row(number, values)
+            return
+        postings = list(find_postings(values))
+        if not postings and not types_of(values) and "@graph" not in values:
+            postings = [values]  # a posting that does not say so
+        if not postings:
+            self._passed_over.update(types_of(values) or {"@graph"})
+        for at, posting in enumerate(postings):
+            self.num_records += 1
+            fallback_id = f"{self._file}#{number}" + (f".{at + 1}" if len(postings) > 1 else "")
+            found = KNOWN_FORMATS["schema.org-jobposting"].apply(posting, self._config, fallback_id=fallback_id)
+            yield RawRow(self._file, number, found)
 
     def _canonical(self, values: dict[str, object]) -> dict[str, object]:
         """The record with the source's field names; most records already have them."""
@@ -64,5 +83,13 @@ class RecordRows:
 
     def check(self) -> None:
         """Raise an input error if no record had the fields for id and text."""
+        if self._passed_over:
+            types = ", ".join(sorted(self._passed_over))
+            if not self.num_records:
+                raise InputError(
+                    f"'{self._path}' has no JobPosting; its objects are of type {types}.",
+                    hint="Remove format of the source, and name the fields of id and text, if these are the documents.",
+                )
+            self._log.note(f"linked data that is no posting passed over: {types}")
         if self.num_records and self._known is None:
             check_columns(self._path, self.names, self._config)

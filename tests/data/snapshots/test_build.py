@@ -83,7 +83,7 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
         "notes": {},
         "skipped": {},
         "num_skipped": 0,
-        "unreadable": {},
+        "unreadable_values": {},
     }
     assert (manifest.totals.rows_in, manifest.num_documents, manifest.parent, manifest.run_id) == (4, 2, None, "run-1")
     assert manifest.created_at == "2026-03-01T02:00:00+00:00"

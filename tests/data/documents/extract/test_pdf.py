@@ -3,11 +3,15 @@ from pathlib import Path
 
 import pytest
 from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DictionaryObject, NameObject
 
+from data.config import SourceConfig
 from data.documents.extract import pdf
 from data.documents.extract.extracted import ImplausibleTextError, Mark, ScannedError, implausibility
 from data.documents.extract.page_layout import join_hyphens
 from data.documents.extract.pdf import read_pdf
+from data.documents.rows import RejectReason
+from data.documents.sources import read_rows
 
 HELVETICA = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
 
@@ -245,7 +249,7 @@ def test_an_implausible_text_is_read_again_and_else_refused(tmp_path, monkeypatc
 def test_a_file_that_the_first_reader_cannot_open_is_read_by_the_second(tmp_path, monkeypatch):
     path = write_pdf(tmp_path / "a.pdf", line("Certified welder", 72, 740))
 
-    def fail(path):
+    def fail(path, **_):
         raise RuntimeError("failed to load page")
 
     monkeypatch.setattr(pdf, "_first_reader", fail)
@@ -286,3 +290,33 @@ def test_a_damaged_file_is_an_error(tmp_path):
     Path(tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\n" + b"\xff\x00 garbage" * 50)
     with pytest.raises(Exception, match=r".+"):
         read_pdf(tmp_path / "a.pdf")
+
+
+def attached(path, text, names, *, is_portfolio=False):
+    writer = PdfWriter(clone_from=write_pdf(path, lines(*text.split("\n"))))
+    for name in names:
+        writer.add_attachment(name, b"content")
+    if is_portfolio:
+        writer.root_object[NameObject("/Collection")] = DictionaryObject({NameObject("/View"): NameObject("/D")})
+    writer.write(path)
+    return path
+
+
+def test_attached_files_are_named(tmp_path):
+    found = read_pdf(attached(tmp_path / "a.pdf", "Welds pressure vessels in Kiel.", ["Zeugnis_2019.pdf", "photo.jpg"]))
+    assert found.marks == (Mark.ATTACHMENTS,)
+    assert found.attachments == ("Zeugnis 2019.pdf", "photo.jpg"), "blanks, so that redaction sees names"
+    (row,) = read_rows(SourceConfig(kind="resume", path=str(tmp_path / "a.pdf")))
+    assert row.values["attachments"] == ["Zeugnis 2019.pdf", "photo.jpg"]
+    with pytest.raises(ScannedError, match="attached: cv"):
+        read_pdf(attached(tmp_path / "b.pdf", "", ["cv.pdf"]))
+
+
+def test_a_portfolio_is_quarantined_and_its_files_are_named(tmp_path):
+    sheet = "For the best experience, open this PDF portfolio in Acrobat X."
+    path = attached(tmp_path / "a.pdf", sheet, ["cv.pdf", "letter.docx"], is_portfolio=True)
+    (row,) = read_rows(SourceConfig(kind="resume", path=str(path)))
+    assert row.reason is RejectReason.UNSUPPORTED_FILE
+    assert row.detail == "a portfolio of 2 file(s): cv.pdf, letter.docx; save each as a file of its own"
+    whole = "Welds pressure vessels in Kiel.\n" * 40
+    assert read_pdf(attached(tmp_path / "b.pdf", whole, ["cv.pdf"], is_portfolio=True)).marks == (Mark.ATTACHMENTS,)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from data.config import SourceConfig
+from data.documents.facets import read_facets
 from data.documents.rows import RawRow, ReadLog, RejectedRow
 from data.documents.sources import read_rows
 from data.errors import InputError
@@ -412,6 +413,151 @@ def test_lever_keeps_its_lists_and_further_fields_get_plain_names(tmp_path):
     ]
     (found,) = values(read(tmp_path / "b.json", json.dumps(POSTING), format="schema.org-jobposting")[0])
     assert (found["location"], found["salary_min"], found["valid_through"]) == ("York; Leeds", 20, "2026-02-01")
+
+
+HR_POSITION = {
+    "documentId": {"value": "P-7"},
+    "positionProfiles": [
+        {
+            "positionTitle": "Cook",
+            "positionFormattedDescriptions": [
+                {"title": "Job Description", "content": "<p>Cooks.</p>"},
+                {"title": "Benefits", "content": "<ul><li>Meals</li></ul>"},
+            ],
+            "positionLocation": [{"city": "Austin", "countrySubDivisions": [{"type": "state", "value": "TX"}]}],
+            "positionScheduleTypeCodes": ["Full Time"],
+            "postingInstructions": [{"start": "2026-01-10", "end": "2026-02-01"}],
+            "offeredRemunerationPackage": {
+                "ranges": [
+                    {"typeCode": "Minimum BasePay", "intervalCode": "Year",
+                     "referenceAmount": {"value": 50000, "currency": "USD"}},
+                    {"typeCode": "Maximum BasePay", "intervalCode": "Year",
+                     "referenceAmount": {"value": 60000, "currency": "USD"}},
+                ]
+            },
+        }
+    ],
+}  # fmt: skip
+HR_CANDIDATE = {
+    "documentId": {"value": "C-1"},
+    "person": {
+        "name": {"given": "Rosa", "family": "Muster"},
+        "communication": {"address": [{"city": "Kiel", "countryCode": "DE", "countrySubdivisions": []}]},
+    },
+    "profiles": [
+        {
+            "executiveSummary": "Welds.",
+            "employment": [
+                {
+                    "organization": {"name": "Yard"}, "start": "2019-01", "end": "2024-05",
+                    "positionHistories": [{"title": "Welder"}], "descriptions": ["TIG and MAG."],
+                }
+            ],
+            "education": [{"institution": {"name": "School"}, "educationDegrees": [{"name": "Diploma"}]}],
+            "qualifications": [{"competencyName": "Welding", "description": "ten years"}],
+        }
+    ],
+}  # fmt: skip
+
+
+def test_hr_open_gives_postings_and_resumes(tmp_path):
+    from data.documents.extract.html import strip_markup
+
+    (found,) = values(read(tmp_path / "a.json", json.dumps([HR_POSITION]), format="hr-open")[0])
+    assert (found["id"], found["title"]) == ("P-7", "Cook")
+    assert strip_markup(found["text"]).split() == ["Job", "Description", "Cooks.", "Benefits", "Meals"]
+    facets = read_facets(found)[0]
+    assert (facets["location"], facets["employment_type"], facets["valid_through"]) == (
+        "Austin, TX", "FULL_TIME", "2026-02-01",
+    )  # fmt: skip
+    assert [facets[f"salary_{name}"] for name in ("min", "max", "currency", "unit")] == [50000, 60000, "USD", "year"]
+    (found,) = values(read(tmp_path / "b.json", json.dumps(HR_CANDIDATE), format="hr-open", kind="resume")[0])
+    assert (found["id"], found["title"], found["city"]) == ("C-1", "Welder", "Kiel")
+    assert found["text"] == (
+        "Welds.\n\nExperience:\nWelder, Yard (2019-01 - 2024-05)\nTIG and MAG.\n\nEducation:\nDiploma, School\n\n"
+        "Skills:\nWelding\nten years"
+    )
+    for record in (HR_POSITION, HR_CANDIDATE):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "c.json", json.dumps([record]))
+        assert 'format = "hr-open"' in caught.value.hint
+
+
+# --- linked data ------------------------------------------------------------------------------------------------------
+
+
+def posting(number):
+    return {**POSTING, "identifier": {"value": f"P-{number}"}}
+
+
+SITE = {"@type": "WebSite", "name": "Jobs"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("a.json", [SITE, posting(1), posting(2)], ["P-1", "P-2"]),
+        ("a.json", {"@context": "https://schema.org", "@graph": [SITE, posting(1), posting(2)]}, ["P-1", "P-2"]),
+        (
+            "a.json",
+            {"@type": "WebPage", "mainEntity": {**posting(1), "@type": ["Thing", "schema:JobPosting"]}},
+            ["P-1"],
+        ),
+        (
+            "a.json",
+            {"@type": "ItemList", "itemListElement": [{"@type": "ListItem", "item": posting(3)}, posting(4)]},
+            ["P-3", "P-4"],
+        ),
+        ("a.jsonl", {"@graph": [posting(1), {**posting(2), "identifier": None}, SITE]}, ["P-1", "a.jsonl#1.2"]),
+        ("a.json", [{"title": "Cook", "description": "Cooks.", "url": "u1"}], ["u1"]),
+    ],
+)
+def test_postings_are_found_where_linked_data_has_them(tmp_path, file, content, expected):
+    rows, _ = read(tmp_path / file, json.dumps(content), format="schema.org-jobposting")
+    assert [found["id"] for found in values(rows)] == expected
+
+
+def test_linked_data_that_is_no_posting_is_named(tmp_path):
+    _, notes = read(tmp_path / "a.json", json.dumps([SITE, posting(1)]), format="schema.org-jobposting")
+    assert notes == ["linked data that is no posting passed over: WebSite"]
+    with pytest.raises(InputError, match="has no JobPosting; its objects are of type WebSite"):
+        read(tmp_path / "a.json", json.dumps([SITE]), format="schema.org-jobposting")
+    for content in ({"@context": "x", "@graph": [posting(1)]}, {"@type": "WebPage", "mainEntity": posting(1)}):
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "a.json", json.dumps(content))
+        assert 'format = "schema.org-jobposting"' in caught.value.hint
+
+
+def page(*scripts, body="<nav>Menu</nav><p>Text of the page.</p>"):
+    tags = "".join(f'<script type="application/ld+json">{each}</script>' for each in scripts)
+    return f"<!doctype html><html><head><title>Jobs</title>{tags}</head><body>{body}</body></html>"
+
+
+def test_a_saved_page_gives_the_postings_of_its_linked_data(tmp_path):
+    graph = json.dumps({"@graph": [SITE, {**posting(1), "description": "<p>Cooks\n& bakes.</p>"}]})
+    rows, notes = read(tmp_path / "a.html", page(json.dumps(SITE), f"//<![CDATA[\n{graph}\n//]]>"))
+    (found,) = values(rows)
+    assert (found["id"], found["title"], found["salary_min"]) == ("P-1", "Cook", 20)
+    assert found["text"].startswith("<p>Cooks\n& bakes.</p>")
+    assert notes == ["postings read from the JSON-LD of the page"]
+    rows, _ = read(tmp_path / "a.html", page(json.dumps([posting(1), {**posting(2), "identifier": None}])))
+    assert [found["id"] for found in values(rows)] == ["P-1", "a.html#2"]
+    (found,) = values(read(tmp_path / "a.html", page(graph), kind="resume")[0])
+    assert (found["id"], found["text"]) == ("a.html", "Menu\n\nText of the page."), "resumes are pages"
+
+
+def test_a_page_whose_linked_data_cannot_be_used_gives_its_text(tmp_path):
+    rows, _ = read(tmp_path / "a.html", page(json.dumps(SITE)))
+    assert values(rows)[0]["text"] == "Menu\n\nText of the page."
+    rows, notes = read(tmp_path / "a.html", page('{"@type": "JobPosting", "title": }'))
+    assert values(rows)[0]["text"] == "Menu\n\nText of the page."
+    assert notes == ["JSON-LD with a posting that cannot be read; the text of the page was taken"]
+    bare = {"@type": "JobPosting", "title": "Cook", "validThrough": "2026-02-01"}
+    rows, notes = read(tmp_path / "a.html", page(json.dumps(bare)))
+    (found,) = values(rows)
+    assert (found["text"], found["valid_through"]) == ("Menu\n\nText of the page.", "2026-02-01")
+    rows, _ = read(tmp_path / "a.html", page(json.dumps(SITE)), format="schema.org-jobposting")
+    assert values(rows) == ["missing_text"]
 
 
 def test_every_row_of_a_table_is_kept_or_rejected(tmp_path):
