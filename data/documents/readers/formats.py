@@ -147,7 +147,8 @@ def _ole_format(path: Path) -> Format:
     """Format of an Office file before 2007, by the names of its streams, which are in its directory."""
     with path.open("rb") as handle:
         content = handle.read(2**22)
-        sector_bytes, directory = 1 << min(content[30], 12), int.from_bytes(content[48:52], "little")
+        header = content[:52].ljust(52, b"\0")
+        sector_bytes, directory = 1 << min(header[30], 12), int.from_bytes(header[48:52], "little")
         handle.seek((directory + 1) * sector_bytes)
         content += handle.read(2**14)
     if "EncryptedPackage".encode("utf-16-le") in content:
