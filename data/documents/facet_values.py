@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 
 _MIN_YEAR, _MAX_YEAR = 1970, 2200
 _MAX_AMOUNT = 1e9
+_MAX_CHARS = 1000  # of a salary or a day; longer texts are descriptions
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
@@ -85,7 +86,7 @@ def as_day(value: object) -> str | None:
     Other formats are ambiguous: 3/4 may be in March or April.
     """
     text = as_text(value)
-    if text is None:
+    if text is None or len(text) > _MAX_CHARS:
         return None
     try:
         found = _parsed_day(text)
@@ -165,7 +166,7 @@ def as_amount(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if 0 <= value <= _MAX_AMOUNT else None
     text = as_text(value)
-    match = None if text is None else _RANGE.fullmatch(text)
+    match = None if text is None or len(text) > _MAX_CHARS else _RANGE.fullmatch(text)
     return None if match is None or match["high"] is not None else _amount(match["low"])
 
 
@@ -178,7 +179,7 @@ def as_salary(value: object) -> Salary:
         amount = as_amount(value)
         return Salary(amount, amount) if amount else Salary()
     text = as_text(value)
-    if text is None or len(text) > 1000:
+    if text is None or len(text) > _MAX_CHARS:
         return Salary()
     matches = list(_RANGE.finditer(text))
     match = next((each for each in matches if _currency_in(each.group())), None)
@@ -206,8 +207,8 @@ def as_salary(value: object) -> Salary:
 
 def as_currency(value: object) -> str | None:
     """ISO 4217 code of a currency, from its code or sign."""
-    text = as_text(value)
-    return None if text is None else _currency_in(text.strip().upper()) or _SIGNS.get(text.strip())
+    text = as_text(value) or ""
+    return _SIGNS.get(text) or (text.upper() if text.upper() in _CODES.split() else None)
 
 
 def as_unit(value: object) -> str | None:

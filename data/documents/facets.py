@@ -109,14 +109,14 @@ def standard_json(metadata: str) -> str:
 
 def read_facets(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Facets of one document by name, and the names of those whose value cannot be read."""
-    values = {_key(name): value for name, value in metadata.items() if not _is_missing(value)}
+    values = {_key(name): value for name, value in metadata.items() if _is_stated(value)}
     given = {
         facet: values[name]
         for facet, names in _NAMES.items()
         if (name := next((each for each in names if each in values), None)) is not None
     }
     found: dict[str, Any] = {name: parse(given[name]) for name, parse in _PARSERS.items() if name in given}
-    unreadable = [name for name, value in found.items() if value is None and not _is_nested(given[name])]
+    unreadable = [name for name, value in found.items() if value is None]
     found["country"] = _as_country(given.get("country"))
     found["location"] = _location(values, found)
     salary, faults = _salary(given)
@@ -166,16 +166,16 @@ def _as_country(value: object) -> str | None:
     return text.upper() if text is not None and len(text) == 2 else text
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, str) and (not value.strip() or value.strip().casefold() in _NOTHING))
+_NOTHING = frozenset({"", "nan", "n/a", "none", "null", "-", "unspecified"})
 
 
-_NOTHING = frozenset({"nan", "n/a", "none", "null", "-", "unspecified"})
-
-
-def _is_nested(value: object) -> bool:
-    """Return whether a value is an object, which only the mapping of a known format can read."""
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value)))
+def _is_stated(value: object) -> bool:
+    """Return whether a field holds a value. Only the mapping of a known format can read objects."""
+    if isinstance(value, list):
+        return any(map(_is_stated, value))
+    if isinstance(value, str):
+        return value.strip().casefold() not in _NOTHING
+    return value is not None and not isinstance(value, dict)
 
 
 @lru_cache(maxsize=10_000)

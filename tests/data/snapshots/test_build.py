@@ -20,6 +20,7 @@ from data.snapshots import carried, parts
 from data.snapshots.build import build_snapshot
 from data.snapshots.snapshot import latest_snapshot, open_snapshot
 from data.store.base import LocalStore
+from tests.data.documents.extract.test_pdf import write_pdf
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
@@ -782,3 +783,35 @@ def test_a_night_after_others_makes_the_snapshot_of_a_night_alone(tmp_path_facto
             alone = build(LocalStore(folder / f"alone{number}"), board=path)
             assert parts_of(followed) == parts_of(alone)
             assert followed.manifest.totals == alone.manifest.totals
+
+
+def test_scans_are_read_again_once_they_may_be_and_unreadable_values_are_counted(store, tmp_path, monkeypatch):
+    folder = tmp_path / "board"
+    folder.mkdir()
+    write(folder / "a.jsonl", [posting(1, salary="Band 5", posted_at="3/4/2026"), posting(2, salary="£30,000")])
+    write_pdf(folder / "scan.pdf", "")
+
+    def nightly(**reading):
+        return build_snapshot(
+            store,
+            kind="job",
+            sources={"board": SourceConfig(kind="job", path=str(folder))},
+            clean=CleanConfig(),
+            run_id="run",
+            fence=lambda: None,
+            now=NOW,
+            shrink=ShrinkConfig(**reading),
+        )
+
+    for module_name in ("extract.pdf", "sources"):
+        monkeypatch.setattr(f"data.documents.{module_name}.has_tesseract", lambda: True)
+    monkeypatch.setattr("data.documents.sources.languages", lambda: ("eng",))
+    monkeypatch.setattr("data.documents.extract.pdf.recognise_page", lambda page: "Welds pressure vessels.")
+    before = nightly()
+    (rejected,) = [row for batch in before.quarantine_batches() for row in batch.to_pylist()]
+    assert rejected["reason"] == "scanned"
+    assert before.manifest.sources["board"].unreadable_values == {"salary": 1, "posted_at": 1}
+    after = nightly(ocr=True)
+    assert (after.manifest.num_documents, after.manifest.sources["board"].marks) == (3, {"ocr": 1})
+    assert nightly(ocr=True).manifest.id == after.manifest.id
+    assert nightly().manifest.id == before.manifest.id
