@@ -135,9 +135,10 @@ def source_sha256(config: SourceConfig, *, ocr: bool = False) -> str | None:
             head = handle.read(len(OLE_SIGNATURE))
             handle.seek(0)
             digest.update(f"\n{file!r} ".encode() + hashlib.file_digest(handle, "sha256").digest())
-        if head == OLE_SIGNATURE and promised_format(file) is not Format.SHEET:
+        promised = promised_format(file)
+        if promised is Format.DOC or (head == OLE_SIGNATURE and promised is not Format.SHEET):
             programs.update(doc_programs())
-        if ocr and head.startswith(b"%PDF") and has_tesseract():
+        if ocr and (promised is Format.PDF or head.startswith(b"%PDF")) and has_tesseract():
             programs.add(f"tesseract {languages()}")
     if programs:
         digest.update(f"\nread by {sorted(programs)}".encode())
