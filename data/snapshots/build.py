@@ -114,7 +114,7 @@ def build_snapshot(
             raise fault.error
         on_unread(fault.name, fault.error)
 
-    changed = _changed_sources(sources, clean, redact, previous, pass_over, ocr=shrink.ocr)
+    changed = _changed_sources(sources, clean, redact, previous, pass_over, shrink.ocr)
     while changed:
         try:
             return _build(
@@ -227,7 +227,6 @@ def _changed_sources(
     redact: RedactConfig,
     previous: Snapshot | None,
     pass_over: Callable[[_SourceFault], None],
-    *,
     ocr: bool,
 ) -> dict[str, _Feed]:
     """Sources whose documents may have changed: the files, or the settings of cleaning or redaction, differ."""

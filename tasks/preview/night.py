@@ -279,6 +279,7 @@ def _match_with(run: Run, fingerprint: str, snapshots: Mapping[DocumentKind, Sna
     new = {kind: _num_new(run, pointer, kind, snapshots[kind]) for kind in KINDS}
     of: dict[DocumentKind, DocumentKind] = {"job": "resume", "resume": "job"}
     is_changed = {kind: new[kind] > 0 or _has_removed(run, pointer, kind, snapshots[kind]) for kind in KINDS}
+    is_changed["job"] |= not former.are_same_jobs
     return False, sum(sizes[kind] if is_changed[of[kind]] else new[kind] for kind in KINDS)
 
 

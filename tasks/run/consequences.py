@@ -41,6 +41,7 @@ _SECTIONS: dict[str, tuple[Effect, ...]] = {
 """Effect of the settings of a section that :data:`_SETTINGS` does not name."""
 
 _SETTINGS: dict[str, tuple[Effect, ...]] = {
+    "ingest.ocr": ("read",),
     "redact.key_file": (),  # every row is cleaned again, to the same documents
     "train.num_processes": (),
     "train.compile_blocks": (),
@@ -53,6 +54,7 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "match.candidates": ("score", "match"),
     "match.fusion": ("match",),
     "match.judged": ("match",),
+    "match.past_jobs": ("match",),
     "match.reranker": ("score",),
     "evaluate.sample_tasks": ("score",),
     "evaluate.tasks_dirs": ("score",),

@@ -22,6 +22,8 @@ NOT_CHANGED = {
     "work_dir": "decides where files of one machine are",
     "deployments.gpu_stages": "needs a server",
     "sources.NAME.kind": "a source of another kind is another source",
+    "ingest.ocr": "needs a scan, and Tesseract",
+    "match.past_jobs": "needs a job that is past its last day",
     "evaluate.benchmarks": "the data of benchmarks are not here",
 }
 """Settings that are not changed here, and why."""
