@@ -14,6 +14,7 @@ from flows.request import RunRequest, recorded, run_name
 from tasks.run.reports import MaintainReport, MaintainStep
 from tasks.stages.maintain import STEPS, maintain_step
 from tasks.ui.artifacts import prune_artifacts, publish_table
+from tasks.ui.embedded import prune_history
 
 _ARTIFACTS_STAY = timedelta(days=30)
 
@@ -30,7 +31,7 @@ def maintain(request: RunRequest | None = None) -> MaintainReport:
     started = time.monotonic()
     with recorded("maintain", request) as record:
         steps = [maintain_step(record.run, step) for step in STEPS]
-        steps.append(_prune_artifacts(record.run.clock()))
+        steps += [_prune_artifacts(record.run.clock()), *prune_history()]
         report = record.did(MaintainReport(steps=steps, seconds=time.monotonic() - started))
     for step in steps:
         if step.error:

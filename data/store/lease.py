@@ -256,3 +256,15 @@ def _parse(raw: bytes | None) -> LeaseRecord | None:
 
 def _dump(record: LeaseRecord) -> bytes:
     return json.dumps(asdict(record), sort_keys=True).encode()
+
+
+def process_identity(pid: int) -> str:
+    """Identity of a process that no other one has: process id, start time, boot and PID namespace."""
+    return f"{pid} {_started(pid) or 0} {_boot_id()} {_pid_namespace()}"
+
+
+def process_is_running(identity: str) -> bool:
+    """Return whether a process of :func:`process_identity` lives; True if this process cannot see it."""
+    pid, started, *place = identity.split(" ")
+    is_visible = started != "0" and place == [_boot_id(), str(_pid_namespace())]
+    return not is_visible or _is_running(int(pid), int(started))

@@ -33,7 +33,7 @@ def maintain(call: Call, wait: WaitOption = None, preview: PreviewOption = False
 
             show_upkeep(preview_maintenance(request.settings()), as_json=call.as_json)
         return
-    prepare_prefect(request)
+    prepare_prefect(request, "maintain")
     from flows.maintain import maintain as maintain_flow
 
     report = maintain_flow(request)

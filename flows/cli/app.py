@@ -19,7 +19,7 @@ import data.errors
 import llm2vec_core.errors
 from data.store.credentials import mask_credentials
 from flows.cli import admin, models, pipeline, query
-from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint
+from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint, trouble_now
 from flows.cli.output import REFUSED, print_json
 from tasks.errors import SettingsError, TaskError
 
@@ -95,6 +95,9 @@ def run(arguments: list[str]) -> int:
         return _fail(message, "Run the same command again: it resumes where it stopped.", code=1, as_json=as_json)
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
+        trouble = trouble_now()
+        if trouble is not None:
+            return _fail(str(trouble), trouble.hint, code=1, as_json=as_json)
         if is_without_answer(error):
             return _fail(f"The Prefect server does not answer ({error}).", lost_server_hint(), code=1, as_json=as_json)
         hint = "This is a bug: please report it. LLM2VEC_DEBUG=1 shows the traceback."

@@ -6,8 +6,10 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.errors import StoreError
 from data.store.credentials import mask_credentials
 from tasks.ui.console import STDERR
 
@@ -17,12 +19,19 @@ if TYPE_CHECKING:
 _PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
 
 
-def prepare_prefect(request: RunRequest) -> None:
-    """Configure Prefect before it is imported. Variables that the user has set are kept."""
-    if "PREFECT_API_URL" not in os.environ:
-        embedded = request.settings().store().machine.local_path("prefect")
-        embedded.mkdir(0o700, exist_ok=True)
-        os.environ.setdefault("PREFECT_HOME", str(embedded))
+def prepare_prefect(request: RunRequest, flow: str) -> None:
+    """Configure Prefect before it is imported, and start its embedded server. Variables that the user has set are kept.
+
+    Args:
+        request: Settings of the run.
+        flow: Name of the flow, for the ledger.
+
+    Raises:
+        StoreError: The disk is full, or the embedded server's database cannot be used.
+    """
+    is_embedded = "PREFECT_API_URL" not in os.environ
+    if is_embedded:
+        os.environ.setdefault("PREFECT_HOME", str(request.settings().store().machine.local_path("prefect")))
         if not os.environ.get("LLM2VEC_DEBUG"):  # an error is reported once, in one sentence
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
@@ -31,10 +40,41 @@ def prepare_prefect(request: RunRequest) -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite: how long a writer waits for another one
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the lease logs from a thread of its own
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_PACKAGES),
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
+    if is_embedded:
+        _start_embedded(request, flow)
+
+
+def _start_embedded(request: RunRequest, flow: str) -> None:
+    """Look at disk and database before Prefect is imported, start the server, and record a failure."""
+    from tasks.run.orchestrator import MIN_FREE_BYTES, MIN_FREE_TO_MAINTAIN_BYTES, machine_trouble
+
+    folder = Path(os.environ["PREFECT_HOME"])
+    try:
+        trouble = machine_trouble(folder, MIN_FREE_TO_MAINTAIN_BYTES if flow == "maintain" else MIN_FREE_BYTES)
+        if trouble is not None:
+            raise trouble
+        from tasks.ui.embedded import start_server
+
+        start_server(folder)
+    except StoreError as error:
+        from tasks.ledger.runs import keep_failed_start
+
+        keep_failed_start(request.settings(), flow, error)
+        raise
+
+
+def trouble_now() -> StoreError | None:
+    """Reason why the embedded server of this process fails now: a full disk, or its database; None if there is none."""
+    if "PREFECT_API_URL" in os.environ or "PREFECT_HOME" not in os.environ:
+        return None
+    from tasks.run.orchestrator import machine_trouble
+
+    return machine_trouble(Path(os.environ["PREFECT_HOME"]))
 
 
 def configure_logging() -> None:

@@ -61,7 +61,7 @@ def evaluate(
 ) -> None:
     """Evaluate encoders side by side and write a report."""
     request = call.request(_evaluation_overrides(tasks_dir, benchmark, tasks, max_items))
-    prepare_prefect(request)
+    prepare_prefect(request, "evaluate")
     from flows.evaluate import evaluate as evaluate_flow
 
     report = evaluate_flow(
@@ -86,7 +86,7 @@ def ablate(
     """Train the recipe's ablations, and evaluate each one with every pooling mode."""
     chosen = {"train.base_model": base_model} if base_model else {}
     request = call.request({**chosen, **_evaluation_overrides(tasks_dir, None, tasks, max_items)})
-    prepare_prefect(request)
+    prepare_prefect(request, "ablate")
     from flows.ablate import ablate as ablate_flow
 
     _show_evaluation(call, request, ablate_flow(request, standardised=standardised))

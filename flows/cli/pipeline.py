@@ -45,7 +45,7 @@ def nightly(
 
             show_night(preview_night(request.settings()), as_json=call.as_json)
         return
-    prepare_prefect(request)
+    prepare_prefect(request, "nightly")
     from flows.nightly import night_rows
     from flows.nightly import nightly as nightly_flow
 
@@ -125,7 +125,7 @@ def ingest(
     if dry_run:
         _show_preview(call, read)
         return
-    prepare_prefect(request)
+    prepare_prefect(request, "ingest")
     from flows.ingest import ingest as ingest_flow
 
     source_name = name or re.sub(r"\W+", "-", Path(source).stem).strip("-") or "source"
@@ -179,7 +179,7 @@ def train(
     if base_model is not None:
         overrides["train.base_model"] = base_model
     request = call.request(overrides, recipe=recipe)
-    prepare_prefect(request)
+    prepare_prefect(request, "train")
     from flows.train import train as train_flow
 
     report = train_flow(request, newest=True)
@@ -207,7 +207,7 @@ def embed(
 
             show_night(preview_embed(request.settings(), checkpoint, full=full), as_json=call.as_json)
         return
-    prepare_prefect(request)
+    prepare_prefect(request, "embed")
     from flows.embed import embed as embed_flow
     from tasks.encoders.checkpoints import find_checkpoint
     from tasks.queries.served import served
@@ -222,7 +222,7 @@ def embed(
 def match(call: Call) -> None:
     """Rank resumes for every job and jobs for every resume."""
     request = call.request()
-    prepare_prefect(request)
+    prepare_prefect(request, "match")
     from flows.match import match as match_flow
 
     report = match_flow(request)
@@ -237,7 +237,7 @@ def export(
 ) -> None:
     """Publish documents, matches and evaluation results as Parquet."""
     request = call.request({"export.to": to if "://" in to else str(Path(to).resolve())} if to else {})
-    prepare_prefect(request)
+    prepare_prefect(request, "export")
     from flows.export import export as export_flow
 
     report = export_flow(request)
@@ -284,7 +284,7 @@ def backfill(
             found = preview_backfill(request.settings(), BackfillRequest.model_validate(chosen))
         show_night(found, as_json=call.as_json)
         return
-    prepare_prefect(request)
+    prepare_prefect(request, "backfill")
     from flows.backfill import backfill as backfill_flow
     from tasks.stages.backfill import BackfillRequest
 

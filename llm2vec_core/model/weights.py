@@ -23,7 +23,11 @@ _ADAPTER_NAME = "default"
 
 @contextlib.contextmanager
 def require_whole_weights(
-    name: str, *, output_layer: bool = False, error: type[InputError] = BaseModelError
+    name: str,
+    *,
+    output_layer: bool = False,
+    error: type[InputError] = BaseModelError,
+    without_output: str = "Start from the decoder as published: contrastive training saves no output layer.",
 ) -> Iterator[None]:
     """Refuse every transformer that is loaded in this context without all of its weights.
 
@@ -37,6 +41,7 @@ def require_whole_weights(
         name: Model's name, for messages.
         output_layer: Whether the output layer must be there, too.
         error: Error to raise.
+        without_output: Hint if only weights of the output layer are wrong.
 
     Raises:
         BaseModelError: Or ``error``: a weight is missing, left over, of another shape, or in a damaged file. The
@@ -57,7 +62,9 @@ def require_whole_weights(
         except SafetensorError as damage:
             raise error(f"The weights of {name} cannot be read: {damage}.", hint="Restore the files.") from damage
         if is_ours:
-            _require_whole(model, report, name=name, output_layer=output_layer, error=error)
+            _require_whole(
+                model, report, name=name, output_layer=output_layer, error=error, without_output=without_output
+            )
         return (model, report) if output_loading_info else model
 
     with _PATCHING:
@@ -101,6 +108,7 @@ def _require_whole(
     name: str,
     output_layer: bool,
     error: type[InputError],
+    without_output: str,
 ) -> None:
     missing = {key for key in report["missing_keys"] if output_layer or _is_part_of_base(key, model)}
     left_over = {key for key in report["unexpected_keys"] if _is_part_of_base(key, model)}
@@ -113,7 +121,7 @@ def _require_whole(
         + ".",
         hint="Restore the directory as save_pretrained wrote it. Weights under other names have to be renamed."
         if not output_layer or any(_is_part_of_base(key, model) for key in missing | left_over | mismatched)
-        else "Start from the decoder as published: contrastive training saves no output layer.",
+        else without_output,
     )
 
 
@@ -133,9 +141,20 @@ def _is_part_of_base(key: str, model: Any) -> bool:  # noqa: ANN401
     return any(part in children or part.isdigit() for part in parts)
 
 
-def faults(*, missing: Iterable[str], left_over: Iterable[str], mismatched: Iterable[str] = ()) -> str:
-    """Keys that a load missed, left over or found in another shape, as a part of a sentence."""
-    kinds = {"missing": sorted(missing), "left over": sorted(left_over), "of another shape": sorted(mismatched)}
+def faults(
+    *,
+    missing: Iterable[str],
+    left_over: Iterable[str],
+    mismatched: Iterable[str] = (),
+    changed: Iterable[str] = (),
+) -> str:
+    """Keys that a load missed, left over, found in another shape or with other values, as a part of a sentence."""
+    kinds = {
+        "missing": sorted(missing),
+        "left over": sorted(left_over),
+        "of another shape": sorted(mismatched),
+        "changed": sorted(changed),
+    }
     return "; ".join(f"{kind}: {_shown(keys)}" for kind, keys in kinds.items() if keys)
 
 

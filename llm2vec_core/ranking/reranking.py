@@ -16,11 +16,14 @@ from jaxtyping import Float32
 
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.checkpoint import fingerprint
+from llm2vec_core.model.weights import require_plain_weights, require_whole_weights
 from llm2vec_core.ranking.fusion import top_k
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
+
+_NO_CROSS_ENCODER = "Give a directory that CrossEncoder.save_pretrained wrote, or the name of such a model."
 
 NUM_READ = 50
 """Number of hits of a hybrid search that the cross-encoder reads."""
@@ -56,12 +59,17 @@ class Reranker:
     def _model(self) -> CrossEncoder:
         from sentence_transformers import CrossEncoder
 
+        require_plain_weights(self._directory, name=str(self._directory), error=CheckpointError)
+        whole = require_whole_weights(
+            str(self._directory), output_layer=True, error=CheckpointError, without_output=_NO_CROSS_ENCODER
+        )
         try:
-            model = CrossEncoder(str(self._directory), local_files_only=True)
+            with whole:
+                model = CrossEncoder(str(self._directory), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{self._directory} could not be loaded as a cross-encoder: {str(error).splitlines()[0]}",
-                hint="Give a directory that CrossEncoder.save_pretrained wrote, or the name of such a model.",
+                hint=_NO_CROSS_ENCODER,
             ) from error
         if model.config.num_labels != 1:
             raise CheckpointError(

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from llm2vec_core.errors import InputError
+from llm2vec_core.errors import InputError, ParityError
 from llm2vec_core.model.modes import Attention
+from llm2vec_core.model.weights import faults
 from llm2vec_core.serving.parity import ServedPrecision
 
 _FILE_NAME = "encoder.gguf"
 _POOLING_TYPES = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
 _CONVERTER = "Convert without it, then use llama.cpp: python convert_hf_to_gguf.py DIR --outfile encoder.gguf"
+
+_DISK = "Check the disk of the target, and convert again."
 
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -69,6 +72,9 @@ def write_gguf(
         attention: Attention of the model.
         pooling: Mode of the pooling module, as sentence-transformers calls it.
         precision: Precision of the matrices.
+
+    Raises:
+        ParityError: The file, read back, does not hold the weights of the model.
     """
     import gguf
 
@@ -85,7 +91,26 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    _require_written(path, dict(_tensors(transformer, precision)))
     return path
+
+
+def _require_written(path: Path, expected: dict[str, Float[np.ndarray, "*shape"]]) -> None:
+    """Read a file back, and compare its tensors with those of the model: none missing, left over or changed."""
+    import gguf
+
+    try:
+        held = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    except (ValueError, IndexError, KeyError) as error:  # a file that ends early
+        raise ParityError(f"{path.name} cannot be read back: {error}", hint=_DISK) from error
+    changed = {
+        name
+        for name in held.keys() & expected.keys()
+        if not np.array_equal(held[name].reshape(expected[name].shape), expected[name])
+    }
+    wrong = faults(missing=expected.keys() - held.keys(), left_over=held.keys() - expected.keys(), changed=changed)
+    if wrong:
+        raise ParityError(f"{path.name} does not hold the weights of the encoder: {wrong}.", hint=_DISK)
 
 
 def _add_settings(writer: Any, config: Any, *, precision: ServedPrecision) -> None:  # noqa: ANN401

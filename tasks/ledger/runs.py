@@ -117,6 +117,21 @@ def _keep(record: RunRecord, *, state: RunState, parameters: Mapping[str, object
     _write_summary(run.store, summary)
 
 
+def keep_failed_start(settings: Settings, flow: str, error: Exception) -> None:
+    """Record a run that failed before its flow began, because the orchestrator did not start."""
+    moment = utc_now().isoformat()
+    summary = {
+        "run_id": new_run_id(),
+        "flow": flow,
+        "state": "failed",
+        "started_at": moment,
+        "finished_at": moment,
+        "error": f"{type(error).__name__}: {error}",
+    }
+    with contextlib.suppress(StoreError):  # a full disk must not hide the error
+        _write_summary(settings.store(), summary)
+
+
 def _keep_refusal(
     store: Store, run_id: str, flow: str, *, parameters: Mapping[str, object], refusal: LeaseHeldError
 ) -> None:

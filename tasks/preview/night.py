@@ -12,25 +12,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from data.errors import DataError, SourceShrankError
-from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
-from data.snapshots.build import SHRINK_FROM
+from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.store.base import LocalStore
-from data.store.digests import DigestIndex, first_of_each, no_digests, pack_digests
+from data.store.digests import DigestIndex, Digests, first_of_each, no_digests, pack_digests
 from data.store.lease import Lease, living_owner
 from data.store.overlay import rehearsal
-from data.vectors.gate import MIN_DOCUMENTS
 from data.vectors.generations import Generation, generation_id
 from data.vectors.lance import open_table
 from data.vectors.pointer import Pointer, read_pointer
 from data.vectors.shards import unusable_contents
 from data.vectors.tables import planned_change
 from llm2vec_core.errors import CoreError
+from tasks.encoders.checkpoints import find_checkpoint
 from tasks.ledger.runs import latest_summary, read_settings
 from tasks.ledger.usage import estimate_cost
 from tasks.preview.documents import source_changes
@@ -42,9 +41,9 @@ from tasks.preview.figures import (
     estimate_training,
     past_figures,
 )
+from tasks.preview.gates import encoder_looks, shrink_looks, table_looks
 from tasks.preview.records import (
     CountRange,
-    Look,
     MatchPlan,
     NightPreview,
     SettingChange,
@@ -53,6 +52,7 @@ from tasks.preview.records import (
     TablePlan,
 )
 from tasks.preview.scores import NEW, plan_scores
+from tasks.queries.served import served as served_state
 from tasks.run.consequences import effects_of
 from tasks.run.context import Run, utc_now
 from tasks.run.origins import leaves
@@ -117,8 +117,9 @@ def preview_night(settings: Settings) -> NightPreview:
             for kind in KINDS
             for change in source_changes(former[kind], snapshots[kind], read=settings.sources_of(kind))
         ]
-        tables = {kind: _plan_table(run, served, kind, snapshots[kind]) for kind in KINDS}
-        match = _plan_match(run, served, snapshots, tables)
+        changes_with = {fingerprint: _changes_with(run, fingerprint, snapshots) for fingerprint in served}
+        tables = _plan_tables(changes_with)
+        match = _plan_match(run, changes_with, snapshots)
         figures = past_figures(run.store, settings)
         steps = {str(stage): count for stage, count in training.steps.items()}
         estimates = [
@@ -140,9 +141,9 @@ def preview_night(settings: Settings) -> NightPreview:
             tables=tables,
             match=match,
             gates=[
-                *_shrinkage(former, snapshots, settings),
-                *_checkpoint_gate(run, served, settings),
-                *_table_gates(run, served, snapshots, tables),
+                *shrink_looks(former, snapshots, settings),
+                *encoder_looks(run.store, served, settings),
+                *table_looks(settings.gate, snapshots, tables, is_served=_is_served(run, served[0])),
             ],
             estimates=estimates,
             cost=_cost(settings, estimates),
@@ -178,23 +179,20 @@ def preview_backfill(settings: Settings, meant: BackfillRequest) -> NightPreview
 
 
 def _fingerprint(run: Run, checkpoint: str | None) -> str:
-    from tasks.encoders.checkpoints import find_checkpoint
-    from tasks.queries.served import served
-
-    return find_checkpoint(run.store, checkpoint).fingerprint if checkpoint else served(run.store).checkpoint
+    return find_checkpoint(run.store, checkpoint).fingerprint if checkpoint else served_state(run.store).checkpoint
 
 
 def _preview_embedding(run: Run, command: str, fingerprint: str, *, full: bool = False) -> NightPreview:
     settings = run.settings
     snapshots = {kind: open_snapshot(run.store, kind, name) for kind, name in latest_snapshots(run.store).items()}
-    tables = {kind: _plan_table(run, (fingerprint,), kind, snapshots[kind], full=full) for kind in KINDS}
+    tables = _plan_tables({fingerprint: _changes_with(run, fingerprint, snapshots, full=full)})
     estimates = _estimates(past_figures(run.store, settings), tables, None)
     return NightPreview(
         command=command,
         home=settings.home_location,
         served=[fingerprint],
         tables=tables,
-        gates=_table_gates(run, (fingerprint,), snapshots, tables),
+        gates=table_looks(settings.gate, snapshots, tables, is_served=_is_served(run, fingerprint)),
         estimates=estimates,
         cost=_cost(settings, estimates),
         notes=_notes(run, [], False),
@@ -215,25 +213,42 @@ def _ingest(run: Run) -> str | None:
     return refused
 
 
-def _plan_table(
-    run: Run, served: tuple[str, ...], kind: DocumentKind, snapshot: Snapshot, *, full: bool = False
-) -> TablePlan:
-    """Encoding and table changes of a kind, for each encoder that may be served."""
-    plans = [_plan_with(run, fingerprint, kind, snapshot, full=full) for fingerprint in served]
-    encode, upserted, removed = (CountRange.of(*numbers) for numbers in zip(*plans, strict=True))
-    return TablePlan(encode=encode, upserted=upserted, removed=removed)
+class _Change(NamedTuple):
+    """Change of a table: contents to encode, rows to write, rows to remove."""
+
+    encode: int
+    upserted: int
+    removed: int
 
 
-def _plan_with(
-    run: Run, fingerprint: str, kind: DocumentKind, snapshot: Snapshot, *, full: bool
-) -> tuple[int, int, int]:
+_Changes: TypeAlias = dict[DocumentKind, _Change]
+
+
+def _changes_with(
+    run: Run, fingerprint: str, snapshots: Mapping[DocumentKind, Snapshot], *, full: bool = False
+) -> _Changes:
+    """Changes of both tables if an encoder is served."""
+    return {kind: _change_with(run, fingerprint, kind, snapshot, full=full) for kind, snapshot in snapshots.items()}
+
+
+def _change_with(run: Run, fingerprint: str, kind: DocumentKind, snapshot: Snapshot, *, full: bool) -> _Change:
     if fingerprint == NEW:
         contents = contents_of(snapshot)
-        return int(first_of_each(contents).sum()), len(contents), 0
+        return _Change(int(first_of_each(contents).sum()), len(contents), 0)
     shards = plan_shards.fn(run, fingerprint, {kind: snapshot.manifest.id}, full=full)
     rewritten = contents_of(snapshot) if full else backfilled_contents(run.store, snapshot)
     upserted, removed = planned_change(run.store, _generation(run, fingerprint), snapshot, rewritten=rewritten)
-    return sum(len(shard.rows) for shard in shards), upserted, removed
+    return _Change(sum(len(shard.rows) for shard in shards), upserted, removed)
+
+
+def _plan_tables(changes_with: Mapping[str, _Changes]) -> dict[DocumentKind, TablePlan]:
+    """Encoding and changes of each table, for all encoders that may be served."""
+    found = {}
+    for kind in KINDS:
+        changes = [changes[kind] for changes in changes_with.values()]
+        ranges = {name: CountRange.of(*(getattr(each, name) for each in changes)) for name in _Change._fields}
+        found[kind] = TablePlan(**ranges)
+    return found
 
 
 def _generation(run: Run, fingerprint: str) -> Generation:
@@ -245,42 +260,45 @@ def _generation(run: Run, fingerprint: str) -> Generation:
     )
 
 
+def _is_served(run: Run, fingerprint: str) -> bool:
+    """Whether the generation of an encoder with the current settings is served."""
+    pointer = read_pointer(run.store)
+    return pointer is not None and fingerprint != NEW and _generation(run, fingerprint).generation == pointer.generation
+
+
 def _plan_match(
-    run: Run,
-    served: tuple[str, ...],
-    snapshots: Mapping[DocumentKind, Snapshot],
-    tables: Mapping[DocumentKind, TablePlan],
+    run: Run, changes_with: Mapping[str, _Changes], snapshots: Mapping[DocumentKind, Snapshot]
 ) -> MatchPlan:
-    """Matching after the embedding, for each encoder that may be served."""
-    sizes = {kind: snapshots[kind].manifest.num_documents for kind in KINDS}
-    found = [_match_with(run, fingerprint, snapshots) for fingerprint in served]
+    """Matching after the embedding, for all encoders that may be served."""
+    found = [_match_with(run, fingerprint, changes, snapshots) for fingerprint, changes in changes_with.items()]
     kept = {is_reused for is_reused, _ in found}
     return MatchPlan(
-        jobs=sizes["job"],
-        resumes=sizes["resume"],
+        jobs=snapshots["job"].manifest.num_documents,
+        resumes=snapshots["resume"].manifest.num_documents,
         reused=kept.pop() if len(kept) == 1 else None,
         ranked=CountRange.of(*(num_ranked for _, num_ranked in found)),
     )
 
 
-def _match_with(run: Run, fingerprint: str, snapshots: Mapping[DocumentKind, Snapshot]) -> tuple[bool, int]:
+def _match_with(
+    run: Run, fingerprint: str, changes: _Changes, snapshots: Mapping[DocumentKind, Snapshot]
+) -> tuple[bool, int]:
     """Whether the matches are reused, and the number of documents whose matches are ranked again."""
-    pointer = read_pointer(run.store)
     sizes = {kind: snapshots[kind].manifest.num_documents for kind in KINDS}
     everything = False, sum(sizes.values())
-    if pointer is None or fingerprint == NEW or _generation(run, fingerprint).generation != pointer.generation:
+    pointer = read_pointer(run.store)
+    if pointer is None or not _is_served(run, fingerprint):
         return everything
-    plans = {kind: _plan_with(run, fingerprint, kind, snapshots[kind], full=False) for kind in KINDS}
     former = known_matches(run, pointer)
-    if former.is_complete and not any(upserted or removed for _, upserted, removed in plans.values()):
+    if former.is_complete and not any(change.upserted or change.removed for change in changes.values()):
         return True, 0
     if not former.are_copied:
         return everything
     new = {kind: _num_new(run, pointer, kind, snapshots[kind]) for kind in KINDS}
-    of: dict[DocumentKind, DocumentKind] = {"job": "resume", "resume": "job"}
     is_changed = {kind: new[kind] > 0 or _has_removed(run, pointer, kind, snapshots[kind]) for kind in KINDS}
     is_changed["job"] |= not former.are_same_jobs
-    return False, sum(sizes[kind] if is_changed[of[kind]] else new[kind] for kind in KINDS)
+    other: dict[DocumentKind, DocumentKind] = {"job": "resume", "resume": "job"}
+    return False, sum(sizes[kind] if is_changed[other[kind]] else new[kind] for kind in KINDS)
 
 
 def _num_new(run: Run, pointer: Pointer, kind: DocumentKind, snapshot: Snapshot) -> int:
@@ -302,13 +320,13 @@ def _has_removed(run: Run, pointer: Pointer, kind: DocumentKind, snapshot: Snaps
     return bool((~now.contains(served)).any())
 
 
-def _left_out(run: Run, pointer: Pointer, kind: DocumentKind) -> Any:  # noqa: ANN401 - digests
+def _left_out(run: Run, pointer: Pointer, kind: DocumentKind) -> Digests:
     encode_key = run.settings.encode.encode_key(kind)
     return unusable_contents(run.store, fingerprint=pointer.checkpoint, encode_key=encode_key)
 
 
-def _served_pairs(run: Run, pointer: Pointer, kind: DocumentKind) -> tuple[DigestIndex, Any, Any]:
-    """Index of the served ids, the contents in the same order, and the ids."""
+def _served_pairs(run: Run, pointer: Pointer, kind: DocumentKind) -> tuple[DigestIndex, Digests, Digests]:
+    """Index of the served ids, their contents, and the ids, in the same order."""
     table = open_table(run.store, generation=pointer.generation, kind=kind, version=pointer.version_of(kind))
     rows = table.read(["doc_id", "content_sha256"])
     ids = pack_digests(rows["doc_id"])
@@ -325,79 +343,6 @@ def _setting_changes(before: Mapping[str, Any] | None, settings: Settings) -> li
         for key in [*now, *(key for key in former if key not in now)]
         if former.get(key) != now.get(key)
     ]
-
-
-def _shrinkage(
-    former: Mapping[DocumentKind, Snapshot | None], snapshots: Mapping[DocumentKind, Snapshot], settings: Settings
-) -> list[Look]:
-    """The check of each source that lost documents."""
-    found = []
-    for kind, snapshot in former.items():
-        for name, counts in (snapshot.manifest.sources if snapshot is not None else {}).items():
-            kept = snapshots[kind].manifest.sources[name].rows_kept
-            lost = 1 - kept / max(counts.rows_kept, 1)
-            if lost <= 0:
-                continue
-            verdict = "passes" if lost <= settings.ingest.max_shrink else "refuses"
-            if counts.rows_kept < SHRINK_FROM:
-                verdict = f"not checked: the source had fewer than {SHRINK_FROM} documents"
-            elif name in settings.ingest.allow_shrink:
-                verdict = "not checked: ingest.allow_shrink names the source"
-            found.append(
-                Look(
-                    gate="shrink",
-                    about=f"source {name}",
-                    limit=settings.ingest.max_shrink,
-                    figure=lost,
-                    verdict=verdict,
-                )
-            )
-    return found
-
-
-def _checkpoint_gate(run: Run, served: tuple[str, ...], settings: Settings) -> list[Look]:
-    """The comparison of a new encoder with the served one."""
-    pointer = read_pointer(run.store)
-    new = [fingerprint for fingerprint in served if pointer is not None and fingerprint != pointer.checkpoint]
-    return [
-        Look(
-            gate="evaluate.gate_margin",
-            about="new encoder" if fingerprint == NEW else f"encoder {fingerprint[:12]}",
-            limit=settings.evaluate.gate_margin,
-            verdict="decided by its scores",
-        )
-        for fingerprint in new
-    ]
-
-
-def _table_gates(
-    run: Run,
-    served: tuple[str, ...],
-    snapshots: Mapping[DocumentKind, Snapshot],
-    tables: Mapping[DocumentKind, TablePlan],
-) -> list[Look]:
-    """Checks of the generation gate on tables that change."""
-    gate, pointer = run.settings.gate, read_pointer(run.store)
-    found = []
-    for kind, plan in tables.items():
-        if not plan.upserted.high and not plan.removed.high:
-            continue
-        table, few = TABLE_OF_KIND[kind], snapshots[kind].manifest.num_documents < MIN_DOCUMENTS
-        open_verdict = f"not checked: fewer than {MIN_DOCUMENTS} documents" if few else "decided on the new table"
-        is_served = pointer is not None and _generation(run, served[0]).generation == pointer.generation
-        shift = open_verdict if is_served else "not checked: no table of this checkpoint is served"
-        limits = {
-            "unusable_share": (gate.max_unusable_share, "decided on the new vectors"),
-            "duplicate_share": (gate.max_duplicate_share, open_verdict),
-            "length_shift": (gate.max_length_shift, shift),
-            "letter_shift": (gate.max_letter_shift, shift),
-            "centroid_shift": (gate.max_centroid_shift, shift),
-        }
-        found += [
-            Look(gate=name, about=f"table {table}", limit=limit, verdict=verdict)
-            for name, (limit, verdict) in limits.items()
-        ]
-    return found
 
 
 def _estimates(

@@ -144,9 +144,10 @@ class NightPreview(_Record):
 
     Attributes:
         refused: Reason why it would be refused; the counts are those without the refusal.
+        last_night: Run whose settings ``settings`` compares with.
+        scores: Scores to compute; None if the evaluation tasks are on another machine.
         served: Checkpoints that may be served; ``new`` stands for the one to be trained.
-        cost: Estimated from the price of the machine and the estimated time; None without either.
-        unknown: Stages without a past figure.
+        cost: Estimated from the price of the machine and the times of ``estimates``; None without either.
     """
 
     command: str

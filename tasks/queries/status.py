@@ -32,7 +32,9 @@ from tasks.ledger.runs import (
 )
 from tasks.ledger.usage import Cost
 from tasks.queries.schedule import next_scheduled_run
+from tasks.queries.server_api import server_url
 from tasks.run.context import utc_now
+from tasks.run.orchestrator import database_trouble, disk_trouble
 from tasks.run.reports import Usage
 from tasks.run.settings import Settings
 
@@ -42,7 +44,7 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["stale", "failed", "killed", "refused", "source", "index"]
+    kind: Literal["stale", "failed", "killed", "refused", "source", "index", "disk", "orchestrator"]
     message: str
 
 
@@ -166,6 +168,11 @@ def alerts(settings: Settings) -> list[Alert]:
             "Run `l2v nightly`."
         )
         found.append(Alert(kind="stale", message=message))
+    folder = store.machine.local_path("prefect")
+    if disk := disk_trouble(folder):
+        found.append(Alert(kind="disk", message=f"{disk} {disk.hint}"))
+    elif server_url() is None and (database := database_trouble(folder)):
+        found.append(Alert(kind="orchestrator", message=f"{database} {database.hint}"))
     night = _last_night(store, unfinished_runs(store)) or {}
     if night.get("state") == "killed":
         message = (

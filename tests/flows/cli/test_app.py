@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -107,3 +108,62 @@ def test_config_prints_each_setting_with_its_origin_and_writes_nothing(capsys, t
     assert (found["lineage.endpoint"]["value"], found["lineage.endpoint"]["line"]) == ("https://host/***", 2)
     assert result["notes"] == ["match.judged has no effect: match.fusion is rrf (default)."]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["l2v.toml"]
+
+
+def fill_the_disk(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+
+
+def test_a_full_disk_is_one_sentence_recorded_and_an_alert(capsys, monkeypatch):
+    fill_the_disk(monkeypatch)
+    code, result, err = call(capsys, "nightly")
+    assert code == 1
+    assert "is full: 1 MB are free" in result["error"]
+    assert len(err.strip().splitlines()) == 1
+    _, status, _ = call(capsys, "status")
+    assert status["last_night"]["state"] == "failed"
+    assert {"disk", "failed"} <= {alert["kind"] for alert in status["alerts"]}
+
+
+def test_a_disk_that_fills_during_a_run_is_told_in_place_of_the_server_s_error(capsys, monkeypatch):
+    def fill_and_fail(*_):
+        fill_the_disk(monkeypatch)
+        raise RuntimeError("Server error '500 Internal Server Error'")
+
+    monkeypatch.setattr("flows.export.export", fill_and_fail)
+    code, result, _ = call(capsys, "export")
+    assert code == 1
+    assert "is full: 1 MB are free" in result["error"]
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence_and_an_alert(capsys, tmp_path):
+    folder = tmp_path / "var" / "prefect"
+    folder.mkdir(parents=True)
+    (folder / "prefect.db").write_bytes(b"no database" * 1000)
+    code, result, err = call(capsys, "match")
+    assert code == 1
+    assert "prefect.db is damaged" in result["error"]
+    assert len(err.strip().splitlines()) == 1
+    _, status, _ = call(capsys, "status")
+    assert "orchestrator" in {alert["kind"] for alert in status["alerts"]}
+
+
+@pytest.mark.slow
+def test_a_flow_that_is_told_to_end_says_so_and_is_crashed(prefect_server, capsys, monkeypatch):
+    """Prefect replaces the handler of SIGTERM during a flow, and calls ours afterwards."""
+    from prefect import flow
+
+    @flow
+    def interrupted():
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "app", lambda *_, **__: interrupted())
+    monkeypatch.setattr(sys, "argv", ["l2v", "match"])
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert ended.value.code == 1
+    assert "l2v: Stopped by SIGTERM." in capsys.readouterr().err

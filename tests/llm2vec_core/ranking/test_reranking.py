@@ -1,11 +1,14 @@
 """A cross-encoder reorders the top of a ranking."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.ranking.reranking import Reranker, rerank
@@ -31,6 +34,24 @@ def test_what_is_no_cross_encoder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="cross-encoder"):
         Reranker(tmp_path).scores("a", ["b"])
+
+
+@pytest.mark.parametrize("wrong", ["head missing", "block missing", "prefixed", "quantised"])
+def test_weights_that_are_not_loaded_are_refused(tiny_cross_encoder: Path, tmp_path: Path, wrong: str) -> None:
+    directory = shutil.copytree(tiny_cross_encoder, tmp_path / "model")
+    weights = load_file(directory / "model.safetensors")
+    if wrong == "quantised":
+        config = json.loads((directory / "config.json").read_text())
+        (directory / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    elif wrong == "prefixed":
+        weights = {f"wrapped.{name}": each for name, each in weights.items()}
+    else:
+        part = {"head missing": "classifier.", "block missing": "bert.encoder.layer.0.attention"}[wrong]
+        weights = {name: each for name, each in weights.items() if not name.startswith(part)}
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="quantised" if wrong == "quantised" else "missing: ") as caught:
+        Reranker(directory).scores("a", ["b"])
+    assert str(directory) in str(caught.value)
 
 
 @given(

@@ -16,9 +16,10 @@ from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
 from llm2vec_core.serving import conversion as converting
 from llm2vec_core.serving.conversion import convert
+from llm2vec_core.serving.gguf_file import write_gguf
 from llm2vec_core.serving.onnx_graph import encode_with_onnx, require_exporter, write_onnx
 from llm2vec_core.serving.parity import LIMITS, PROBE_TEXTS, build_probe, compare, read_probe
-from llm2vec_core.serving.portable import servable_model
+from llm2vec_core.serving.portable import servable_model, write_portable
 from llm2vec_core.serving.record import read_conversion
 from llm2vec_core.serving.runtimes import SERVERS, ServedEncoder
 
@@ -273,6 +274,35 @@ def test_a_gguf_file_holds_the_weights_the_tokens_and_what_decides_the_vectors(
     read_back = AutoModel.from_pretrained(tmp_path / "to", gguf_file="encoder.gguf", local_files_only=True).state_dict()
     for name, weights in written.items():
         torch.testing.assert_close(read_back[name], weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fault", ["changed", "left over", "missing", "cut"])
+def test_a_gguf_file_that_does_not_hold_the_weights_is_refused(with_merges, tmp_path, monkeypatch, fault):
+    """The file is read back after it was written, as from a disk that lost something."""
+    import gguf
+
+    def write(self):
+        write_tensors(self)
+        if fault == "cut":
+            path.write_bytes(path.read_bytes()[:-200])
+
+    def add(self, name, weights):
+        if fault == "changed" and name == "output_norm.weight":
+            weights = weights + 1
+        if fault != "missing" or name != "output_norm.weight":
+            add_tensor(self, name, weights)
+        if fault == "left over" and name == "output_norm.weight":
+            add_tensor(self, "blk.0.attn_norm.bias", weights)
+
+    path = tmp_path / "encoder.gguf"
+    add_tensor, write_tensors = gguf.GGUFWriter.add_tensor, gguf.GGUFWriter.write_tensors_to_file
+    encoder = Encoder.load(build(with_merges, tmp_path / "c"))
+    model = servable_model(encoder, prompts={})
+    write_portable(model, tmp_path, attention=encoder.attention, precision="float32")
+    monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", add)
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensors_to_file", write)
+    with pytest.raises(ParityError, match="cannot be read back" if fault == "cut" else f"{fault}: "):
+        write_gguf(model, tmp_path, attention="bidirectional", pooling="mean", precision="float32")
 
 
 def test_what_is_no_plain_llama_is_left_to_llama_cpp_s_converter(qwen3, checkpoint, standardised, tmp_path):
