@@ -98,7 +98,7 @@ def preview_night(settings: Settings) -> NightPreview:
     with rehearsed(settings) as run:
         check_night(run)
         former = {kind: latest_snapshot(run.store, kind) for kind in KINDS}
-        refused = _ingest(run)
+        refused, notes = _ingest(run)
         snapshots = {kind: open_snapshot(run.store, kind, name) for kind, name in latest_snapshots(run.store).items()}
         pinned = pin_training_data.fn(run, newest=False)
         training = plan_training(run, pinned)
@@ -147,7 +147,7 @@ def preview_night(settings: Settings) -> NightPreview:
             ],
             estimates=estimates,
             cost=_cost(settings, estimates),
-            notes=_notes(run, changes, training.is_resumed),
+            notes=[*notes, *_notes(run, changes, training.is_resumed)],
         )
 
 
@@ -199,18 +199,23 @@ def _preview_embedding(run: Run, command: str, fingerprint: str, *, full: bool =
     )
 
 
-def _ingest(run: Run) -> str | None:
-    """Read all sources, and return the reason why the night would be refused, if a source shrank."""
-    allowed = run.settings.ingest.model_copy(update={"allow_shrink": tuple(run.settings.sources)})
+def _ingest(run: Run) -> tuple[str | None, list[str]]:
+    """Read all sources; return the reason why the night would be refused, and sentences about sources that stay unread.
+
+    If a source shrank too much, it is read all the same, so that the other counts can be shown.
+    """
+    required = tuple(name for name, source in run.settings.sources.items() if source.required)
+    allowed = run.settings.ingest.model_copy(update={"allow_shrink": required})
     unguarded = replace(run, settings=run.settings.model_copy(update={"ingest": allowed}))
-    refused = None
+    refused, notes = None, []
     for kind in KINDS:
         try:
-            ingest_kind.fn(run, kind)
+            report = ingest_kind.fn(run, kind)
         except SourceShrankError as refusal:
             refused = refused or f"{refusal} {refusal.hint}"
-            ingest_kind.fn(unguarded, kind)
-    return refused
+            report = ingest_kind.fn(unguarded, kind)
+        notes += [f"Source {name} is not read; its documents stay: {why}" for name, why in report.unread.items()]
+    return refused, notes
 
 
 class _Change(NamedTuple):

@@ -42,6 +42,7 @@ _SECTIONS: dict[str, tuple[Effect, ...]] = {
 
 _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "ingest.ocr": ("read",),
+    "sources.NAME.required": (),
     "redact.key_file": (),  # every row is cleaned again, to the same documents
     "train.num_processes": (),
     "train.compile_blocks": (),
@@ -78,6 +79,8 @@ def effects_of(key: str) -> tuple[Effect, ...]:
         key: Key of the setting, such as ``train.mntp.steps`` or ``sources.jobs.path``.
     """
     parts = key.split(".")
+    if parts[0] == "sources" and len(parts) > 2:
+        parts[1] = "NAME"
     if parts[0] == "train" and len(parts) > 2 and parts[1] in STAGES:  # a stage shares settings with the others
         parts = ["train", *parts[2:]] if parts[2] in SharedSettings.model_fields else parts
     for length in range(len(parts), 0, -1):

@@ -11,7 +11,9 @@ from data.snapshots import build
 from data.vectors.pointer import read_pointer
 from flows.nightly import nightly
 from flows.request import RunRequest
+from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import CoreError
+from llm2vec_core.model.checkpoint import EncoderSpec
 from tasks.preview.night import preview_night
 from tasks.run.consequences import effects_of, setting_keys
 from tasks.stages import audit, export
@@ -31,7 +33,7 @@ NOT_CHANGED = {
 
 @pytest.fixture(scope="module")
 def whole_night(tmp_path_factory, tiny_base):
-    """A night that uses every section: three training stages, a tuned fusion, evaluation tasks in two folders."""
+    """A night that uses every section: all training stages, a tuned fusion, evaluation tasks in two folders."""
     night = SmallNight(tmp_path_factory.mktemp("night"), tiny_base)
     folder, task = night.folder, night.folder / "tasks" / "SmallRetrieval"
     write_queries(task, 52)
@@ -41,16 +43,20 @@ def whole_night(tmp_path_factory, tiny_base):
         header = json.loads((task / "task.json").read_text()) | {"name": name}
         (other / "task.json").write_text(json.dumps(header))
     (folder / "base").symlink_to(tiny_base)
+    spec = EncoderSpec(base_model="tiny", attention="bidirectional", pooling_mode="mean", max_tokens=32)
+    write_checkpoint(folder / "teacher", backbone=tiny_base, spec=spec)
+    (folder / "other-teacher").symlink_to(folder / "teacher")
     for number, name in ((6, "judgments"), (5, "fewer")):
         rows = [{"anchor": title, "positive": text} for title, text in JOBS[:number]]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copy(night.jobs, folder / "more-jobs.jsonl")
     night.config.write_text(
         night.config.read_text()
-        .replace("[train]\n", '[train]\nstages = ["mntp", "simcse", "supervised"]\n')
+        .replace("[train]\n", '[train]\nstages = ["mntp", "simcse", "distil", "supervised"]\n')
         .replace(f'tasks_dirs = ["{folder / "tasks"}"]', f"tasks_dirs = {DIRS.format(folder=folder)}")
         + f'fusion = "tuned"\njudged = "{task}"\n'
         + "[train.supervised]\nsteps = 2\nbatch_size = 4\nmicro_batch_size = 4\n"
+        + f'[train.distil]\nsteps = 2\nbatch_size = 4\nmicro_batch_size = 4\nteacher = "{folder / "teacher"}"\n'
         + f'[judgments]\nsources = ["{folder / "judgments.jsonl"}"]\n'
     )
     with unorchestrated():
@@ -80,7 +86,7 @@ OTHER = {
     "ingest.allow_shrink": ["jobs"],
     "redact.name_model": "en_core_web_sm",
     "redact.key_file": "{folder}/keys.json",
-    "train.stages": ["mntp", "simcse"],
+    "train.stages": ["mntp", "simcse", "supervised"],
     "train.base_model": "{folder}/base",
     "train.attention": "causal",
     "train.pooling_mode": "last",
@@ -89,6 +95,11 @@ OTHER = {
     "train.mntp.mask_policy": "all_mask",
     "train.simcse.lora.targets": ["q_proj"],
     "train.supervised.lora.targets": ["q_proj"],
+    "train.distil.lora.targets": ["q_proj"],
+    "train.distil.teacher": "{folder}/other-teacher",
+    "train.distil.distance": "mse",
+    "train.keep_layers": 1,
+    "train.merge": {"distil": 0.5, "supervised": 0.5},
     "train.supervised.instruction": "Find: ",
     "train.supervised.matryoshka_dims": [8],
     "judgments.sources": ["{folder}/fewer.jsonl"],

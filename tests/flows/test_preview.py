@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.errors import SourceShrankError
+from data.errors import InputError, SourceShrankError
 from flows.cli import run
 from flows.nightly import nightly
 from flows.request import RunRequest
 from tasks.preview.night import preview_backfill, preview_embed, preview_night
 from tasks.stages.backfill import BackfillRequest
+from tasks.stages.maintain import STEPS
 from tests.flows.conftest import JOBS, SmallNight
 
 
@@ -125,6 +126,16 @@ def test_a_refusal_is_foretold_with_its_figure(night, without_orchestrator):
         nightly(night.request)
 
 
+def test_an_optional_source_that_cannot_be_read_is_told(night):
+    night.jobs.unlink()
+    optional = night.request.model_copy(update={"overrides": {"sources.jobs.required": False}})
+    preview = preview_night(optional.settings())
+    assert (preview.sources[0].rows_kept, preview.sources[0].removed, preview.refused) == (6, 0, None)
+    assert "Source jobs is not read; its documents stay: " in preview.notes[0]
+    with pytest.raises(InputError, match="does not exist"):
+        preview_night(night.request.model_copy().settings())
+
+
 def test_embed_and_backfill_are_foretold(night, without_orchestrator):
     from flows.backfill import backfill
     from flows.embed import embed
@@ -155,7 +166,7 @@ def test_maintenance_is_foretold(night, without_orchestrator, capsys):
     assert bytes_of(night.folder) == before
     steps = {step.step: step for step in maintain(request).steps}
     told = {name: count for name, count in preview["places"].items() if name != "tables"}
-    assert told == {name: step.count for name, step in steps.items() if name != "tables"}
+    assert told == {name: steps[name].count for name in STEPS if name != "tables"}
     assert preview["freed_bytes"]["leftovers"] == steps["leftovers"].freed_bytes == 1000
     assert preview["places"]["tables"].startswith("0 to merge")
 
