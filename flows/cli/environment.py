@@ -50,10 +50,11 @@ def prepare_prefect(request: RunRequest, flow: str) -> None:
 
 
 def _start_embedded(request: RunRequest, flow: str) -> None:
-    """Look at disk and database before Prefect is imported, start the server, and record a failure."""
-    from tasks.run.orchestrator import MIN_FREE_BYTES, MIN_FREE_TO_MAINTAIN_BYTES, machine_trouble
+    """End servers of killed runs, look at disk and database, and start the server. A failure is recorded."""
+    from tasks.run.orchestrator import MIN_FREE_BYTES, MIN_FREE_TO_MAINTAIN_BYTES, machine_trouble, stop_orphans
 
     folder = Path(os.environ["PREFECT_HOME"])
+    stop_orphans(folder)
     try:
         trouble = machine_trouble(folder, MIN_FREE_TO_MAINTAIN_BYTES if flow == "maintain" else MIN_FREE_BYTES)
         if trouble is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from data.errors import StoreError
 from data.store.lease import process_identity, process_is_running
+
+logger = logging.getLogger(__name__)
 
 MIN_FREE_BYTES = 64 << 20
 """Free space below which no run starts."""
@@ -156,4 +159,6 @@ def stop_orphans(folder: Path) -> list[int]:
         for pid in {pid for pid, has_owner in embedded_servers(folder) if not has_owner} & set(orphans):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    if orphans:
+        logger.warning("ended %s embedded server(s) of killed runs: %s", len(orphans), ", ".join(map(str, orphans)))
     return orphans

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from data.errors import StoreError
 from data.store.base import storage_errors
@@ -23,7 +24,6 @@ from tasks.run.orchestrator import (
     embedded_servers,
     machine_trouble,
     own_identity,
-    stop_orphans,
 )
 from tasks.run.reports import MaintainStep
 
@@ -37,21 +37,19 @@ _STEP = "orchestrator"
 
 
 def start_server(folder: Path) -> None:
-    """Start the embedded server, end servers of killed runs, and mark the runs of these as crashed.
+    """Start the embedded server, and mark the runs of killed processes as crashed.
 
     The server logs to a file beside its database, not to the terminal.
 
     Args:
-        folder: ``PREFECT_HOME`` of this process; the caller has looked at it (``tasks.run.orchestrator``).
+        folder: ``PREFECT_HOME`` of this process. The caller has ended servers of killed runs, and looked at the
+            database (``tasks.run.orchestrator``).
 
     Raises:
         StoreError: The server does not start.
     """
     with storage_errors(f"make {folder}"):
         folder.mkdir(0o700, parents=True, exist_ok=True)
-    ended = stop_orphans(folder)
-    if ended:
-        logger.warning("ended %s embedded server(s) of killed runs: %s", len(ended), ", ".join(map(str, ended)))
     is_alone = not any(True for _ in embedded_servers(folder))
     os.environ[OWNER_VARIABLE] = own_identity()
     from prefect.server.api.server import SubprocessASGIServer
@@ -97,13 +95,13 @@ def mark_crashed() -> int:
 
     living = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=living)))
-    count = 0
+    marked: set[UUID] = set()
     with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_run_filter=unfinished, limit=_PAGE):
-            for run in runs:
-                client.set_flow_run_state(run.id, Crashed(message="Its process was killed."), force=True)
-            count += len(runs)
-    return count
+        while left := {run.id for run in client.read_flow_runs(flow_run_filter=unfinished, limit=_PAGE)} - marked:
+            for run_id in left:
+                client.set_flow_run_state(run_id, Crashed(message="Its process was killed."), force=True)
+            marked |= left
+    return len(marked)
 
 
 def prune_history() -> list[MaintainStep]:
