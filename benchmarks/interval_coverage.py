@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int
 from scipy.stats import kstest, norm
 
 from llm2vec_core.evaluation.statistics.observations import (
@@ -79,23 +80,59 @@ POPULATIONS: dict[str, Population] = {
 }
 
 
+Clustered = tuple[Observations, Int[np.ndarray, " num_items"]]
+"""Observations, and the number of each item's cluster."""
+
+
+def _siblings(random: Random, num_clusters: int) -> Int[np.ndarray, " num_items"]:
+    """Numbers of clusters with one to eight items."""
+    return np.repeat(np.arange(num_clusters), random.integers(1, 9, size=num_clusters))
+
+
+def sibling_queries(random: Random, num_clusters: int = 40) -> Clustered:
+    """Queries in 40 clusters, hard or easy together, like job descriptions of one occupation."""
+    clusters = _siblings(random, num_clusters)
+    values = 50 + 15 * random.normal(size=num_clusters)[clusters] + 8 * random.normal(size=len(clusters))
+    return MeanOfItems(values), clusters
+
+
+def sibling_pairs(random: Random, num_clusters: int = 80) -> Clustered:
+    """Pairs that share a sentence, so that a system is wrong about them together."""
+    clusters = _siblings(random, num_clusters)
+    gold = random.normal(size=num_clusters)[clusters] + 0.5 * random.normal(size=len(clusters))
+    wrong = random.normal(size=num_clusters)[clusters] + 0.5 * random.normal(size=len(clusters))
+    return Correlation(gold, gold + wrong, by_rank=False), clusters
+
+
+CLUSTERED: dict[str, Callable[[Random], Clustered]] = {
+    function.__name__: function for function in (sibling_queries, sibling_pairs)
+}
+
+
 def true_score(name: str) -> float:
     """The true score of a population."""
+    if name in CLUSTERED:
+        return score_all(CLUSTERED[name](np.random.default_rng(10**6), _LARGE // 5)[0])  # type: ignore[call-arg]
     if name == "clustered":  # V-measure depends on the size of the set, so on sets of the same size
         return float(np.mean([score_all(clustered(np.random.default_rng(10**6 + number))) for number in range(2000)]))
     return score_all(POPULATIONS[name](np.random.default_rng(10**6), _LARGE))  # type: ignore[call-arg]
 
 
-def estimate_of(observations: Observations, number: int) -> Estimate:
+def estimate_of(
+    observations: Observations, number: int, clusters: Int[np.ndarray, " num_items"] | None = None
+) -> Estimate:
     """The estimate of one simulated task, with its number as content hash."""
-    return estimate(score_all(observations), [observations], content_sha256=f"{number:016x}".ljust(64, "0"))
+    content = f"{number:016x}".ljust(64, "0")
+    return estimate(score_all(observations), [observations], content_sha256=content, clusters=clusters)
 
 
 def coverage(name: str, simulations: int) -> float:
     """Share of the intervals that contain the true score."""
     true, covered = true_score(name), 0
     for number in range(simulations):
-        interval = estimate_of(POPULATIONS[name](np.random.default_rng(number)), number).interval()
+        random = np.random.default_rng(number)
+        observed, clusters = CLUSTERED[name](random) if name in CLUSTERED else (POPULATIONS[name](random), None)
+        interval = estimate_of(observed, number, clusters).interval()
         assert interval is not None
         covered += interval[0] <= true <= interval[1]
     return covered / simulations
@@ -115,14 +152,33 @@ def equal_correlations(random: Random, size: int = 150) -> tuple[Observations, O
     return first, second
 
 
-NULL_PAIRS = {"queries": equal_queries, "correlated": equal_correlations}
+NullPair = tuple[Observations, Observations, Int[np.ndarray, " num_items"] | None]
+
+
+def equal_siblings(random: Random, num_clusters: int = 40) -> NullPair:
+    """Two systems on the same clustered queries; each is better on some clusters, neither on all."""
+    clusters = _siblings(random, num_clusters)
+    ease = random.normal(size=num_clusters)[clusters]
+    first, second = (
+        MeanOfItems(50 + 10 * (ease + random.normal(size=num_clusters)[clusters] + random.normal(size=len(clusters))))
+        for _ in range(2)
+    )
+    return first, second, clusters
+
+
+NULL_PAIRS: dict[str, Callable[[Random], NullPair]] = {
+    "queries": lambda random: (*equal_queries(random), None),
+    "correlated": lambda random: (*equal_correlations(random), None),
+    "siblings": equal_siblings,
+}
 
 
 def null_p_values(name: str, simulations: int) -> list[float]:
     """p-values of comparisons without a true difference."""
     p_values = []
     for number in range(simulations):
-        first, second = (estimate_of(each, number) for each in NULL_PAIRS[name](np.random.default_rng(number)))
+        one, other, clusters = NULL_PAIRS[name](np.random.default_rng(number))
+        first, second = (estimate_of(each, number, clusters) for each in (one, other))
         (comparison,) = compare_all("simulated", {"first": first, "second": second})
         p_values.append(comparison.p_value)
     return p_values
@@ -135,7 +191,7 @@ def main() -> None:
     simulations = 300 if parser.parse_args().quick else 2000
     started = time.perf_counter()
     result: dict[str, object] = {"simulations": simulations, "machine": f"{platform.machine()}, {platform.system()}"}
-    for name in POPULATIONS:
+    for name in (*POPULATIONS, *CLUSTERED):
         result[f"coverage_{name}"] = round(coverage(name, simulations), 4)
         print(name, result[f"coverage_{name}"], flush=True)
     for name in NULL_PAIRS:

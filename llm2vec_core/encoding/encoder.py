@@ -63,6 +63,7 @@ class Encoder:
         attention: Attention of the transformer.
         pooling_mode: Pooling of hidden states; None for one that this package does not name, such as CLS.
         echo: Whether every text is read twice and only the second copy pooled.
+        prompted: Sentence around every text, of which the last token is pooled; empty: none.
         standardised: Whether each dimension of the vectors is centred and divided by its standard deviation.
         embedding_dim: Length of a vector.
         max_tokens: Longer texts are truncated to this, or encoded in pieces (``long_texts``).
@@ -79,6 +80,7 @@ class Encoder:
         attention: Attention,
         pooling_mode: PoolingMode | None,
         echo: bool = False,
+        prompted: str = "",
         spec: EncoderSpec | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         headings: Mapping[str, str] | None = None,
@@ -89,11 +91,12 @@ class Encoder:
             CheckpointError: Echo, but the model has no pooling module.
             InputError: EOS pooling, but the tokenizer has no end token.
         """
-        self.forward = ForwardPass(model, name=name, pooling_mode=pooling_mode, echo=echo)
+        self.forward = ForwardPass(model, name=name, pooling_mode=pooling_mode, echo=echo, wording=prompted)
         self.fingerprint = fingerprint
         self.attention = attention
         self.pooling_mode = pooling_mode
         self.echo = echo
+        self.prompted = prompted
         self.standardised = is_standardisation(list(model)[-1])
         self.embedding_dim: int = model.get_embedding_dimension()
         self.max_tokens = self.forward.max_tokens
@@ -165,12 +168,13 @@ class Encoder:
     ) -> Encoder:
         """Load an encoder: a checkpoint, any sentence-transformers directory, a hub name, or a bundled name.
 
-        Modes after plus signs change how it is read: ``NAME+causal+weighted_mean``, ``NAME+echo``, ``NAME+sections``.
-        A plain base model keeps its own attention; if that is causal, its pooling is the weighted mean.
+        Modes after plus signs change how it is read: ``NAME+causal+weighted_mean``, ``NAME+echo``, ``NAME+prompted``,
+        ``NAME+sections``. A plain base model keeps its own attention; if that is causal, its pooling is the weighted
+        mean.
 
         Args:
             name_or_path: The encoder, with or without modes.
-            view: Attention, pooling and echo, as an alternative to modes in the name.
+            view: Attention, pooling, echo and wording, as an alternative to modes in the name.
             precision: Precision of the transformer; everything after it computes in fp32.
             device: Device of the model. Default: the best device available.
             batch_tokens: Maximum number of padded tokens in one forward pass.
@@ -224,11 +228,12 @@ class Encoder:
         target = Path(directory).expanduser()
         if target.is_dir() and any(target.iterdir()):
             raise InputError(f"{target} is not empty.", hint="Name a directory that does not exist yet.")
-        if self.spec is None or self.pooling_mode is None or self.pooling_mode == "eos" or self.echo:
-            mode = "echo" if self.echo else f"the pooling '{self.pooling_mode or 'other'}'"
+        reading = "echo" if self.echo else "a wording around its texts" if self.prompted else ""
+        if self.spec is None or self.pooling_mode is None or self.pooling_mode == "eos" or reading:
+            mode = reading or f"the pooling '{self.pooling_mode or 'other'}'"
             raise InputError(
                 f"An encoder with {mode} cannot be saved: a sentence-transformers directory cannot record it.",
-                hint="Save the encoder without it, and load the directory as NAME+eos or NAME+echo.",
+                hint="Save the encoder without it, and load the directory as NAME+eos, NAME+echo or NAME+prompted.",
             )
         _forget_use(self.model.tokenizer)
         return write_encoder(self.model, target, self.spec, standardised=self.standardised)
@@ -463,6 +468,7 @@ def read_views(
             attention=attention,
             pooling_mode=pooling_mode,
             echo=change.echo,
+            prompted=change.prompted,
             spec=spec,
             batch_tokens=batch_tokens,
             headings=headings,

@@ -31,27 +31,38 @@ class ForwardPass:
         name: Name of the model, for messages.
         pooling_mode: Mode of the pooling module; ``eos`` also appends an EOS token to every text.
         echo: Whether every text is read twice and only the second copy pooled.
+        wording: Sentence around every text, of which the last token is pooled; empty: none.
 
     Attributes:
         texts: Tokenizes texts.
         max_tokens: Longer texts are truncated to this.
 
     Raises:
-        CheckpointError: Echo, but the model has no pooling module.
+        CheckpointError: Echo or a wording, but the model has no pooling module.
         InputError: EOS pooling, but the tokenizer has no end token.
     """
 
-    def __init__(self, model: SentenceTransformer, *, name: str, pooling_mode: PoolingMode | None, echo: bool) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        name: str,
+        pooling_mode: PoolingMode | None,
+        echo: bool,
+        wording: str = "",
+    ) -> None:
         """Find the pooling module."""
         self.model = model.eval()
-        position = require_pooling(model, name=name) if echo else pooling_position(model)
+        position = require_pooling(model, name=name) if echo or wording else pooling_position(model)
         modules = list(model)
         self._before_pooling, self._from_pooling = modules[:position], [] if position is None else modules[position:]
         self.max_tokens: int = min(model.max_seq_length or 512, 100_000)
         # A directory can exclude prompts from pooling, as those of INSTRUCTOR do.
         self.pools_prompts: bool = position is None or model[position].include_prompt
-        self.texts = TextTokenizer(model.tokenizer, max_tokens=self.max_tokens, pooling_mode=pooling_mode, echo=echo)
-        self._tokens_as = (echo, pooling_mode == "eos", self.pools_prompts)
+        self.texts = TextTokenizer(
+            model.tokenizer, max_tokens=self.max_tokens, pooling_mode=pooling_mode, echo=echo, wording=wording
+        )
+        self._tokens_as = (echo, pooling_mode == "eos", self.pools_prompts, wording)
 
     def is_shared_with(self, other: ForwardPass) -> bool:
         """Whether one pass serves both: same transformer, same tokens, same tokens pooled.

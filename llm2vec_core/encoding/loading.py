@@ -21,6 +21,7 @@ from llm2vec_core.model.architectures import (
 )
 from llm2vec_core.model.base_models import content_hash
 from llm2vec_core.model.bidirectional import saved_attention
+from llm2vec_core.model.chat_template import apply_chat_template
 from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, fingerprint, read_record, require_encoder_directory
 from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, Precision
 from llm2vec_core.model.pooling import pooling_module, saved_pooling_mode, with_pooling
@@ -145,12 +146,17 @@ def assemble_model(
         transformer = text_transformer(backbone, max_tokens=spec.max_tokens, name=spec.base_model)
     require_positions(transformer.model.config, spec.max_tokens, name=spec.base_model)
     prepare_padding(transformer.tokenizer)
+    if spec.chat_template:
+        apply_chat_template(transformer.tokenizer, name=spec.base_model)
     apply_attention(transformer.model, spec.attention, name=spec.base_model)
-    pooling = pooling_module(spec.pooling_mode, hidden_size=state_width(transformer.model.config))
+    width = state_width(transformer.model.config)
+    pooling = pooling_module(spec.pooling_mode, hidden_size=width, pools_prompt=spec.pools_prompt)
     model = SentenceTransformer(modules=[transformer, pooling], device=device)
     if precision == "bf16":
         model[0].to(torch.bfloat16)
     identity = f"{content_hash(backbone)}\n{spec.attention}+{spec.pooling_mode}\n{spec.max_tokens}"
+    identity += "" if spec.pools_prompt else "\nprompts are not pooled"
+    identity += "\nchat template" if spec.chat_template else ""
     return LoadedModel(
         model=model,
         name=spec.base_model,

@@ -6,6 +6,8 @@ be wrong, because a tokenizer may merge characters across the border. A token ac
 An echo puts a text twice into a prompt, and only the second copy is pooled: under causal attention, every token of the
 second copy has seen the whole text. It needs no training, but twice the tokens.
 
+A prompted text stands in a sentence that asks for its meaning, and only the last token is pooled.
+
 Does not belong here: tensors and padding (``forward``), and pooling itself (``pooling``).
 
 Source for echo: Springer et al. 2024, Repetition improves language model embeddings, arXiv 2402.15449, section 3. The
@@ -75,13 +77,25 @@ class TextTokenizer:
         max_tokens: Longer texts are truncated to this.
         pooling_mode: Pooling of the encoder; ``eos`` appends an EOS token to every text.
         echo: Whether the text is read twice and only the second copy pooled.
+        wording: Sentence around the text, with ``{text}`` in its place, of which the last token is pooled. Empty:
+            none.
 
     Raises:
         InputError: EOS pooling, but the tokenizer has no end token.
     """
 
-    def __init__(self, tokenizer: Any, *, max_tokens: int, pooling_mode: PoolingMode | None, echo: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401
+        *,
+        max_tokens: int,
+        pooling_mode: PoolingMode | None,
+        echo: bool,
+        wording: str = "",
+    ) -> None:
         """Detect which tokens the tokenizer itself adds to a text."""
+        self._before, _, self._after = wording.partition("{text}")
+        self._is_prompted = bool(wording)
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._echo = echo
@@ -109,9 +123,10 @@ class TextTokenizer:
     def texts(self, texts: Sequence[str], *, prompt: str = "", pool_prompt: bool = True) -> TokenizedTexts:
         """Token ids of each text, truncated to ``max_tokens``, and the tokens to pool.
 
-        All tokens are pooled, including added ones, with two exceptions. Without ``pool_prompt``, pooling starts at
+        All tokens are pooled, including added ones, with three exceptions. Without ``pool_prompt``, pooling starts at
         the first token that ends in the text. With echo, only the second copy is pooled (with EOS pooling, also the
-        EOS token after it). If this would leave nothing, as for an empty text, all tokens are pooled.
+        EOS token after it). With a wording, only its last token is pooled. If this would leave nothing, as for an
+        empty text, all tokens are pooled.
 
         Args:
             texts: Any number of texts.
@@ -124,14 +139,14 @@ class TextTokenizer:
         """
         if not texts:
             return TokenizedTexts([], [], 0)
-        needs_offsets = self._echo or not pool_prompt
+        needs_offsets = self._echo or not (pool_prompt or self._is_prompted)
         framed = [self._frame(text, prompt) for text in texts]
         tokens = self._tokenize([whole for whole, _ in framed], offsets=needs_offsets)
         too_long = [index for index, (ids, _) in enumerate(tokens) if len(ids) > self._limit]
         for index in too_long:
             # Tokenised again, not cut: a tokenizer may close a text with a special token.
-            if self._echo:
-                framed[index] = self._frame(self._shorten_for_echo(texts[index], prompt), prompt)
+            if self._echo or self._is_prompted:
+                framed[index] = self._frame(self._shorten(texts[index], prompt), prompt)
             tokens[index] = self._tokenize([framed[index][0]], offsets=needs_offsets, max_tokens=self._limit)[0]
         finished = [
             self._finish(ids, covered, first_character)
@@ -191,18 +206,18 @@ class TextTokenizer:
 
     def _frame(self, text: str, prompt: str) -> tuple[str, int]:
         """The full string to tokenise for a text, and the character where its poolable part begins."""
-        whole = echo_text(text, prompt=prompt) if self._echo else f"{prompt}{text}"
+        whole = echo_text(text, prompt=prompt) if self._echo else f"{prompt}{self._before}{text}{self._after}"
         return whole, len(whole) - len(text)
 
-    def _shorten_for_echo(self, text: str, prompt: str) -> str:
-        """The longest prefix of a text that fits twice."""
+    def _shorten(self, text: str, prompt: str) -> str:
+        """The longest prefix of a text that fits into the wording, or twice into an echo."""
         num_frame_tokens = self._count_tokens(self._frame("", prompt)[0])
-        room = (self._limit - num_frame_tokens) // 2
+        room = (self._limit - num_frame_tokens) // (2 if self._echo else 1)
         if room < 1:
             raise InputError(
-                f"An echo needs {num_frame_tokens} tokens beside the text, but the encoder reads at most "
-                f"{self._max_tokens}, so no text fits twice.",
-                hint="Use an encoder with a larger max_tokens, or leave echo out.",
+                f"{'An echo' if self._echo else 'The wording'} needs {num_frame_tokens} tokens beside the text, but "
+                f"the encoder reads at most {self._max_tokens}, so no text fits.",
+                hint="Use an encoder with a larger max_tokens, or leave echo and prompted out.",
             )
         [(_, covered)] = self._tokenize([text], offsets=True)
         # Try ever shorter ones: at the borders of the copies, tokens can differ from those of the text alone.
@@ -214,6 +229,9 @@ class TextTokenizer:
     def _finish(self, ids: list[int], covered: _Offsets, first_character: int) -> tuple[list[int], range]:
         """Token ids with appended tokens, and the tokens to pool."""
         ids = ids + self._appended or [_any_token_id(self._tokenizer)]
+        if self._is_prompted:
+            end = len(ids) if self._pools_eos else len(ids) - self._num_added_behind
+            return ids, range(max(0, end - 1), max(1, end))
         start = next((index for index, (_, end) in enumerate(covered) if end > first_character), None)
         if start is None:
             return ids, range(len(ids))

@@ -20,9 +20,9 @@ from llm2vec_core.errors import InputError, require_extra
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
-from llm2vec_core.evaluation.results import Decision, Headline, SystemReport
+from llm2vec_core.evaluation.results import Decision, Headline, SystemReport, TaskOverlap
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem, compare_systems
-from llm2vec_core.evaluation.systems import HOW_LONG_TEXTS_ARE_READ, LEXICAL_NAME, System, SystemTraits
+from llm2vec_core.evaluation.systems import HOW_LONG_TEXTS_ARE_READ, LEXICAL_NAME, OVERLAP_NAME, System, SystemTraits
 from llm2vec_core.evaluation.tasks.benchmarks import load_official
 from llm2vec_core.evaluation.tasks.folders import discover_eval_tasks, load_eval_task
 from llm2vec_core.model.modes import parse_encoder_name
@@ -47,7 +47,8 @@ def evaluate(
     as classification with BM25, are skipped for it.
 
     Args:
-        encoders: Systems to compare: encoders, names as in :meth:`Encoder.load`, or ``bm25``. A name can end in
+        encoders: Systems to compare: encoders, names as in :meth:`Encoder.load`, ``bm25``, or ``jaccard`` (word overlap
+            of pairs). A name can end in
             ``+instructed`` (the task's instruction before its queries), ``+hybrid`` (fused with BM25 by rank) or
             ``+tuned`` (fused by a weight tuned on judged queries).
         tasks: Tasks to score them on: task folders, folders of task folders, or names of MTEB tasks or benchmarks, such
@@ -107,6 +108,7 @@ def build_report(
     training: Sequence[StageCurve] = (),
     notes: Sequence[str] = (),
     not_run: Mapping[str, str] | None = None,
+    seen: Sequence[TaskOverlap] = (),
 ) -> EvaluationReport:
     """Compare systems that were scored on the same tasks.
 
@@ -121,6 +123,7 @@ def build_report(
         training: Curves of the stages behind a candidate.
         notes: Paragraphs of plain text.
         not_run: Missing systems, with the reason.
+        seen: What of the tasks is in training sets.
     """
     from llm2vec_core.evaluation.report import EvaluationReport
 
@@ -140,6 +143,7 @@ def build_report(
         notes=tuple(notes),
         not_run=dict(not_run or {}),
         headlines=tuple(headlines),
+        seen=tuple(seen),
         machine=_machine(),
     )
 
@@ -161,6 +165,8 @@ def _system(encoder: Encoder | str | Path) -> tuple[System, str]:
         return _dense_system(encoder)
     if str(encoder).lower() == LEXICAL_NAME:
         return System("BM25", "lexical"), "keyword search"
+    if str(encoder).lower() == OVERLAP_NAME:
+        return System("Word overlap", "overlap"), "shared words of two texts (Jaccard)"
     name = parse_encoder_name(str(encoder))
     if name.ranking == "reranked":
         raise InputError(
@@ -179,7 +185,7 @@ def _system(encoder: Encoder | str | Path) -> tuple[System, str]:
 
 def _dense_system(encoder: Encoder) -> tuple[System, str]:
     spec, traits = encoder.spec, None
-    if encoder.pooling_mode is not None and spec is not None:
+    if encoder.pooling_mode is not None and spec is not None and not encoder.prompted:
         traits = SystemTraits(
             base_model=spec.base_name,
             attention=encoder.attention,
@@ -189,6 +195,8 @@ def _dense_system(encoder: Encoder) -> tuple[System, str]:
             standardised=encoder.standardised,
         )
     name = encoder.name if traits is None else traits.title
+    if encoder.prompted:
+        name = f"{name} {'Uni' if encoder.attention == 'causal' else 'Bi'}, prompted"
     identity = encoder.fingerprint
     if encoder.long_texts != "cut":
         name, identity = f"{name}, {HOW_LONG_TEXTS_ARE_READ[encoder.long_texts]}", f"{identity} {encoder.long_texts}"

@@ -17,7 +17,16 @@ RANKING_METRICS = {
 }
 """Column titles of a headline task's table, with their mteb metrics."""
 
+WHOLE_RANKING_METRICS = ("mrr", "map", "rp_at_5", "rp_at_10")
+"""Metrics of rankings to the last document (``protocols.whole_rankings``), for tasks that name one as main score."""
+
 METRIC_MEANINGS = {
+    "mrr": "One over the rank of the first relevant document, averaged; the ranking is read to its end.",
+    "map": "Mean average precision over the whole ranking.",
+    "rp_at_5": "Share of relevant documents among the first five; with fewer relevant ones, the share of these that "
+    "are found.",
+    "rp_at_10": "Share of relevant documents among the first ten; with fewer relevant ones, the share of these that "
+    "are found.",
     "ndcg_at_10": "How many relevant documents are among the first ten, and how high they are ranked, compared with "
     "the best possible order.",
     "map_at_1000": "Mean average precision: precision at the rank of each relevant document, averaged; rewards "

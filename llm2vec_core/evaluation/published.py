@@ -122,7 +122,12 @@ Source: LLM2Vec (arXiv 2404.05961), Table 3; averaged in its Table 5 and Figure 
 SUBSET_15 = "subset-15"
 """Scope of an average over the 15 tasks of :data:`MTEB_15`."""
 
-_SCOPES = frozenset({ALL_SCOPE, SUBSET_15, *MTEB_56, *(task for tasks in MTEB_56.values() for task in tasks)})
+JOB_TASKS = ("SkillExtractionHouseRetrieval", "SkillExtractionTechRetrieval")
+"""Tasks of the job domain with published figures; their folders have these names."""
+
+_SCOPES = frozenset(
+    {ALL_SCOPE, SUBSET_15, *MTEB_56, *(task for tasks in MTEB_56.values() for task in tasks), *JOB_TASKS}
+)
 
 _MODELS: dict[str, tuple[str, ...]] = {
     "S-LLaMA-1.3B": ("sheared-llama-1.3b",),
@@ -131,6 +136,8 @@ _MODELS: dict[str, tuple[str, ...]] = {
     "Meta-LLaMA-3-8B": ("meta-llama-3-8b-instruct",),
     "BERT": ("bert-base-uncased",),
     "all-MiniLM-L6-v2": ("all-minilm-l6-v2",),
+    "CurriculumMatch": (),
+    "ConTeXT-match": (),
 }
 """Models with published figures, and the last parts of the names of their weights, in lower case. The paper used the
 chat and instruct weights of the larger models; other weights of the same family are other models."""

@@ -41,6 +41,7 @@ class TaskScore(ResultRecord):
         seconds: Wall time, including encoding.
         encode_seconds: Part of it that was spent on encoding.
         num_items: Pairs, queries, test texts, items, samples or sentences scored.
+        num_clusters: Clusters of items that intervals and tests draw; None if each item is drawn by itself.
         num_texts: Distinct texts encoded for this task, without those that an earlier task encoded.
         num_tokens: Number of their tokens.
         content_sha256: Identity of the task's content.
@@ -59,6 +60,7 @@ class TaskScore(ResultRecord):
     seconds: float
     encode_seconds: float = 0.0
     num_items: int
+    num_clusters: int | None = None
     num_texts: int
     num_tokens: int = 0
     content_sha256: str
@@ -230,6 +232,8 @@ class Decision(ResultRecord):
         candidate: Name of the new system that was evaluated, if there was one.
         incumbent: Name of the system served before, if there was one.
         findings: Findings of the gate, one sentence per category.
+        refused: Whether the candidate is worse beyond chance. A candidate that is only not proven to be better is not
+            served either, but that needs nobody's attention.
     """
 
     served: str
@@ -237,6 +241,37 @@ class Decision(ResultRecord):
     candidate: str | None = None
     incumbent: str | None = None
     findings: tuple[str, ...] = ()
+    refused: bool = False
+
+
+class TaskOverlap(ResultRecord):
+    """What of a task is in a training set.
+
+    Attributes:
+        task: Name of the task.
+        training_set: Name of the training set.
+        scored_seen: Scored texts that are in it, or share eight words in a row with one of its texts.
+        num_scored: Number of distinct scored texts.
+        documents_seen: Documents of the corpus whose title or text is in it.
+        num_documents: Number of documents; zero for a task without a corpus.
+    """
+
+    task: str
+    training_set: str
+    scored_seen: int
+    num_scored: int
+    documents_seen: int = 0
+    num_documents: int = 0
+
+    def sentence(self) -> str:
+        """The overlap in words."""
+        documents = (
+            f" and {self.documents_seen:,} of its {self.num_documents:,} documents" if self.num_documents else ""
+        )
+        return (
+            f"{self.task}: {self.training_set} contains {self.scored_seen:,} of its {self.num_scored:,} scored texts"
+            f"{documents}."
+        )
 
 
 class Headline(ResultRecord):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
+from llm2vec_core.evaluation.tasks.expansion import Expansion
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
 from llm2vec_core.model.modes import Attention, LongTexts, PoolingMode, stage_title
 from llm2vec_core.ranking.fusion import RRF_K
@@ -21,7 +22,7 @@ from llm2vec_core.ranking.fusion import RRF_K
 if TYPE_CHECKING:
     from llm2vec_core.ranking.reranking import Reranking
 
-SystemMode = Literal["dense", "lexical", "hybrid", "tuned", "reranked"]
+SystemMode = Literal["dense", "lexical", "overlap", "hybrid", "tuned", "reranked"]
 
 RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 """Types that need a ranking, which every system supports."""
@@ -29,13 +30,19 @@ RANKING_TYPES: frozenset[EvalTaskType] = frozenset({"Retrieval", "Reranking"})
 PAIR_TYPES: frozenset[EvalTaskType] = frozenset({"PairClassification", "STS"})
 """Types about the similarity of two texts; BM25 also supports them (``lexical_pairs``)."""
 
-LEXICAL_NAME = "bm25"
-"""Name of BM25 among encoders."""
+LEXICAL_NAME, OVERLAP_NAME = "bm25", "jaccard"
+"""Names of BM25 and of word overlap among encoders."""
+
+WITHOUT_ENCODER: tuple[SystemMode, ...] = ("lexical", "overlap")
+"""Modes that compare words only."""
 
 HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections": "by sections"}
 
 _ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
 _POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
+
+OVERLAP_FINGERPRINT = "jaccard-words3"
+"""Identity of word overlap; the number is that of :data:`LEXICAL_FINGERPRINT`."""
 
 LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words3"
 """Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
@@ -81,15 +88,17 @@ class System:
 
     Attributes:
         name: Its name in reports.
-        mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``hybrid`` by reciprocal rank fusion of both,
+        mode: ``dense`` ranks by cosine similarity, ``lexical`` by BM25, ``overlap`` compares the words of two texts
+            (Jaccard), ``hybrid`` ranks by reciprocal rank fusion of both,
             ``tuned`` by both with a weight tuned on judged queries, ``reranked`` like ``hybrid`` with the first
             documents reordered by a cross-encoder.
-        encoder: The encoder; None for ``lexical``.
+        encoder: The encoder; None for ``lexical`` and ``overlap``.
         reranking: The cross-encoder of ``reranked``, with the number of documents that it reads.
         traits: Place of the encoder in the paper's ablation, if it has one.
         candidates: Number of documents from each search to fuse.
         instructed: Whether the task's instruction is put before its texts (in rankings, only before queries). Its
             tokens are not pooled, as in LLM2Vec.
+        expansion: Training texts that ``lexical`` reads behind the documents that they belong to.
     """
 
     name: str
@@ -99,14 +108,15 @@ class System:
     instructed: bool = False
     reranking: Reranking | None = None
     candidates: int = CANDIDATES
+    expansion: Expansion | None = None
 
     def __post_init__(self) -> None:
         """Refuse a mode whose encoder or cross-encoder is missing or superfluous."""
-        if (self.mode == "lexical") != (self.encoder is None):
+        if (self.mode in WITHOUT_ENCODER) != (self.encoder is None):
             found = "no encoder" if self.encoder is None else "an encoder"
             raise InputError(
                 f"The system {self.name!r} has the mode {self.mode} and {found}.",
-                hint="All modes except lexical need an encoder; lexical takes none.",
+                hint="All modes except lexical and overlap need an encoder; these take none.",
             )
         if (self.mode == "reranked") != (self.reranking is not None):
             raise InputError(
@@ -118,8 +128,11 @@ class System:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that affects the scores; equal only for systems with the same mode and vectors."""
+        if self.mode == "overlap":
+            return OVERLAP_FINGERPRINT
         if self.encoder is None:
-            return LEXICAL_FINGERPRINT
+            added = "" if self.expansion is None else f"-expanded-{self.expansion.fingerprint}"
+            return f"{LEXICAL_FINGERPRINT}{added}"
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
@@ -137,12 +150,14 @@ class System:
         return self.traits is not None and "mntp" in self.traits.stages
 
     def supports(self, task_type: EvalTaskType) -> bool:
-        """Whether the system supports a task type: dense all, BM25 rankings and pairs, hybrid rankings.
+        """Whether the system supports a task type: dense all, BM25 rankings and pairs, hybrid rankings, overlap pairs.
 
         A tuned system supports only retrieval, which has one corpus and many queries.
         """
-        if self.mode == "tuned":
+        if self.mode == "tuned" or self.expansion is not None:
             return task_type == "Retrieval"
+        if self.mode == "overlap":
+            return task_type in PAIR_TYPES
         if self.mode == "dense" or task_type in RANKING_TYPES:
             return True
         return self.mode == "lexical" and task_type in PAIR_TYPES

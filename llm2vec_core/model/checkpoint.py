@@ -41,6 +41,9 @@ class EncoderSpec(BaseModel):
         recipe_key: Key of the recipe that trained it; None for an untrained base.
         recipe: Settings of that recipe as JSON values, without stages that did not run; None if unknown.
         training_snapshots: Ids of the snapshots it was trained on, by kind; None if unknown.
+        pools_prompt: Whether the tokens of a prompt are pooled. An encoder that was trained with an instruction
+            reads them without pooling.
+        chat_template: Whether its tokenizer puts every text into the base model's chat template.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +56,8 @@ class EncoderSpec(BaseModel):
     recipe_key: str | None = None
     recipe: dict[str, Any] | None = None
     training_snapshots: dict[str, str] | None = None
+    pools_prompt: bool = True
+    chat_template: bool = False
 
     @property
     def base_name(self) -> str:

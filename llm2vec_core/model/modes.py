@@ -51,6 +51,10 @@ def stage_title(stage: str) -> StageTitle:
 
 
 ECHO = "echo"
+PROMPTED = "prompted"
+PROMPT_WORDING = 'This sentence : "{text}" means in one word:"'
+"""Wording of ``prompted``: PromptEOL (Jiang et al. 2023, arXiv 2307.16645), which needs no training."""
+
 STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
 LongTexts = Literal["cut", "parts", "sections"]
@@ -67,7 +71,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "attention": ATTENTIONS,
     "stages": STAGES,
     "pooling": POOLING_MODES,
-    "reading": (ECHO,),
+    "reading": (ECHO, PROMPTED),
     "scaling": (STANDARDISED,),
     "long texts": get_args(LongTexts),
     "prompt": (INSTRUCTED,),
@@ -88,12 +92,23 @@ class EncoderView:
         echo: Whether the text is read twice and only the second copy pooled (see ``tokenizing``).
         standardised: Whether every dimension is standardised after pooling (see ``standardisation``), by statistics of
             calibration texts from the caller.
+        prompted: Wording around the text, with ``{text}`` in its place (:data:`PROMPT_WORDING`). The vector is the
+            state of its last token, in which a causal model sums up the text. Empty: the text is read as it is.
     """
 
     attention: Attention | None = None
     pooling_mode: PoolingMode | None = None
     echo: bool = False
     standardised: bool = False
+    prompted: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a wording without a place for the text, or together with an echo."""
+        if self.prompted and (self.prompted.count("{text}") != 1 or self.echo):
+            raise InputError(
+                f"The wording {self.prompted!r} cannot be used.",
+                hint="Write {text} once, where the text belongs, and leave echo out.",
+            )
 
     def __bool__(self) -> bool:
         """Whether the view changes anything."""
@@ -104,8 +119,9 @@ class EncoderView:
         return "+".join(self._modes())
 
     def _modes(self) -> tuple[str, ...]:
-        echo, standardised = ECHO if self.echo else None, STANDARDISED if self.standardised else None
-        return tuple(mode for mode in (self.attention, self.pooling_mode, echo, standardised) if mode)
+        reading = PROMPTED if self.prompted else ECHO if self.echo else None
+        standardised = STANDARDISED if self.standardised else None
+        return tuple(mode for mode in (self.attention, self.pooling_mode, reading, standardised) if mode)
 
     def changes(
         self, *, attention: Attention, pooling_mode: PoolingMode | None, standardised: bool = False
@@ -141,7 +157,8 @@ def view_fingerprint(fingerprint: str, changes: EncoderView, *, calibration: Seq
     if not changes:
         return fingerprint
     measured_on = f"\n{_sha256(chr(0).join(calibration))}" if changes.standardised else ""
-    return _sha256(f"{fingerprint}\n{changes}{measured_on}")
+    wording = f"\n{changes.prompted}" if changes.prompted else ""
+    return _sha256(f"{fingerprint}\n{changes}{measured_on}{wording}")
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,7 @@ class EncoderName:
         """Canonical name, which :func:`parse_encoder_name` parses to an equal object."""
         modes = {self.view.attention, *(self.stages or ()), self.view.pooling_mode}
         modes |= {ECHO} if self.view.echo else set()
+        modes |= {PROMPTED} if self.view.prompted else set()
         modes |= {STANDARDISED} if self.view.standardised else set()
         modes |= {self.long_texts} - {"cut"}
         modes |= {INSTRUCTED} if self.instructed else set()
@@ -179,7 +197,7 @@ class EncoderName:
 def parse_encoder_name(name: str) -> EncoderName:
     """Parse a source and modes after plus signs, in any order.
 
-    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
+    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo|+prompted][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
     A directory may have a plus sign in its name: the longest prefix of ``name`` that is a directory is the source.
 
     Raises:
@@ -203,6 +221,7 @@ def parse_encoder_name(name: str) -> EncoderName:
             next((mode for mode in POOLING_MODES if mode in modes), None),
             ECHO in modes,
             STANDARDISED in modes,
+            PROMPT_WORDING if PROMPTED in modes else "",
         ),
         tuple(stage for stage in STAGES if stage in modes) or None,
         long_texts=next((mode for mode in get_args(LongTexts) if mode in modes), "cut"),

@@ -29,8 +29,13 @@ _MODULE_MODE: dict[PoolingMode, str] = {
 _SAVED_MODE: dict[str, PoolingMode] = {"mean": "mean", "weightedmean": "weighted_mean", "lasttoken": "last"}
 
 
-def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int) -> Any:  # noqa: ANN401 - an untyped module
+def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int, pools_prompt: bool = True) -> Any:  # noqa: ANN401 - an untyped module
     """The sentence-transformers module that pools ``[batch, seq, hidden_size]`` to ``[batch, hidden_size]``.
+
+    Args:
+        pooling_mode: The mode.
+        hidden_size: Width of the states.
+        pools_prompt: Whether the tokens of a prompt, and the start token before it, are pooled.
 
     Raises:
         InputError: EOS pooling. A later load would pool another token, because the module cannot record that the
@@ -41,7 +46,7 @@ def pooling_module(pooling_mode: PoolingMode, *, hidden_size: int) -> Any:  # no
             "EOS pooling cannot be trained or saved: a pooling module cannot record that an EOS token is appended.",
             hint="Save the encoder with the pooling 'last' or 'mean', and read it through a view: NAME+eos.",
         )
-    return _module(pooling_mode, hidden_size)
+    return _module(pooling_mode, hidden_size, include_prompt=pools_prompt)
 
 
 def pooling_position(model: Any) -> int | None:  # noqa: ANN401 - SentenceTransformer, which ships no types

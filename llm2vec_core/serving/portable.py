@@ -18,6 +18,7 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.model.architectures import is_encoder_only
 from llm2vec_core.model.bidirectional import attention_overrides
 from llm2vec_core.model.modes import Attention
+from llm2vec_core.model.pooling import pooling_position
 from llm2vec_core.serving.parity import ServedPrecision
 
 _POOLING_FLAGS = {
@@ -35,18 +36,24 @@ def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # n
     """Make a plain sentence-transformers model of an encoder: texts in, vectors of length one out.
 
     The EOS token that EOS pooling needs becomes part of the tokenizer. Do not encode with the encoder afterwards: it
-    would add a second EOS token to every text. Vectors are normalised at the end, like those in the tables.
+    would add a second EOS token to every text. Vectors are normalised at the end and prompts are not pooled, as in the
+    tables.
 
     Args:
         encoder: Freshly loaded.
         prompts: Prompts before texts, by name.
 
     Raises:
-        InputError: The encoder uses echo, or does not begin with a transformer.
+        InputError: The encoder uses echo or a wording, or does not begin with a transformer.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Normalize, Transformer
 
+    if encoder.prompted:
+        raise InputError(
+            "A wording around every text, of which one token is pooled, is read by no other runtime.",
+            hint="Leave +prompted out.",
+        )
     if encoder.echo:
         raise InputError(
             "An echo reads every text twice and pools the second copy, which no other runtime does.",
@@ -60,6 +67,9 @@ def servable_model(encoder: Encoder, *, prompts: Mapping[str, str]) -> Any:  # n
         )
     if encoder.end_token_id is not None:
         _append_token(encoder.model.tokenizer, encoder.end_token_id)
+    position = pooling_position(modules)
+    if prompts and position is not None:
+        modules[position].include_prompt = False  # as in the tables
     if not isinstance(modules[-1], Normalize):
         modules.append(Normalize())
     return SentenceTransformer(modules=modules, prompts=dict(prompts), device=str(encoder.model.device))

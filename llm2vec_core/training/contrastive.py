@@ -33,6 +33,7 @@ from llm2vec_core.model.architectures import (
     state_width,
     text_transformer,
 )
+from llm2vec_core.model.chat_template import apply_chat_template
 from llm2vec_core.model.lora import lora_config
 from llm2vec_core.model.modes import Attention, PoolingMode
 from llm2vec_core.model.pooling import pooling_module
@@ -49,6 +50,8 @@ def contrastive_encoder(
     max_tokens: int,
     name: str,
     attention_dropout: float | None = None,
+    pools_prompt: bool = True,
+    chat_template: bool = False,
 ) -> SentenceTransformer:
     """Load the encoder that a contrastive stage trains: a transformer in fp32 with its attention and pooling.
 
@@ -59,6 +62,8 @@ def contrastive_encoder(
         max_tokens: Longer texts are truncated to this.
         name: Base model's name, for messages.
         attention_dropout: Dropout on attention weights in training (default: that of the base model).
+        pools_prompt: Whether the tokens of a prompt are pooled.
+        chat_template: Whether texts are put into the base model's chat template.
 
     Raises:
         BaseModelError: The base model is neither a decoder nor encoder-only, its architecture ignores the switch to the
@@ -75,8 +80,11 @@ def contrastive_encoder(
         config_kwargs={} if attention_dropout is None else attention_dropout_overrides(config, attention_dropout),
     )
     prepare_padding(transformer.tokenizer)
+    if chat_template:
+        apply_chat_template(transformer.tokenizer, name=name)
     apply_attention(transformer.model, attention, name=name)
-    pooling = pooling_module(pooling_mode, hidden_size=state_width(transformer.model.config))
+    width = state_width(transformer.model.config)
+    pooling = pooling_module(pooling_mode, hidden_size=width, pools_prompt=pools_prompt)
     return SentenceTransformer(modules=[transformer, pooling])
 
 
@@ -121,6 +129,7 @@ def contrastive_trainer(
     loss: Any,  # noqa: ANN401 - an untyped module
     settings: StageSettings,
     output_dir: Path,
+    num_examples: int,
     batch_size: int | None = None,
     **own: Any,  # noqa: ANN401
 ) -> SentenceTransformerTrainer:
@@ -132,6 +141,7 @@ def contrastive_trainer(
         loss: Loss over ``model``.
         settings: Settings of the stage.
         output_dir: Directory of the saves.
+        num_examples: Distinct examples of the stage, the length of an epoch.
         batch_size: Texts in one pass of the loss (default: those of an update).
         own: Arguments only for this stage's trainer.
     """
@@ -141,6 +151,7 @@ def contrastive_trainer(
             SentenceTransformerTrainingArguments,
             settings,
             output_dir=output_dir,
+            num_examples=num_examples,
             per_device_train_batch_size=batch_size or settings.batch_size,
             **own,
         ),

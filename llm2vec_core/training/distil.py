@@ -77,6 +77,7 @@ def train_distil(job: StageJob) -> tuple[Path, StageCurve]:
         loss=TeacherLoss(model, torch.from_numpy(vectors), settings),
         settings=settings,
         output_dir=job.saves_dir,
+        num_examples=len(texts),
         batch_size=micro_batch_size,
         gradient_accumulation_steps=grad_accum_steps,
         batch_sampler=in_given_order,

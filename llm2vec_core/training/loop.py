@@ -45,7 +45,14 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_dir: Path, **own: Any) -> Arguments:  # noqa: ANN401
+def trainer_arguments(
+    kind: type[Arguments],
+    settings: StageSettings,
+    *,
+    output_dir: Path,
+    num_examples: int,
+    **own: Any,  # noqa: ANN401
+) -> Arguments:
     """The arguments of a trainer.
 
     A process trains on one device. If it saw several, the trainer would spread each forward pass over them and multiply
@@ -55,6 +62,7 @@ def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_
         kind: ``TrainingArguments`` or a subclass.
         settings: Settings of the stage.
         output_dir: Directory of the saves.
+        num_examples: Distinct examples of the stage, the length of an epoch.
         own: Arguments only for this trainer.
     """
     arguments: Arguments = kind(
@@ -62,7 +70,7 @@ def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
-        lr_scheduler_type="linear",
+        **_schedule(settings, num_examples),
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=2,
@@ -84,6 +92,20 @@ def trainer_arguments(kind: type[Arguments], settings: StageSettings, *, output_
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # all code that counts devices reads it; there is no public setter
     return arguments
+
+
+def _schedule(settings: StageSettings, num_examples: int) -> dict[str, Any]:
+    """Arguments of the learning rate's schedule: a line to zero at the last step, or at the end of ``schedule_epochs``.
+
+    The longer line is transformers' polynomial of degree one, which ends at the rate that the line has at the last
+    step. It never reaches zero before that step.
+    """
+    if settings.schedule_epochs is None:
+        return {"lr_scheduler_type": "linear"}
+    whole = settings.schedule_epochs * -(-num_examples // settings.batch_size)
+    left = max(0, whole - settings.steps) / max(1, whole - settings.warmup_steps)
+    rate = settings.learning_rate * left
+    return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": rate, "power": 1.0}}
 
 
 def resumable_save(output_dir: Path) -> Path | None:

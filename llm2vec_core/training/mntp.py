@@ -4,13 +4,15 @@ Tokens are masked as in BERT, but the token at position i is predicted from the 
 the training of a decoder's output layer. Only scored positions go through ``lm_head``: with a vocabulary of 128k, the
 full logits of one 32 x 512 batch would take 8 GB.
 
-Source: LLM2Vec section 2.1 and appendix D.1 (rank 16, mask probability 0.2 with BERT's 80/10/10, mask token "_").
+Source: LLM2Vec section 2.1 and appendix D.1 (rank 16, mask probability 0.2 with BERT's 80/10/10, mask token "_"), and
+its code, which excludes special tokens (transformers' ``DataCollatorForLanguageModeling``).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ class MntpModel(PeftModel):  # type: ignore[misc]
         scored = targets != IGNORED
         logits = _scored_logits(self.get_base_model(), scored, input_ids=input_ids, attention_mask=attention_mask)
         total = functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
-        return {"loss": total / (num_items_in_batch if num_items_in_batch is not None else scored.sum())}
+        return {"loss": total / (num_items_in_batch if num_items_in_batch is not None else scored.sum().clamp(min=1))}
 
 
 def _scored_logits(
@@ -100,6 +102,27 @@ def _scored_logits(
     return logits.squeeze(0)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a tokenizer. The embeddings of a model may have more rows, which were never trained.
+
+    Attributes:
+        regular: Ids of the tokens that stand for text.
+        special: Ids of the special tokens, such as EOS.
+    """
+
+    regular: Int64[Tensor, " regular"]
+    special: Int64[Tensor, " special"]
+
+
+def read_vocabulary(tokenizer: Any) -> Vocabulary:  # noqa: ANN401 - tokenizers ship no types
+    """The vocabulary of a tokenizer from transformers."""
+    added = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = added | set(tokenizer.all_special_ids)
+    regular = set(tokenizer.get_vocab().values()) - special
+    return Vocabulary(torch.tensor(sorted(regular)), torch.tensor(sorted(special), dtype=torch.long))
+
+
 class MaskedChunks(Dataset[dict[str, Tensor]]):
     """Chunks with their masks, in the order of training.
 
@@ -114,14 +137,14 @@ class MaskedChunks(Dataset[dict[str, Tensor]]):
         *,
         settings: MntpSettings,
         mask_token_id: int,
-        vocab_size: int,
+        vocabulary: Vocabulary,
     ) -> None:
         """Keep chunks and order; masks are drawn when items are read."""
         self._chunks = chunks
         self._order = order
         self._settings = settings
         self._mask_token_id = mask_token_id
-        self._vocab_size = vocab_size
+        self._vocabulary = vocabulary
 
     def __len__(self) -> int:
         """Number of draws: steps times batch size."""
@@ -135,7 +158,7 @@ class MaskedChunks(Dataset[dict[str, Tensor]]):
             mask_probability=self._settings.mask_probability,
             mask_policy=self._settings.mask_policy,
             mask_token_id=self._mask_token_id,
-            vocab_size=self._vocab_size,
+            vocabulary=self._vocabulary,
             generator=generator,
         )
         return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": labels}
@@ -147,23 +170,27 @@ def mask_tokens(
     mask_probability: float,
     mask_policy: MaskPolicy,
     mask_token_id: int,
-    vocab_size: int,
+    vocabulary: Vocabulary,
     generator: torch.Generator,
 ) -> tuple[Int64[Tensor, " seq"], Int64[Tensor, " seq"]]:
     """Mask tokens of one chunk.
 
-    The first token is never masked, because no position before it could predict it. At least one other token is masked.
+    Special tokens are never masked, and neither is the first token, because no position before it could predict it. At
+    least one other token is masked, if there is one.
 
     Returns:
         Masked tokens, and labels: the original token if it is masked, otherwise :data:`IGNORED`.
     """
-    chosen = torch.rand(tokens.shape, generator=generator) < mask_probability
-    chosen[0] = False
-    if not chosen.any():
-        chosen[int(torch.randint(1, len(tokens), (1,), generator=generator))] = True
+    maskable = ~torch.isin(tokens, vocabulary.special)
+    maskable[0] = False
+    chosen = (torch.rand(tokens.shape, generator=generator) < mask_probability) & maskable
+    candidates = maskable.nonzero().flatten()
+    if not chosen.any() and len(candidates):
+        chosen[candidates[int(torch.randint(len(candidates), (1,), generator=generator))]] = True
     labels = torch.where(chosen, tokens, IGNORED)
     fate = torch.rand(tokens.shape, generator=generator)
-    random_tokens = torch.randint(vocab_size, tokens.shape, generator=generator)
+    drawn = torch.randint(len(vocabulary.regular), tokens.shape, generator=generator)
+    random_tokens = vocabulary.regular[drawn]
     masked = torch.where(chosen, mask_token_id, tokens)
     if mask_policy == "bert":
         masked = torch.where(chosen & (fate >= 0.8), random_tokens, masked)
@@ -174,15 +201,17 @@ def mask_tokens(
 def mask_token_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers ship no types
     """The tokenizer's own mask token; without one, the blank ``_`` that LLM2Vec uses.
 
+    The blank is looked up, not tokenized: a tokenizer of the Llama 2 kind would put a word boundary before it.
+
     Raises:
         BaseModelError: The tokenizer has neither token.
     """
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
-    blank = tokenizer.encode(_BLANK, add_special_tokens=False)
-    if not blank:
-        raise BaseModelError("The tokenizer has no mask token and no token for '_'.", hint="Add a mask token to it.")
-    return int(blank[-1])
+    blank = tokenizer.get_vocab().get(_BLANK)
+    if blank is None:
+        raise BaseModelError("The tokenizer has no mask token and no token '_'.", hint="Add a mask token to it.")
+    return int(blank)
 
 
 def pack_chunks(texts: Iterable[str], tokenizer: Any, *, chunk_tokens: int) -> list[Int64[Tensor, " chunk"]]:  # noqa: ANN401
@@ -235,6 +264,7 @@ def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
             TrainingArguments,
             settings,
             output_dir=job.saves_dir,
+            num_examples=len(chunks),
             per_device_train_batch_size=micro_batch_size,
             gradient_accumulation_steps=grad_accum_steps,
             train_sampling_strategy="sequential",
@@ -246,7 +276,7 @@ def train_mntp(job: StageJob) -> tuple[Path, StageCurve]:
             order,
             settings=settings,
             mask_token_id=mask_token_id(tokenizer),
-            vocab_size=causal_model.get_input_embeddings().weight.shape[0],
+            vocabulary=read_vocabulary(tokenizer),
         ),
     )
     tokens_per_step = settings.batch_size * settings.chunk_tokens

@@ -119,6 +119,8 @@ def train_encoder(
             recipe_key=recipe_key,
             recipe=recipe.decisive_settings(),
             training_snapshots=training_snapshots,
+            pools_prompt=not ("supervised" in recipe.stages and recipe.supervised.instruction),
+            chat_template=recipe.chat_template,
         ),
         calibration=_calibration(recipe, texts, triples) if recipe.standardised else (),
     )

@@ -31,6 +31,24 @@ UNSUPERVISED_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stag
 PAPER_STAGES: tuple[Stage, ...] = ("mntp", "simcse")
 """The unsupervised recipe of the paper, which is the default."""
 
+METHOD_VERSIONS: Mapping[Stage, int] = {"mntp": 2, "supervised": 2}
+"""Versions of the methods of the stages, which are part of a recipe's key. A correction of a method raises its number.
+
+mntp, 2: the bare ``_`` is the mask token of every tokenizer, special tokens are neither masked nor scored, and random
+tokens come from the regular vocabulary. supervised, 2 (recipes with an instruction only): instructions are not pooled.
+"""
+
+_YOUNGER_SETTINGS: Mapping[str, object] = {
+    "chat_template": False,
+    "compile_blocks": False,
+    "keep_layers": None,
+    "merge": {},
+    "num_processes": 1,
+    "schedule_epochs": None,
+    "source_temperature": 1.0,
+}
+"""Settings that older keys do not contain, with their defaults."""
+
 MaskPolicy = Literal["bert", "all_mask"]
 
 Distance = Literal["cosine", "mse"]
@@ -62,7 +80,14 @@ class SharedSettings(BaseModel):
     bf16: bool = Field(False, description="Mixed precision with frozen weights in bf16; needs a processor with bf16.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations instead of storing them.")
     compile_blocks: bool = Field(
-        False, description="Compile the model's blocks: takes a minute at the start, then speeds up updates."
+        False,
+        description="Compile the model's blocks: takes a minute at the start, then speeds up updates. Compiled code "
+        "draws other dropout, so it is part of the recipe's key.",
+    )
+    schedule_epochs: PositiveInt | None = Field(
+        None,
+        description="The learning rate falls linearly over this many passes through the examples, and the stage still "
+        "stops after its steps (LLM2Vec's code: 3). Default: it reaches zero at the last step.",
     )
     lora: LoraSettings = LoraSettings()
 
@@ -82,7 +107,7 @@ class StageSettings(SharedSettings):
     views: ClassVar[int] = 1
 
     batch_size: PositiveInt = Field(description="Texts (or chunks) of one optimizer update.")
-    learning_rate: PositiveFloat = Field(description="Highest learning rate; it falls linearly to zero.")
+    learning_rate: PositiveFloat = Field(description="Highest learning rate; it falls linearly (schedule_epochs).")
 
     @property
     def sequence_tokens(self) -> int:
@@ -240,7 +265,16 @@ class SupervisedSettings(StageSettings):
     warmup_steps: int = Field(300, ge=0)
     max_tokens: int = Field(512, ge=8, description="Longer texts are cut here.")
     temperature: float = Field(0.02, gt=0, description="Temperature that divides the cosine similarities.")
-    instruction: str = Field("", description="Text put before every anchor, never before positives and negatives.")
+    instruction: str = Field(
+        "",
+        description="Text put before every anchor, never before positives and negatives. Its tokens are read but not "
+        "pooled, in training and afterwards.",
+    )
+    source_temperature: PositiveFloat = Field(
+        1.0,
+        description="Sources of judgments are drawn in proportion to their size, to the power of one over this. 1: in "
+        "proportion; 1000: about equally often.",
+    )
     hard_negatives: int = Field(
         0,
         ge=0,
@@ -288,10 +322,16 @@ class Recipe(SharedSettings):
         description="Standardise each vector dimension by its mean and standard deviation over the training texts.",
     )
     max_tokens: int = Field(512, ge=8, description="The encoder cuts longer texts here.")
+    chat_template: bool = Field(
+        False,
+        description="Put every text into the chat template of the base model as a user's message, in supervised "
+        "training and in the encoder. The paper does so for chat models.",
+    )
     num_processes: int = Field(
         1,
         ge=1,
-        description="Processes that share each update, one per device of the host; the result is the same.",
+        description="Processes that share each update, one per device of the host. Each draws its own dropout, so "
+        "more than one is part of the recipe's key.",
     )
     max_documents: int = Field(
         100_000, ge=1, description="Maximum number of training documents; a larger corpus is sampled with a seed."
@@ -434,25 +474,37 @@ class Recipe(SharedSettings):
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that affect the result, as JSON values, without stages that do not run.
 
-        Shared settings appear in every stage, with that stage's values.
+        Shared settings appear in every stage, with that stage's values. Settings that are younger than the first
+        recipes appear only with a value other than the default.
         """
-        skipped: dict[str, Any] = dict.fromkeys(("num_processes", *SharedSettings.model_fields), True)
-        skipped |= {stage: {"compile_blocks"} if stage in self.stages else True for stage in STAGES}
-        return self.model_dump(mode="json", exclude=skipped)
+        skipped: dict[str, Any] = dict.fromkeys(SharedSettings.model_fields, True)
+        skipped |= {stage: True for stage in STAGES if stage not in self.stages}
+        settings = self.model_dump(mode="json", exclude=skipped)
+        for section in (settings, *(settings[stage] for stage in self.stages)):
+            for name, default in _YOUNGER_SETTINGS.items():
+                if name in section and section[name] == default:
+                    del section[name]
+        return settings
 
-    def settings_key(self) -> str:
-        """Hash of the settings that affect the result, without the training texts."""
+    def settings_key(self, *, former: bool = False) -> str:
+        """Hash of the settings that affect the result, without the training texts.
+
+        Args:
+            former: The key from before the methods of the stages were corrected (:data:`METHOD_VERSIONS`). It finds
+                checkpoints that were trained then.
+        """
         decisive = self.decisive_settings()
         # Older recipes did not have these settings: their defaults must not change the keys.
         if self.attention == "bidirectional":
             del decisive["attention"]
         if not self.standardised:
             del decisive["standardised"]
-        if self.keep_layers is None:
-            del decisive["keep_layers"]
-        if not self.merge:
-            del decisive["merge"]
-        return _hash(decisive)
+        corrected = {} if former else {stage: METHOD_VERSIONS[stage] for stage in self.stages if self._corrected(stage)}
+        return _hash({**decisive, "methods": corrected} if corrected else decisive)
+
+    def _corrected(self, stage: Stage) -> bool:
+        """Whether a correction changed the result of a stage: that of supervised concerns only instructions."""
+        return stage in METHOD_VERSIONS and (stage != "supervised" or bool(self.supervised.instruction))
 
     def key(
         self,
@@ -460,6 +512,9 @@ class Recipe(SharedSettings):
         judgments_sha256: str | None = None,
         base_sha256: str | None = None,
         teacher_sha256: str | None = None,
+        *,
+        num_sources: int = 1,
+        former: bool = False,
     ) -> str:
         """``recipe_key``: hash of the recipe and of its training data.
 
@@ -468,10 +523,15 @@ class Recipe(SharedSettings):
             judgments_sha256: Identity of the judgments; counts only with the supervised stage.
             base_sha256: Content of the base model, if that is an adapter or a directory.
             teacher_sha256: Content of the teacher, if that is an adapter or a directory.
+            num_sources: Sources of the judgments. Several ones are drawn in proportion to their size; they used to
+                take turns.
+            former: As for :meth:`settings_key`.
         """
-        decisive: dict[str, Any] = {"recipe": self.settings_key(), "snapshots": training_snapshots}
+        decisive: dict[str, Any] = {"recipe": self.settings_key(former=former), "snapshots": training_snapshots}
         if judgments_sha256 is not None and self.reads_judgments:
             decisive["judgments"] = judgments_sha256
+            if num_sources > 1 and not former:
+                decisive["sources"] = "in proportion"
         if base_sha256 is not None:
             decisive["adapter"] = base_sha256  # the name in older keys
         if teacher_sha256 is not None:

@@ -63,6 +63,7 @@ def train_simcse(job: StageJob) -> tuple[Path, StageCurve]:
         loss=in_batch_negatives(model, settings),
         settings=settings,
         output_dir=job.saves_dir,
+        num_examples=len(sentences),
         batch_sampler=in_given_order,
     )
     token_ids = model.tokenizer(sentences, truncation=True, max_length=settings.max_tokens)["input_ids"]

@@ -2,7 +2,7 @@
 
 Matryoshka loss, mining and samplers are those of sentence-transformers. This module makes their input. Each row has one
 anchor, one positive and at most one negative; an anchor with several negatives makes several rows. Each batch has one
-source, because texts of different sources are too easy to tell apart.
+source, because texts of different sources are too easy to tell apart. Sources are drawn in proportion to their size.
 
 Source: LLM2Vec section 5 and its training code (homogeneous batches, one hard negative per row, temperature 0.02);
 Moreira et al. 2024, NV-Retriever (a mined negative must be less similar than the positive); Kusupati et al. 2022,
@@ -23,15 +23,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
+from jaxtyping import Float64
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-from sentence_transformers.base.sampler import (
-    MultiDatasetDefaultBatchSampler,
-    ProportionalBatchSampler,
-    RoundRobinBatchSampler,
-)
+from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler, ProportionalBatchSampler
 from sentence_transformers.base.training_args import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.util import mine_hard_negatives
@@ -80,6 +78,8 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
         pooling_mode=recipe.pooling_mode,
         max_tokens=settings.max_tokens,
         name=recipe.base_model,
+        pools_prompt=not settings.instruction,
+        chat_template=recipe.chat_template,
     )
     loss = contrastive_loss(model, settings)
     sources = negatives_by_source(job.triples)
@@ -89,7 +89,7 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
     add_adapter(model, settings)
     trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=job.saves_dir)
-    tokens_per_step = settings.batch_size * _tokens_per_row(model, rows, instruction=settings.instruction)
+    tokens_per_step = settings.batch_size * _tokens_per_row(model, rows, settings=settings)
     return train_and_merge(trainer, job, tokens_per_step=tokens_per_step)
 
 
@@ -200,11 +200,15 @@ def _trainer(
         loss=loss,
         settings=settings,
         output_dir=output_dir,
+        num_examples=sum(map(len, rows.values())),
         dataloader_drop_last=True,
         prompts={"anchor": settings.instruction} if settings.instruction else None,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         multi_dataset_batch_sampler=partial(
-            _draw_batches, sources=tuple(source for source, _ in parts), num_batches=settings.steps
+            _draw_batches,
+            sources=tuple(source for source, _ in parts),
+            num_batches=settings.steps,
+            temperature=settings.source_temperature,
         ),
     )
 
@@ -237,44 +241,78 @@ def _draw_batches(
     seed: int,
     sources: tuple[str, ...],
     num_batches: int,
+    temperature: float,
 ) -> _DrawnBatches:
-    """Draw all batches. The sources take turns; within a source, its datasets are drawn in proportion to their size.
+    """Draw all batches: for each one a source, and from the source the next batch of a pass through its rows.
+
+    Within a source, its datasets are drawn in proportion to their size.
 
     Args:
         dataset: All datasets.
         batch_samplers: Sampler of each dataset.
-        generator: Source of the randomness; every epoch seeds it again.
-        seed: Seed of the first epoch.
+        generator: Source of the randomness; every pass seeds it again.
+        seed: Seed of the first pass.
         sources: Source of each dataset; the datasets of one source are adjacent.
         num_batches: Batches to draw.
+        temperature: As ``source_temperature`` of the settings.
 
     Raises:
         TrainingError: A source cannot fill a batch without repeating a text.
     """
-    merged: list[ConcatDataset[Any]] = []
-    turns: list[BatchSampler] = []
+    endless: list[Iterator[list[int]]] = []
+    sizes: list[int] = []
     parts = zip(sources, dataset.datasets, batch_samplers, strict=True)
     for source, group in itertools.groupby(parts, key=itemgetter(0)):
         _, datasets, samplers = zip(*group, strict=True)
         whole: ConcatDataset[Any] = ConcatDataset(datasets)
-        turn = ProportionalBatchSampler(whole, batch_samplers=samplers, generator=generator, seed=seed)
-        if next(iter(turn), None) is None:
-            raise _too_few(source, num_rows=len(whole), batch_size=turn.batch_size)
-        merged.append(whole)
-        turns.append(turn)
-    alternating = RoundRobinBatchSampler(ConcatDataset(merged), batch_samplers=turns, generator=generator, seed=seed)
-    batches: list[list[int]] = []
-    for epoch in itertools.count():
-        alternating.set_epoch(epoch)
-        drawn = list(itertools.islice(alternating, num_batches - len(batches)))
-        if not drawn:  # a source filled a batch in the first epoch, but by chance none in this one
-            raise _too_few(
-                " or ".join(dict.fromkeys(sources)), num_rows=len(dataset), batch_size=alternating.batch_size
-            )
-        batches += drawn
-        if len(batches) == num_batches:
-            break
+        own = torch.Generator()  # the passes of several sources interleave
+        for sampler in samplers:
+            sampler.generator = own
+        drawn = ProportionalBatchSampler(whole, batch_samplers=list(samplers), generator=own, seed=seed)
+        if next(iter(drawn), None) is None:
+            raise _too_few(source, num_rows=len(whole), batch_size=drawn.batch_size)
+        endless.append(_passes(drawn, source=source, first_row=sum(sizes)))
+        sizes.append(len(whole))
+    turns = draw_sources(sizes, num_draws=num_batches, temperature=temperature, seed=seed)
+    batches = [next(endless[turn]) for turn in turns]
     return _DrawnBatches(dataset, batch_samplers=batch_samplers, batches=batches)
+
+
+def draw_sources(sizes: Sequence[int], *, num_draws: int, temperature: float, seed: int) -> list[int]:
+    """Number of the source of every batch.
+
+    Args:
+        sizes: Rows of each source.
+        num_draws: Batches to draw.
+        temperature: Sources are drawn in proportion to their size, to the power of one over this.
+        seed: Seed of the draws.
+    """
+    shares = source_shares(sizes, temperature=temperature)
+    drawn: list[int] = np.random.default_rng(seed).choice(len(sizes), num_draws, p=shares).tolist()
+    return drawn
+
+
+def source_shares(sizes: Sequence[int], *, temperature: float) -> Float64[np.ndarray, " sources"]:
+    """Share of each source in the batches; they add up to one."""
+    weights = np.asarray(sizes, dtype=float) ** (1 / temperature)
+    shares: Float64[np.ndarray, " sources"] = weights / weights.sum()
+    return shares
+
+
+def _passes(sampler: ProportionalBatchSampler, *, source: str, first_row: int) -> Iterator[list[int]]:
+    """The batches of endless passes through one source, as row numbers of all sources together.
+
+    Raises:
+        TrainingError: A pass fills no batch, although the first one did.
+    """
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
+        num_batches = 0
+        for batch in sampler:
+            num_batches += 1
+            yield [first_row + row for row in batch]
+        if not num_batches:
+            raise _too_few(source, num_rows=len(sampler.dataset), batch_size=sampler.batch_size)
 
 
 def _too_few(source: str, *, num_rows: int, batch_size: int) -> TrainingError:
@@ -284,13 +322,17 @@ def _too_few(source: str, *, num_rows: int, batch_size: int) -> TrainingError:
     )
 
 
-def _tokens_per_row(model: SentenceTransformer, rows: Mapping[str, Sequence[TripleRow]], *, instruction: str) -> float:
-    """Mean number of tokens of a row; sources have equal weight, because they take turns."""
+def _tokens_per_row(
+    model: SentenceTransformer, rows: Mapping[str, Sequence[TripleRow]], *, settings: SupervisedSettings
+) -> float:
+    """Mean number of tokens of a row, over the sources as they are drawn."""
     texts = {
-        source: [[f"{instruction}{anchor}", *filter(None, others)] for anchor, *others in listed]
+        source: [[f"{settings.instruction}{anchor}", *filter(None, others)] for anchor, *others in listed]
         for source, listed in rows.items()
     }
     distinct = list(dict.fromkeys(text for listed in texts.values() for row in listed for text in row))
     token_ids = model.tokenizer(distinct, truncation=True, max_length=model.max_seq_length)["input_ids"]
     lengths = {text: len(ids) for text, ids in zip(distinct, token_ids, strict=True)}
-    return fmean(fmean(sum(lengths[text] for text in row) for row in listed) for listed in texts.values())
+    means = [fmean(sum(lengths[text] for text in row) for row in listed) for listed in texts.values()]
+    shares = source_shares(list(map(len, texts.values())), temperature=settings.source_temperature)
+    return float(np.dot(shares, means))

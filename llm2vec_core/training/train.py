@@ -77,6 +77,7 @@ def train(
         _sha256([astuple(triple) for triple in triples]),
         base_content(recipe.base_model),
         teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
+        num_sources=len({triple.source for triple in triples}),
     )
     if not _is_finished(target, recipe_key=key):
         cache = user_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()

@@ -120,6 +120,33 @@ def _untrained_key(settings: Settings, base_model: str) -> str:
     return f"untrained/{sha256_json(decisive)[:32]}.json"
 
 
+def store_candidate(store: Store, name: str) -> CheckpointRef:
+    """Keep an encoder that was not trained here as a checkpoint, so that a night can serve it. It is stored once.
+
+    Args:
+        store: The store.
+        name: A sentence-transformers directory, a bundled name or a hub name.
+
+    Raises:
+        InputError: The encoder's pooling cannot be saved.
+        BaseModelError: There is no such model.
+        CheckpointError: The directory is incomplete.
+    """
+    from llm2vec_core.encoding.encoder import Encoder
+
+    key = f"untrained/candidate-{sha256_json(_base_identity(name))[:32]}.json"
+    known = store.read(key)
+    if known is not None:
+        ref = CheckpointRef.model_validate_json(known)
+        if store.read(f"checkpoints/{ref.fingerprint}/{RECORD_NAME}") is not None:
+            return ref
+    with store.scratch() as scratch:
+        Encoder.load(name, cache_dir=base_models_dir(store)).save(scratch / "checkpoint")
+        ref = store_checkpoint(store, scratch / "checkpoint")
+    store.put_if_absent(key, ref.model_dump_json().encode())
+    return ref
+
+
 def _base_identity(base_model: str) -> list[str]:
     """Identity of a base model: its name, and the content of an adapter or a directory."""
     content = base_content(base_model)
@@ -207,10 +234,15 @@ def encode_documents(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> Encoding:
-    """Encode texts as documents of a kind, with its prompt and the long-text setting; vectors have length one."""
+    """Encode texts as documents of a kind, with its prompt and the long-text setting; vectors have length one.
+
+    The prompt is read but not pooled, as in training and in evaluation.
+    """
+    prompt = settings.prompts.get(kind)
     return encoder.encode_with_counts(
         texts,
-        prompt=settings.prompts.get(kind),
+        prompt=prompt,
+        pool_prompt=not prompt,
         long_texts=settings.long_texts,
         normalize=True,
         on_progress=on_progress,

@@ -5,7 +5,7 @@ No model is loaded, except the first time that a foreign encoder is named. Never
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,7 @@ from llm2vec_core.model.checkpoint import RECORD_NAME, read_record
 from llm2vec_core.model.checkpoint import fingerprint as directory_fingerprint
 from llm2vec_core.model.modes import (
     ECHO,
+    PROMPTED,
     STANDARDISED,
     Attention,
     EncoderName,
@@ -68,6 +69,8 @@ def resolve_encoder(store: Store, settings: Settings, name: EncoderName) -> Reso
     """
     from llm2vec_core.model.base_models import fetch_base_model
 
+    if name.view.prompted:
+        name = replace(name, view=replace(name.view, prompted=settings.evaluate.wording))
     source = name.source
     directory = Path(source).expanduser()
     if (directory / RECORD_NAME).is_file():
@@ -107,6 +110,9 @@ def resolve_ours(directory: Path, *, view: EncoderView | None = None) -> Resolve
         view or EncoderView(), saved, fingerprint=record.fingerprint, base_model=record.base_name, stages=record.stages
     )
     assert traits is not None, "the paper has a name for the pooling of our checkpoints"
+    if view.prompted:
+        label = "+".join((record.base_name, traits.attention, *traits.stages, PROMPTED))
+        return ResolvedEncoder(label, label, directory, view, identity, None)
     modes = [traits.attention, *traits.stages, traits.pooling_mode]
     modes += [mode for mode, is_on in ((ECHO, traits.echo), (STANDARDISED, traits.standardised)) if is_on]
     return ResolvedEncoder(traits.title, "+".join((record.base_name, *modes)), directory, view, identity, traits)
@@ -127,7 +133,7 @@ def _resolve_foreign(store: Store, directory: Path, *, name: str, view: EncoderV
         store.put_if_absent(key, saved.model_dump_json().encode())
     view, identity, traits = _read_through(view, saved, fingerprint=saved_fingerprint, base_model=name)
     label = f"{name}+{view}" if view else name
-    return ResolvedEncoder(label, label, directory, view, identity, traits)
+    return ResolvedEncoder(label, label, directory, view, identity, None if view.prompted else traits)
 
 
 class _Saved(BaseModel):

@@ -1,8 +1,8 @@
 """Stored evaluation outcomes: each system is scored once per task, and later runs find the score by its key.
 
 The key of an outcome covers the system's fingerprint (weights, tokenizer, attention, pooling, reading), the content of
-the task, the prompt, the precision and the version of mteb. A killed evaluation resumes after its last outcome.
-Never imports prefect.
+the task, whether intervals draw clusters, the prompt, the precision and the version of mteb. A killed evaluation
+resumes after its last outcome. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.stats import Estimate
 from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.tasks.clusters import item_clusters
 from llm2vec_core.evaluation.tasks.queries import QueryScores
 from llm2vec_core.evaluation.tasks.types import WORD_TASK_TYPE
 
@@ -77,11 +78,8 @@ class OutcomeStore:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as found:
             estimate = Estimate(record.main_score, found.get("deviations"))
             names = [name.removeprefix(_BY_QUERY) for name in found if name.startswith(_BY_QUERY)]
-            queries = (
-                QueryScores({name: found[_BY_QUERY + name] for name in names}, found["first"].tolist())
-                if names
-                else None
-            )
+            by_query = {name: found[_BY_QUERY + name] for name in names}
+            queries = QueryScores(by_query, found["first"].tolist(), item_clusters(eval_task)) if names else None
         task_result = self._store.read(f"{key}.mteb.json")
         return Outcome(record, estimate, queries, task_result.decode() if task_result is not None else None)
 
@@ -101,7 +99,7 @@ class OutcomeStore:
 
 def outcome_key(system: System, eval_task: ScorableTask, *, dtype: str = "float32") -> str:
     """Key of the outcome of a system on a task, without a suffix."""
-    decisive = {
+    decisive: dict[str, object] = {
         "content": eval_task.content_sha256,
         "prompt": "",
         "precision": dtype,
@@ -109,4 +107,6 @@ def outcome_key(system: System, eval_task: ScorableTask, *, dtype: str = "float3
         "mteb": importlib.metadata.version("mteb"),
         "version": _VERSION,
     }
+    if item_clusters(eval_task) is not None:
+        decisive["drawn"] = "clusters"  # earlier versions drew every item by itself
     return f"evaluations/{system.fingerprint}/{sha256_json(decisive)[:32]}"

@@ -24,12 +24,15 @@ class TrainingPin(BaseModel):
     Attributes:
         identities: Snapshot id of each kind, and the hash of the judgments if the recipe uses them.
         of_ablation: Whether an ablation pinned it. Ablations do not change the pins of nights.
+        former: Whether the recipe's checkpoint was trained before the methods of its stages were corrected. It stands
+            until ``l2v train`` trains it anew.
     """
 
     model_config = ConfigDict(frozen=True)
 
     identities: dict[str, str]
     of_ablation: bool = False
+    former: bool = False
 
     @property
     def snapshots(self) -> dict[str, str]:
@@ -43,9 +46,17 @@ class TrainingPin(BaseModel):
 
 
 def read_pin(store: Store, settings: Settings, *, of_ablation: bool = False) -> TrainingPin | None:
-    """The data that the recipe of the settings is pinned to; None before its first training."""
-    pinned = store.read(_pin_key(settings, of_ablation=of_ablation))
-    return None if pinned is None else TrainingPin(identities=_parse_pin(pinned), of_ablation=of_ablation)
+    """The data that the recipe of the settings is pinned to; None before its first training.
+
+    A checkpoint from before a correction of the methods counts, unless an ablation asks: its rows must be comparable.
+    """
+    pins = [
+        TrainingPin(identities=_parse_pin(content), of_ablation=of_ablation, former=former)
+        for former in ((False,) if of_ablation else (False, True))
+        if (content := store.read(_pin_key(settings, of_ablation=of_ablation, former=former))) is not None
+    ]
+    made = next((pin for pin in pins if find_made(store, settings, pin) is not None), None)
+    return made or (pins[0].model_copy(update={"former": False}) if pins else None)
 
 
 def write_pin(store: Store, settings: Settings, pinned: TrainingPin) -> None:
@@ -67,6 +78,23 @@ def find_unsupervised(store: Store, settings: Settings) -> CheckpointRef | None:
     if not stages or stages == settings.train.stages or settings.train.merge:
         return None
     recipe = settings.train.model_copy(update={"stages": stages})
+    return find_trained(store, settings.model_copy(update={"train": recipe}))
+
+
+def find_fine_tuned(store: Store, settings: Settings, base_model: str) -> CheckpointRef | None:
+    """An encoder that was fine-tuned on the recipe's judgments with the settings of its supervised stage.
+
+    Args:
+        store: The store.
+        settings: Settings with the recipe.
+        base_model: The encoder before, such as ``bundled:all-minilm-l6-v2``.
+
+    Returns:
+        The checkpoint, or None if it was not trained.
+    """
+    if not settings.train.reads_judgments or "+" in base_model:
+        return None
+    recipe = settings.train.model_copy(update={"base_model": base_model, "stages": ("supervised",)})
     return find_trained(store, settings.model_copy(update={"train": recipe}))
 
 
@@ -96,6 +124,8 @@ def recipe_key(settings: Settings, pinned: TrainingPin) -> str:
         pinned.judgments,
         base_content(recipe.base_model),
         teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
+        num_sources=len(settings.judgments.sources),
+        former=pinned.former,
     )
 
 
@@ -108,8 +138,10 @@ def _parse_pin(content: bytes) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in content.decode().splitlines())
 
 
-def _pin_key(settings: Settings, *, of_ablation: bool = False) -> str:
-    recipe = settings.train.settings_key()
+def _pin_key(settings: Settings, *, of_ablation: bool = False, former: bool = False) -> str:
+    recipe = settings.train.settings_key(former=former)
     if settings.train.reads_judgments:
-        recipe = sha256_json([recipe, settings.judgments.model_dump()])
+        # Older pins did not have leave_out: its default must not change their keys.
+        without = set() if settings.judgments.leave_out else {"leave_out"}
+        recipe = sha256_json([recipe, settings.judgments.model_dump(exclude=without)])
     return f"{_PINS}/{_OF_ABLATION if of_ablation else ''}{recipe}.txt"

@@ -5,7 +5,7 @@ Never imports prefect. Encoders are loaded only when a task needs to encode a te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,21 @@ from data.schema import sha256_json
 from data.store.base import Store
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, share_passes
-from llm2vec_core.evaluation.systems import HOW_LONG_TEXTS_ARE_READ, LEXICAL_NAME, System
+from llm2vec_core.evaluation.systems import HOW_LONG_TEXTS_ARE_READ, LEXICAL_NAME, OVERLAP_NAME, System
+from llm2vec_core.evaluation.tasks.expansion import Expansion
 from llm2vec_core.model.modes import EncoderView, LongTexts, RankingMode, parse_encoder_name
 from llm2vec_core.ranking.reranking import Reranking
 from tasks.encoders.checkpoints import base_models_dir, cached_views, load_reranker
+from tasks.encoders.judged import read_all_judgments
 from tasks.encoders.names import ResolvedEncoder, resolve_encoder
 from tasks.run.settings import EncodeSettings, Settings
 
 if TYPE_CHECKING:
     from llm2vec_core.encoding.encoder import Encoder
+
+
+EXPANDED_NAME = f"{LEXICAL_NAME}+expanded"
+"""Name of BM25 over documents with their training texts."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,23 @@ class NamedSystem:
 def lexical_system() -> NamedSystem:
     """Keyword search."""
     return NamedSystem(System("BM25", "lexical"), "keyword search")
+
+
+def overlap_system() -> NamedSystem:
+    """Word overlap of pairs."""
+    return NamedSystem(System("Word overlap", "overlap"), "shared words of two texts (Jaccard)")
+
+
+def expanded_system(settings: Settings) -> NamedSystem:
+    """Keyword search over documents with the training texts of the judgments behind them.
+
+    Raises:
+        InputError: The settings name no judgments.
+    """
+    judged = read_all_judgments(settings.judgments)
+    expansion = Expansion.of_pairs((each.anchor, each.positive) for each in judged)
+    system = System("BM25, documents with their training texts", "lexical", expansion=expansion)
+    return NamedSystem(system, f"keyword search; {len(judged):,} judgments expand the documents")
 
 
 def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | None = None) -> NamedSystem:
@@ -90,19 +113,26 @@ def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, nam
 
 
 def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
-    """Systems by name: fingerprints, directories, model names, ``bm25``; ``NAME+hybrid`` and similar names fuse.
+    """Systems by name: fingerprints, directories, model names, ``bm25``, ``jaccard``; ``NAME+hybrid`` and so on fuse.
+
+    ``bm25+expanded`` searches documents with the training texts of ``judgments.sources`` behind them.
 
     Raises:
         InputError: A name matches no encoder, or reranking has no cross-encoder.
     """
     distinct = list(dict.fromkeys(names))
-    parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() != LEXICAL_NAME}
+    by_words: dict[str, Callable[[], NamedSystem]] = {
+        LEXICAL_NAME: lexical_system,
+        OVERLAP_NAME: overlap_system,
+        EXPANDED_NAME: partial(expanded_system, settings),
+    }
+    parsed = {name: parse_encoder_name(name) for name in distinct if name.lower() not in by_words}
     encoders = {name: resolve_encoder(store, settings, each) for name, each in parsed.items()}
     remembering = _remembering(settings, list(encoders.values()))
     systems: list[NamedSystem] = []
     for name in distinct:
         if name not in parsed:
-            systems.append(lexical_system())
+            systems.append(by_words[name.lower()]())
             continue
         encoder = encoders[name]
         long_texts = parsed[name].long_texts
@@ -143,7 +173,7 @@ def _remembering(settings: Settings, encoders: Sequence[ResolvedEncoder]) -> dic
     groups: dict[tuple[object, ...], dict[str, ResolvedEncoder]] = {}
     for encoder in encoders:
         view = encoder.view
-        alike = (encoder.directory, view.attention, view.echo, view.pooling_mode == "eos")
+        alike = (encoder.directory, view.attention, view.echo, view.prompted, view.pooling_mode == "eos")
         groups.setdefault(alike, {})[encoder.fingerprint] = encoder
     found: dict[str, EncodeOnce] = {}
     for group in groups.values():

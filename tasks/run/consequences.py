@@ -44,8 +44,6 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "ingest.ocr": ("read",),
     "sources.NAME.required": (),
     "redact.key_file": (),  # every row is cleaned again, to the same documents
-    "train.num_processes": (),
-    "train.compile_blocks": (),
     "train.base_model": ("train", "score"),
     "train.max_tokens": ("train", "score"),
     "encode.prompts": ("encode",),
@@ -64,6 +62,8 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "evaluate.max_items": ("score",),
     "evaluate.base_pooling": ("score",),
     "evaluate.references": ("score",),
+    "evaluate.candidates": ("score",),
+    "evaluate.wording": ("score",),
     "audit.enabled": ("audit",),
     "audit.resumes": ("audit",),
     "export.to": ("export",),

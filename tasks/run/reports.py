@@ -120,7 +120,10 @@ class CheckpointRef(_Ref):
 
 
 class TrainReport(StageReport):
-    """Outcome of the training stage: the recipe's checkpoint, new or already in the store."""
+    """Outcome of the training stage: the recipe's checkpoint, new or already in the store.
+
+    ``left_out`` counts the judgments that overlap with an evaluation task, by task (``judgments.leave_out``).
+    """
 
     stage: ClassVar[str] = "train"
     checkpoint: CheckpointRef
@@ -128,10 +131,13 @@ class TrainReport(StageReport):
     steps: int
     tokens: int
     usage: Usage | None = None
+    left_out: dict[str, int] = {}
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
-        return f"{self.steps:,} steps on {self.tokens:,} tokens; checkpoint {self.checkpoint.fingerprint[:12]}"
+        done = f"{self.steps:,} steps on {self.tokens:,} tokens; checkpoint {self.checkpoint.fingerprint[:12]}"
+        counts = ", ".join(f"{count:,} of {task}" for task, count in self.left_out.items() if count)
+        return f"{done}; judgments left out because they overlap with evaluation tasks: {counts}" if counts else done
 
 
 class EvaluateReport(StageReport):

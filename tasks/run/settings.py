@@ -30,7 +30,7 @@ from data.schema import DocumentKind, sha256_json
 from data.store.base import Store
 from data.store.credentials import has_credentials, mask_credentials
 from data.store.open import open_store
-from llm2vec_core.model.modes import LongTexts, PoolingMode, Precision
+from llm2vec_core.model.modes import PROMPT_WORDING, LongTexts, PoolingMode, Precision
 from llm2vec_core.training.overlay import merge
 from llm2vec_core.training.settings import Recipe, overlay_recipe
 from tasks.errors import SettingsError
@@ -64,7 +64,9 @@ class EncodeSettings(_Section):
     shard_size: int = Field(
         2000, ge=1, description="Documents of one shard, the unit of work; an interrupted run resumes by shard."
     )
-    prompts: dict[DocumentKind, str] = Field({}, description="Text put before every document, by kind.")
+    prompts: dict[DocumentKind, str] = Field(
+        {}, description="Text put before every document, by kind. Its tokens are read but not pooled."
+    )
     precision: Precision = Field(
         "fp32",
         description="Precision of the transformer; bf16 halves the memory, and is faster if the processor supports it.",
@@ -84,6 +86,8 @@ class EncodeSettings(_Section):
     def encode_key(self, kind: DocumentKind) -> str:
         """Hash of the settings that affect a vector. Batching does not, and the checkpoint has its own key."""
         decisive = {"prompt": self.prompts.get(kind, ""), "precision": self.dtype, "normalize": True}
+        if self.prompts.get(kind):
+            decisive["pool_prompt"] = False  # earlier versions pooled the prompt
         return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
 
     @property
@@ -143,12 +147,34 @@ class EvaluateSettings(_Section):
     references: list[str] = Field(
         [], description="Reference encoders to include in the nightly report; they are never served."
     )
+    candidates: list[str] = Field(
+        [],
+        description="Encoders that were not trained here, such as bundled:all-minilm-l6-v2 or a directory: a night "
+        "serves the best of these and its own.",
+    )
+    trained_on: list[str] = Field(
+        [],
+        description="Further judgments that the base model or a candidate was trained on. The report says what of each "
+        "task they contain, as it does for judgments.sources.",
+    )
+    wording: str = Field(
+        PROMPT_WORDING,
+        description="Sentence around every text of an encoder NAME+prompted, with {text} in its place; the state of "
+        "its last token is the vector.",
+    )
     reports_url: str | None = Field(
         None, description="Base URL of the home's reports/ folder (default: links name files)."
     )
     gate_margin: float = Field(
         1.0, ge=0, description="Points that a new encoder may lose in a category before it is refused."
     )
+
+    @field_validator("wording")
+    @classmethod
+    def _has_a_place_for_the_text(cls, wording: str) -> str:
+        if wording.count("{text}") != 1:
+            raise ValueError(f"{wording!r} has no single place for the text; expected {{text}} once")
+        return wording
 
     @field_validator("reports_url")
     @classmethod
@@ -162,6 +188,11 @@ class JudgmentSettings(_Section):
     sources: list[str] = Field([], description="JSONL files of judgments, bundled:sample, or bundled:esco-titles.")
     max_per_source: int = Field(
         100_000, ge=1, description="Maximum number of judgments per source; larger sources are sampled with a seed."
+    )
+    leave_out: list[str] = Field(
+        [],
+        description="Folders of evaluation tasks. Judgments that share a scored text, or eight words in a row, with "
+        "one of the tasks are not trained on.",
     )
 
 

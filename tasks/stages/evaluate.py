@@ -19,20 +19,27 @@ from llm2vec_core.evaluation.api import build_report, system_report
 from llm2vec_core.evaluation.protocols.mteb_results import write_mteb_results
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome
-from llm2vec_core.evaluation.results import Decision
-from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend
+from llm2vec_core.evaluation.results import Decision, TaskOverlap
+from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend, succeed
 from llm2vec_core.evaluation.statistics.compare import ScoredSystem
+from llm2vec_core.evaluation.systems import PAIR_TYPES
+from llm2vec_core.evaluation.tasks.folders import EvalTask
+from llm2vec_core.evaluation.tasks.seen import disclose
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.cards import write_model_card
-from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.encoders.checkpoints import checkpoint_dir, store_candidate
 from tasks.encoders.evaluation_reports import headlines, keep_report, report_markdown, report_plots, report_url
+from tasks.encoders.judged import training_sets
 from tasks.encoders.names import resolve_ours
 from tasks.encoders.outcomes import OutcomeStore
+from tasks.encoders.pins import find_fine_tuned
 from tasks.encoders.systems import (
     NamedSystem,
     dense_system,
+    expanded_system,
     hybrid_system,
     lexical_system,
+    overlap_system,
     reranked_system,
     resolve_systems,
     tuned_system,
@@ -55,11 +62,12 @@ def evaluate_recipe(
 ) -> EvaluateReport:
     """Compare BM25, references, base, trained encoder and hybrid search, and choose the encoder to serve.
 
-    Where a task has enough judgments, hybrid search with a tuned weight is added. If a cross-encoder is available,
-    hybrid search with reranking is added.
+    Rows are added where they can be scored: word overlap on pairs, BM25 with the training texts of the judgments,
+    MiniLM and other references fine-tuned on the same judgments, hybrid search with a tuned weight, and hybrid search
+    with reranking.
 
-    The trained encoder is preferred to its own base only with a higher mean. The preferred encoder must then pass the
-    gate against the served encoder: no category may be worse beyond chance.
+    Of the base, the trained encoder and the candidates of the settings, the one with the highest mean is preferred. It
+    replaces the served encoder only if it is better beyond chance, and in no category worse beyond chance.
 
     Args:
         run: The run.
@@ -73,9 +81,10 @@ def evaluate_recipe(
     decision: Decision | None = None
     refused = False
     references = resolve_systems(store, settings, settings.evaluate.references)
-    with progress("evaluate", (7 + len(references)) * len(eval_tasks)) as advance:
+    with progress("evaluate", (9 + len(references)) * len(eval_tasks)) as advance:
         scorer = _Scorer(run, eval_tasks, advance=advance)
         lexical = scorer.score(lexical_system())
+        by_words = [lexical, *(scorer.score(named) for named in _cheap_rows(settings, eval_tasks))]
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
         dense = [before]
         if unsupervised is not None:
@@ -89,25 +98,38 @@ def evaluate_recipe(
                 margin=margin,
             )
             preferred = after if decision.served == after.name else before
+        for name in settings.evaluate.candidates:
+            candidate = scorer.score_checkpoint(store_candidate(store, name).fingerprint, name=name)
+            dense.append(candidate)
+            decision = choose_encoder(
+                candidate=(candidate.name, candidate.outcomes),
+                incumbent=(preferred.name, preferred.outcomes),
+                margin=margin,
+            )
+            preferred = candidate if decision.served == candidate.name else preferred
         served = read_pointer(store)
         if served is not None and served.checkpoint != preferred.fingerprint:
             incumbent = next((entry for entry in dense if entry.fingerprint == served.checkpoint), None)
             if incumbent is None:
                 incumbent = scorer.score_checkpoint(served.checkpoint, name="served until now")
                 dense.append(incumbent)
-            decision = defend(
+            decision = succeed(
                 candidate=(preferred.name, preferred.outcomes),
                 incumbent=(incumbent.name, incumbent.outcomes),
                 margin=margin,
             )
-            refused = decision.served == incumbent.name
-            preferred = incumbent if refused else preferred
-        known = {entry.fingerprint for entry in (lexical, *dense)}
+            refused = decision.refused
+            preferred = incumbent if decision.served == incumbent.name else preferred
+        if decision is not None and trained is not None and preferred.fingerprint != trained.fingerprint:
+            plain = f"{decision.reason} {preferred.name} is served, not the encoder that the recipe trained."
+            decision = decision.model_copy(update={"reason": plain})
+        fine_tuned = _fine_tuned(store, settings, scorer)
+        known = {entry.fingerprint for entry in (*by_words, *dense)}
         beside = [scorer.score(named) for named in references if named.system.fingerprint not in known]
         hybrid = scorer.score(hybrid_system(settings, preferred.named, name="hybrid"))
         tuned = scorer.score(tuned_system(settings, preferred.named, name="hybrid, tuned"))
         reranked, no_reranker = _score_reranked(run, scorer, preferred)
-    entries = [lexical, *beside, *dense, hybrid]
+    entries = [*by_words, *beside, *fine_tuned, *dense, hybrid]
     entries += [entry for entry in (tuned, reranked) if entry is not None and entry.outcomes]
     report = build_report(
         "Evaluation",
@@ -119,7 +141,8 @@ def evaluate_recipe(
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
         notes=_notes(store, eval_tasks, trained, decision),
-        not_run=_not_run(entries) | no_reranker,
+        not_run=_not_run(entries) | _not_fine_tuned(settings, fine_tuned) | no_reranker,
+        seen=_seen(settings, eval_tasks),
     )
     for entry in dense:
         write_model_card(store, entry.fingerprint, scores=entry.scored.report.scores)
@@ -285,6 +308,48 @@ def _score_reranked(run: Run, scorer: _Scorer, dense: _Entry) -> tuple[_Entry | 
     return scorer.score(reranked), {}
 
 
+def _seen(settings: Settings, eval_tasks: Sequence[ScorableTask]) -> list[TaskOverlap]:
+    """What of the tasks is in the recipe's judgments, and in those that its base was trained on."""
+    if not (settings.train.reads_judgments or settings.evaluate.trained_on):
+        return []
+    sets = training_sets(settings.judgments, settings.evaluate)
+    return [found for each in eval_tasks if isinstance(each, EvalTask) for found in disclose(each, sets)]
+
+
+def _cheap_rows(settings: Settings, eval_tasks: Sequence[ScorableTask]) -> list[NamedSystem]:
+    """Rows by words alone that some task can be scored on."""
+    rows = [overlap_system()] if any(each.type in PAIR_TYPES for each in eval_tasks) else []
+    if settings.train.reads_judgments and settings.judgments.sources:
+        expanded = expanded_system(settings)
+        corpora = [
+            each.tables["corpus"] for each in eval_tasks if isinstance(each, EvalTask) and "corpus" in each.tables
+        ]
+        if expanded.system.expansion is not None and any(map(expanded.system.expansion.count, corpora)):
+            rows.append(expanded)
+    return rows
+
+
+def _fine_tuned(store: Store, settings: Settings, scorer: _Scorer) -> list[_Entry]:
+    """References that were fine-tuned on the recipe's judgments with the same budget, if they were trained."""
+    found = ((name, find_fine_tuned(store, settings, name)) for name in settings.evaluate.references)
+    return [
+        scorer.score_checkpoint(ref.fingerprint, name=_fine_tuned_name(name)) for name, ref in found if ref is not None
+    ]
+
+
+def _fine_tuned_name(reference: str) -> str:
+    return f"{reference.rsplit('/', 1)[-1].rsplit(':', 1)[-1]}, fine-tuned on the same judgments"
+
+
+def _not_fine_tuned(settings: Settings, fine_tuned: Sequence[_Entry]) -> dict[str, str]:
+    """How to add a fine-tuned reference, if there is none."""
+    names = [name for name in settings.evaluate.references if "+" not in name]
+    if fine_tuned or not names or not settings.train.reads_judgments:
+        return {}
+    command = f"l2v train --base-model {names[0]} --set 'train.stages=[\"supervised\"]'"
+    return {_fine_tuned_name(names[0]): f"Train it once with the same settings: {command}."}
+
+
 def _trained_name(settings: Settings) -> str:
     return SUPERVISED_NAME if settings.train.reads_judgments else UNSUPERVISED_NAME
 
@@ -362,6 +427,6 @@ def _notes(
                 "and up to 33M for SimCSE). So short a run shows that every stage works. It often makes vectors worse "
                 "before more training makes them better, and then the base is served."
             )
-    if decision is not None and decision.served == decision.incumbent:
+    if decision is not None and decision.served == decision.incumbent == BASE_NAME:
         notes.append("Serving the base instead of a poorly trained encoder is the gate doing its work, not a failure.")
     return tuple(notes)

@@ -6,14 +6,14 @@ training; ``l2v train`` uses the newest data.
 
 from __future__ import annotations
 
-import itertools
+import logging
 import shutil
 import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from data.documents.judgments import Judgment, judgments_sha256, read_judgments, sample_judgments
+from data.documents.judgments import Judgment, judgments_sha256, sample_judgments
 from data.errors import InputError
 from data.schema import KINDS, encoded_text
 from data.snapshots.snapshot import latest_snapshot, open_snapshot
@@ -28,6 +28,7 @@ from tasks.encoders.checkpoints import (
     find_checkpoint,
     store_checkpoint,
 )
+from tasks.encoders.judged import read_all_judgments, without_evaluated
 from tasks.encoders.pins import JUDGMENTS, TrainingPin, find_made, read_pin, recipe_key, record_key, write_pin
 from tasks.ledger.usage import train_usage
 from tasks.run.context import Run
@@ -35,6 +36,8 @@ from tasks.run.reports import CheckpointRef, TrainReport
 from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
 from tasks.ui.artifacts import progress
+
+logger = logging.getLogger(__name__)
 
 
 @stage_task("pin training data")
@@ -59,7 +62,7 @@ def pin_training_data(run: Run, *, newest: bool, of_ablation: bool = False) -> T
         if not latest:
             raise InputError("There is nothing to train on: no snapshot yet.", hint="Run `l2v ingest` first.")
     if settings.train.reads_judgments:
-        latest[JUDGMENTS] = judgments_sha256(_judgments(settings))
+        latest[JUDGMENTS] = judgments_sha256(_judgments(settings)[0])
     return TrainingPin(identities=latest, of_ablation=of_ablation)
 
 
@@ -83,12 +86,14 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
     key = recipe_key(settings, pinned)
     known = find_made(store, settings, pinned)
     if known is not None:
+        if pinned.former:
+            logger.warning("this encoder was trained before the method was corrected; `l2v train` trains it anew")
         ref = find_checkpoint(store, known.fingerprint)
         return TrainReport(checkpoint=ref, recipe_key=key, steps=0, tokens=0, seconds=0.0)
 
     from llm2vec_core.training.recipe import train_encoder
 
-    triples = _triples(settings, pinned)
+    triples, left_out = _triples(settings, pinned)
     run.lease.check()
     # Pin before the first step, so that a killed run resumes with the same data.
     write_pin(store, settings, pinned)
@@ -122,6 +127,7 @@ def train_recipe(run: Run, pinned: TrainingPin) -> TrainReport:
         steps=trained.steps_run,
         tokens=sum(curve.tokens for curve in read_curves(checkpoint_dir(store, ref.fingerprint))),
         usage=train_usage(run, ref.fingerprint),
+        left_out=left_out,
         seconds=time.monotonic() - started,
     )
 
@@ -195,25 +201,23 @@ def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> 
     return recipe.sample_documents(texts)
 
 
-def _judgments(settings: Settings) -> list[Judgment]:
+def _judgments(settings: Settings) -> tuple[list[Judgment], dict[str, int]]:
+    """The judgments to train on, and the number of those left out by evaluation task."""
     chosen = settings.judgments
-    if not chosen.sources:
-        raise InputError(
-            "The recipe has a supervised stage, but no judgments are named.",
-            hint="Set judgments.sources to JSONL files, bundled:sample or bundled:esco-titles.",
-        )
-    read = itertools.chain.from_iterable(read_judgments(source) for source in chosen.sources)
-    return sample_judgments(read, max_per_source=chosen.max_per_source, seed=settings.train.supervised.seed)
+    read, left_out = without_evaluated(read_all_judgments(chosen), chosen.leave_out)
+    seed = settings.train.supervised.seed
+    return sample_judgments(read, max_per_source=chosen.max_per_source, seed=seed), left_out
 
 
-def _triples(settings: Settings, pinned: TrainingPin) -> list[TrainingTriple]:
-    """The pinned judgments as training examples."""
+def _triples(settings: Settings, pinned: TrainingPin) -> tuple[list[TrainingTriple], dict[str, int]]:
+    """The pinned judgments as training examples, and the number of those left out by evaluation task."""
     if not settings.train.reads_judgments:
-        return []
-    judgments = _judgments(settings)
+        return [], {}
+    judgments, left_out = _judgments(settings)
     if judgments_sha256(judgments) != pinned.judgments:
         raise InputError(
             "The judgments differ from those that this recipe was pinned to.",
             hint="Restore them, or run `l2v train`, which uses the newest.",
         )
-    return [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
+    triples = [TrainingTriple(each.anchor, each.positive, each.negatives, each.source) for each in judgments]
+    return triples, left_out

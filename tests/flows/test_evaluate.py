@@ -18,6 +18,7 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.nightly import nightly
 from flows.train import train
+from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.evaluation.protocols.registry import ScorableTask
 from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
 from llm2vec_core.evaluation.results import Decision
@@ -40,6 +41,16 @@ def scoring(main_score: float) -> Callable[[System, ScorableTask], Outcome]:
         return replace(found, score=found.score.model_copy(update=record), estimate=certain)
 
     return score
+
+
+def add_pairs_task(folder: Path) -> None:
+    """A second evaluation task, which nothing was scored on yet."""
+    target = folder / "tasks" / "SmallPairs"
+    target.mkdir()
+    header = {"name": "SmallPairs", "type": "STS", "main_score": "cosine_spearman"}
+    (target / "task.json").write_text(json.dumps(header))
+    pairs = [{"sentence1": "a nurse", "sentence2": f"a nurse {'or a chef' * n}", "score": 5 - n} for n in range(4)]
+    (target / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
 
 
 def has_scores(directory: Path) -> bool:
@@ -90,13 +101,35 @@ def test_a_recipe_s_own_base_is_defended_too_when_it_is_served(served_night, mon
 
     def refuse(*, candidate, incumbent, margin):
         judged.append((candidate[0], incumbent[0]))
-        return Decision(served=incumbent[0], reason="worse in Retrieval")
+        return Decision(served=incumbent[0], reason="worse in Retrieval.", refused=True)
 
     monkeypatch.setattr("tasks.stages.evaluate.choose_encoder", prefer_the_trained)
-    monkeypatch.setattr("tasks.stages.evaluate.defend", refuse)
+    monkeypatch.setattr("tasks.stages.evaluate.succeed", refuse)
     report = evaluate(served_night.request)
     assert judged == [("LLM2Vec, unsupervised", "base, before training")]
     assert (report.served, report.refused) == (pointer.checkpoint, True)
+    assert report.reason.endswith("base, before training is served, not the encoder that the recipe trained.")
+
+
+def test_a_night_serves_a_foreign_candidate_that_is_better_and_says_so(small_night, tiny_base, monkeypatch):
+    """The candidate is stored like a checkpoint, so that tables can be made with it."""
+    foreign = small_night.folder / "foreign"
+    Encoder.from_base(tiny_base, pooling="last", max_tokens=48).save(foreign)
+    (foreign / "checkpoint.json").unlink()
+    ingest(small_night.request)
+    train(small_night.request, newest=False)
+
+    def best_with_last(system: System, eval_task: ScorableTask) -> Outcome:
+        is_candidate = system.traits is not None and system.traits.pooling_mode == "last"
+        return scoring(90.0 if is_candidate else 40.0)(system, eval_task)
+
+    monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", best_with_last)
+    named = small_night.request.model_copy(update={"overrides": {"evaluate.candidates": [str(foreign)]}})
+    report = evaluate(named)
+    assert f"{foreign} is served, not the encoder that the recipe trained." in report.reason
+    assert not report.refused
+    assert (small_night.home / "checkpoints" / report.served / "checkpoint.json").is_file()
+    assert evaluate(named).served == report.served
 
 
 class TestByName:
@@ -128,12 +161,7 @@ class TestByName:
     def test_an_encoder_that_is_worse_in_one_category_is_refused_although_it_wins_another(
         self, served_night, monkeypatch
     ):
-        folder = served_night.folder / "tasks" / "SmallPairs"
-        folder.mkdir()
-        header = {"name": "SmallPairs", "type": "STS", "main_score": "cosine_spearman"}
-        (folder / "task.json").write_text(json.dumps(header))
-        pairs = [{"sentence1": "a nurse", "sentence2": f"a nurse {'or a chef' * n}", "score": 5 - n} for n in range(4)]
-        (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        add_pairs_task(served_night.folder)
         base, gain = str(served_night.base_model), {"Retrieval": 90.0, "STS": 10.0}
 
         def mixed(system: System, eval_task: ScorableTask) -> Outcome:
@@ -184,11 +212,17 @@ class TestNights:
 
     def test_an_encoder_that_passes_the_gate_is_served(self, served_night, monkeypatch):
         before = read_pointer(LocalStore(served_night.home))
-        monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", scoring(100.0))
+        add_pairs_task(served_night.folder)
+
+        def better_than_served(system: System, eval_task: ScorableTask) -> Outcome:
+            return scoring(10.0 if system.name == "served until now" else 100.0)(system, eval_task)
+
+        monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", better_than_served)
         report = nightly(served_night.request.model_copy(update={"overrides": NEW_ENCODERS}))
         summary = report.summary()
         assert (report.evaluated.refused, summary["refused"]) == (False, None)
         assert "in no category worse than served until now" in report.evaluated.reason
+        assert "is better on the average of the tasks" in report.evaluated.reason
         after = read_pointer(LocalStore(served_night.home))
         assert after.checkpoint == report.evaluated.served == summary["served_checkpoint"] != before.checkpoint
         assert summary["encoded_documents"] == 12, "another encoder's vectors are of no use"

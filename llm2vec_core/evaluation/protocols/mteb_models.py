@@ -75,6 +75,7 @@ class RankingModel:
         self._encoder = system.encoder
         self._is_instructed = system.instructed
         self._candidates = system.candidates
+        self._expansion = system.expansion
         self._ids: list[str] = []
         self._documents: list[str] = []
         self._lexical = LexicalIndex.of_texts([])
@@ -86,8 +87,11 @@ class RankingModel:
         # mteb joins title and text this way for encoders (_corpus_to_dict); all systems read the same text
         texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
         self._documents = texts
+        if self._expansion is not None:
+            pairs = zip(corpus["title"], corpus["text"], strict=True)
+            texts = [self._expansion.expand(title, text) for title, text in pairs]
         self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
-        self._vectors = _normalise(self._encoder.encode(texts)) if self._encoder else None
+        self._vectors = normalise(self._encoder.encode(texts)) if self._encoder else None
 
     def search(
         self,
@@ -102,7 +106,7 @@ class RankingModel:
         positions = {identity: position for position, identity in enumerate(self._ids)}
         texts = list(queries["text"])
         prompt = _instruction(task_metadata, PromptType.query) if self._is_instructed else None
-        vectors = _normalise(self._encoder.encode(texts, prompt=prompt)) if self._encoder else None
+        vectors = normalise(self._encoder.encode(texts, prompt=prompt)) if self._encoder else None
         results = {}
         for number, (query_id, text) in enumerate(zip(queries["id"], texts, strict=True)):
             candidates = None if top_ranked is None else dict.fromkeys(top_ranked[query_id])  # each counts once
@@ -166,7 +170,7 @@ class TunedModel(RankingModel):
         texts = list(queries["text"])
         prompt = _instruction(task_metadata, PromptType.query) if self._is_instructed else None
         split = self._task.dataset[kwargs["hf_subset"]][kwargs["hf_split"]]
-        vectors = _normalise(self._encoder.encode(texts, prompt=prompt))
+        vectors = normalise(self._encoder.encode(texts, prompt=prompt))
         judged, candidates = [], []
         for query_id, text, vector in zip(queries["id"], texts, vectors, strict=True):
             query, found = self._judge(text, self._vectors @ vector, split["relevant_docs"].get(query_id, {}))
@@ -217,7 +221,7 @@ def _model_meta(system: System) -> ModelMeta:
     return ModelMeta.create_empty(overwrites={"name": f"llm2vec-pipelines/{identity}", "revision": identity})
 
 
-def _normalise(vectors: np.ndarray) -> np.ndarray:
+def normalise(vectors: np.ndarray) -> np.ndarray:
     """Scale vectors to length one; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     normalised: np.ndarray = vectors / np.where(lengths > 0, lengths, 1.0).astype(vectors.dtype)

@@ -259,9 +259,18 @@ def _queries(
         by_query = _by_query(metric, scores, qrels, results)
         if by_query is not None:
             metrics[metric] = np.array([100.0 * by_query[query] for query in names])
+    for cutoff in (5, 10):
+        metrics[f"rp_at_{cutoff}"] = np.array([_r_precision(qrels[query], results[query], cutoff) for query in names])
     # among equal scores, trec_eval ranks the last id first
     first = [max(results[query], key=lambda each: (results[query][each], each)) for query in names]
     return QueryScores(metrics, first)
+
+
+def _r_precision(judged: Mapping[str, int], ranked: Mapping[str, float], cutoff: int) -> float:
+    """Relevant documents among the first, over the smaller of the cutoff and their number (WorkRB), times 100."""
+    first = sorted(ranked, key=lambda document: (ranked[document], document), reverse=True)[:cutoff]
+    relevant = {document for document, score in judged.items() if score > 0}
+    return 100.0 * len(relevant.intersection(first)) / max(1, min(cutoff, len(relevant)))
 
 
 def _by_query(

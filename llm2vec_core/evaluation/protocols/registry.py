@@ -15,8 +15,9 @@ from typing import TypeAlias
 import numpy as np
 
 from llm2vec_core.errors import InputError
+from llm2vec_core.evaluation.metrics import WHOLE_RANKING_METRICS
 from llm2vec_core.evaluation.statistics.observations import Observations, RatioOfSums, score_all
-from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, System
+from llm2vec_core.evaluation.systems import PAIR_TYPES, RANKING_TYPES, WITHOUT_ENCODER, System
 from llm2vec_core.evaluation.tasks.benchmarks import BenchmarkTask
 from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.queries import QueryScores
@@ -113,16 +114,43 @@ def _probe_words(system: System, eval_task: ScorableTask) -> Measured:
 
 
 def _is_lexical_with_texts(system: System, eval_task: ScorableTask) -> bool:
-    return system.mode == "lexical" and isinstance(eval_task, EvalTask)
+    return system.mode in WITHOUT_ENCODER and system.supports(eval_task.type) and isinstance(eval_task, EvalTask)
 
 
 def _score_lexical_pairs(system: System, eval_task: ScorableTask) -> Measured:
-    """BM25 of each pair."""
-    from llm2vec_core.evaluation.protocols.lexical_pairs import observe_lexical_pairs
+    """BM25 or word overlap of each pair."""
+    from llm2vec_core.evaluation.protocols.lexical_pairs import (
+        lexical_similarities,
+        observe_lexical_pairs,
+        overlap_similarities,
+    )
 
     assert isinstance(eval_task, EvalTask), "only task folders have their texts loaded"
-    observed = observe_lexical_pairs(eval_task)
+    compare = overlap_similarities if system.mode == "overlap" else lexical_similarities
+    observed = observe_lexical_pairs(eval_task, compare)
     return Measured({eval_task.main_score: score_all(observed)}, [observed])
+
+
+# --- rankings to the last document -----------------------------------------------------------------------------------
+
+
+def _ranks_whole(system: System, eval_task: ScorableTask) -> bool:
+    """Whether a task asks for a metric of whole rankings, and the system scores every document."""
+    return asks_for_whole_ranking(eval_task) and system.mode in ("dense", "lexical")
+
+
+def asks_for_whole_ranking(eval_task: ScorableTask) -> bool:
+    """Whether a task's main score is computed over whole rankings, as WorkRB and TalentCLEF do."""
+    return isinstance(eval_task, EvalTask) and eval_task.main_score in WHOLE_RANKING_METRICS
+
+
+def _rank_whole(system: System, eval_task: ScorableTask) -> Measured:
+    """Every document of the corpus, ranked for every query."""
+    from llm2vec_core.evaluation.protocols.whole_rankings import rank_whole
+
+    assert isinstance(eval_task, EvalTask), "only task folders have their texts loaded"
+    metrics, observations, queries = rank_whole(system, eval_task)
+    return Measured(metrics, observations, queries=queries)
 
 
 # --- tasks that mteb scores ----------------------------------------------------------------------------------------
@@ -130,7 +158,9 @@ def _score_lexical_pairs(system: System, eval_task: ScorableTask) -> Measured:
 
 def _mteb_accepts(system: System, eval_task: ScorableTask) -> bool:
     """Whether mteb's protocol applies: a weight is tuned only if each half of the queries has enough judgments."""
-    if not system.supports(eval_task.type) or (system.mode == "lexical" and eval_task.type in PAIR_TYPES):
+    if not system.supports(eval_task.type) or (system.mode in WITHOUT_ENCODER and eval_task.type in PAIR_TYPES):
+        return False
+    if asks_for_whole_ranking(eval_task):
         return False
     if system.mode != "tuned":
         return True
@@ -154,7 +184,8 @@ def _run_mteb(system: System, eval_task: ScorableTask) -> Measured:
 
 PROTOCOLS: tuple[ScoringProtocol, ...] = (
     ScoringProtocol("linear probe on words", frozenset({WORD_TASK_TYPE}), _has_word_vectors, _probe_words),
-    ScoringProtocol("BM25 on pairs", PAIR_TYPES, _is_lexical_with_texts, _score_lexical_pairs),
+    ScoringProtocol("words of pairs", PAIR_TYPES, _is_lexical_with_texts, _score_lexical_pairs),
+    ScoringProtocol("whole rankings", frozenset({"Retrieval"}), _ranks_whole, _rank_whole),
     ScoringProtocol("mteb", frozenset(MTEB_TASK_TYPES), _mteb_accepts, _run_mteb),
 )
 """Every protocol; the first one that accepts a system and a task scores them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.observations import Observations
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
 from llm2vec_core.evaluation.systems import System
+from llm2vec_core.evaluation.tasks.clusters import item_clusters
 from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.queries import QueryScores
 
@@ -67,9 +68,11 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
     measured = protocol.measure(system, eval_task)
     cost = (system.encoder.cost if system.encoder else EncodingCost()) - before
     main_score = measured.metrics.get(eval_task.main_score, 0.0)
-    found = estimate(main_score, measured.observations, content_sha256=eval_task.content_sha256)
+    clusters = item_clusters(eval_task)
+    found = estimate(main_score, measured.observations, content_sha256=eval_task.content_sha256, clusters=clusters)
     interval = found.interval()
-    known = measured.queries.estimates(content_sha256=eval_task.content_sha256) if measured.queries else {}
+    queries = replace(measured.queries, clusters=clusters) if measured.queries else None
+    known = queries.estimates(content_sha256=eval_task.content_sha256) if queries else {}
     intervals = {metric: each.interval() for metric, each in known.items()}
     score = TaskScore(
         task=eval_task.name,
@@ -83,13 +86,14 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         seconds=time.perf_counter() - start,
         encode_seconds=cost.seconds,
         num_items=_num_items(eval_task, measured.observations),
+        num_clusters=None if clusters is None else int(clusters.max()) + 1,
         num_texts=cost.num_texts,
         num_tokens=cost.num_tokens,
         content_sha256=eval_task.content_sha256,
         system_fingerprint=system.fingerprint,
         is_official=eval_task.is_official,
     )
-    return Outcome(score, found, measured.queries, measured.task_result)
+    return Outcome(score, found, queries, measured.task_result)
 
 
 def _num_items(eval_task: ScorableTask, observations: Sequence[Observations]) -> int:

@@ -90,6 +90,9 @@ def run_mteb(system: System, task: AbsTask) -> MtebRun:
         logger.info("no intervals for %s: its %s is not known by item", task.metadata.name, task.metadata.main_score)
         observations = []
     queries = recorders[0].queries if len(observations) == 1 else None
+    if queries is not None:
+        added = {name: float(values.mean()) for name, values in queries.metrics.items() if name not in metrics}
+        metrics |= added  # those that mteb does not compute
     return MtebRun(metrics, observations, task_result.model_dump_json(), queries)
 
 

@@ -15,6 +15,7 @@ from llm2vec_core.evaluation.results import (
     ResultRecord,
     SliceScore,
     SystemReport,
+    TaskOverlap,
     WorstQuery,
 )
 from llm2vec_core.training.settings import StageCurve
@@ -38,6 +39,7 @@ class ReportContent(ResultRecord):
         notes: Paragraphs of plain text, such as a remark on short training.
         not_run: Systems missing from the tables of headline tasks, with the reason.
         headlines: Tasks that the page shows first, each in its own section.
+        seen: What of the tasks is in the training sets of the compared encoders.
         machine: Hardware and versions, name to value.
     """
 
@@ -55,4 +57,5 @@ class ReportContent(ResultRecord):
     notes: tuple[str, ...] = ()
     not_run: dict[str, str] = Field(default_factory=dict)
     headlines: tuple[Headline, ...] = ()
+    seen: tuple[TaskOverlap, ...] = ()
     machine: dict[str, str] = Field(default_factory=dict)

@@ -9,9 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llm2vec_core.evaluation.metrics import METRIC_MEANINGS, RANKING_METRICS, WORD_METRIC_MEANINGS
-from llm2vec_core.evaluation.published import canonical_model
+from llm2vec_core.evaluation.published import JOB_TASKS, canonical_model
 from llm2vec_core.evaluation.report.content import ReportContent
-from llm2vec_core.evaluation.results import ALL_SCOPE, WORD_SCOPE, Average, Comparison, SystemReport, TaskScore
+from llm2vec_core.evaluation.results import (
+    ALL_SCOPE,
+    WORD_SCOPE,
+    Average,
+    Comparison,
+    PublishedScore,
+    SystemReport,
+    TaskScore,
+)
 from llm2vec_core.evaluation.systems import SystemTraits
 from llm2vec_core.evaluation.tasks.types import EVAL_TASK_TYPES, WORD_TASK_TYPE, EvalTaskType
 from llm2vec_core.model.modes import stage_title
@@ -50,6 +58,32 @@ MAX_PAIRS_LISTED = 45
 
 _UNKNOWN = "As mteb defines it."
 """Meaning of a metric that ``evaluation.metrics`` does not explain."""
+
+
+def seen_sentences(report: ReportContent) -> list[str]:
+    """What of each task is in a training set."""
+    return [found.sentence() for found in report.seen]
+
+
+def clustered_tasks(report: ReportContent) -> list[str]:
+    """Tasks whose items are drawn in clusters, with both numbers."""
+    found = {
+        score.task: f"{score.task}: {score.num_items:,} in {score.num_clusters:,} clusters"
+        for system in report.systems
+        for score in system.scores
+        if score.num_clusters is not None
+    }
+    return list(found.values())
+
+
+def job_anchors(report: ReportContent, published: Sequence[PublishedScore]) -> list[str]:
+    """Published figures of the job benchmarks among the tasks."""
+    tasks = {score.task for system in report.systems for score in system.scores}
+    return [
+        f"{figure.scope}: {figure.model} {figure.score:.1f}, published by {figure.source}."
+        for figure in published
+        if figure.scope in JOB_TASKS and figure.scope in tasks
+    ]
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------------

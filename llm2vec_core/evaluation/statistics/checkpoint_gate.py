@@ -13,7 +13,14 @@ from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import Decision
 from llm2vec_core.evaluation.statistics.compare import category_estimates
-from llm2vec_core.evaluation.statistics.stats import LEVEL, Estimate, holm, mean_estimate, probability_not_worse
+from llm2vec_core.evaluation.statistics.stats import (
+    LEVEL,
+    Estimate,
+    holm,
+    mean_estimate,
+    probability_not_better,
+    probability_not_worse,
+)
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,12 @@ class CategoryFinding:
 
     def sentence(self) -> str:
         """The finding in words."""
-        change = f"{self.difference.score:+.1f} points"
-        if interval := self.difference.interval():
-            change += f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
         verdict = (
             f"worse by more than the accepted {self.margin:g}"
             if self.is_worse
             else "not shown to be worse than accepted"
         )
-        return f"{self.category}: {change}, {verdict}."
+        return f"{self.category}: {_in_points(self.difference)}, {verdict}."
 
 
 def judge_categories(
@@ -104,7 +108,7 @@ def choose_encoder(
     findings = judge_categories(candidate=candidate[1], incumbent=incumbent[1], margin=margin)
     tasks = sorted(task for finding in findings for task in finding.tasks)
     shared = _shared_content(candidate[1], incumbent[1])
-    means = [_mean(outcomes, shared) for _, outcomes in (candidate, incumbent)]
+    means = [_mean(outcomes, shared).score for _, outcomes in (candidate, incumbent)]
     losses = [finding.category for finding in findings if finding.is_worse]
     is_better = means[0] > means[1] + min_gain
     served = candidate[0] if is_better and not losses else incumbent[0]
@@ -151,7 +155,47 @@ def defend(
         candidate=candidate[0],
         incumbent=incumbent[0],
         findings=tuple(finding.sentence() for finding in findings),
+        refused=bool(losses),
     )
+
+
+def succeed(
+    *, candidate: tuple[str, Sequence[Outcome]], incumbent: tuple[str, Sequence[Outcome]], margin: float
+) -> Decision:
+    """Let a new encoder replace the served one only with evidence, because the whole corpus is then encoded again.
+
+    The candidate must be better on the average of the shared tasks, one-sided at the 5 % level, and in no category
+    worse by more than the margin (:func:`defend`). Otherwise the served encoder stays; that is a refusal only if the
+    candidate is worse.
+
+    Args:
+        candidate: Name and outcomes of the new encoder.
+        incumbent: Name and outcomes of the encoder that is served.
+        margin: Points that a category may lose.
+
+    Raises:
+        InputError: No task was scored for both.
+    """
+    defended = defend(candidate=candidate, incumbent=incumbent, margin=margin)
+    if defended.refused:
+        return defended
+    shared = _shared_content(candidate[1], incumbent[1])
+    difference = _mean(candidate[1], shared) - _mean(incumbent[1], shared)
+    p_value = probability_not_better(difference)
+    average = f"on the average of the tasks: {_in_points(difference)}, p = {p_value:.3f}"
+    if p_value >= LEVEL:
+        reason = f"{incumbent[0]} stays, because {candidate[0]} is not better beyond chance {average}."
+        return defended.model_copy(update={"served": incumbent[0], "reason": reason})
+    reason = f"{defended.reason.removesuffix('.')}, and is better {average}."
+    return defended.model_copy(update={"reason": reason})
+
+
+def _in_points(difference: Estimate) -> str:
+    """A difference with its interval, in words."""
+    change = f"{difference.score:+.1f} points"
+    if interval := difference.interval():
+        change += f" (95 % interval {interval[0]:+.1f} to {interval[1]:+.1f})"
+    return change
 
 
 def _shared_content(candidate: Sequence[Outcome], incumbent: Sequence[Outcome]) -> set[str]:
@@ -159,5 +203,7 @@ def _shared_content(candidate: Sequence[Outcome], incumbent: Sequence[Outcome]) 
     return {each.score.content_sha256 for each in candidate} & {each.score.content_sha256 for each in incumbent}
 
 
-def _mean(outcomes: Sequence[Outcome], shared: Set[str]) -> float:
-    return mean_estimate([each.estimate for each in outcomes if each.score.content_sha256 in shared]).score
+def _mean(outcomes: Sequence[Outcome], shared: Set[str]) -> Estimate:
+    """The mean over the shared tasks, in an order that does not depend on the system."""
+    by_content = {each.score.content_sha256: each.estimate for each in outcomes}
+    return mean_estimate([by_content[content] for content in sorted(shared)])

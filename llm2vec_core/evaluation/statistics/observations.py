@@ -1,7 +1,8 @@
 """Results of a system on single items of a task, which allow scoring any resample of the items.
 
 A bootstrap draws items with replacement and scores them again. For a mean over queries that is a mean; for a rank
-correlation or a V-measure the metric has to be computed anew. Each class here is one such metric over plain arrays.
+correlation or a V-measure the metric has to be computed anew. Each class here is one such metric over plain arrays. A
+resample is given as the number of times that each item was drawn, because items may be drawn in clusters.
 
 Every score is on the 0-100 scale.
 """
@@ -16,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-Items = Int[np.ndarray, "resamples num_items"]
+DrawnCounts = Int[np.ndarray, "resamples num_items"]
 Draws = Int[np.ndarray, "resamples num_draws"]
 Scores = Float[np.ndarray, " resamples"]
 
@@ -37,8 +38,8 @@ class Observations(Protocol):
     def num_draws(self) -> int:
         """Number of repetitions of the protocol."""
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
-        """Score resamples: in each row the positions of the drawn items, and of the drawn repetitions."""
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
+        """Score resamples: in each row how often each item was drawn, and the positions of the drawn repetitions."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,9 @@ class MeanOfItems:
         """Number of items."""
         return len(self.values)
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Means of the drawn items."""
-        means: Scores = self.values[items].mean(axis=1)
-        return means
+        return _means(self.values, counts)
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class MeanOfDraws:
         """Number of items."""
         return int(self.values.shape[1])
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Means over the drawn repetitions of the means over the drawn items."""
-        by_draw = np.stack([row[items].mean(axis=1) for row in self.values], axis=1)
+        by_draw = np.stack([_means(row, counts) for row in self.values], axis=1)
         means: Scores = np.take_along_axis(by_draw, draws, axis=1).mean(axis=1)
         return means
 
@@ -111,9 +111,9 @@ class RatioOfSums:
         """Number of items."""
         return len(self.numerators)
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Ratios of the drawn items; zero if the denominator is zero."""
-        above, below = self.numerators[items].sum(axis=1), self.denominators[items].sum(axis=1)
+        above, below = counts @ self.numerators, counts @ self.denominators
         ratios: Scores = 100.0 * above / np.where(below > 0, below, 1.0)
         return ratios
 
@@ -138,9 +138,8 @@ class Correlation:
         """Number of items."""
         return len(self.gold)
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Correlations over the drawn pairs; zero if one side is constant."""
-        counts = _count(items, self.num_items)
         gold, predicted = (
             _centred(_midranks(side, counts) if self.by_rank else np.broadcast_to(side, counts.shape), counts)
             for side in (self.gold, self.predicted)
@@ -151,9 +150,15 @@ class Correlation:
         return correlations
 
 
-def _count(items: Items, num_items: int) -> Int[np.ndarray, "resamples num_items"]:
-    """How often each item was drawn."""
+def count_drawn(items: Int[np.ndarray, "resamples drawn"], num_items: int) -> DrawnCounts:
+    """How often each item was drawn, from the positions of the drawn ones."""
     return np.stack([np.bincount(drawn, minlength=num_items) for drawn in items])
+
+
+def _means(values: Float[np.ndarray, " num_items"], counts: DrawnCounts) -> Scores:
+    """Mean of the drawn values."""
+    means: Scores = counts @ values / counts.sum(axis=1)
+    return means
 
 
 def _midranks(
@@ -195,15 +200,15 @@ class AveragePrecision:
         """Number of items."""
         return len(self.labels)
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Average precision over the drawn pairs, as scikit-learn defines it; zero without positive pairs."""
         order = np.argsort(-self.similarities, kind="stable")
         ends = np.flatnonzero(
             np.diff(self.similarities[order], append=np.nan) != 0
         )  # equal similarities enter together
-        counts = _count(items, self.num_items)[:, order]
-        found = np.cumsum(counts * self.labels[order], axis=1)[:, ends]
-        seen = np.cumsum(counts, axis=1)[:, ends]
+        drawn = counts[:, order]
+        found = np.cumsum(drawn * self.labels[order], axis=1)[:, ends]
+        seen = np.cumsum(drawn, axis=1)[:, ends]
         precision = found / np.maximum(seen, 1)
         steps = np.diff(found, axis=1, prepend=0)
         areas: Scores = 100.0 * (precision * steps).sum(axis=1) / np.maximum(found[:, -1], 1)
@@ -242,9 +247,8 @@ class VMeasure:
         """Number of repetitions of the protocol."""
         return len(self.clusterings)
 
-    def scores(self, items: Items, draws: Draws) -> Scores:
+    def scores(self, counts: DrawnCounts, draws: Draws) -> Scores:
         """Mean V-measures of the drawn clusterings, each text counting as often as its item was drawn."""
-        counts = _count(items, self.num_items)
         by_clustering = np.stack([_v_measures(clustering, counts) for clustering in self.clusterings], axis=1)
         means: Scores = np.take_along_axis(by_clustering, draws, axis=1).mean(axis=1)
         return means
@@ -275,6 +279,6 @@ def _entropies(weights: Float[np.ndarray, "resamples cells"]) -> Float[np.ndarra
 
 def score_all(observations: Observations) -> float:
     """The score of all items without resampling; it must equal the main score of the task."""
-    every_item = np.arange(observations.num_items)[None, :]
+    every_item = np.ones((1, observations.num_items), dtype=int)
     every_draw = np.arange(observations.num_draws)[None, :]
     return float(observations.scores(every_item, every_draw)[0])

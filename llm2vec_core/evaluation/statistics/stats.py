@@ -1,15 +1,18 @@
 """Confidence intervals and significance tests.
 
 All of them use one bootstrap. Each task's items are drawn with replacement 2,000 times, with the same draws for every
-system, and each system stores the deviation of its score in each draw. Intervals are percentiles of the deviations. The
-difference of two systems has the difference of their deviations, and a mean over tasks has their mean. So every
-comparison is paired by items, and costs one subtraction.
+system, and each system stores the deviation of its score in each draw. Items that belong together, such as queries with
+the same relevant documents, are drawn together: one cluster is one observation. Intervals are percentiles of the
+deviations. The difference of two systems has the difference of their deviations, and a mean over tasks has their mean.
+So every comparison is paired by items, and costs one subtraction.
 
 Checked by simulation in ``tests/llm2vec_core/evaluation/statistics/test_stats.py``: intervals cover the true score in
 93 to 97 % of the cases, and p-values are uniform where there is no difference.
 
-Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Holm 1979 for many tests; Dror et al. 2018,
-"The Hitchhiker's Guide to Testing Statistical Significance in Natural Language Processing", for paired tests by item.
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Cameron, Gelbach and Miller 2008,
+"Bootstrap-Based Improvements for Inference with Clustered Errors", for clusters; Holm 1979 for many tests; Dror et al.
+2018, "The Hitchhiker's Guide to Testing Statistical Significance in Natural Language Processing", for paired tests by
+item.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from llm2vec_core.evaluation.results import Comparison
-from llm2vec_core.evaluation.statistics.observations import Observations
+from llm2vec_core.evaluation.statistics.observations import Observations, count_drawn
 
 NUM_RESAMPLES = 2000
 LEVEL = 0.05
@@ -57,35 +60,53 @@ class Estimate:
         return Estimate(self.score - other.score, self.deviations - other.deviations if both else None)  # type: ignore[operator]
 
 
-def estimate(score: float, parts: Sequence[Observations], *, content_sha256: str) -> Estimate:
+def estimate(
+    score: float,
+    parts: Sequence[Observations],
+    *,
+    content_sha256: str,
+    clusters: Int[np.ndarray, " num_items"] | None = None,
+) -> Estimate:
     """The estimate of a main score that is the mean over the parts of a task.
 
     Args:
         score: The main score, from 0 to 100.
         parts: Observations of each split and language; most tasks have one. Empty if unknown.
         content_sha256: Hash of the task. The draws depend only on it, so all systems share them.
+        clusters: Number of the cluster of each item, for a task with one part. Default: each item is a cluster.
     """
     if not parts:
         return Estimate(score, None)
     seeds = np.random.SeedSequence(int(content_sha256[:16], 16)).spawn(len(parts))
-    replicates = np.mean([_resample(part, seed) for part, seed in zip(parts, seeds, strict=True)], axis=0)
+    replicates = np.mean([_resample(part, seed, clusters) for part, seed in zip(parts, seeds, strict=True)], axis=0)
     return Estimate(score, (replicates - replicates.mean()).astype(np.float32))
 
 
-def _resample(observations: Observations, seed: np.random.SeedSequence) -> Float[np.ndarray, " resamples"]:
-    """Scores of the resamples, with the variance correction for small sets (the root of n over n - 1)."""
+def _resample(
+    observations: Observations, seed: np.random.SeedSequence, clusters: Int[np.ndarray, " num_items"] | None
+) -> Float[np.ndarray, " resamples"]:
+    """Scores of the resamples, with the variance correction for small sets (the root of n over n - 1).
+
+    Clusters are few more often than items are. So with clusters, deviations also get the width of Student's
+    distribution, by which intervals of few clusters would otherwise be too narrow.
+    """
+    from scipy.stats import norm, t
+
     generator = np.random.default_rng(seed)
     num_items, num_draws = observations.num_items, observations.num_draws
+    num_drawn = num_items if clusters is None else int(clusters.max()) + 1
     rows = max(1, min(NUM_RESAMPLES, _CHUNK_CELLS // num_items))
     scores = []
     for start in range(0, NUM_RESAMPLES, rows):
         size = min(rows, NUM_RESAMPLES - start)
-        items = generator.integers(num_items, size=(size, num_items))
+        counts = count_drawn(generator.integers(num_drawn, size=(size, num_drawn)), num_drawn)
         draws = generator.integers(num_draws, size=(size, num_draws))
-        scores.append(observations.scores(items, draws))
+        scores.append(observations.scores(counts if clusters is None else counts[:, clusters], draws))
     replicates = np.concatenate(scores)
     centre = replicates.mean()
-    spread = np.sqrt(num_items / (num_items - 1)) if num_items > 1 else 1.0
+    spread = np.sqrt(num_drawn / (num_drawn - 1)) if num_drawn > 1 else 1.0
+    if clusters is not None and num_drawn > 1:
+        spread *= t.ppf(1 - LEVEL / 2, num_drawn - 1) / norm.ppf(1 - LEVEL / 2)
     spread_out: Float[np.ndarray, " resamples"] = centre + spread * (replicates - centre)
     return spread_out
 
@@ -138,6 +159,19 @@ def probability_not_worse(difference: Estimate, *, margin: float) -> float:
     if error == 0:
         return 1.0 if excess >= 0 else 0.0
     return float(norm.cdf(excess / error))
+
+
+def probability_not_better(difference: Estimate) -> float:
+    """One-sided p-value of the hypothesis that a true difference is zero or less.
+
+    A small value means that the candidate is significantly better. Without an interval, the score decides: 0 or 1.
+    """
+    from scipy.stats import norm
+
+    error = _standard_error(difference)
+    if error == 0:
+        return 0.0 if difference.score > 0 else 1.0
+    return float(norm.sf(difference.score / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

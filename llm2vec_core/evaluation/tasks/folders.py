@@ -12,13 +12,16 @@ Reranking           ``samples.jsonl`` {query, positive[], negative[]}
 Summarization       ``samples.jsonl`` {text, human_summaries[], machine_summaries[], relevance[]}
 ==================  =========================================================================================
 
-A query may name its groups (``"slices": {"seniority": "lead"}``, any names): a report has a row for each group.
+A query may name its groups (``"slices": {"seniority": "lead"}``, any names): a report has a row for each group. A query
+or a pair may name its cluster (``"cluster": "nurses"``): rows of one cluster are one observation (see ``clusters``).
 
 These seven are about whole texts, and mteb scores them. One more is about the words of a text; ``word`` scores it:
 
 ===================  ========================================================================================
 TokenClassification  ``train.jsonl``, ``test.jsonl`` {tokens[], tags[]}, one tag per token
 ===================  ========================================================================================
+
+Folders in the layouts of TalentCLEF and WorkRB are read as they are (``job_benchmarks``).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm2vec_core.errors import EvalTaskError
+from llm2vec_core.evaluation.tasks.job_benchmarks import holds_foreign_task, read_foreign_task
 from llm2vec_core.evaluation.tasks.layouts import (
     LAYOUT_HINT,
     LAYOUTS,
@@ -85,15 +89,18 @@ def discover_eval_tasks(folder: Path, names: Sequence[str] | None = None) -> lis
         names: Tasks to return, in this order. Default: all, by name.
 
     Returns:
-        Task folders; a task is requested by the name of its folder.
+        Task folders, those in the layout of a public job benchmark among them; a task is requested by the name of its
+        folder.
 
     Raises:
         EvalTaskError: There is no task folder, or a requested one is missing; the message lists the existing names.
     """
-    if (folder / TASK_FILE).is_file():
+    if (folder / TASK_FILE).is_file() or holds_foreign_task(folder):
         found = {folder.name: folder}
     elif folder.is_dir():
         found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{TASK_FILE}"))}
+        below = (path for path in sorted(folder.glob("*/")) if path.name not in found)
+        found |= {path.name: path for path in below if holds_foreign_task(path)}
     else:
         raise EvalTaskError(f"The folder {folder} does not exist.", hint="Pass a folder of evaluation task folders.")
     if not found:
@@ -129,21 +136,31 @@ def load_eval_task(folder: Path, *, max_items: int | None = None, seed: int = 42
     """
     if max_items is not None and max_items < 1:
         raise EvalTaskError(f"max_items is {max_items}; expected one or more.", hint="Leave it out to score all.")
-    header = _read_header(folder)
-    layout = LAYOUTS[header["type"]]
-    tables: dict[str, list[TaskRow]] = {stem: read(folder) for stem, read in layout.files.items()}
-    layout.check(folder, tables)
+    foreign = None if (folder / TASK_FILE).is_file() or not holds_foreign_task(folder) else read_foreign_task(folder)
+    if foreign is None:
+        header = _read_header(folder)
+        layout = LAYOUTS[header["type"]]
+        tables: dict[str, list[TaskRow]] = {stem: read(folder) for stem, read in layout.files.items()}
+        layout.check(folder, tables)
+    else:
+        header = {"name": folder.name, "type": "Retrieval", "main_score": foreign.main_score}
+        layout, tables = LAYOUTS["Retrieval"], foreign.tables
     if not tables[layout.items]:
         raise EvalTaskError(f"{folder / layout.items_file} contains nothing to score.", hint=LAYOUT_HINT)
     is_subset = max_items is not None and _cut(tables, layout, max_items=max_items, seed=seed)
     require_variety(folder, header["type"], tables)
+    subset = f"{max_items}/{seed}" if is_subset else "all"
+    if foreign is None:
+        content = _content_sha256(folder, header, layout, subset=subset)
+    else:
+        content = hashlib.sha256(f"{header['name']} {foreign.content_sha256} {subset}".encode()).hexdigest()
     return EvalTask(
         name=header["name"],
         type=header["type"],
         main_score=header["main_score"],
         instruction=header.get("instruction"),
         language=header.get("language", "eng-Latn"),
-        content_sha256=_content_sha256(folder, header, layout, subset=f"{max_items}/{seed}" if is_subset else "all"),
+        content_sha256=content,
         num_items=len(tables[layout.items]),
         is_official=header.get("note") == OFFICIAL_NOTE and not is_subset,
         tables=tables,

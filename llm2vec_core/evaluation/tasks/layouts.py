@@ -121,8 +121,18 @@ def _check_one_tag_a_word(row: TaskRow, where: str) -> None:
         )
 
 
-def _check_slices(row: TaskRow, where: str) -> None:
-    """Check that the slices of a query are texts by name."""
+def _check_cluster(row: TaskRow, where: str) -> None:
+    """Check that the cluster of a row is a text."""
+    if not isinstance(row.get("cluster", ""), str):
+        raise EvalTaskError(
+            f"{where}: 'cluster' is {_shown(row['cluster'])}; expected text.",
+            hint="Rows with the same text are one observation of the intervals and tests.",
+        )
+
+
+def _check_query(row: TaskRow, where: str) -> None:
+    """Check that the slices of a query are texts by name, and its cluster a text."""
+    _check_cluster(row, where)
     slices = row.get("slices", {})
     if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
         raise EvalTaskError(
@@ -253,11 +263,13 @@ _TEXT, _LABEL, _TEXTS = ValueKind.TEXT, ValueKind.LABEL, ValueKind.TEXTS
 
 LAYOUTS: dict[str, Layout] = {
     "STS": Layout(
-        files={"pairs": _jsonl("pairs.jsonl", sentence1=_TEXT, sentence2=_TEXT, score=ValueKind.NUMBER)},
+        files={
+            "pairs": _jsonl("pairs.jsonl", _check_cluster, sentence1=_TEXT, sentence2=_TEXT, score=ValueKind.NUMBER)
+        },
         items="pairs",
     ),
     "PairClassification": Layout(
-        files={"pairs": _jsonl("pairs.jsonl", sentence1=_TEXT, sentence2=_TEXT, label=_LABEL)},
+        files={"pairs": _jsonl("pairs.jsonl", _check_cluster, sentence1=_TEXT, sentence2=_TEXT, label=_LABEL)},
         items="pairs",
         check=_check_pairs,
     ),
@@ -273,7 +285,7 @@ LAYOUTS: dict[str, Layout] = {
     "Retrieval": Layout(
         files={
             "corpus": _jsonl("corpus.jsonl", _id=_TEXT, text=_TEXT),
-            "queries": _jsonl("queries.jsonl", _check_slices, _id=_TEXT, text=_TEXT),
+            "queries": _jsonl("queries.jsonl", _check_query, _id=_TEXT, text=_TEXT),
             "qrels": _qrels,
         },
         items="queries",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from llm2vec_core.evaluation.results import SliceScore, WorstQuery
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
@@ -32,15 +32,19 @@ class QueryScores:
     Attributes:
         metrics: Name of a metric to its value for each query, from 0 to 100.
         first: Id of each query's first document.
+        clusters: Number of each query's cluster (``clusters``); None if each query is its own.
     """
 
     metrics: Mapping[str, Float[np.ndarray, " num_queries"]]
     first: Sequence[str]
+    clusters: Int[np.ndarray, " num_queries"] | None = None
 
     def estimates(self, *, content_sha256: str) -> dict[str, Estimate]:
         """Mean of each metric, and its variation over other queries."""
         return {
-            name: estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=content_sha256)
+            name: estimate(
+                float(values.mean()), [MeanOfItems(values)], content_sha256=content_sha256, clusters=self.clusters
+            )
             for name, values in self.metrics.items()
         }
 
@@ -56,7 +60,13 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
     for (name, value), places in _slices(_in_order(eval_task)).items():
         for system, queries in by_system.items():
             values = queries.metrics[eval_task.main_score][places]
-            mean = estimate(float(values.mean()), [MeanOfItems(values)], content_sha256=eval_task.content_sha256)
+            clusters = None if queries.clusters is None else np.unique(queries.clusters[places], return_inverse=True)[1]
+            mean = estimate(
+                float(values.mean()),
+                [MeanOfItems(values)],
+                content_sha256=eval_task.content_sha256,
+                clusters=clusters,
+            )
             low, high = (mean.interval() if len(values) > 1 else None) or (None, None)
             if low is not None:
                 low = max(0.0, low)  # scores are not negative, but intervals of few queries may be

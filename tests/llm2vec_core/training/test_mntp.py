@@ -6,16 +6,26 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm2vec_core.model.lora import LoraSettings, lora_config
-from llm2vec_core.training.mntp import IGNORED, MntpModel, mask_token_id, mask_tokens, pack_chunks
+from llm2vec_core.training.mntp import (
+    IGNORED,
+    MntpModel,
+    Vocabulary,
+    mask_token_id,
+    mask_tokens,
+    pack_chunks,
+    read_vocabulary,
+)
+
+NO_SPECIAL = torch.tensor([], dtype=torch.long)
 
 
-def mask(tokens, policy="bert", probability=0.3, seed=0):
+def mask(tokens, policy="bert", probability=0.3, seed=0, special=NO_SPECIAL):
     return mask_tokens(
         tokens,
         mask_probability=probability,
         mask_policy=policy,
         mask_token_id=1,
-        vocab_size=100,
+        vocabulary=Vocabulary(regular=torch.arange(100), special=special),
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -31,6 +41,49 @@ def test_masking_labels_what_it_changes(length, probability, policy, seed):
     assert torch.equal(masked[~scored], tokens[~scored])
     if policy == "all_mask":
         assert (masked[scored] == 1).all()
+
+
+@given(st.lists(st.sampled_from([0, 1, 7, 8, 9]), min_size=2, max_size=60), st.floats(0.01, 1), st.integers(0, 2**31))
+def test_special_tokens_are_neither_masked_nor_scored(tokens, probability, seed):
+    special = torch.tensor([0, 1])
+    found = torch.tensor(tokens)
+    masked, labels = mask(found, probability=probability, seed=seed, special=special)
+    is_special = torch.isin(found, special)
+    assert (labels[is_special] == IGNORED).all()
+    assert torch.equal(masked[is_special], found[is_special])
+    assert (labels != IGNORED).any() == bool((~is_special[1:]).any()), "something is scored if anything can be"
+
+
+def test_random_tokens_come_from_the_regular_vocabulary(tiny_base):
+    """The embeddings of many models have rows behind the vocabulary, which were never trained."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base, local_files_only=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<reserved>"]})
+    vocabulary = read_vocabulary(tokenizer)
+    reserved = tokenizer.convert_tokens_to_ids("<reserved>")
+    assert vocabulary.special.tolist() == [0, 1, reserved]
+    assert len(vocabulary.regular) == 256
+    tokens = torch.full((20_000,), 50)
+    masked, _ = mask_tokens(
+        tokens,
+        mask_probability=0.9,
+        mask_policy="bert",
+        mask_token_id=50,
+        vocabulary=vocabulary,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert set(masked.tolist()) == set(vocabulary.regular.tolist())
+
+
+def test_the_mask_token_is_the_bare_blank_of_a_tokenizer_that_marks_word_boundaries():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate(["<unk>", "▁", "_", "▁_", "a"])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "_")], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    assert tokenizer.encode("_") == [3]
+    assert mask_token_id(tokenizer) == 2
 
 
 def test_bert_policy_masks_80_10_10():

@@ -103,7 +103,9 @@ def test_stages_come_once_and_in_their_order(stages):
 
 @pytest.mark.parametrize(("seen", "used"), [(0, 0), (1, 1), (4, 1)])
 def test_one_process_trains_on_one_device(recipe, tmp_path, seen, used):
-    arguments = trainer_arguments(partial(SimpleNamespace, n_gpu=seen), recipe.mntp, output_dir=tmp_path)
+    arguments = trainer_arguments(
+        partial(SimpleNamespace, n_gpu=seen), recipe.mntp, output_dir=tmp_path, num_examples=9
+    )
     assert arguments._n_gpu == used
 
 
@@ -256,15 +258,16 @@ def test_the_key_of_a_recipe_follows_what_decides_the_result(recipe):
 
 
 def test_keys_from_before_recipes_had_an_attention_are_still_found():
-    """Computed when a recipe could only be bidirectional; a new one would train everything again."""
+    """Computed when a recipe could only be bidirectional; former keys find what mntp trained before its correction."""
     known = {
         Recipe(): "f9c765ff315e2991b79d50280c7284c3c0b53ed4d0d84298ef6a72e6b6c389d6",
         Recipe(stages=("simcse",)): "112e37ebf81bee166aec1a40de4c66a9ea94e0100a72828be16a4ae4b6baa7f1",
         Recipe(stages=()): "c4525d9614ff383f8ea6940e9d4a9d2b38dd8c96cc8ddd46c316134c16fbca8d",
     }
     for recipe, key in known.items():
-        assert recipe.settings_key() == key
-    assert Recipe().key({"job": "a"}) == "1de9ce56b81ac170a51729c9ac2e6163fd63b1b676cb033ce6e17483fec11eec"
+        assert recipe.settings_key(former=True) == key
+        assert (recipe.settings_key() == key) == ("mntp" not in recipe.stages)
+    assert Recipe().key({"job": "a"}, former=True) == "1de9ce56b81ac170a51729c9ac2e6163fd63b1b676cb033ce6e17483fec11eec"
     assert Recipe(stages=("simcse",), attention="causal").settings_key() not in known.values()
 
 
@@ -288,6 +291,41 @@ def test_the_key_follows_the_judgments_where_they_are_trained_on(recipe):
 def test_matryoshka_dimensions_are_counts(dims):
     with pytest.raises(ValidationError, match="greater than 0"):
         Recipe.model_validate({"supervised": {"matryoshka_dims": dims}})
+
+
+def test_the_rate_falls_as_in_the_reference(recipe, tmp_path):
+    """LLM2Vec's code plans three epochs and stops after 1,000 updates, when the rate has hardly fallen."""
+    from transformers import get_linear_schedule_with_warmup
+
+    changed = {"schedule_epochs": 3, "warmup_steps": 2, "steps": 5}
+    longer = recipe.simcse.model_copy(update=changed)
+    curve = train(recipe.model_copy(update={"stages": ("simcse",), "simcse": longer}), tmp_path).curves[0]
+    num_examples = len(distinct_sentences(TEXTS, min_words=4))
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=longer.learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, 2, 3 * -(-num_examples // 8))
+    expected = []
+    for _ in range(5):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(curve.learning_rates, expected, rtol=1e-6)
+    assert expected[-1] > 0.7 * longer.learning_rate
+
+
+def test_a_schedule_that_is_shorter_than_the_stage_ends_with_it(recipe, tmp_path):
+    kind = partial(SimpleNamespace, n_gpu=0)
+    short = recipe.mntp.model_copy(update={"schedule_epochs": 1})
+    arguments = trainer_arguments(kind, short, output_dir=tmp_path, num_examples=8)
+    assert arguments.lr_scheduler_kwargs["lr_end"] == 0
+
+
+@pytest.mark.parametrize("changed", [{"num_processes": 2}, {"compile_blocks": True}, {"chat_template": True}])
+def test_what_changes_dropout_or_tokens_is_part_of_the_key(recipe, changed):
+    same = dict.fromkeys(changed, 1 if "num_processes" in changed else False)
+    plain = recipe.model_dump()
+    assert Recipe.model_validate(plain | same).settings_key() == recipe.settings_key()
+    stages = {stage: plain[stage] | changed for stage in STAGES} if "compile_blocks" in changed else {}
+    assert Recipe.model_validate(plain | changed | stages).settings_key() != recipe.settings_key()
 
 
 def test_no_example_meets_itself_in_a_batch():

@@ -46,7 +46,7 @@ def test_a_shared_setting_and_that_of_every_stage_make_equal_keys(name):
     shared = Recipe.model_validate({"stages": STAGES, name: value})
     alone = Recipe.model_validate({"stages": STAGES, **{stage: {name: value} for stage in STAGES}})
     assert shared.settings_key() == alone.settings_key()
-    assert (shared.settings_key() == Recipe(stages=STAGES).settings_key()) == (name == "compile_blocks")
+    assert shared.settings_key() != Recipe(stages=STAGES).settings_key()
 
 
 def test_a_recipe_is_the_same_after_a_round_trip_through_json():

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from sentence_transformers.base.sampler import ProportionalBatchSampler, RoundRobinBatchSampler
 from torch.nn import functional
 
 from llm2vec_core.encoding.encoder import Encoder
@@ -55,7 +56,12 @@ def train(recipe, work_dir, triples=(*PAIRS, *TRIPLES), on_step=None):
 
 def encoder(tiny_base, settings):
     return contrastive_encoder(
-        tiny_base, attention="bidirectional", pooling_mode="mean", max_tokens=settings.max_tokens, name="tiny"
+        tiny_base,
+        attention="bidirectional",
+        pooling_mode="mean",
+        max_tokens=settings.max_tokens,
+        name="tiny",
+        pools_prompt=not settings.instruction,
     )
 
 
@@ -150,12 +156,54 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_
     assert resumed.curves[0].losses == whole.curves[0].losses
 
 
-def test_a_batch_is_of_one_source_and_sources_take_turns(tiny_base, settings, tmp_path):
-    drawn = batches(tiny_base, settings.model_copy(update={"steps": 9}), [*PAIRS, *TRIPLES], tmp_path)
+def test_a_batch_is_of_one_source_and_sources_are_drawn_by_their_size(tiny_base, settings, tmp_path):
+    drawn = batches(tiny_base, settings.model_copy(update={"steps": 60}), [*PAIRS, *TRIPLES], tmp_path)
     sources = {text: triple.source for triple in (*PAIRS, *TRIPLES) for text in (triple.anchor, triple.positive)}
     met = [{sources[row["anchor"]] for row in batch} for batch in drawn]
     assert all(len(of_batch) == 1 for of_batch in met)
-    assert [of_batch.pop() for of_batch in met] == ["titles", "jobs"] * 4 + ["titles"]
+    assert Counter(of_batch.pop() for of_batch in met)["titles"] == pytest.approx(40, abs=9), "32 of 48 rows"
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(1, 0.99), (2, 0.909), (1e6, 0.5)])
+def test_a_temperature_gives_small_sources_more_turns(temperature, share):
+    drawn = supervised.draw_sources([9900, 100], num_draws=4000, temperature=temperature, seed=1)
+    assert drawn.count(0) / 4000 == pytest.approx(share, abs=0.02)
+
+
+def test_one_source_is_drawn_as_before_sources_had_shares(tiny_base, settings, tmp_path):
+    """Keys of recipes with one source did not change, so neither may their batches."""
+    from torch.utils.data import ConcatDataset
+
+    found = trainer(tiny_base, settings.model_copy(update={"steps": 20}), TRIPLES, tmp_path)
+    sampler = found.get_train_dataloader().batch_sampler
+    (inner,) = sampler.batch_samplers
+    generator = torch.Generator()
+    inner.generator = generator
+    proportional = ProportionalBatchSampler(sampler.dataset, batch_samplers=[inner], generator=generator, seed=42)
+    before = RoundRobinBatchSampler(
+        ConcatDataset([sampler.dataset]), batch_samplers=[proportional], generator=generator, seed=42
+    )
+    expected = []
+    for epoch in range(5):
+        before.set_epoch(epoch)
+        expected += list(before)
+    assert list(sampler) == expected[:20]
+
+
+def test_an_instruction_is_read_but_not_pooled_in_training_and_afterwards(recipe, tmp_path, tiny_base):
+    """The reference pools neither the instruction nor the tokens before it."""
+    instructed = recipe.supervised.model_copy(update={"instruction": "represent: ", "steps": 2})
+    stage = trainer(tiny_base, instructed, PAIRS, tmp_path / "t")
+    batch = stage.data_collator([dict(stage.train_dataset["0"][0])])
+    assert batch["anchor_prompt_length"] == len("represent: ")
+    assert "positive_prompt_length" not in batch
+    train(recipe.model_copy(update={"supervised": instructed}), tmp_path, PAIRS)
+    saved = Encoder.load(tmp_path / "checkpoint")
+    assert not saved.spec.pools_prompt
+    text = ["night nurse"]
+    served = saved.encode(text, prompt="represent: ")
+    np.testing.assert_allclose(served, saved.encode(text, prompt="represent: ", pool_prompt=False), atol=1e-6)
+    np.testing.assert_allclose(served, saved.model.encode(text, prompt="represent: "), atol=1e-5)
 
 
 def test_no_text_comes_twice_in_a_batch_and_every_batch_is_full(tiny_base, settings, tmp_path):
@@ -290,11 +338,8 @@ def test_the_instruction_stands_before_anchors_only(tiny_base, settings, tmp_pat
             texts = ready.model.tokenizer.batch_decode(inputs[key], skip_special_tokens=True)
             columns[key, all(text.startswith("find it: ") for text in texts)] += 1
             assert sum("find it" in text for text in texts) in (0, len(texts))
-    assert columns == {
-        ("anchor_input_ids", True): 6,
-        ("positive_input_ids", False): 6,
-        ("negative_input_ids", False): 3,
-    }
+    assert (columns["anchor_input_ids", True], columns["positive_input_ids", False]) == (6, 6)
+    assert set(columns) == {(f"{name}_input_ids", name == "anchor") for name in ("anchor", "positive", "negative")}
     rows = {"titles": [supervised.TripleRow("ab", "c", None)], "jobs": [supervised.TripleRow("ab", "c", "de")]}
     assert supervised._tokens_per_row(ready.model, rows, instruction="") == (3 + 5) / 2
     assert supervised._tokens_per_row(ready.model, rows, instruction="xyz") == (6 + 8) / 2

@@ -1,10 +1,13 @@
 """Training results are found again by the key of their inputs."""
 
+from llm2vec_core.model.base_models import base_content
 from tasks.encoders.checkpoints import _base_identity
 from tasks.encoders.pins import (
     TrainingPin,
+    _pin_key,
     find_trained,
     find_unsupervised,
+    read_pin,
     recipe_key,
     record_key,
     write_pin,
@@ -45,3 +48,21 @@ def test_an_adapter_that_was_trained_further_under_its_name_is_another_base(tmp_
     (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
     assert find_trained(settings.store(), settings) is None
     assert _base_identity(str(adapter)) != identity
+
+
+def test_an_encoder_from_before_a_correction_stands_until_it_is_trained_anew(tmp_path):
+    """Otherwise an update of the package would train and encode everything again."""
+    settings = with_stages(Settings(home=str(tmp_path)), "mntp")
+    store, recipe = settings.store(), settings.train
+    former = TrainingPin(identities={"job": "a"}, former=True)
+    store.put_if_absent(_pin_key(settings, former=True), b"job a")
+    assert read_pin(store, settings) == TrainingPin(identities={"job": "a"}), "a killed training begins anew"
+    ref = CheckpointRef(fingerprint="f" * 64, label="mntp", trained=True)
+    store.put_if_absent(record_key(recipe_key(settings, former)), ref.model_dump_json().encode())
+    assert recipe_key(settings, former) == recipe.key({"job": "a"}, None, base_content(recipe.base_model), former=True)
+    assert (read_pin(store, settings), find_trained(store, settings)) == (former, ref)
+    corrected = TrainingPin(identities={"job": "b"})
+    write_pin(store, settings, corrected)
+    new = CheckpointRef(fingerprint="e" * 64, label="mntp", trained=True)
+    store.put_if_absent(record_key(recipe_key(settings, corrected)), new.model_dump_json().encode())
+    assert (read_pin(store, settings), find_trained(store, settings)) == (corrected, new)

@@ -475,7 +475,7 @@ def test_every_type_of_task_has_a_protocol_and_its_first_fitting_one_is_taken(
     assert {each for protocol in PROTOCOLS for each in protocol.types} == {*EVAL_TASK_TYPES, WORD_TASK_TYPE}
     dense, lexical = make_system("dense", encoder), System("BM25", "lexical")
     sts = load_eval_task(make_task("STS"))
-    assert protocol_of(lexical, sts).name == "BM25 on pairs"
+    assert protocol_of(lexical, sts).name == "words of pairs"
     assert protocol_of(dense, sts).name == "mteb"
     assert protocol_of(dense, load_eval_task(make_task(WORD_TASK_TYPE))).name == "linear probe on words"
 

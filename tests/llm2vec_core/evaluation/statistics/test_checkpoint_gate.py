@@ -8,7 +8,7 @@ import pytest
 from llm2vec_core.errors import InputError
 from llm2vec_core.evaluation.protocols.scoring import Outcome
 from llm2vec_core.evaluation.results import TaskScore
-from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend, judge_categories
+from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend, judge_categories, succeed
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems
 from llm2vec_core.evaluation.statistics.stats import Estimate, estimate
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
@@ -161,6 +161,41 @@ def test_without_items_the_score_itself_decides(score: float, served: str) -> No
     )
     assert decision.served == served
     assert "interval" not in decision.findings[0]
+
+
+# --- succeeding -----------------------------------------------------------------------------------------------------
+
+
+def test_a_gain_beyond_chance_replaces_the_served_encoder() -> None:
+    decision = succeed(candidate=("new", _new(sts=2, retrieval=2)), incumbent=("old", OLD), margin=1)
+    assert (decision.served, decision.refused) == ("new", False)
+    assert "in no category worse than old" in decision.reason and "is better on the average" in decision.reason
+
+
+@pytest.mark.parametrize("gain", [0.4, 0.0, -0.4])
+def test_a_gain_within_chance_changes_nothing_and_alarms_nobody(gain: float) -> None:
+    """A corpus would be encoded again for a difference that other items would not show."""
+    new = _new(sts=gain, retrieval=gain, noise=40)
+    decision = succeed(candidate=("new", new), incumbent=("old", OLD), margin=5)
+    assert (decision.served, decision.refused) == ("old", False)
+    assert "old stays, because new is not better beyond chance" in decision.reason
+
+
+def test_a_gain_does_not_buy_a_worse_category() -> None:
+    decision = succeed(candidate=("new", _new(sts=-6, retrieval=30)), incumbent=("old", OLD), margin=1)
+    assert (decision.served, decision.refused) == ("old", True)
+    assert "worse than old in STS" in decision.reason
+
+
+def test_an_equal_encoder_replaces_the_served_one_once_in_twenty() -> None:
+    replaced = 0
+    for number in range(200):
+        old, new = (
+            [_outcome("t", DIFFICULTY + np.random.default_rng([number, seed]).normal(0, 9, 200), content=str(number))]
+            for seed in (0, 1)
+        )
+        replaced += succeed(candidate=("new", new), incumbent=("old", old), margin=50).served == "new"
+    assert replaced / 200 == pytest.approx(0.05, abs=0.05)
 
 
 # --- what is compared at all ----------------------------------------------------------------------------------------
