@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 
 from pydantic import BaseModel, Field
 
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.clean import Document, clean_row
+from data.documents.file_names import FileNames
 from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.documents.sources import read_rows
 from data.redaction.redact import Redactor
@@ -68,7 +70,10 @@ def preview_source(
     seen: set[str] = set()
     texts: Counter[str] = Counter()
     rows_in = rows_kept = 0
-    for row in read_rows(config, log, ocr=ocr):
+    secret = secrets.token_bytes(32)
+    names = FileNames(redactor, lambda: secret)
+    for read in read_rows(config, log, ocr=ocr):
+        row = names.hidden(read, config)
         rows_in += 1
         found: Document | RejectedRow
         if isinstance(row, RawRow):

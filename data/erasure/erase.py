@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from data.documents.file_names import file_id
 from data.erasure.from_outputs import (
     erase_from_exports,
     erase_from_matches,
@@ -35,8 +36,9 @@ from data.erasure.journal import JOURNAL, Journal, begin, forget_words
 from data.erasure.scan import Finding, ScanReport, scan_store
 from data.errors import InputError, StoreError
 from data.redaction.redact import forget_keys
-from data.schema import DocumentKind
-from data.snapshots.tombstones import bury
+from data.schema import KINDS, DocumentKind, document_id
+from data.snapshots.snapshot import latest_snapshot
+from data.snapshots.tombstones import bury, store_secret
 from data.store.base import Store
 
 
@@ -58,6 +60,33 @@ class ErasureReport(BaseModel):
     snapshots: dict[DocumentKind, tuple[str, ...]]
     scanned_files: int
     scanned_bytes: int
+
+
+def documents_of_file(store: Store, file: str) -> list[str]:
+    """Ids of the stored documents that came from a file or folder with a name, out of any source and kind.
+
+    Args:
+        store: The store of the home directory.
+        file: Name, relative to the path of its source.
+
+    Raises:
+        InputError: There is none.
+    """
+    wanted: set[str] = set()
+    for kind in KINDS:
+        snapshot = latest_snapshot(store, kind)
+        if snapshot is None:
+            continue
+        names = (file, file_id(store_secret(store), file))  # homes of earlier versions have the name itself as id
+        ids = {document_id(source, name) for source in snapshot.manifest.sources for name in names}
+        for batch in snapshot.batches(["doc_id"]):
+            wanted |= ids.intersection(batch["doc_id"].to_pylist())
+    if not wanted:
+        raise InputError(
+            f"No document came from a file '{file}'.",
+            hint="Write the name as it is below the source's path, with folders and ending. Nothing was changed.",
+        )
+    return sorted(wanted)
 
 
 def erase_documents(

@@ -154,7 +154,8 @@ def _is_about(row: dict[str, str], subject: Subject) -> bool:
     if not subject.source or row["source"] != subject.source:
         return False
     named = rf"(?:^|['\":\s]){re.escape(subject.source_id)}(?:['\",]|$)"  # as a value in JSON or CSV, or in a message
-    if row["file"] == subject.source_id or re.search(named, row["excerpt"]) or re.search(named, row["detail"]):
+    is_file = row["file"] == subject.source_id or row["file"].endswith(f" ({subject.source_id})")
+    if is_file or re.search(named, row["excerpt"]) or re.search(named, row["detail"]):
         return True
     excerpt = row["excerpt"]
     return any(

@@ -36,6 +36,8 @@ class NameLists:
         words: Words that are not part of a name, such as headings and occupations.
         institutions: Words after a name that make it a place or an organisation, such as "Hospital".
         royals: Words before a name that make it a place or an organisation, such as "Queen".
+        resume_words: Words for a resume in names of files.
+        file_words: Other words in names of files, such as versions and languages.
         han_surnames: Chinese, Japanese and Korean family names in Han characters.
     """
 
@@ -46,6 +48,8 @@ class NameLists:
     words: frozenset[str]
     institutions: frozenset[str]
     royals: frozenset[str]
+    resume_words: frozenset[str]
+    file_words: frozenset[str]
     han_surnames: tuple[str, ...]
 
 
@@ -72,6 +76,8 @@ def name_lists() -> NameLists:
         words=_folded([*_read()["not_persons"]["words"], *_read()["not_persons"]["foreign_words"]]),
         institutions=_folded(_read()["not_persons"]["institutions"]),
         royals=_folded(_read()["not_persons"]["royals"]),
+        resume_words=_folded(_read()["files"]["resumes"]),
+        file_words=_folded(_read()["files"]["others"]),
         han_surnames=(*_read()["han"]["one"], *_read()["han"]["two"]),
     )
 

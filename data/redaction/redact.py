@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from data.config import RedactConfig
 from data.errors import InputError
@@ -24,6 +24,7 @@ from data.redaction.placeholders import PLACEHOLDER, PiiType
 from data.redaction.recognisers.addresses import find_addresses
 from data.redaction.recognisers.birth_dates import find_birth_dates
 from data.redaction.recognisers.contacts import find_emails, find_urls
+from data.redaction.recognisers.file_names import find_file_names
 from data.redaction.recognisers.handles import find_handles
 from data.redaction.recognisers.identity_numbers import find_identity_numbers
 from data.redaction.recognisers.person_names import (
@@ -37,6 +38,10 @@ from data.redaction.recognisers.phones import find_phones
 from data.redaction.recognisers.spans import Span, merge_spans
 from data.schema import DocumentKind
 from data.store.base import storage_errors
+
+FILE_NAME_FIELD = "file_name"
+"""Metadata field with the name of the file that a document came from."""
+_FILE_NAME_FIELDS = (FILE_NAME_FIELD, "attachments")
 
 _MAX_FIELD_CHARS = 200
 """Maximum length of a metadata value that may be a name."""
@@ -97,9 +102,11 @@ class Redactor:
             return Redacted(title, text, dict(metadata))
         stated = list(find_stated_names(text)) if "name" in self.types else []
         known = {text[span.start : span.end] for span in stated} | set(self._field_names(metadata))
+        is_file = "name" in self.types and _is_named_after_file(title, metadata)
+        file_names = list(find_file_names(title)) if is_file else []
         numbering = _Numbering(title, text, json.dumps(metadata, default=str, ensure_ascii=False))
         return Redacted(
-            title=self._replace(title, self._spans(title, known), numbering),
+            title=self._replace(title, [*self._spans(title, known), *file_names], numbering),
             text=self._replace(text, [*stated, *self._spans(text, known)], numbering),
             metadata={key: self._redact_value(key, value, known, numbering) for key, value in metadata.items()},
             replaced=numbering.replaced,
@@ -155,6 +162,8 @@ class Redactor:
         if not isinstance(value, str):
             return value
         # The field name serves as the label that dates and numbers need.
+        if key in _FILE_NAME_FIELDS and "name" in self.types:
+            return self._replace(value, [*find_file_names(value), *self._spans(value, known)], numbering)
         label = f"{key.replace('_', ' ')}: "
         spans = (
             Span(max(span.start - len(label), 0), span.end - len(label), span.type)
@@ -201,6 +210,12 @@ def _comparable(type_: PiiType, value: str) -> str:
     if type_ == "phone":
         return "".join(char for char in value if char.isdigit() or char == "+")
     return " ".join(re.split(r"[\s_]+", value.casefold()))
+
+
+def _is_named_after_file(title: str, metadata: Mapping[str, object]) -> bool:
+    """Return whether a title is the name of the document's file, without folder and ending."""
+    name = metadata.get(FILE_NAME_FIELD)
+    return isinstance(name, str) and title == PurePath(name).stem
 
 
 def _field_key(name: str) -> str:

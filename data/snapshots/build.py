@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
 from data.documents.clean import Document, clean_row
-from data.documents.rows import ReadLog, RejectedRow, RejectReason
+from data.documents.file_names import FileNames
+from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.documents.sources import source_sha256
 from data.errors import DataError, InputError, SourceShrankError
 from data.redaction.redact import Redactor, open_key_file
@@ -46,7 +47,7 @@ from data.snapshots.manifest import (
 from data.snapshots.parts import PartWriter
 from data.snapshots.snapshot import ORIGIN_SCHEMA, Snapshot, follow_latest, open_snapshot
 from data.snapshots.staging import Counts, Staged
-from data.snapshots.tombstones import Tombstones, read_tombstones
+from data.snapshots.tombstones import Tombstones, read_tombstones, store_secret
 from data.store.base import Store, storage_errors
 from data.store.digests import DIGEST_BYTES, Digests, FirstRows, pack_digests
 from data.store.records import Latest
@@ -182,6 +183,7 @@ def _build(
             clean=clean,
             redactor=Redactor(redact, kind, keys=keys),
             tombstones=read_tombstones(store),
+            secret=lambda: store_secret(store),
             previous=Former(previous, redact) if previous is not None else None,
             on_progress=on_progress,
         )
@@ -275,6 +277,7 @@ def _stage(
     clean: CleanConfig,
     redactor: Redactor,
     tombstones: Tombstones,
+    secret: Callable[[], bytes],
     previous: Former | None,
     on_progress: Callable[[int], None] | None,
 ) -> Staged:
@@ -285,6 +288,7 @@ def _stage(
         clean=clean,
     )
     progress = _Progress(on_progress)
+    names = FileNames(redactor, secret)
     former = previous.snapshot.manifest.sources if previous is not None else {}
     for name in sorted({*sources, *former}):
         if name in sources:
@@ -296,6 +300,7 @@ def _stage(
                     name,
                     feed=feed,
                     redactor=redactor,
+                    names=names,
                     tombstones=tombstones,
                     progress=progress,
                     former=FormerRows.of(previous, name, clean) if name in former else None,
@@ -328,6 +333,7 @@ def _stage_source(
     *,
     feed: _Feed,
     redactor: Redactor,
+    names: FileNames,
     tombstones: Tombstones,
     progress: _Progress,
     former: FormerRows | None,
@@ -342,10 +348,12 @@ def _stage_source(
         is_known = np.isin(np.arange(len(rows)), known.numbers)
         cleaned: dict[int, Document] = {}
         rejected: dict[int, RejectedRow] = {}
+        written = [row.values.get(config.id_field) if isinstance(row, RawRow) else None for row in rows]
+        rows = [names.hidden(row, config) for row in rows]
         for number, row in enumerate(rows):
             if isinstance(row, RejectedRow):
                 rejected[number] = row
-            elif tombstones.holds_row(name, row.values.get(config.id_field)):
+            elif any(tombstones.holds_row(name, each) for each in (row.values.get(config.id_field), written[number])):
                 rejected[number] = RejectedRow("", row.row, RejectReason.ERASED, _ERASED_DETAIL, "")
             elif not is_known[number]:
                 result = clean_row(row, source=name, config=config, clean=staged.clean, redactor=redactor)

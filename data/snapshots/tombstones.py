@@ -48,10 +48,18 @@ def read_tombstones(store: Store) -> Tombstones:
     return Tombstones(salt, frozenset(names))
 
 
+def store_secret(store: Store) -> bytes:
+    """The secret of a store, made when it is first needed: salt of tombstones, and key of the ids of files."""
+    secret = store.read(_SALT_KEY)
+    if secret is None:
+        store.put_if_absent(_SALT_KEY, secrets.token_bytes(32))
+        secret = store.read(_SALT_KEY)
+    return secret or b""
+
+
 def bury(store: Store, doc_ids: set[str], *, now: datetime) -> None:
     """Write tombstones for documents."""
-    store.put_if_absent(_SALT_KEY, secrets.token_bytes(32))
-    salt = store.read(_SALT_KEY) or b""
+    salt = store_secret(store)
     for doc_id in doc_ids:
         content = json.dumps({"erased_at": now.isoformat()}).encode()
         store.put_if_absent(f"{_TOMBSTONES}/{_hash(salt, doc_id)}.json", content)

@@ -80,7 +80,13 @@ def doctor(
 @command(app)
 def erase(
     call: Call,
-    doc_id: Annotated[list[str], typer.Option("--doc-id", help="Document to erase. Can be repeated.")],
+    doc_id: Annotated[list[str] | None, typer.Option("--doc-id", help="Document to erase. Can be repeated.")] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", help="File that the document came from, named below its source's path. Can be repeated."
+        ),
+    ] = None,
     former_versions: Annotated[
         bool,
         typer.Option(
@@ -99,7 +105,8 @@ def erase(
         return
     from tasks.queries.erase import erase as erase_documents
 
-    report = erase_documents(call.request().settings(), doc_id, former_versions=former_versions)
+    settings = call.request().settings()
+    report = erase_documents(settings, doc_id or [], files=file or [], former_versions=former_versions)
     show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 

@@ -6,9 +6,11 @@ Never imports prefect, because an orchestrator would store the erased ids with i
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from data.erasure.erase import erase_documents
+from data.erasure.erase import documents_of_file, erase_documents
+from data.errors import InputError
 from data.schema import KINDS
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
@@ -31,25 +33,30 @@ _ELSEWHERE = (
 )
 
 
-def erase(settings: Settings, doc_ids: list[str], *, former_versions: bool = False) -> EraseReport:
+def erase(
+    settings: Settings, doc_ids: list[str], *, files: Sequence[str] = (), former_versions: bool = False
+) -> EraseReport:
     """Remove documents from all stored data, verify by a scan, and list the checkpoints trained on them.
 
     Args:
         settings: Settings of the run.
         doc_ids: Ids of the documents to erase.
+        files: Names of files whose documents are to be erased, relative to the path of their source.
         former_versions: Allow the removal of all older object versions in a versioned bucket.
 
     Raises:
-        InputError: An id is unknown, or the bucket is versioned. Nothing was changed.
+        InputError: Nothing is named, an id or a file is unknown, or the bucket is versioned. Nothing was changed.
         LeaseHeldError: A run holds the lease.
         StoreError: The scan still found traces, which the message lists. Run again to complete.
     """
     started = time.monotonic()
     store = settings.store()
+    if not doc_ids and not files:
+        raise InputError("Nothing to erase was named.", hint="Pass --doc-id, or --file with the name of a file.")
     with hold_lease(store, owner=new_run_id()) as lease:
         report = erase_documents(
             store,
-            doc_ids,
+            [*doc_ids, *(doc_id for file in files for doc_id in documents_of_file(store, file))],
             fence=lease.check,
             now=utc_now(),
             exports=settings.export_store,

@@ -81,10 +81,11 @@ def read_exports(files: list[tuple[Path, str]], config: SourceConfig, log: ReadL
             detail = f"{str(error)[:200]}; expected the CSV files of an export"
             yield RejectedRow(folder, 1, RejectReason.UNREADABLE_FILE, detail, "")
             continue
-        yield RawRow(folder, 1, _values(folder, tables, config))
+        name = PurePath(config.path).name if folder == "." else folder
+        yield RawRow(name, 1, _values(name, tables, config))
 
 
-def _values(folder: str, tables: Mapping[str, list[_Row]], config: SourceConfig) -> dict[str, object]:
+def _values(export: str, tables: Mapping[str, list[_Row]], config: SourceConfig) -> dict[str, object]:
     profile: _Row = next(iter(tables.get(_PROFILE, [])), {})
     blocks = [profile.get("Headline", ""), profile.get("Summary", "")]
     for name, section in _SECTIONS.items():
@@ -99,7 +100,7 @@ def _values(folder: str, tables: Mapping[str, list[_Row]], config: SourceConfig)
     }
     return {
         **{name: value for name, value in further.items() if value},
-        config.id_field: PurePath(config.path).name if folder == "." else folder,
+        config.id_field: export,
         config.title_field: profile.get("Headline") or (positions[0].get("Title", "") if positions else ""),
         config.single_text_field or DEFAULT_TEXT_FIELDS[0]: "\n\n".join(block for block in blocks if block),
     }
