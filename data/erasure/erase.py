@@ -62,31 +62,41 @@ class ErasureReport(BaseModel):
     scanned_bytes: int
 
 
-def documents_of_file(store: Store, file: str) -> list[str]:
-    """Ids of the stored documents that came from a file or folder with a name, out of any source and kind.
+def named_documents(store: Store, doc_ids: Iterable[str], files: Iterable[str]) -> list[str]:
+    """Ids of the documents that are named by their ids, or by the files or folders that they came from.
 
     Args:
         store: The store of the home directory.
-        file: Name, relative to the path of its source.
+        doc_ids: Ids; they are not looked up.
+        files: Names of files, relative to the path of their source, which may be any.
 
     Raises:
-        InputError: There is none.
+        InputError: No document came from one of the files, or nothing is named.
     """
-    wanted: set[str] = set()
+    wanted = list(doc_ids)
+    for file in files:
+        wanted += _documents_of_file(store, file)
+    if not wanted:
+        raise InputError("Nothing to erase was named.", hint="Pass --doc-id, or --file with the name of a file.")
+    return wanted
+
+
+def _documents_of_file(store: Store, file: str) -> list[str]:
+    names = (file, file_id(store_secret(store), file))  # homes of earlier versions have the name itself as id
+    found: set[str] = set()
     for kind in KINDS:
         snapshot = latest_snapshot(store, kind)
         if snapshot is None:
             continue
-        names = (file, file_id(store_secret(store), file))  # homes of earlier versions have the name itself as id
         ids = {document_id(source, name) for source in snapshot.manifest.sources for name in names}
         for batch in snapshot.batches(["doc_id"]):
-            wanted |= ids.intersection(batch["doc_id"].to_pylist())
-    if not wanted:
+            found |= ids.intersection(batch["doc_id"].to_pylist())
+    if not found:
         raise InputError(
             f"No document came from a file '{file}'.",
             hint="Write the name as it is below the source's path, with folders and ending. Nothing was changed.",
         )
-    return sorted(wanted)
+    return sorted(found)
 
 
 def erase_documents(

@@ -97,16 +97,16 @@ def erase(
     preview: PreviewOption = False,
 ) -> None:
     """Remove a person's documents from all stored data, and verify the removal."""
+    doc_ids, files, settings = doc_id or [], file or [], call.request().settings()
     if preview:
         with without_prefect_home():
             from tasks.preview.upkeep import preview_erasure
 
-            show_upkeep(preview_erasure(call.request().settings(), doc_id), as_json=call.as_json)
+            show_upkeep(preview_erasure(settings, doc_ids, files=files), as_json=call.as_json)
         return
     from tasks.queries.erase import erase as erase_documents
 
-    settings = call.request().settings()
-    report = erase_documents(settings, doc_id or [], files=file or [], former_versions=former_versions)
+    report = erase_documents(settings, doc_ids, files=files, former_versions=former_versions)
     show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 
 

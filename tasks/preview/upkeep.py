@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from data.erasure.erase import named_documents
 from data.erasure.from_outputs import (
     erase_from_exports,
     erase_from_matches,
@@ -49,15 +50,15 @@ def preview_maintenance(settings: Settings) -> UpkeepPreview:
         )
 
 
-def preview_erasure(settings: Settings, doc_ids: Sequence[str]) -> UpkeepPreview:
+def preview_erasure(settings: Settings, doc_ids: Sequence[str], *, files: Sequence[str] = ()) -> UpkeepPreview:
     """Preview ``l2v erase``: number of files or records that would change, by place.
 
     Raises:
-        InputError: An id is unknown.
+        InputError: Nothing is named, or an id or a file is unknown.
     """
     with rehearsed(settings) as run:
         store = run.store
-        journal = begin(store, set(doc_ids))
+        journal = begin(store, set(named_documents(store, doc_ids, files)))
         places: dict[str, int | str] = {"tables": num_tables_that_hold(store, journal)}
         steps: dict[str, Callable[[], int]] = {
             "snapshots": lambda: erase_from_snapshots(store, journal, now=run.clock()),

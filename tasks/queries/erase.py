@@ -9,8 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.erasure.erase import documents_of_file, erase_documents
-from data.errors import InputError
+from data.erasure.erase import erase_documents, named_documents
 from data.schema import KINDS
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
@@ -51,12 +50,10 @@ def erase(
     """
     started = time.monotonic()
     store = settings.store()
-    if not doc_ids and not files:
-        raise InputError("Nothing to erase was named.", hint="Pass --doc-id, or --file with the name of a file.")
     with hold_lease(store, owner=new_run_id()) as lease:
         report = erase_documents(
             store,
-            [*doc_ids, *(doc_id for file in files for doc_id in documents_of_file(store, file))],
+            named_documents(store, doc_ids, files),
             fence=lease.check,
             now=utc_now(),
             exports=settings.export_store,

@@ -9,7 +9,7 @@ import pytest
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.file_names import file_id
 from data.documents.preview import preview_source
-from data.erasure.erase import documents_of_file
+from data.erasure.erase import named_documents
 from data.errors import InputError
 from data.redaction.recognisers.file_names import find_file_names
 from data.schema import document_id
@@ -103,9 +103,9 @@ def test_a_preview_shows_hidden_names(folder):
 
 def test_a_document_is_found_by_the_name_of_its_file(store, folder):
     (document,) = build(store, folder).table().to_pylist()
-    assert documents_of_file(store, "Zantel_Quivo_CV.txt") == [document["doc_id"]]
+    assert named_documents(store, [], ["Zantel_Quivo_CV.txt"]) == [document["doc_id"]]
     with pytest.raises(InputError, match=r"No document came from a file 'quivo\.txt'"):
-        documents_of_file(store, "quivo.txt")
+        named_documents(store, [], ["quivo.txt"])
 
 
 @pytest.mark.parametrize("is_former", [True, False])
