@@ -31,7 +31,7 @@ SourceFormat = Literal[
 ]
 DEFAULT_TEXT_FIELDS = ("text", "description")
 _LISTS = (NAMES_FILE, LABELS_FILE, FORMS_FILE)
-_RECOGNISER_VERSION = 3
+_RECOGNISER_VERSION = 4
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
 
 

@@ -6,6 +6,7 @@ duplicates, which have equal content hashes.
 
 from __future__ import annotations
 
+import re
 import zlib
 
 import numpy as np
@@ -13,6 +14,9 @@ from datasketch import MinHash
 from numpy.typing import NDArray
 
 _SHINGLE_WORDS = 3
+_UNSPACED = re.compile(
+    "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff]"
+)
 NUM_PERM = 128
 """Number of entries in a signature."""
 _BANDED_PERM = 64  # half of the entries find candidates, which keeps the buckets small; all of them verify a candidate
@@ -27,10 +31,13 @@ def minhash(text: str) -> NDArray[np.uint32]:
     """Signature of the set of word triples of a text; shape (128,).
 
     The share of equal entries of two signatures estimates the Jaccard similarity of the two sets. At a similarity of
-    0.9, the standard error is 0.03. A text of fewer than three words is one shingle.
+    0.9, the standard error is 0.03. A text of fewer than three words is one shingle. In scripts without spaces, each
+    character counts as a word.
 
     Source: Broder, On the resemblance and containment of documents (1997); permutations of datasketch.
     """
+    if not text.isascii():
+        text = _UNSPACED.sub(r" \g<0> ", text)
     # crc32, because Python's hash differs between processes.
     words = np.array([zlib.crc32(word) for word in text.lower().encode().split()] or [0], dtype=np.uint64)
     width = min(_SHINGLE_WORDS, len(words))

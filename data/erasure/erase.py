@@ -82,7 +82,8 @@ def named_documents(store: Store, doc_ids: Iterable[str], files: Iterable[str]) 
 
 
 def _documents_of_file(store: Store, file: str) -> list[str]:
-    names = (file, file_id(store_secret(store), file))  # homes of earlier versions have the name itself as id
+    # The only record of a JSON file is numbered. Homes of earlier versions have the name itself as id.
+    names = [id_ for name in (file, f"{file}#1") for id_ in (name, file_id(store_secret(store), name))]
     found: set[str] = set()
     for kind in KINDS:
         snapshot = latest_snapshot(store, kind)

@@ -50,6 +50,8 @@ _NINO = re.compile(r"(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]
 _HINT = re.compile(r"\d(?:\d{5}|\d{1,3}[ .-]\d{2,4}[ .-]\d)|[A-Z]{2} ?\d{2} ?[\dA-Z]{2}|[A-Z]\d{6}")
 _VALUE = re.compile(r"[A-ZА-Я]{0,3}[ -]?(?:[A-Z0-9]{1,12}[ ./№-]{0,3}){1,7}", re.IGNORECASE)
 _SEPARATED = re.compile(r"[:：#№=|\n \t][ \t]{0,3}(?=[A-ZА-Я]{0,6} ?\d)")
+_MARKS = ":：#№=|\n"
+_MIN_LABEL_CHARS = 6
 _MIN_DIGITS, _MIN_DIGITS_BESIDE_LETTERS = 5, 4
 
 
@@ -63,8 +65,10 @@ def find_identity_numbers(text: str) -> Iterator[Span]:
         found += _WITH_LETTER_FIRST.finditer(text)
     yield from (Span(match.start(), match.end(), "id_number") for match in found if _is_valid(match.group()))
     for separator in _SEPARATED.finditer(text):
-        if label_before(text, separator.end(), "id_number") is None:
-            continue
+        label = label_before(text, separator.end(), "id_number")
+        is_marked = separator.group()[0] in _MARKS
+        if label is None or not (is_marked or separator.start() - label >= _MIN_LABEL_CHARS):
+            continue  # "nie 12345" and "Inn 12345" are words and numbers
         value = _VALUE.match(text, separator.end())
         number = _leading_number(value.group()) if value else ""
         if sum(char.isdigit() for char in number) >= (_MIN_DIGITS if number.isdigit() else _MIN_DIGITS_BESIDE_LETTERS):

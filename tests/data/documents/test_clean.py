@@ -195,6 +195,18 @@ def test_any_row_becomes_a_document_or_a_reason(values):
 WORDS = [f"word{number}" for number in range(400)]
 
 
+def test_chinese_texts_that_differ_by_a_word_are_near_duplicates():
+    text = (
+        "本公司诚聘高级焊工一名，负责压力容器和管道的焊接工作，能够看懂图纸，熟练掌握氩弧焊与手工电弧焊，持有特种作业证书。"
+        "我们提供有竞争力的薪酬、免费住宿、每周双休以及定期培训机会，欢迎有船厂经历的师傅前来面试，待遇从优，长期有效。"
+    )
+    index = NearDuplicateIndex(0.9)
+    first, second = "0" * 32, "1" * 32
+    assert index.add(first, sketch(text)) is None
+    assert index.add(second, sketch(text.replace("高级", "中级"))) == first
+    assert index.add("2" * 32, sketch(text[::-1])) is None
+
+
 def test_the_signature_is_that_of_datasketch():
     weights = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
     hashes = [zlib.crc32(word.encode()) for word in WORDS]

@@ -95,6 +95,15 @@ def test_jobs_tables_and_kept_names_keep_their_ids(store, folder, tmp_path):
     assert build(third, tmp_path / "Zantel_Quivo.csv").table()["source_id"].to_pylist() == ["r1"]
 
 
+def test_a_json_resume_without_id_is_named_by_its_file_too(store, tmp_path):
+    folder = tmp_path / "json"
+    folder.mkdir()
+    (folder / "zantel_quivo.json").write_text(json.dumps({"text": TEXT}))
+    (document,) = build(store, folder).table().to_pylist()
+    assert document["source_id"].startswith("file-")
+    assert named_documents(store, [], ["zantel_quivo.json"]) == [document["doc_id"]]
+
+
 def test_a_preview_shows_hidden_names(folder):
     found = preview_source(source(folder), clean=CleanConfig(), redact=RedactConfig())
     assert "Quivo" not in found.model_dump_json() and "Brackley" not in found.model_dump_json()
