@@ -62,9 +62,11 @@ def document_id(source: str, source_id: str) -> str:
 def encoded_text(title: str, text: str) -> str:
     """Text of a document that counts: what is encoded, indexed by words, and compared.
 
-    The title is on its own line, then the body follows. Placeholders of personal data are left out.
+    The title is on its own line, then the body follows. Placeholders of personal data are left out, and their labels
+    if anything else is left.
     """
-    return whole_text(without_placeholders(title), without_placeholders(text))
+    read = whole_text(without_placeholders(title), without_placeholders(text))
+    return read or whole_text(without_placeholders(title, labels=True), without_placeholders(text, labels=True))
 
 
 def whole_text(title: str, text: str) -> str:

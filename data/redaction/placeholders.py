@@ -27,16 +27,20 @@ _WORD = re.compile(r"\w")
 _MANY_BREAKS = re.compile("\n{3,}")
 
 
-def without_placeholders(text: str) -> str:
+def without_placeholders(text: str, *, labels: bool = False) -> str:
     """A text without its placeholders, their labels, and the lines that hold nothing else.
 
     Blanks and line breaks around them are closed up. A text without placeholders is returned as it is.
+
+    Args:
+        text: Text.
+        labels: Keep the labels.
     """
     if "_" not in text or not PLACEHOLDER.search(text):
         return text
     lines = []
     for line in text.split("\n"):
-        left = _without_labelled(line)
+        left = PLACEHOLDER.sub(" ", line) if labels else _without_labelled(line)
         if left == line:
             lines.append(line)
             continue

@@ -94,6 +94,14 @@ def test_a_document_of_nothing_but_contacts_is_quarantined(store, tmp_path):
     assert "personal data" in rejected["detail"]
 
 
+def test_labels_are_read_where_nothing_else_is(store, tmp_path):
+    snapshot = build(
+        store, tmp_path / "jobs.jsonl", [{"id": "a", "text": "Tel.: 020 7946 0958\nE-mail: a@example.com"}]
+    )
+    (document,) = snapshot.table().to_pylist()
+    assert document["content_sha256"] == sha256_text("Tel.\nE-mail")
+
+
 def test_postings_that_differ_by_a_contact_are_duplicates(store, tmp_path):
     rows = [
         {"id": "a", "title": "Florist", "text": "Binds bouquets."},
