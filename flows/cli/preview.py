@@ -22,6 +22,9 @@ _CHANGES = {
 }
 
 
+_NEW_ENCODER = "an encoder that is not made yet"
+
+
 @contextlib.contextmanager
 def without_prefect_home() -> Iterator[None]:
     """Give Prefect a temporary directory. Previews import the stages, and importing Prefect creates its directory."""
@@ -43,7 +46,7 @@ def show_night(preview: NightPreview, *, as_json: bool) -> None:
         print_json(preview.model_dump(mode="json"))
         return
     for change in preview.sources:
-        title = f"{change.kind}s of {change.source}: {change.rows_in:,} rows, {change.rows_kept:,} kept"
+        title = f"Source {change.source} ({change.kind}s): {change.rows_in:,} rows, {change.rows_kept:,} kept"
         print_table(title, ["", "documents", "such as"], _change_rows(change))
     changed = [
         (each.key, _value(each.before), _value(each.now), ", ".join(each.stale) or "nothing")
@@ -52,11 +55,11 @@ def show_night(preview: NightPreview, *, as_json: bool) -> None:
     if changed:
         title = f"Settings that changed since night {preview.last_night}"
         print_table(title, ["setting", "before", "now", "makes stale"], changed)
-    rows = [
+    work = [
         (each.stage, each.work, "" if each.tokens is None else str(each.tokens), each.time())
         for each in preview.estimates
     ]
-    print_table("Work, and time by the figures of past runs", ["stage", "work", "tokens", "time"], rows)
+    print_table("Work, and time by the figures of past runs", ["stage", "work", "tokens", "time"], work)
     tables = [(kind, str(plan.encode), str(plan.upserted), str(plan.removed)) for kind, plan in preview.tables.items()]
     print_table("Tables", ["kind", "documents to encode", "rows to write", "rows to remove"], tables)
     gates = [
@@ -65,14 +68,11 @@ def show_night(preview: NightPreview, *, as_json: bool) -> None:
     ]
     if gates:
         print_table("Gates", ["gate", "looks at", "figure", "limit", "verdict"], gates)
-    notes = [("refused", preview.refused)] if preview.refused else []
-    notes += [("served", ", ".join(each[:12] for each in preview.served))]
-    notes += [("cost", preview.cost)] if preview.cost else []
-    print_table(
-        f"Preview of `l2v {preview.command}`; nothing was written",
-        ["", ""],
-        [*notes, *(("note", n) for n in preview.notes)],
-    )
+    served = [_NEW_ENCODER if each == "new" else each[:12] for each in preview.served]
+    rows = [("written", "nothing; the home is as it was"), ("serves then", " or ".join(served))]
+    rows += [("refused", preview.refused)] if preview.refused else []
+    rows += [("cost", preview.cost)] if preview.cost else []
+    print_table(f"l2v {preview.command}", ["", ""], [*rows, *(("note", note) for note in preview.notes)])
 
 
 def _change_rows(change: SourceChange) -> list[tuple[str, str, str]]:
@@ -101,4 +101,4 @@ def show_upkeep(preview: UpkeepPreview, *, as_json: bool) -> None:
         for place, count in preview.places.items()
     ]
     rows += [("note", note, "") for note in preview.notes]
-    print_table(f"Preview of `l2v {preview.command}`; nothing was written", ["place", "objects", "bytes freed"], rows)
+    print_table(f"l2v {preview.command} would change; nothing was written", ["place", "objects", "bytes freed"], rows)

@@ -358,7 +358,7 @@ def _estimates(
     if match is not None:
         work = f"{match.jobs:,} jobs x {match.resumes:,} resumes; {match.ranked} documents ranked again"
         estimates.append(estimate_stage(figures, "match", work, is_done=match.reused))
-        estimates.append(estimate_stage(figures, "export", "", is_done=match.reused))
+        estimates.append(estimate_stage(figures, "export", "tables and matches", is_done=match.reused))
     return estimates
 
 

@@ -83,7 +83,7 @@ def test_a_preview_leaves_every_byte_and_says_that_nothing_is_to_do(first_night,
     assert (preview["training_steps"], preview["settings"], preview["match"]["reused"]) == ({}, [], True)
     assert {plan["encode"]["high"] for plan in preview["tables"].values()} == {0}
     assert run(["nightly", "--preview", *arguments]) == 0
-    assert "nothing was written" in capsys.readouterr().out
+    assert "nothing; the home is as it was" in capsys.readouterr().out
 
 
 def test_changes_are_told_by_source_with_redacted_samples_and_past_figures(night):
