@@ -39,7 +39,7 @@ def lance(tmp_path):
         store = LocalStore(tmp_path / str(len(list(tmp_path.iterdir()))))
         table = create_table(store, generation="g", kind="job", embedding_dim=2)
         schema = table_schema(2)
-        rows = {name: ["x"] * len(documents) for name in schema.names}
+        rows = {field.name: [None if field.nullable else "x"] * len(documents) for field in schema}
         rows |= {
             "doc_id": [str(number) for number in range(len(documents))],
             "metadata": ["{}"] * len(documents),
