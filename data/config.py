@@ -8,9 +8,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data.redaction.labels import LABELS_FILE
 from data.redaction.names import NAMES_FILE
@@ -30,6 +30,9 @@ SourceFormat = Literal[
     "linkedin-export",
 ]
 DEFAULT_TEXT_FIELDS = ("text", "description")
+MADE_IDS = ("#row", "#content")
+"""Values of ``id_field`` for sources without an id field: number the rows, or hash their values."""
+_ADDED_SETTINGS = ("mode",)
 _LISTS = (NAMES_FILE, LABELS_FILE, FORMS_FILE)
 _RECOGNISER_VERSION = 4
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
@@ -46,7 +49,12 @@ class SourceConfig(BaseModel):
         description="File, folder or glob of tables and documents (see the how-to), or 'bundled:sample'. "
         "A relative path starts at the working directory.",
     )
-    id_field: str = Field(default="id", min_length=1, description="Field that holds the document's id.")
+    id_field: str = Field(
+        default="id",
+        min_length=1,
+        description="Field that holds the document's id. Without such a field: '#row' (file and row number) or "
+        "'#content' (hash of all values of the row).",
+    )
     title_field: str = Field(default="title", min_length=1, description="Field that holds the title, if there is one.")
     text_field: Annotated[str, Field(min_length=1)] | tuple[str, ...] | None = Field(
         default=None,
@@ -68,6 +76,20 @@ class SourceConfig(BaseModel):
         description="Whether a night stops when the source cannot be read or shrank too much. Otherwise its former "
         "documents stay, and an alert names it.",
     )
+    mode: Literal["replace", "newest"] = Field(
+        default="replace",
+        description="How the files of a source add up: 'replace' reads all files as one delivery, which replaces the "
+        "former one; 'newest' reads a folder of dated deliveries, and the newest row of each id counts.",
+    )
+
+    @model_validator(mode="after")
+    def _has_ids_that_last(self) -> Self:
+        """Reject combinations in which no row of one file has the id of a row of another file."""
+        if self.mode == "newest" and self.id_field == "#row":
+            raise ValueError("mode 'newest' needs ids that stay; with '#row' every row of every file has its own")
+        if self.mode == "newest" and self.format == "linkedin-export":
+            raise ValueError("mode 'newest' reads dated tables; a linkedin-export is a folder for each resume")
+        return self
 
     @field_validator("path")
     @classmethod
@@ -93,8 +115,17 @@ class SourceConfig(BaseModel):
         return encoding
 
     def decisive_json(self) -> str:
-        """The settings that decide the rows of the files, as JSON; part of hashes at rest."""
-        return self.model_dump_json(exclude={"path", "required"})
+        """The settings that decide the rows of the files, as JSON; part of hashes at rest.
+
+        A setting that was added later is left out while it has its default, so that its addition changes no hash.
+        """
+        added = {name for name in _ADDED_SETTINGS if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump_json(exclude={"path", "required", *added})
+
+    @property
+    def makes_ids(self) -> bool:
+        """Whether the ids are made from the rows, because no field holds them."""
+        return self.id_field in MADE_IDS
 
     @property
     def single_text_field(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections import Counter
 
@@ -10,8 +11,10 @@ from pydantic import BaseModel, Field
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.clean import Document, clean_row
 from data.documents.file_names import FileNames
+from data.documents.proposal import FileLook, look_at_files, propose_settings
 from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.documents.sources import read_rows
+from data.errors import InputError
 from data.redaction.redact import Redactor
 
 _SHOWN_DOCUMENTS = 3
@@ -36,9 +39,22 @@ class PreviewRejected(BaseModel):
     detail: str
 
 
-class SourcePreview(BaseModel):
-    """Expected result of ingesting a source; ``rows_in = rows_kept + rows_quarantined``."""
+class SourceRefusal(BaseModel):
+    """Why a source cannot be read as it is configured, and what its files look like."""
 
+    error: str
+    hint: str
+    files: list[FileLook] = Field(description="The first files.")
+    proposed: dict[str, str] = Field(description="Settings of the source that may help, by name.")
+
+
+class SourcePreview(BaseModel):
+    """Expected result of ingesting a source; ``rows_in = rows_kept + rows_quarantined``.
+
+    Of a source that is refused, the rows are those with the proposed settings; there are none without a proposal.
+    """
+
+    refused: SourceRefusal | None = Field(default=None, description="Set if the source is refused as it is.")
     formats: dict[str, int] = Field(description="Number of files by detected format.")
     fields: dict[str, str] = Field(description="Fields used as id, title and text.")
     notes: dict[str, int] = Field(description="Decisions of the readers, with file counts.")
@@ -57,13 +73,34 @@ def preview_source(
 ) -> SourcePreview:
     """Read, clean and redact every row of a source, and return the first documents.
 
-    Near duplicates and erased documents are not checked.
-
-    Raises:
-        InputError: The source cannot be read.
+    Near duplicates and erased documents are not checked. A source that cannot be read is described.
     """
-    log = ReadLog()
     redactor = Redactor(redact.model_copy(update={"key_file": None}), config.kind)
+    try:
+        return _previewed(config, clean, redactor, ocr=ocr)
+    except InputError as error:
+        refused = _refusal(config, error, redactor)
+    if refused.proposed:
+        with contextlib.suppress(InputError):
+            preview = _previewed(config.model_copy(update=refused.proposed), clean, redactor, ocr=ocr)
+            return preview.model_copy(update={"refused": refused})
+    return SourcePreview(
+        refused=refused, formats={}, fields={}, notes={}, marks={}, skipped={}, rows_in=0, rows_kept=0,
+        rows_quarantined=0, quarantine_reasons={}, documents=[], rejected=[],
+    )  # fmt: skip
+
+
+def _refusal(config: SourceConfig, error: InputError, redactor: Redactor) -> SourceRefusal:
+    files = [
+        look.model_copy(update={"first_lines": [redactor.redact_text(line) for line in look.first_lines]})
+        for look in look_at_files(config)
+    ]
+    proposed = propose_settings(config, error)
+    return SourceRefusal(error=redactor.redact_text(str(error)), hint=error.hint, files=files, proposed=proposed)
+
+
+def _previewed(config: SourceConfig, clean: CleanConfig, redactor: Redactor, *, ocr: bool) -> SourcePreview:
+    log = ReadLog()
     documents: list[PreviewDocument] = []
     rejected: list[PreviewRejected] = []
     reasons: Counter[str] = Counter()

@@ -71,12 +71,14 @@ class ReadLog:
         skipped: Reason by skipped file.
         marks: Loss that a document may have to the number of documents.
         formats: Format to the number of files that were read as it.
+        num_replaced: Rows of older files that a row of a newer file replaced.
     """
 
     notes: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     marks: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    num_replaced: int = 0
 
     def note(self, text: str) -> None:
         """Record a decision about a file."""

@@ -7,14 +7,18 @@ explains how to add a format.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
+from data.documents.deliveries import newest_rows
 from data.documents.extract.doc import doc_programs
 from data.documents.extract.ocr import has_tesseract, languages
+from data.documents.processes.workers import DocumentWorkers
 from data.documents.readers import csv, documents, json_values, jsonl, linkedin, parquet, sheets, xml
 from data.documents.readers.checks import readable
 from data.documents.readers.formats import (
@@ -46,7 +50,7 @@ READERS: dict[Format, Reader] = {
 }
 """Readers by file format."""
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Version of the readers. Raise it when the same file gives different rows: all sources are then read again."""
 
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # written by Spark and Dask
@@ -79,32 +83,96 @@ def read_rows(config: SourceConfig, log: ReadLog | None = None, *, ocr: bool = F
         yield from linkedin.read_exports(files, config, log)
         return
     texts = _texts_beside_tables([file for _, file in files])
+    log.skipped.update(dict.fromkeys(texts, "a text beside tables"))
+    files = [(path, file) for path, file in files if file not in texts]
+    with DocumentWorkers(_documents(files, config), ocr=ocr) as workers:
+
+        def read_file(path: Path, file: str) -> Iterator[RawRow | RejectedRow]:
+            return _read_file(path, file, config, log, workers)
+
+        if config.mode == "newest":
+            yield from newest_rows(files, config, log, read_file)
+            return
+        for path, file in files:
+            yield from read_file(path, file)
+
+
+def _documents(files: list[tuple[Path, str]], config: SourceConfig) -> list[tuple[Path, Format]]:
+    """Files that workers read, with their formats: they hold one document each and are not packed.
+
+    Old Word files are read by programs of their own, and a web page may hold several postings.
+    """
+    others = {*TABLES, Format.DOC, *((Format.HTML,) if config.kind == "job" else ())}
+    found = []
     for path, file in files:
-        if file in texts:
-            log.skipped[file] = "a text beside tables"
+        if path.suffix.lower() in PACKED or promised_format(file) in TABLES:
             continue
-        yield from _read_file(path, file, config, log, ocr=ocr)
+        try:
+            kind = detect_format(path, file)
+        except (UnsupportedError, OSError):  # the row of the file says so
+            continue
+        if kind not in others:
+            found.append((path, kind))
+    return found
 
 
 def _read_file(
-    path: Path, file: str, config: SourceConfig, log: ReadLog, *, ocr: bool
+    path: Path, file: str, config: SourceConfig, log: ReadLog, workers: DocumentWorkers
 ) -> Iterator[RawRow | RejectedRow]:
-    with unpacked(path) as inner:
+    promised = promised_format(file)
+    with ExitStack() as stack:
+        try:
+            inner = stack.enter_context(unpacked(path))
+        except InputError as error:
+            if promised in TABLES:
+                raise
+            yield RejectedRow(file, 1, RejectReason.UNREADABLE_FILE, str(error).replace(f"'{path}'", "it"), "")
+            return
         try:
             with readable(path):
-                found = detect_format(inner, file) if inner.is_file() else promised_format(file)
+                found = detect_format(inner, file) if inner.is_file() else promised
         except UnsupportedError as error:
             yield RejectedRow(file, 1, RejectReason.UNSUPPORTED_FILE, f"{error}", "")
             return
-        promised = promised_format(file)
         if found is None:
             yield RejectedRow(file, 1, RejectReason.UNSUPPORTED_FILE, "no file that can be read", "")
             return
         if promised is not None and found is not promised:
             log.note(f"{promised} by its name, read as {found}")
         log.formats[str(found)] += 1
-        reader = documents.read_as(found, ocr=True) if ocr and found is Format.PDF else READERS[found]
-        yield from reader(inner, file, config, log)
+        if inner == path and (reading := workers.reading(path)) is not None:
+            yield documents.document_row(reading, file, config, log)
+            return
+        reader = documents.read_as(found, ocr=True) if workers.ocr and found is Format.PDF else READERS[found]
+        rows = reader(inner, file, config, log)
+        if config.makes_ids and found in TABLES:
+            rows = _with_ids(rows, file, config, log)
+        try:
+            yield from rows
+        except InputError as error:
+            if promised in TABLES:
+                raise
+            # A table among documents, or in place of one: it must not keep the others from being read.
+            yield RejectedRow(file, 1, RejectReason.UNREADABLE_FILE, str(error).replace(f"'{inner}'", "it"), "")
+
+
+def _with_ids(
+    rows: Iterator[RawRow | RejectedRow], file: str, config: SourceConfig, log: ReadLog
+) -> Iterator[RawRow | RejectedRow]:
+    """Rows with ids that are made from their number, or from all their values."""
+    log.note("ids made from row numbers" if config.id_field == "#row" else "ids made from the content of rows")
+    for row in rows:
+        if isinstance(row, RawRow):
+            row.values[config.id_field] = f"{file}#{row.row}" if config.id_field == "#row" else _content_id(row)
+        yield row
+
+
+def _content_id(row: RawRow) -> str:
+    try:
+        content = json.dumps(row.values, sort_keys=True, default=str)
+    except RecursionError:  # it will be rejected
+        content = f"{row.file}#{row.row}"
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _texts_beside_tables(files: list[str]) -> frozenset[str]:

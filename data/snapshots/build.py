@@ -318,6 +318,7 @@ def _stage(
                 notes=counts.notes,
                 skipped=counts.skipped,
                 num_skipped=counts.num_skipped,
+                rows_replaced=counts.rows_replaced,
             )
             stage_former(staged, name, previous=previous, redactor=redactor)
         staged.close_source(name)

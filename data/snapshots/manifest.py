@@ -69,6 +69,9 @@ class SourceCounts(BaseModel):
     unreadable_values: dict[str, int] = Field(
         default={}, description="Documents by facet that have a value which cannot be read; the facet is null."
     )
+    rows_replaced: int = Field(
+        default=0, description="Rows of older files that newer ones replaced; they are not part of rows_in."
+    )
 
 
 class TotalCounts(BaseModel):

@@ -50,11 +50,13 @@ class Counts:
     skipped: dict[str, str] = field(default_factory=dict)
     num_skipped: int = 0
     unreadable_values: dict[str, int] = field(default_factory=dict)
+    rows_replaced: int = 0
 
     def take_log(self, log: ReadLog) -> None:
         """Store the decisions made while the source was read."""
         self.marks, self.notes = dict(log.marks.most_common()), dict(log.notes.most_common())
         self.skipped, self.num_skipped = dict(list(log.stored_skipped().items())[:_MAX_NAMED]), len(log.skipped)
+        self.rows_replaced = log.num_replaced
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +28,7 @@ from tasks.errors import SettingsError
 
 if TYPE_CHECKING:
     from data.config import SourceConfig
+    from data.documents.preview import SourcePreview
 
 app = typer.Typer()
 
@@ -82,7 +85,9 @@ def ingest(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the source (default: the file or folder name).")
     ] = None,
-    id_field: Annotated[str, typer.Option("--id-field", help="Field that holds the id.")] = "id",
+    id_field: Annotated[
+        str, typer.Option("--id-field", help="Field that holds the id; '#row' or '#content' if there is none.")
+    ] = "id",
     title_field: Annotated[str, typer.Option("--title-field", help="Field that holds the title.")] = "title",
     text_field: Annotated[
         str | None,
@@ -101,6 +106,10 @@ def ingest(
     separator: Annotated[
         str | None, typer.Option("--separator", help="Separator of CSV cells (default: detected).")
     ] = None,
+    mode: Annotated[
+        Literal["replace", "newest"],
+        typer.Option("--mode", help="Read all files as one delivery, or dated files of which the newest row counts."),
+    ] = "replace",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show how the source would be read; write nothing.")
     ] = False,
@@ -121,6 +130,7 @@ def ingest(
         records=records,
         encoding=encoding,
         separator=separator,
+        mode=mode,
     )
     if dry_run:
         _show_preview(call, read)
@@ -140,8 +150,25 @@ def _show_preview(call: Call, source: SourceConfig) -> None:
 
     settings = call.request({}).settings()
     preview = preview_source(source, clean=settings.clean, redact=settings.redact, ocr=settings.ingest.ocr)
+    fault = preview.refused
     if call.as_json:
-        print_json(preview.model_dump())
+        print_json({**({"error": fault.error, "hint": fault.hint} if fault else {}), **preview.model_dump()})
+    else:
+        _print_preview(source, preview)
+    if fault is not None:
+        sys.stderr.write(f"l2v: {fault.error} {fault.hint}\n")
+        raise typer.Exit(2)
+
+
+def _print_preview(source: SourceConfig, preview: SourcePreview) -> None:
+    """Print the files of a refused source and the proposed settings; then the rows."""
+    for each in preview.refused.files if preview.refused is not None else ():
+        lines = [("format", each.format), ("encoding", each.encoding or ""), ("begins", "\n".join(each.first_lines))]
+        print_table(each.file, ["", ""], [line for line in lines if line[1]])
+    if preview.refused is not None and preview.refused.proposed:
+        proposed = [(name, json.dumps(value)) for name, value in preview.refused.proposed.items()]
+        print_table(f"{source.path} is refused; proposed settings of the source", ["", ""], proposed)
+    elif preview.refused is not None:
         return
     facts = [(name, _listed(getattr(preview, name))) for name in ("formats", "fields", "notes", "marks", "skipped")]
     counted = f"{preview.rows_kept:,} of {preview.rows_in:,} rows would be kept"

@@ -6,6 +6,7 @@ Never imports prefect.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime
 from typing import Any, Literal
 
@@ -280,8 +281,12 @@ def _night_sentence(night: dict[str, Any]) -> str:
 def _night_rows(night: dict[str, Any]) -> list[tuple[str, str]]:
     ingested = [counts for counts in night["stages"]["ingest"].values() if isinstance(counts, dict)]
     read, kept, bad = (sum(c[name] for c in ingested) for name in ("rows_in", "rows_kept", "rows_quarantined"))
+    marks: Counter[str] = Counter()
+    for counts in ingested:
+        marks.update(counts.get("marks", {}))
+    marked = "".join(f"; {count:,} marked {mark}" for mark, count in marks.most_common())
     rows = [
-        ("ingested", f"{read:,} rows: {kept:,} kept, {bad:,} quarantined"),
+        ("ingested", f"{read:,} rows: {kept:,} kept, {bad:,} quarantined{marked}"),
         ("encoded", f"{night['encoded_documents']:,} documents; {night['training_steps']:,} training steps"),
         ("took", ", ".join(filter(None, [f"{night['seconds']:,.0f} s", Cost(**night["cost"]).sentence()]))),
     ]

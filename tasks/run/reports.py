@@ -87,6 +87,7 @@ class IngestReport(StageReport):
     num_skipped: int = 0
     unread: dict[str, str] = {}
     unreadable_values: dict[str, int] = {}
+    rows_replaced: int = 0
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
@@ -98,8 +99,9 @@ class IngestReport(StageReport):
         )
 
     def _readers(self) -> str:
-        """Marks, skipped files, values of facets that cannot be read, and decisions of the readers."""
-        parts = [f"{count:,} marked {mark}" for mark, count in self.marks.items()]
+        """Replaced rows, marks, skipped files, unreadable values of facets, and decisions of the readers."""
+        parts = [f"{self.rows_replaced:,} older rows replaced"] if self.rows_replaced else []
+        parts += [f"{count:,} marked {mark}" for mark, count in self.marks.items()]
         if self.num_skipped:
             named = ", ".join(list(self.skipped)[:3]) + (", …" if self.num_skipped > 3 else "")
             parts.append(f"{self.num_skipped:,} file(s) passed over ({named})")

@@ -74,6 +74,7 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         num_skipped=sum(count.num_skipped for count in counts),
         unread=unread,
         unreadable_values=_summed(count.unreadable_values for count in counts),
+        rows_replaced=sum(count.rows_replaced for count in counts),
         seconds=time.monotonic() - started,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lxml import etree
 
 from data.documents.extract.archive import attribute, child, local_name, open_archive, parse_part
 from data.documents.extract.extracted import Extracted, Mark
+from data.documents.extract.second_reader import MAX_MISSING_SHARE, missing_share
 
 MAX_PARAGRAPHS = 100_000
 """Maximum number of paragraphs in a DOCX: reading 8 MiB of empty ones would take minutes."""
@@ -46,14 +48,29 @@ def read_docx(path: Path) -> Extracted:
         related = _related(archive, main)
         walker = _Walker(_hidden_styles(archive, main))
         body = walker.blocks(child(root, "body") if child(root, "body") is not None else root)
-        parts = {
-            kind: [walker.blocks(part) for name in names if (part := parse_part(archive, name)) is not None]
+        roots = {
+            kind: [part for name in names if (part := parse_part(archive, name)) is not None]
             for kind, names in related.items()
         }
+        parts = {kind: [walker.blocks(part) for part in found] for kind, found in roots.items()}
+        others = "\n".join(map(_all_words, [root, *(part for found in roots.values() for part in found)]))
     headers, footers = _once(parts["header"]), _once(parts["footer"])
     notes = [line for kind in ("footnotes", "endnotes") for lines in parts[kind] for line in lines if line.strip()]
     text = "\n".join([*headers, *body, *notes, *footers])
-    return Extracted(text, marks=(Mark.HIDDEN_TEXT,) if walker.num_hidden else ())
+    marks = {
+        Mark.HIDDEN_TEXT: bool(walker.hidden),
+        Mark.WORDS_MISSING: missing_share(text, others, hidden="\n".join(walker.hidden)) > MAX_MISSING_SHARE,
+    }
+    return Extracted(text, marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)))
+
+
+def _all_words(root: etree._Element) -> str:
+    """Every text of a part by a plain walk, one line a paragraph, apart from text that was moved away."""
+    lines: dict[etree._Element | None, str] = defaultdict(str)
+    for text in root.iter("{*}t"):
+        if next(text.iterancestors("{*}moveFrom"), None) is None:
+            lines[next(text.iterancestors("{*}p"), None)] += text.text or ""
+    return "\n".join(lines.values())
 
 
 def _main_part(archive: zipfile.ZipFile) -> str:
@@ -115,10 +132,10 @@ def _is_on(toggle: etree._Element | None) -> bool:
 
 
 class _Walker:
-    """Walks the elements of a part in reading order and counts the characters that Word does not show."""
+    """Walks the elements of a part in reading order and collects the texts that Word does not show."""
 
     def __init__(self, hidden_styles: frozenset[str]) -> None:
-        self.num_hidden = 0
+        self.hidden: list[str] = []
         self._hidden_styles = hidden_styles
         self._num_paragraphs = 0
 
@@ -195,7 +212,7 @@ class _Walker:
             is_hidden = self._is_hidden(properties, on_dark, is_hidden)
         texts = list(self._inline(run, boxes, on_dark, False))
         if is_hidden:
-            self.num_hidden += sum(len(text.strip()) for text in texts)
+            self.hidden += [text for text in texts if text.strip()]
         else:
             yield from texts
 

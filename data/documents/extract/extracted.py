@@ -23,6 +23,8 @@ class Mark(StrEnum):
     """Some pages have no text, most often because they were scanned."""
     ATTACHMENTS = "attachments"
     """The file holds other files, which were not read."""
+    WORDS_MISSING = "words_missing"
+    """A second reader finds words that are not in the text: more than 2 % of its words."""
     SECOND_READER = "second_reader"
     """The first reader's text was implausible; another reader's text was taken."""
     OCR = "ocr"

@@ -14,6 +14,7 @@ _WORD_GAP = 0.6  # pdfium decides about narrower gaps: it knows the letter width
 _SAME_LINE = 0.5
 _PARAGRAPH_GAP = 1.9
 _MIN_ROWS = 3
+_MIN_WORDS = 3  # of a line of running text; the cells of a table have fewer
 _ALIGNED_SHARE = 0.75
 _DATE = re.compile(r"\b(?:19|20)\d\d\b|\d{1,2}[./]\d{2,4}\b")
 _MAX_PART = 60  # letters of the first part of a divided word
@@ -26,6 +27,19 @@ _KEEPS_HYPHEN_NAMES = (
     "self semi short single small so sub team three time top two un up user well work world x year"
 )
 _KEEPS_HYPHEN = frozenset(_KEEPS_HYPHEN_NAMES.split())
+# No second part of a compound begins with these: "short-ened", and "co-ordinated", which is spelled either way.
+_ENDING = re.compile(r"(?:en)?(?:ed|ing|ings|er|ers|est|s)\b|(?:ly|ness|ment|ments|ages?)\b")
+# Combining marks by accent. "^" and "~" stand alone in texts about programs.
+_ACCENTS = dict(
+    zip(
+        "`´ˆ˜¨¯˘˙˚˝ˇ¸˛",
+        map(chr, (0x300, 0x301, 0x302, 0x303, 0x308, 0x304, 0x306, 0x307, 0x30A, 0x30B, 0x30C, 0x327, 0x328)),
+        strict=True,
+    )
+)
+_MAX_ACCENTS = 500
+_MAX_SEARCHED = 20_000
+_DOTLESS = {"ı": "i", "ȷ": "j"}
 
 
 class Glyph(NamedTuple):
@@ -72,7 +86,7 @@ def page_text(glyphs: list[Glyph], values: list[Segment]) -> str:
         glyphs: Characters in the order of the page content.
         values: Values of form fields, placed after their labels.
     """
-    rows = _rows(_segments(glyphs))
+    rows = _rows(_segments(_composed(glyphs)))
     for value in values:
         _place(rows, value)
     return join_hyphens(_lines(rows))
@@ -89,7 +103,8 @@ def join_hyphens(lines: list[str]) -> str:
             joined.append(line)
             continue
         first, second = end.group(1).lower(), start.group()
-        is_divided = second[0].islower() and f"{first}-{second.lower()}" not in known and first not in _KEEPS_HYPHEN
+        keeps = first in _KEEPS_HYPHEN and not _ENDING.match(second) and (first, second[0]) != ("co", "o")
+        is_divided = second[0].islower() and f"{first}-{second.lower()}" not in known and not keeps
         before = joined.pop()
         joined.append((before[:-1] if is_divided or first + second.lower() in known else before) + line)
     return "\n".join(joined).strip()
@@ -109,17 +124,50 @@ def _turned(box: tuple[float, float, float, float], quarter: int) -> tuple[float
     return box
 
 
+def _composed(glyphs: list[Glyph]) -> list[Glyph]:
+    """Glyphs with letters instead of an accent above or below a letter, as old TeX fonts draw them."""
+    accents = [at for at, glyph in enumerate(glyphs) if glyph.char in _ACCENTS]
+    found: list[Glyph | None] = list(glyphs)
+    for count, at in enumerate(accents):
+        near = [number for number in (at + 1, at - 1) if 0 <= number < len(glyphs)]
+        # A raised accent may be anywhere in the content. A page with more glyphs was made to be slow.
+        is_searched = count < _MAX_ACCENTS and len(glyphs) < _MAX_SEARCHED
+        for number in (*near, *(range(len(glyphs)) if is_searched else ())):
+            letter = found[number]
+            if letter is not None and _carries(letter, glyphs[at]):
+                char = _DOTLESS.get(letter.char, letter.char) + _ACCENTS[glyphs[at].char]
+                found[number], found[at] = letter._replace(char=unicodedata.normalize("NFC", char)), None
+                break
+    return [glyph for glyph in found if glyph is not None] if accents else glyphs
+
+
+def _carries(letter: Glyph, accent: Glyph) -> bool:
+    """Return whether an accent is drawn above or below a letter."""
+    if not letter.char.isalpha() or letter.box is None or accent.box is None or letter.quarter != accent.quarter:
+        return False
+    left, bottom, right, top = _turned(letter.box, letter.quarter)
+    other_left, other_bottom, other_right, other_top = _turned(accent.box, accent.quarter)
+    overlap = min(right, other_right) - max(left, other_left)
+    is_same_line = abs(bottom + top - other_bottom - other_top) / 2 < _SAME_LINE * max(letter.points, accent.points)
+    return is_same_line and overlap > 0.6 * min(right - left, other_right - other_left)
+
+
 def _segments(glyphs: list[Glyph]) -> list[Segment]:
     segments: list[Segment] = []
     chars: list[str] = []
     now: Segment | None = None
     is_spaced = was_backward = False
+    last_box = None
     for glyph in glyphs:
         if glyph.char.isspace():
             is_spaced = True
             continue
         if glyph.box is None:
             continue
+        if glyph.box == last_box and chars:  # a further letter of a ligature
+            chars.append(glyph.char)
+            continue
+        last_box = glyph.box
         left, bottom, right, top = _turned(glyph.box, glyph.quarter)
         points = max(min(glyph.points, top - bottom), 0.1) if top > bottom else max(glyph.points, 0.1)
         if now is not None:
@@ -128,7 +176,7 @@ def _segments(glyphs: list[Glyph]) -> list[Segment]:
                 now.points, points
             )
             gap = left - now.right
-            is_backward = unicodedata.bidirectional(glyph.char) in ("R", "AL")
+            is_backward = unicodedata.bidirectional(glyph.char[0]) in ("R", "AL")
             is_near = -size < gap < _GAP * max(now.points, points)
             if is_same_line and (is_near or is_backward or was_backward):
                 if is_spaced or (is_near and gap > _WORD_GAP * size):
@@ -143,7 +191,7 @@ def _segments(glyphs: list[Glyph]) -> list[Segment]:
             now.text = "".join(chars)
             segments.append(now)
         now, chars, is_spaced = Segment("", left, bottom, right, top, points, glyph.quarter), [glyph.char], False
-        was_backward = unicodedata.bidirectional(glyph.char) in ("R", "AL")
+        was_backward = unicodedata.bidirectional(glyph.char[0]) in ("R", "AL")
     if now is not None:
         now.text = "".join(chars)
         segments.append(now)
@@ -257,4 +305,4 @@ def _are_columns(sides: list[tuple[_Row, _Row]]) -> bool:
 
 def _runs_on(above: _Row, below: _Row) -> bool:
     before, after = above[-1].text.rstrip(), below[0].text.lstrip()
-    return bool(before) and before[-1] not in ".:;!?" and after[:1].islower()
+    return len(before.split()) >= _MIN_WORDS and before[-1] not in ".:;!?" and after[:1].islower()

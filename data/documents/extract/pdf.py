@@ -1,7 +1,8 @@
 """PDF: the text of a page as a human reader sees it.
 
 pdfium returns every character with its position, size and colour. This module builds lines, columns and form values
-from them, and leaves out invisible text. If the result is implausible, pypdf reads the file again.
+from them, and leaves out invisible text. If the result is implausible, pypdf reads the file again. Otherwise pypdf
+reads its first pages and tells whether words are missing.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import ctypes
 import math
 import re
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -30,6 +33,7 @@ from data.documents.extract.extracted import (
 )
 from data.documents.extract.ocr import MAX_RECOGNISED_PAGES, has_tesseract, recognise_page
 from data.documents.extract.page_layout import Glyph, Segment, page_text
+from data.documents.extract.second_reader import MAX_MISSING_SHARE, missing_share
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage, PdfTextPage
@@ -39,6 +43,12 @@ MAX_PAGES = 5000
 
 _MAX_ATTACHMENTS = 100
 _MAX_COVER_CHARS = 1000  # the sheet of a portfolio has about 200
+# Limits of the check by the second reader, which costs as much as the first one: 10 to 30 ms a page.
+_CHECKED_BYTES = 8 * 2**20
+_CHECKED_PAGES = 10
+_CHECKED_PAGE_BYTES = 2**20
+_CHECKED_SECONDS = 2.0
+
 _MIN_POINTS = 3.0  # smaller text is read only by machines
 _OFF_PAGE_POINTS = 12.0  # beyond the edge; text cut off by the edge is not hidden
 _MIN_CONTRAST = 24  # of 255: difference between the darkest and the lightest pixel of a visible character
@@ -54,6 +64,7 @@ _LIGATURES = {
     "\ufb05": "st",
     "\ufb06": "st",
 }
+_TEX_LIGATURES = dict(zip((*range(0x1B, 0x20), *range(0x0B, 0x10)), 2 * ("ff", "fi", "fl", "ffi", "ffl"), strict=True))
 _HYPHENS = {0x02, 0xAD, 0xFFFE}  # pdfium's codes for a hyphen at the end of a line; the soft hyphen, which is drawn
 _LOCK = threading.Lock()  # only one thread of a process may use pdfium
 
@@ -76,7 +87,7 @@ def read_pdf(path: Path, *, ocr: bool = False) -> Extracted:
     if size_bytes > MAX_UNPACKED_BYTES:
         raise ValueError(f"{size_bytes} bytes, at most {MAX_UNPACKED_BYTES} are read")
     try:
-        found = _first_reader(path, ocr=ocr)
+        found, hidden = _first_reader(path, ocr=ocr)
     except (ScannedError, ValueError):
         raise
     except Exception:  # a page that pdfium cannot load; pypdf repairs more
@@ -86,7 +97,8 @@ def read_pdf(path: Path, *, ocr: bool = False) -> Extracted:
         return Extracted(second, marks=(Mark.SECOND_READER,))
     fault = implausibility(found.text)
     if fault is None:
-        return found
+        is_whole = missing_share(found.text, _words_to_check(path), hidden=hidden) <= MAX_MISSING_SHARE
+        return found if is_whole else replace(found, marks=tuple(sorted({*found.marks, Mark.WORDS_MISSING})))
     second = _second_reader(path)
     if not second.strip() or implausibility(second) is not None:
         raise ImplausibleTextError(f"the extracted text is not readable in any language: {fault}")
@@ -105,7 +117,29 @@ def _second_reader(path: Path) -> str:
     return "\n\n".join(texts)
 
 
-def _first_reader(path: Path, *, ocr: bool) -> Extracted:
+def _words_to_check(path: Path) -> str:
+    """Text of the first pages by the second reader, within limits of time; empty if it cannot read them."""
+    from pypdf import PdfReader
+
+    if path.stat().st_size > _CHECKED_BYTES:
+        return ""
+    texts = []
+    started = time.process_time()
+    with path.open("rb") as handle:
+        try:
+            for page in islice(PdfReader(handle).pages, _CHECKED_PAGES):
+                contents = page.get_contents()
+                if contents is not None and len(contents.get_data()) <= _CHECKED_PAGE_BYTES:
+                    texts.append(page.extract_text())
+                if time.process_time() - started > _CHECKED_SECONDS:
+                    break
+        except Exception:  # nearly any type on malformed files, which the first reader repaired
+            return "\n".join(texts)
+    return "\n".join(texts)
+
+
+def _first_reader(path: Path, *, ocr: bool) -> tuple[Extracted, str]:
+    """Text of a PDF, and the characters that were left out because nobody sees them."""
     import pypdfium2 as pdfium  # imported here, because most sources have no PDFs
     import pypdfium2.raw as raw
 
@@ -121,24 +155,26 @@ def _first_reader(path: Path, *, ocr: bool) -> Extracted:
             if len(document) > MAX_PAGES:
                 raise ValueError(f"{len(document)} pages, at most {MAX_PAGES} are read")
             texts: list[str] = []
-            num_hidden = num_recognised = 0
+            hidden: list[str] = []
+            num_recognised = 0
             num_left = MAX_RECOGNISED_PAGES if ocr and has_tesseract() else 0
             for number in range(len(document)):
                 with closing(document[number]) as page:
-                    text, hidden = _read_page(page, raw)
+                    text, left_out = _read_page(page, raw)
                     if not text and num_left:
                         text, num_left = recognise_page(page), num_left - 1
                         num_recognised += bool(text)
                 texts.append(text)
-                num_hidden += hidden
+                hidden.append(left_out)
                 if sum(map(len, texts)) > MAX_TEXT_CHARS:
                     raise ValueError(f"more than {MAX_TEXT_CHARS} characters of text")
             attachments = _attachments(document)
     with_text = sum(bool(text) for text in texts)
+    num_hidden = sum(map(len, hidden))
     if not with_text:
-        left_out = f", {num_hidden} hidden characters were left out" if num_hidden else ""
+        told = f", {num_hidden} hidden characters were left out" if num_hidden else ""
         attached = f"; attached: {_listed(attachments)}" if attachments else ""
-        raise ScannedError(f"none of the {len(texts)} page(s) has text{left_out}{attached}; {_remedy(ocr=ocr)}")
+        raise ScannedError(f"none of the {len(texts)} page(s) has text{told}{attached}; {_remedy(ocr=ocr)}")
     if attachments and sum(map(len, texts)) < _MAX_COVER_CHARS and _is_portfolio(path):
         raise ContainerError(
             f"a portfolio of {len(attachments)} file(s): {_listed(attachments)}; save each as a file of its own"
@@ -149,13 +185,14 @@ def _first_reader(path: Path, *, ocr: bool) -> Extracted:
         Mark.ATTACHMENTS: bool(attachments),
         Mark.OCR: num_recognised > 0,
     }
-    return Extracted(
+    extracted = Extracted(
         "\n\n".join(filter(None, texts)),
         marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)),
         pages_without_text=len(texts) - with_text,
         pages_recognised=num_recognised,
         attachments=attachments,
     )
+    return extracted, "".join(hidden)
 
 
 def _remedy(*, ocr: bool) -> str:
@@ -186,8 +223,8 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
-    """Text of a page, and the number of its invisible characters."""
+def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, str]:
+    """Text of a page, and its invisible characters."""
     page.set_rotation(0)
     with closing(page.get_textpage()) as textpage:
         glyphs, suspects = _glyphs(textpage, page.get_bbox(), raw)
@@ -203,8 +240,8 @@ def _read_page(page: PdfPage, raw: ModuleType) -> tuple[str, int]:
         suspects = [glyph for glyph in suspects if id(glyph) not in visible]
         hidden = {id(glyph) for glyph in suspects}
         glyphs = [glyph for glyph in glyphs if id(glyph) not in hidden]
-    num_hidden = sum(not glyph.char.isspace() for glyph in suspects)
-    return page_text(glyphs, _form_values(page, raw)), num_hidden
+    left_out = "".join(glyph.char for glyph in suspects if not glyph.char.isspace())
+    return page_text(glyphs, _form_values(page, raw)), left_out
 
 
 def _glyphs(
@@ -226,7 +263,7 @@ def _glyphs(
     )
     for index in range(raw.FPDFText_CountChars(handle)):
         code = raw.FPDFText_GetUnicode(handle, index)
-        if code in (10, 13) or (code == 32 and raw.FPDFText_IsGenerated(handle, index) == 1):
+        if code in (10, 13, 32) and raw.FPDFText_IsGenerated(handle, index) == 1:
             if code == 32:
                 glyphs.append(Glyph(" ", None, 0.0, 0))
             continue  # lines are found by position
@@ -238,7 +275,8 @@ def _glyphs(
         points, quarter, is_faint = style
         raw.FPDFText_GetLooseCharBox(handle, index, rect_pointer)
         box = (rect.left, rect.bottom, rect.right, rect.top)
-        glyph = Glyph(_char(code), box, points, quarter)
+        is_ligature = code in _TEX_LIGATURES and _has_ink(handle, index, raw)
+        glyph = Glyph(_TEX_LIGATURES[code] if is_ligature else _char(code), box, points, quarter)
         glyphs.append(glyph)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         if glyph.char.isspace():
@@ -246,6 +284,14 @@ def _glyphs(
         if is_faint or points < _MIN_POINTS or not (left <= x <= right and bottom <= y <= top):
             suspects.append(glyph)
     return glyphs, suspects
+
+
+def _has_ink(handle: object, index: int, raw: ModuleType) -> bool:
+    """Return whether a character is drawn. A ligature of an old TeX font has a control code, as some spaces have."""
+    edges = [ctypes.c_double() for _ in range(4)]
+    raw.FPDFText_GetCharBox(handle, index, *map(ctypes.byref, edges))
+    left, right, bottom, top = (edge.value for edge in edges)
+    return right - left > 0.1 and top - bottom > 0.1
 
 
 def _char(code: int) -> str:

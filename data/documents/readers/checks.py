@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +15,23 @@ from data.documents.readers.mappings import suggestion
 from data.errors import InputError
 
 _NAME_CHARS = 100  # of a column name in an error
+
+
+class MappingError(InputError):
+    """A file can be read, but its records have no fields with the names that the settings give.
+
+    Attributes:
+        columns: Names of the fields that were found.
+        proposed: Settings of the source, by name, with which it may be read.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, columns: Iterable[str] = (), proposed: Mapping[str, str] | None = None
+    ) -> None:
+        """Store what was found."""
+        super().__init__(message, hint=hint)
+        self.columns = tuple(columns)
+        self.proposed = dict(proposed or {})
 
 
 @contextlib.contextmanager
@@ -53,7 +70,7 @@ def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> N
     counted = Counter(columns)
     wanted = config.text_names
     faults = []
-    if config.id_field not in counted:
+    if not config.makes_ids and config.id_field not in counted:
         faults.append(f"no id column '{config.id_field}' (set id_field)")
     if config.text_name(counted) is None and not counted.keys() & set(config.text_fields):
         faults.append(f"no text column {' or '.join(repr(name) for name in wanted)} (set text_field, --text-field)")
@@ -66,7 +83,9 @@ def check_columns(path: Path, columns: Iterable[str], config: SourceConfig) -> N
         shown = ", ".join(name[:_NAME_CHARS] for name in islice(sorted(counted), 30)) or "none"
         hint = "Name the columns that hold the id and the text with id_field and text_field of the source."
         known = suggestion(counted)
-        raise InputError(
+        raise MappingError(
             f"'{path}' has {' and '.join(faults)}; columns found: {shown}.",
             hint=f'It looks like {known}: set format = "{known}" of the source. {hint}' if known else hint,
+            columns=counted,
+            proposed={"format": known} if known else {},
         )

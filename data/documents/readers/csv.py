@@ -98,7 +98,7 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         reader = _started(handle, dialect)
         header = canonical_names(_read_header(path, reader), config, log)
         check_columns(path, header, config)
-        are_floats = _are_float_ids(path, encoding, dialect, header.index(config.id_field))
+        are_floats = not config.makes_ids and _are_float_ids(path, encoding, dialect, header.index(config.id_field))
         if are_floats:
             log.note("ids that were written as floats read as integers")
         is_resolved = has_paths(config)

@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from data.config import DEFAULT_TEXT_FIELDS, SourceConfig
-from data.documents.extract.extracted import (
-    ContainerError,
-    Extracted,
-    ImplausibleTextError,
-    Mark,
-    MissingProgramError,
-    ScannedError,
-)
+from data.documents.extract.extracted import Mark
+from data.documents.processes.reading import Reading, extract, failed, read_document
 from data.documents.readers.formats import Format
 from data.documents.readers.mappings import KNOWN_FORMATS
-from data.documents.rows import EXCERPT_CHARS, RawRow, ReadLog, RejectedRow, RejectReason
+from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 
 MARKS_FIELD = "reader_marks"
 """Metadata field with the possible losses of a document; absent if there are none."""
@@ -38,19 +32,19 @@ def read_as(
         A web page with postings in JSON-LD gives a row for each of them.
         """
         try:
-            if found is Format.HTML and config.kind == "job" and (rows := _page_rows(path, file, config, log)):
-                yield from rows
-                return
-            extracted = _extract(path, found, ocr=ocr)
+            rows = _page_rows(path, file, config, log) if found is Format.HTML and config.kind == "job" else []
         except Exception as error:  # on damaged files, the parsers raise nearly any type of error
-            yield RejectedRow(file, 1, _reason(error), _detail(error, found), "")
-            return
-        yield _row(extracted, file, config, log)
+            rows = [document_row(failed(error, found), file, config, log)]
+        yield from rows or [document_row(read_document(path, found, ocr=ocr), file, config, log)]
 
     return read
 
 
-def _row(extracted: Extracted, file: str, config: SourceConfig, log: ReadLog) -> RawRow:
+def document_row(reading: Reading, file: str, config: SourceConfig, log: ReadLog) -> RawRow | RejectedRow:
+    """The row of a document file that was read."""
+    extracted = reading.extracted
+    if extracted is None:
+        return RejectedRow(file, 1, reading.reason or RejectReason.UNREADABLE_FILE, reading.detail, "")
     text_field = config.single_text_field or DEFAULT_TEXT_FIELDS[0]
     title = PurePath(file).stem
     values: dict[str, object] = {config.title_field: title, text_field: extracted.text, config.id_field: file}
@@ -86,55 +80,10 @@ def _page_rows(path: Path, file: str, config: SourceConfig, log: ReadLog) -> lis
     text_field = config.single_text_field or DEFAULT_TEXT_FIELDS[0]
     if len(rows) == 1 and isinstance(rows[0], RawRow) and not rows[0].values[text_field]:
         log.note("a posting without a description in its JSON-LD; the text of the page was taken")
-        rows[0].values[text_field] = _extract(path, Format.HTML).text
+        rows[0].values[text_field] = extract(path, Format.HTML).text
     if rows:
         log.note("postings read from the JSON-LD of the page")
     elif config.format == "schema.org-jobposting":
         detail = "no JobPosting in the JSON-LD of the page; expected one (without format, its text is read)"
         rows.append(RejectedRow(file, 1, RejectReason.MISSING_TEXT, detail, ""))
     return rows
-
-
-def _extract(path: Path, found: Format, *, ocr: bool = False) -> Extracted:
-    # The readers are imported only when a source has such a file.
-    if found is Format.PDF:
-        from data.documents.extract.pdf import read_pdf
-
-        return read_pdf(path, ocr=ocr)
-    if found is Format.DOCX:
-        from data.documents.extract.docx import read_docx
-
-        return read_docx(path)
-    if found is Format.DOC:
-        from data.documents.extract.doc import read_doc
-
-        return read_doc(path)
-    if found is Format.ODT:
-        from data.documents.extract.odt import read_odt
-
-        return read_odt(path)
-    from data.documents.extract import plain
-
-    readers = {Format.RTF: plain.read_rtf, Format.HTML: plain.read_html_file, Format.TEXT: plain.read_plain}
-    return readers[found](path)
-
-
-_REASONS: dict[type[Exception], RejectReason] = {
-    ScannedError: RejectReason.SCANNED,
-    ImplausibleTextError: RejectReason.IMPLAUSIBLE_TEXT,
-    MissingProgramError: RejectReason.UNSUPPORTED_FILE,
-    ContainerError: RejectReason.UNSUPPORTED_FILE,
-}
-
-
-def _reason(error: Exception) -> RejectReason:
-    return _REASONS.get(type(error), RejectReason.UNREADABLE_FILE)
-
-
-def _detail(error: Exception, found: Format) -> str:
-    reason = " ".join(str(error).split())[:EXCERPT_CHARS] or "no further reason"
-    if isinstance(error, ScannedError | MissingProgramError | ContainerError):
-        return reason
-    if isinstance(error, ImplausibleTextError):
-        return f"{reason}; expected a document whose text can be selected"
-    return f"{type(error).__name__}: {reason}; expected a readable {found} file"

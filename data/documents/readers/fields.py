@@ -15,6 +15,7 @@ from data.documents.rows import ReadLog
 _STEP = re.compile(r"([^.\[\]]*)((?:\[\d*\])*)")
 _INDEX = re.compile(r"\[(\d*)\]")
 _INDEX_COLUMNS = ("", "unnamed: 0")  # pandas writes its row numbers in an unnamed column
+_PARQUET_INDEX = "__index_level_0__"
 
 
 def is_path(name: str) -> bool:
@@ -87,10 +88,11 @@ def canonical_names(columns: Sequence[str], config: SourceConfig, log: ReadLog |
         if log is not None:
             log.note(f"column '{names[at]}' taken for '{wanted}'")
         names[at] = wanted
-    if config.id_field not in names and names and names[0].casefold() in _INDEX_COLUMNS:
-        names[0] = config.id_field
+    index = next((at for at, name in enumerate(names) if name == _PARQUET_INDEX or (not at and _is_index(name))), None)
+    if not config.makes_ids and config.id_field not in names and index is not None:
+        names[index] = config.id_field
         if log is not None:
-            log.note(f"unnamed first column taken for '{config.id_field}'")
+            log.note(f"unnamed {'first column' if not index else 'index'} taken for '{config.id_field}'")
     seen: Counter[str] = Counter()
     for at, name in enumerate(names):
         seen[name] += 1
@@ -99,8 +101,18 @@ def canonical_names(columns: Sequence[str], config: SourceConfig, log: ReadLog |
     return names
 
 
+def _is_index(name: str) -> bool:
+    return name.casefold() in _INDEX_COLUMNS
+
+
+def reachable_names(columns: Sequence[str], config: SourceConfig) -> list[str]:
+    """The columns, and the configured paths that begin with one of them."""
+    roots = set(columns)
+    return [*columns, *(name for name in config.named_fields if is_path(name) and re.split(r"[.\[]", name)[0] in roots)]
+
+
 def has_id_and_text(columns: Iterable[str], config: SourceConfig) -> bool:
     """Return whether the columns include an id and a text."""
     present = set(columns)
     has_text = bool(present & set(config.text_fields)) if config.text_fields else bool(config.text_name(present))
-    return config.id_field in present and has_text
+    return (config.makes_ids or config.id_field in present) and has_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import zipfile
 from enum import StrEnum
@@ -63,7 +64,8 @@ OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 PACKED = (".gz", ".zst")
 """Suffixes of files that are unpacked first. The suffix before them names the format."""
 
-_TEXTS = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.XML, Format.HTML, Format.TEXT})
+TEXTS = frozenset({Format.JSONL, Format.JSON, Format.CSV, Format.XML, Format.HTML, Format.TEXT})
+"""Formats of plain text, of which an encoding is detected."""
 
 
 class UnsupportedError(Exception):
@@ -94,15 +96,17 @@ def detect_format(path: Path, file: str) -> Format:
         head = handle.read(_HEAD)
     if not head and promised is not None:
         return promised
-    if (found := _by_signature(path, head, is_text=promised in _TEXTS)) is not None:
+    if (found := _by_signature(path, head, is_text=promised in TEXTS)) is not None:
         return found
     if promised is None:
         raise UnsupportedError("a file of an unknown type; expected a suffix that names its format")
-    if promised not in _TEXTS:
+    if promised not in TEXTS:
         if _starts_as_page(head) and promised is Format.DOC:
             return Format.HTML  # word processors save pages under this suffix
         if _starts_as_page(head):
             raise UnsupportedError(f"a web page, not {promised}; it may be the error page of a download")
+        if promised in (Format.PDF, Format.DOCX, Format.ODT) and head and _is_text(head):
+            raise UnsupportedError(f"plain text, not {promised}; if it is a document, name it .txt")
         return promised  # its reader reports the fault
     return _text_format(head, promised)
 
@@ -163,6 +167,17 @@ def _ole_format(path: Path) -> Format:
 def _starts_as_page(head: bytes) -> bool:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
     return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether the start of a file is text in UTF-8; it may end within a character."""
+    if any(code < 32 and code not in b"\t\n\f\r" for code in head):
+        return False
+    try:
+        codecs.utf_8_decode(head, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text_format(head: bytes, promised: Format) -> Format:

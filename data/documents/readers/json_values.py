@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.config import SourceConfig
 from data.documents.extract.encoding import detect_encoding
-from data.documents.readers.checks import empty_file, readable, require_content
+from data.documents.readers.checks import MappingError, empty_file, readable, require_content
 from data.documents.readers.fields import values_at
 from data.documents.readers.mappings import KNOWN_FORMATS, suggestion
 from data.documents.readers.records import RecordRows
@@ -51,7 +51,8 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
         raise empty_file(path)
     if first is not None:
         # A known format has its own id field: propose the format.
-        if not values.is_array and config.id_field not in first.values and suggestion(first.values) is None:
+        has_no_id = not config.makes_ids and config.id_field not in first.values
+        if not values.is_array and has_no_id and suggestion(first.values) is None:
             _check_is_record(path, first, config)
             log.note("the file's name taken for the id")
             first = RawRow(file, 1, {**first.values, config.id_field: file})
@@ -93,10 +94,12 @@ def _check_is_record(path: Path, row: RawRow, config: SourceConfig) -> None:
     ]
     if config.text_name(row.values) is None and lists:
         known = suggestion(row.values) or next((found for name in lists if (found := _of_list(row.values[name]))), None)
-        proposed = f'format = "{known}"' if known else f'records = "{lists[0]}[]"'
-        raise InputError(
+        name, value = ("format", known) if known else ("records", f"{lists[0]}[]")
+        raise MappingError(
             f"'{path}' is one object with the fields {', '.join(sorted(row.values)[:30])}; expected records.",
-            hint=f"Try {proposed} in the settings of the source.",
+            hint=f'Try {name} = "{value}" in the settings of the source.',
+            columns=row.values,
+            proposed={name: value},
         )
 
 

@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 
 from data.config import SourceConfig
 from data.documents.readers.checks import (
+    MappingError,
     check_columns,
     readable,
     require_content,
 )
+from data.documents.readers.fields import canonical_names, has_paths, reachable_names, resolve
 from data.documents.rows import (
     RawRow,
     ReadLog,
@@ -37,24 +39,33 @@ def read(path: Path, file: str, config: SourceConfig, log: ReadLog) -> Iterator[
     """Yield every row of the file; see :data:`data.documents.sources.READERS`."""
     require_content(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-        check_columns(path, parquet.schema_arrow.names, config)
-        _check_types(path, parquet.schema_arrow, config)
+        found = parquet.schema_arrow
+        names = canonical_names(found.names, config, log)
+        schema = pa.schema([field.with_name(name) for field, name in zip(found, names, strict=True)])
+        check_columns(path, reachable_names(names, config), config)
+        _check_types(path, schema, config)
         _check_sizes(path, parquet.metadata)
-        strings = [field.name for field in parquet.schema_arrow if _is_string(field.type)]
-        has_float_ids = pa.types.is_floating(parquet.schema_arrow.field(config.id_field).type)
-    if has_float_ids:
-        _check_float_ids(path, config.id_field)
+        strings = [field.name for field in found if _is_string(field.type)]
+    id_at = names.index(config.id_field) if not config.makes_ids and config.id_field in names else None
+    has_float_ids = id_at is not None and pa.types.is_floating(schema.field(id_at).type)
+    if id_at is not None and has_float_ids:
+        _check_float_ids(path, found.names[id_at])
         log.note("ids that were written as floats read as integers")
+    is_resolved = has_paths(config)
     number = 0
     # Strings stay dictionary-encoded until their unpacked size is known.
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=strings) as parquet:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
             for part in _bounded_batches(batch):
-                for row in _parse_batch(part, file=file, before=number):
-                    found = row.values[config.id_field] if isinstance(row, RawRow) and has_float_ids else None
-                    if isinstance(row, RawRow) and isinstance(found, float):
-                        row.values[config.id_field] = int(found)
-                    yield row
+                for row in _parse_batch(part.rename_columns(names), file=file, before=number):
+                    value = row.values[config.id_field] if isinstance(row, RawRow) and has_float_ids else None
+                    if isinstance(row, RawRow) and isinstance(value, float):
+                        row.values[config.id_field] = int(value)
+                    yield (
+                        RawRow(file, row.row, resolve(row.values, config))
+                        if is_resolved and isinstance(row, RawRow)
+                        else row
+                    )
                 number += part.num_rows
 
 
@@ -128,9 +139,14 @@ def _check_types(path: Path, schema: pa.Schema, config: SourceConfig) -> None:
         if name in schema.names and not is_right(schema.field(name).type)
     ]
     if faults:
-        raise InputError(
+        is_list = text_name in schema.names and pa.types.is_list(schema.field(text_name).type)
+        raise MappingError(
             f"'{path}' has a {' and a '.join(faults)}; expected strings (integers too for the id).",
-            hint="Write the column as strings, or set id_field, title_field or text_field to another one.",
+            hint=f'Set text_field = "{text_name}[]" to join its values.'
+            if is_list
+            else "Write the column as strings, or set id_field, title_field or text_field to another one.",
+            columns=schema.names,
+            proposed={"text_field": f"{text_name}[]"} if is_list else {},
         )
 
 

@@ -68,7 +68,8 @@ class RecordRows:
     def _canonical(self, values: dict[str, object]) -> dict[str, object]:
         """The record with the source's field names; most records already have them."""
         config = self._config
-        if config.id_field in values and config.title_field in values and config.text_name(values) is not None:
+        has_id = config.makes_ids or config.id_field in values
+        if has_id and config.title_field in values and config.text_name(values) is not None:
             return values
         keys = tuple(values)
         if keys not in self._renamed:

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from pypdf import PdfWriter
 from data.config import SourceConfig
 from data.documents.extract import archive, pdf
 from data.documents.extract import docx as docx_reader
+from data.documents.processes import workers
 from data.documents.readers import csv as csv_reader
 from data.documents.readers import jsonl, packed, parquet
 from data.documents.rows import RawRow, ReadLog, RejectedRow, make_excerpt
@@ -231,6 +233,22 @@ def test_packed_files_are_read_and_bombs_are_not(tmp_path, codec, monkeypatch):
         read(tmp_path)
 
 
+def test_a_packed_document_that_is_damaged_costs_itself_only(tmp_path):
+    (tmp_path / "a.pdf.gz").write_bytes(gzip.compress(b"%PDF-1.4 " * 100)[:-20])
+    (tmp_path / "b.txt").write_text("Nurse")
+    rejected, kept = read(tmp_path)
+    assert (str(rejected.reason), rejected.detail[:19]) == ("unreadable_file", "it cannot be unpack")
+    assert kept.values["text"] == "Nurse"
+
+
+def test_a_broken_table_that_is_named_as_a_document_costs_itself_only(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"PAR1 and nothing else")
+    (tmp_path / "b.txt").write_text("Nurse")
+    rejected, kept = read(tmp_path)
+    assert (str(rejected.reason), rejected.detail[:6]) == ("unreadable_file", "it is ")
+    assert kept.values["text"] == "Nurse"
+
+
 def test_uris_and_unknown_bundles_are_refused():
     with pytest.raises(ValidationError, match=r"'s3://\*\*\*@bucket/a.jsonl' is a URI"):
         SourceConfig(kind="job", path="s3://key:secret@bucket/a.jsonl")
@@ -399,7 +417,7 @@ def test_a_folder_of_pdf_and_docx_is_read_and_a_bad_file_costs_itself_only(tmp_p
     write_pdf(tmp_path / "sub" / "anna.pdf", "Staff nurse in Leeds")
     (tmp_path / "bad.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     (tmp_path / "empty.pdf").write_bytes(b"")
-    (tmp_path / "broken.docx").write_bytes(b"no archive")
+    (tmp_path / "broken.docx").write_bytes(b"PK\x03\x04 and nothing else")
     (tmp_path / "~$ben.docx").write_bytes(b"lock")
     document = docx.Document()
     document.add_paragraph("Welder")
@@ -521,6 +539,7 @@ def test_a_docx_reads_no_file_that_its_xml_names_and_writes_none_that_its_archiv
 
 
 def test_a_pdf_that_is_too_large_is_quarantined(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "MAX_WORKERS", 0)  # limits are changed in this process
     write_pdf(tmp_path / "a.pdf", "Staff nurse in Leeds")
     for limit, detail in (("MAX_UNPACKED_BYTES", "bytes"), ("MAX_PAGES", "pages"), ("MAX_TEXT_CHARS", "characters")):
         with monkeypatch.context() as patched:

@@ -85,6 +85,7 @@ def test_a_snapshot_holds_documents_quarantine_and_counts(store, tmp_path):
         "skipped": {},
         "num_skipped": 0,
         "unreadable_values": {},
+        "rows_replaced": 0,
     }
     assert (manifest.totals.rows_in, manifest.num_documents, manifest.parent, manifest.run_id) == (4, 2, None, "run-1")
     assert manifest.created_at == "2026-03-01T02:00:00+00:00"
@@ -637,7 +638,7 @@ def test_a_new_source_that_cannot_be_read_is_left_out_and_nothing_at_all_is_an_e
 def test_whether_a_source_is_required_changes_no_hash(tmp_path):
     config = SourceConfig(kind="job", path="x")
     assert config.decisive_json() == config.model_copy(update={"required": False}).decisive_json()
-    assert config.decisive_json() == config.model_dump_json(exclude={"path", "required"})
+    assert config.decisive_json() == config.model_dump_json(exclude={"path", "required", "mode"})
 
 
 def test_rows_by_number_are_the_rows_of_all_parts(store, tmp_path, monkeypatch):

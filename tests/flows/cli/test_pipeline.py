@@ -21,9 +21,15 @@ def test_a_dry_run_shows_how_a_source_is_read_and_writes_nothing(capsys, tmp_pat
 def test_a_dry_run_of_a_known_format_that_is_not_named_proposes_it(capsys, tmp_path):
     (tmp_path / "board.json").write_text('{"jobs": [{"id": 1, "title": "Cook", "content": "x", "absolute_url": "u"}]}')
     arguments = ("ingest", "--kind", "job", "--source", str(tmp_path / "board.json"), "--dry-run")
-    code, _, err = call(capsys, *arguments)
+    code, preview, err = call(capsys, *arguments)
     assert code == 2
     assert 'format = "greenhouse"' in err
+    assert preview["refused"]["proposed"] == {"format": "greenhouse"}
+    assert preview["documents"][0]["title"] == "Cook"
+    assert run([*arguments]) == 2
+    out = capsys.readouterr().out
+    assert "greenhouse" in out
+    assert '{"jobs": [{' in out
     code, preview, _ = call(capsys, *arguments, "--format", "greenhouse")
     assert (code, preview["documents"][0]["title"], preview["fields"]) == (0, "Cook", {"format": "greenhouse"})
 

@@ -19,7 +19,7 @@ from tasks.run.settings import FreshnessSettings, Settings
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
-COUNTS = {"rows_in": 10, "rows_kept": 9, "rows_quarantined": 1}
+COUNTS = {"rows_in": 10, "rows_kept": 9, "rows_quarantined": 1, "marks": {"words_missing": 2}}
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_the_screen_says_what_a_person_asks(settings):
     night(settings, hours_ago=5, refused="worse in STS")
     rows = dict(status_rows(status(settings)))
     assert rows["serving"] == "abc-1, checkpoint cccccccccccc"
-    assert rows["ingested"] == "20 rows: 18 kept, 2 quarantined"
+    assert rows["ingested"] == "20 rows: 18 kept, 2 quarantined; 4 marked words_missing"
     assert rows["took"] == "61 s, $1.50"
     assert rows["speed of embed"] == "50 tokens/s, 50% of the machine's peak"
     assert "worse in STS" in rows["alert: refused"]

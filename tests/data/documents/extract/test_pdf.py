@@ -118,6 +118,7 @@ def test_ligatures_are_letters_and_divided_words_are_whole(tmp_path):
         (["a Kuber-", "netes"], "a Kubernetes"),
         (["a full-", "time post"], "a full-time post"),
         (["e-mail and cloud-native,", "also cloud-", "native"], "e-mail and cloud-native,\nalso cloud-native"),
+        (["a co-", "founder co-", "ordinated and short-", "ened it"], "a co-founder coordinated and shortened it"),
         (["SAP-", "Berater"], "SAP-Berater"),
         (["2019-", "today"], "2019-\ntoday"),
         (["- one", "- two -", "three"], "- one\n- two -\nthree"),

@@ -34,6 +34,12 @@ def only(monkeypatch, folder, *programs):
     monkeypatch.setenv("PATH", str(folder))
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Programs are replaced in this process, which workers would not notice."""
+    monkeypatch.setattr("data.documents.processes.workers.MAX_WORKERS", 0)
+
+
 def rows_of(path, **options):
     log = ReadLog()
     rows = list(read_rows(SourceConfig(kind="resume", path=str(path)), log, **options))
