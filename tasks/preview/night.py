@@ -7,6 +7,7 @@ written. So a preview counts what a night would do, and says where that depends 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from data.documents.facets import read_facets
 from data.errors import DataError, SourceShrankError
 from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
@@ -277,19 +279,31 @@ def _plan_match(
     """Matching after the embedding, for all encoders that may be served."""
     found = [_match_with(run, fingerprint, changes, snapshots) for fingerprint, changes in changes_with.items()]
     kept = {is_reused for is_reused, _ in found}
+    sizes = _matched_documents(run, snapshots)
     return MatchPlan(
-        jobs=snapshots["job"].manifest.num_documents,
-        resumes=snapshots["resume"].manifest.num_documents,
+        jobs=sizes["job"],
+        resumes=sizes["resume"],
         reused=kept.pop() if len(kept) == 1 else None,
         ranked=CountRange.of(*(num_ranked for _, num_ranked in found)),
     )
+
+
+def _matched_documents(run: Run, snapshots: Mapping[DocumentKind, Snapshot]) -> dict[DocumentKind, int]:
+    """Number of documents to match of each kind: jobs past their ``valid_through`` are left out."""
+    sizes = {kind: snapshots[kind].manifest.num_documents for kind in KINDS}
+    if not run.settings.match.past_jobs:
+        day = run.clock().date().isoformat()
+        for batch in snapshots["job"].batches(["metadata"]):
+            found = (read_facets(json.loads(text))[0].get("valid_through") for text in batch["metadata"].to_pylist())
+            sizes["job"] -= sum(last is not None and last < day for last in found)
+    return sizes
 
 
 def _match_with(
     run: Run, fingerprint: str, changes: _Changes, snapshots: Mapping[DocumentKind, Snapshot]
 ) -> tuple[bool, int]:
     """Whether the matches are reused, and the number of documents whose matches are ranked again."""
-    sizes = {kind: snapshots[kind].manifest.num_documents for kind in KINDS}
+    sizes = _matched_documents(run, snapshots)
     everything = False, sum(sizes.values())
     pointer = read_pointer(run.store)
     if pointer is None or not _is_served(run, fingerprint):
