@@ -48,15 +48,15 @@ def examine_base_model(settings: Settings, store: Store) -> Diagnosis:
 
 
 def examine_source(name: str, config: SourceConfig) -> Diagnosis:
-    """Check that a source has files, and that its first rows can be read."""
-    check = f"source {name}"
+    """Check that a source has files with readable rows. A fault of one that is not required is a warning."""
+    check, unreadable = f"source {name}", fail if config.required else warn
     try:
         files = 0 if config.path.startswith("bundled:") else len(find_files(config.path))
         rows = list(itertools.islice(read_rows(config, ReadLog()), _FIRST_ROWS))
     except DataError as error:
-        return fail(check, str(error), error.hint)
+        return unreadable(check, str(error), error.hint)
     except OSError as error:
-        return fail(check, f"{config.path}: {error.strerror}.", "Mount the share, or check its permissions.")
+        return unreadable(check, f"{config.path}: {error.strerror}.", "Mount the share, or check its permissions.")
     place = config.path if not files else f"{config.path} ({files:,} file(s))"
     rejected = [row for row in rows if not isinstance(row, RawRow)]
     if not rows:

@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from data.outputs.maintenance import size_below
 from data.store.base import Store
 from data.vectors.lance import generation_key
 from data.vectors.pointer import read_pointer
@@ -127,10 +128,8 @@ def examine_gpu() -> Diagnosis:
 def examine_disk(settings: Settings, store: Store) -> Diagnosis:
     """Check the free space of the home, of ``work_dir``, of local exports and of the temporary directory."""
     pointer = read_pointer(store)
-    served = (
-        0 if pointer is None else _size(store, generation_key(pointer.generation), f"checkpoints/{pointer.checkpoint}")
-    )
-    needed = _NIGHT_BYTES + served
+    prefixes = [] if pointer is None else [generation_key(pointer.generation), f"checkpoints/{pointer.checkpoint}"]
+    needed = _NIGHT_BYTES + sum(size_below(store, prefix) for prefix in prefixes)
     places = {store.machine.root, Path(tempfile.gettempdir())}
     if settings.export.to is not None and "://" not in settings.export.to:
         places.add(Path(settings.export.to).expanduser())
@@ -152,10 +151,6 @@ def _free_space(place: Path) -> tuple[int, Path, int, int]:
     # File systems that allocate inodes as needed report none.
     is_out_of_inodes = status.f_files > 0 and status.f_favail < _MIN_INODES
     return (0 if is_out_of_inodes else free), place, free, status.f_favail
-
-
-def _size(store: Store, *prefixes: str) -> int:
-    return sum(entry.size_bytes for prefix in prefixes for entry in store.entries(prefix))
 
 
 def examine_permissions(store: Store) -> Diagnosis:

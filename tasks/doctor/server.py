@@ -56,15 +56,10 @@ def examine_server(prefect_file: Path | None) -> list[Diagnosis]:
     server = _examine_version(url)
     if server.level == "fail":
         return [server]
-    wanted: dict[str, dict[str, Any]] = {}
-
-    def read() -> list[Diagnosis]:
-        wanted.update(read_deployments(prefect_file))
-        return []
-
-    unreadable = diagnose("deployments", read)
-    if unreadable:
-        return [server, *unreadable]
+    try:
+        wanted = read_deployments(prefect_file)
+    except SettingsError as error:
+        return [server, fail("deployments", str(error), error.hint)]
     return [
         server,
         *diagnose("pools", lambda: _examine_pools(wanted)),

@@ -180,6 +180,9 @@ def test_a_source_whose_rows_would_all_be_quarantined_is_a_warning(settings, tmp
     assert "quarantined" in found.found
     (tmp_path / "jobs.jsonl").write_text("")
     assert examine_source("jobs", config).level in ("warn", "fail")
+    (tmp_path / "jobs.jsonl").unlink()
+    assert examine_source("jobs", config).level == "fail"
+    assert examine_source("jobs", config.model_copy(update={"required": False})).level == "warn"
 
 
 def test_packages_that_differ_from_the_lock_are_named(tmp_path):
