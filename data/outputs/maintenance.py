@@ -130,7 +130,8 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
             newest.restore(pointer.version_of(kind))
         newest.compact()
         # In a second call, because Lance measures the age after compacting.
-        newest.compact(remove_older_than=_removable_age(newest, kept, kind, pointer.generation))
+        pinned = _pinned_versions(kept, kind, pointer.generation)
+        newest.compact(remove_older_than=_removable_age(newest, kept, pinned), keep=pinned)
         versions[kind] = reindex(store, newest, generation=pointer.generation, kind=kind, config=index)
     if versions:
         repin(store, versions=versions, lease=lease)
@@ -146,11 +147,12 @@ def compact_served(store: Store, kept: Kept, index: VectorIndexConfig, *, lease:
 def _prune(store: Store, kept: Kept, kind: DocumentKind, generation: str, *, lease: Lease) -> bool:
     """Remove table versions that are old enough; returns whether any were removed."""
     table = open_table(store, generation=generation, kind=kind)
-    age = _removable_age(table, kept, kind, generation)
+    pinned = _pinned_versions(kept, kind, generation)
+    age = _removable_age(table, kept, pinned)
     if not _has_versions_before(table, age):
         return False
     lease.check()
-    return table.prune(age) > 0
+    return table.prune(age, keep=pinned) > 0
 
 
 def _has_versions_before(table: LanceTable, age: timedelta) -> bool:
@@ -173,14 +175,19 @@ def tables_to_compact(store: Store, kept: Kept) -> tuple[int, int]:
     pruned = [
         key
         for key, table in tables.items()
-        if key not in merged and _has_versions_before(table, _removable_age(table, kept, key[1], key[0]))
+        if key not in merged
+        and _has_versions_before(table, _removable_age(table, kept, _pinned_versions(kept, key[1], key[0])))
     ]
     return len(merged), len(pruned)
 
 
-def _removable_age(table: LanceTable, kept: Kept, kind: DocumentKind, generation: str) -> timedelta:
+def _pinned_versions(kept: Kept, kind: DocumentKind, generation: str) -> list[int]:
+    """Versions of a table that kept pointers name."""
+    return [pointer.version_of(kind) for pointer in kept.pointers if pointer.generation == generation]
+
+
+def _removable_age(table: LanceTable, kept: Kept, pinned: list[int]) -> timedelta:
     """Minimum age of versions that no kept pointer names; at least the grace time."""
-    pinned = [pointer.version_of(kind) for pointer in kept.pointers if pointer.generation == generation]
     # If the clock was set back, times and version numbers disagree: the oldest time since then counts.
     times = [when for version, when in table.committed_at().items() if version >= min(pinned)]
     oldest = min([*times, datetime.fromtimestamp(kept.oldest, UTC)])

@@ -332,40 +332,61 @@ class LanceTable:
         """Number of files that compaction would merge."""
         return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
-    def compact(self, *, remove_older_than: timedelta | None = None) -> None:
+    def compact(self, *, remove_older_than: timedelta | None = None, keep: Iterable[int] = ()) -> None:
         """Merge small files and add new rows to the indexes; commits a version if anything changed.
 
         Args:
             remove_older_than: Also permanently remove older versions, with the files that only they need.
+            keep: Versions that must stay; nothing is removed if one of them would go.
 
         Raises:
-            StoreError: Writing failed; the previous version is unchanged.
+            StoreError: Writing failed, or would have removed a version of ``keep``; the previous version is unchanged.
         """
         # Without an age, Lance removes versions after seven days, including served ones.
-        with _table_errors(f"compact table '{self._table.name}'"):
+        with _table_errors(f"compact table '{self._table.name}'"), self._tagged(keep):
             self._table.optimize(cleanup_older_than=remove_older_than or _FOREVER)
 
-    def prune(self, older_than: timedelta) -> int:
+    def prune(self, older_than: timedelta, *, keep: Iterable[int] = ()) -> int:
         """Permanently remove older versions and the files that only they need, without merging files.
 
         LanceDB prunes only after it has merged what it can. So the newest version is an empty one meanwhile, and is
         restored then. If the process is killed in between, pinned versions are as they were.
 
+        Args:
+            older_than: Minimum age, which LanceDB compares with its own clock, later: a process may be suspended.
+            keep: Versions that must stay, besides the newest one; nothing is removed if one of them would go.
+
         Returns:
             Number of versions that were removed.
 
         Raises:
-            StoreError: Writing failed; pinned versions are unchanged.
+            StoreError: Writing failed, or would have removed a version of ``keep``; these versions are unchanged.
         """
         before, newest = set(self.versions()), self.version
         nothing = pa.RecordBatchReader.from_batches(self._table.schema, [])
         with _table_errors(f"prune table '{self._table.name}'"):
             self._table.add(nothing, mode="overwrite")
             try:
-                self._table.optimize(cleanup_older_than=older_than)
+                with self._tagged([newest, *keep]):
+                    self._table.optimize(cleanup_older_than=older_than)
             finally:
                 self.restore(newest)
         return len(before - set(self.versions()))
+
+    @contextlib.contextmanager
+    def _tagged(self, versions: Iterable[int]) -> Iterator[None]:
+        """Tag versions that exist. LanceDB removes nothing if a tagged version is old enough to go."""
+        self._remove_tags()  # those of a process that was killed
+        for version in {*versions} & {*self.versions()}:
+            self._table.tags.create(f"keep-{version}", version)
+        try:
+            yield
+        finally:
+            self._remove_tags()
+
+    def _remove_tags(self) -> None:
+        for name in self._table.tags.list():
+            self._table.tags.delete(name)
 
     def committed_at(self) -> dict[int, datetime]:
         """Commit time of each version, by the clock of its writer."""
@@ -403,15 +424,9 @@ class LanceTable:
         """
         made_at = {int(found["version"]): found["timestamp"].timestamp() for found in self._table.list_versions()}
         before = max((at for version, at in made_at.items() if version < first), default=None)
-        for name in self._table.tags.list():
-            self._table.tags.delete(name)
-        for version in keep:
-            self._table.tags.create(f"keep-{version}", version)
-        with _table_errors(f"remove former versions of table '{self._table.name}'"):
+        with _table_errors(f"remove former versions of table '{self._table.name}'"), self._tagged(keep):
             cutoff = made_at[first] - _VERSION_GAP_S / 2 if before is None else (before + made_at[first]) / 2
             self._table.optimize(cleanup_older_than=timedelta(seconds=time.time() - cutoff), delete_unverified=True)
-        for version in keep:
-            self._table.tags.delete(f"keep-{version}")
 
     def _run(
         self, query: LanceQueryBuilder, columns: Sequence[str], where: str | None, among: str | None = None
