@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from data.config import CleanConfig, ShrinkConfig, SourceConfig
+from data.documents.facets import FACET_SCHEMA, facet_columns
 from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
-from data.schema import KINDS, TABLE_OF_KIND
+from data.schema import DOCUMENT_SCHEMA, KINDS, TABLE_OF_KIND
 from data.snapshots.build import build_snapshot
 from data.snapshots.snapshot import contents_of
 from data.store.base import LocalStore
@@ -103,8 +104,18 @@ def encode(store, snapshot, fingerprint, log):
 
 def exported(snapshot):
     """Documents of a snapshot on their way into an export."""
-    columns = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]].names
-    return ExportTable(snapshot.manifest.id, (pa.Table.from_batches([each]) for each in snapshot.batches(columns)))
+    schema = EXPORT_SCHEMAS[TABLE_OF_KIND[snapshot.manifest.kind]]
+    columns = [name for name in schema.names if name in DOCUMENT_SCHEMA.names]
+    return ExportTable(snapshot.manifest.id, (with_facets(each, schema) for each in snapshot.batches(columns)))
+
+
+def with_facets(batch, schema):
+    """Rows of an export: resumes have no metadata there, and so no facets."""
+    rows = pa.Table.from_batches([batch])
+    if "metadata" in rows.column_names:
+        for field, values in zip(FACET_SCHEMA, facet_columns(rows["metadata"].to_pylist()), strict=True):
+            rows = rows.append_column(field, values)
+    return rows.select(schema.names)
 
 
 def sources_of(feeds, kind):
