@@ -804,6 +804,7 @@ def test_scans_are_read_again_once_they_may_be_and_unreadable_values_are_counted
             shrink=ShrinkConfig(**reading),
         )
 
+    monkeypatch.setattr("data.documents.processes.workers.MAX_WORKERS", 0)  # Tesseract is replaced in this process
     for module_name in ("extract.pdf", "sources"):
         monkeypatch.setattr(f"data.documents.{module_name}.has_tesseract", lambda: True)
     monkeypatch.setattr("data.documents.sources.languages", lambda: ("eng",))
