@@ -13,6 +13,7 @@ from tasks.ledger.usage import embed_usage
 from tasks.run.reports import EmbedReport
 from tasks.stages.embed import (
     build_indexes,
+    count_read_tokens,
     encode_shards,
     latest_snapshots,
     plan_shards,
@@ -52,6 +53,7 @@ def embed(
         ]
         tables = [build_indexes(run, fingerprint, table) for table in tables]
         generation = promote_tables(run, fingerprint, snapshots, tables)
+        tokens = count_read_tokens(run, fingerprint, snapshots)
         report = record.did(
             EmbedReport(
                 generation=generation,
@@ -59,6 +61,8 @@ def embed(
                 encoded_documents=sum(shard.documents for shard in shards),
                 encoded_tokens=sum(shard.tokens for shard in shards),
                 truncated_documents=sum(shard.truncated for shard in shards),
+                read_tokens={kind: count.read for kind, count in tokens.items()},
+                cut_tokens={kind: count.cut for kind, count in tokens.items()},
                 documents={table.kind: table.documents for table in tables},
                 no_vector={kind: len(names) for kind, names in quarantined.items()},
                 no_vector_documents=[name for names in quarantined.values() for name in names][:NUM_NAMED],

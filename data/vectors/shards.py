@@ -2,7 +2,8 @@
 
 Vectors are stored by content, not by document: duplicates share a vector, and a document that moved or changed only its
 metadata needs no new one. An anti-join on content hashes finds missing vectors. Besides its page checksums, every file
-holds checksums of its keys and vectors: damage is found before a vector is served.
+holds checksums of its keys and vectors: damage is found before a vector is served. Beside a vector stands how many tokens
+of the text were read for it, and how many were cut; shards of earlier versions lack these two columns.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from data.errors import StoreError
 from data.schema import sha256_json
 from data.store.base import Store
-from data.store.digests import DigestIndex, Digests, no_digests, pack_digests
+from data.store.digests import DigestIndex, Digests, first_of_each, no_digests, pack_digests
 
 LENGTH_TOLERANCE = 1e-3
 """Allowed deviation of a vector's length from one."""
 
 _UNUSABLE = "no_vector"
 _KEY_COLUMNS = ("content_sha256", "encode_key")
+_TOKEN_COLUMNS = ("read_tokens", "cut_tokens")
+_COLUMN_TYPES = {"vector": pa.types.is_fixed_size_list} | dict.fromkeys(_TOKEN_COLUMNS, pa.types.is_int32)
 _KEYS_CHECKSUM, _VECTORS_CHECKSUM = b"keys_sha256", b"vectors_sha256"
 
 
@@ -69,6 +73,7 @@ def write_shard(
     *,
     fingerprint: str,
     encode_key: str,
+    tokens: tuple[Int32[np.ndarray, " contents"], Int32[np.ndarray, " contents"]] | None = None,
 ) -> str:
     """Write one shard. The same contents give the same shard.
 
@@ -78,6 +83,7 @@ def write_shard(
         vectors: Vectors of length one.
         fingerprint: Checkpoint that produced the vectors.
         encode_key: Encode settings of the vectors.
+        tokens: Tokens of each text that were read, and that were cut; None if they were not counted.
 
     Returns:
         Key of the shard.
@@ -101,6 +107,8 @@ def write_shard(
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1]),
         }
     )
+    for name, counts in zip(_TOKEN_COLUMNS, tokens or (), strict=False):
+        table = table.append_column(name, pa.array(counts, pa.int32()))
     checksums = {_KEYS_CHECKSUM: _checksum_of_keys(table), _VECTORS_CHECKSUM: _checksum_of_vectors(vectors)}
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(checksums), buffer, compression="zstd", write_page_checksum=True)
@@ -136,7 +144,7 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
             is_meant &= pc.equal(keys["encode_key"], encode_key).to_numpy()
         if not is_meant.any():
             continue
-        rest = _read(store, key, vectors=True).filter(pa.array(~is_meant))
+        rest = _read(store, key, vectors=True, tokens=True).filter(pa.array(~is_meant))
         if len(rest):
             column = rest["vector"].combine_chunks()
             write_shard(
@@ -145,10 +153,57 @@ def forget_contents(store: Store, contents: Digests, *, fingerprint: str, encode
                 column.flatten().to_numpy().reshape(len(rest), -1),
                 fingerprint=fingerprint,
                 encode_key=rest["encode_key"][0].as_py(),  # the same for all rows of a shard
+                tokens=_tokens(rest),
             )
         store.delete(key)
         num_changed += 1
     return num_changed
+
+
+class TokenCount(BaseModel):
+    """Tokens of distinct contents.
+
+    Attributes:
+        read: Tokens that went through the encoder.
+        cut: Tokens that did not.
+        uncounted: Contents that an earlier version encoded, which counted no tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: int = 0
+    cut: int = 0
+    uncounted: int = 0
+
+    @property
+    def cut_share(self) -> float:
+        """Share of all counted tokens that were cut, from 0 to 1."""
+        return self.cut / max(self.read + self.cut, 1)
+
+
+def count_tokens(store: Store, contents: Digests, *, fingerprint: str, encode_key: str) -> TokenCount:
+    """Count the tokens of contents that have a vector.
+
+    Args:
+        store: Where the shards are.
+        contents: Digests of the contents, in any order.
+        fingerprint: Checkpoint that produced the vectors.
+        encode_key: Encode settings of the vectors.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+    wanted = DigestIndex(np.unique(contents))
+    digests, counts = [no_digests()], [np.zeros((2, 0), np.int32)]
+    for key in _shard_keys(store, fingerprint):
+        table = _read(store, key, vectors=False, tokens=True)
+        found = pack_digests(table["content_sha256"])
+        is_meant = pc.equal(table["encode_key"], encode_key).to_numpy() & wanted.contains(found)
+        digests.append(found[is_meant])
+        counts.append(np.array(_tokens(table) or [np.full(len(found), -1, np.int32)] * 2)[:, is_meant])
+    once = first_of_each(np.concatenate(digests))  # a killed rewrite leaves a content in two shards
+    read, cut = np.concatenate(counts, axis=1)[:, once].astype(np.int64)
+    return TokenCount(read=int(read[read >= 0].sum()), cut=int(cut[cut >= 0].sum()), uncounted=int((read < 0).sum()))
 
 
 @dataclass(frozen=True)
@@ -296,14 +351,24 @@ def _checksum_of_vectors(vectors: Float32[np.ndarray, "contents dim"]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest().encode()
 
 
-def _read(store: Store, key: str, *, vectors: bool) -> pa.Table:
-    """Read the keys and optionally the vectors of a shard, and compare checksums."""
+def _tokens(table: pa.Table) -> tuple[Int32[np.ndarray, " contents"], Int32[np.ndarray, " contents"]] | None:
+    """Tokens of each row that were read and cut; None in a shard of an earlier version."""
+    if _TOKEN_COLUMNS[0] not in table.column_names:
+        return None
+    read, cut = (table[name].combine_chunks().to_numpy() for name in _TOKEN_COLUMNS)
+    return read, cut
+
+
+def _read(store: Store, key: str, *, vectors: bool, tokens: bool = False) -> pa.Table:
+    """Read the keys, and optionally the vectors and token counts of a shard, and compare checksums."""
     columns = [*_KEY_COLUMNS, *(["vector"] if vectors else [])]
     try:
         with store.open(key) as source, pq.ParquetFile(source, page_checksum_verification=True) as parquet:
+            if tokens and _TOKEN_COLUMNS[0] in parquet.schema_arrow.names:
+                columns += _TOKEN_COLUMNS
             table = parquet.read(columns).select(columns)
         for field, column in zip(table.schema, table.columns, strict=True):
-            expected = pa.types.is_fixed_size_list if field.name == "vector" else pa.types.is_string
+            expected = _COLUMN_TYPES.get(field.name, pa.types.is_string)
             if column.null_count or not expected(field.type):
                 raise ValueError(f"column {field.name} does not hold the values that were written.")
         found = {_KEYS_CHECKSUM: _checksum_of_keys(table)}

@@ -159,6 +159,7 @@ def plan(
         num_documents=documents,
         tokens_per_document=tokens_per_document,
         embed_precision=settings.encode.precision,
+        long_texts=settings.encode.long_texts,
         utilisation=utilisation,
         price_per_hour=price,
     )

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float32
 
 from llm2vec_core.encoding.result import Encoding
 
@@ -100,21 +99,25 @@ def encode_pieces(
         encode: Encodes all pieces.
 
     Returns:
-        Vectors of the texts, with token counts of their pieces.
+        Vectors of the texts, with token counts of their pieces. The vector of a single piece is unchanged.
     """
     pieces = {text: split(text) for text in dict.fromkeys(texts)}
     encoding = encode([piece for listed in pieces.values() for piece in listed])
-    weights = {text: [weigh(piece) for piece in listed] for text, listed in pieces.items()}
-    return replace(encoding, vectors=_means(encoding.vectors, texts, weights=weights))
-
-
-def _means(
-    pieces: Float32[np.ndarray, "num_pieces dim"], texts: Sequence[str], *, weights: Mapping[str, Sequence[int]]
-) -> Float32[np.ndarray, "num_texts dim"]:
-    """Vector of each text; ``pieces`` contains the pieces of all distinct texts, text by text."""
-    borders = pairwise(np.cumsum([0, *map(len, weights.values())]))
+    borders = dict(zip(pieces, pairwise(np.cumsum([0, *map(len, pieces.values())])), strict=True))
     means = {
-        text: np.average(pieces[start:end], axis=0, weights=of_text)
-        for (text, of_text), (start, end) in zip(weights.items(), borders, strict=True)
+        text: np.average(encoding.vectors[slice(*borders[text])], axis=0, weights=[weigh(piece) for piece in listed])
+        if len(listed) > 1
+        else encoding.vectors[borders[text][0]]
+        for text, listed in pieces.items()
     }
-    return np.array([means[text] for text in texts], dtype=np.float32).reshape(len(texts), pieces.shape[1])
+    vectors = np.array([means[text] for text in texts], dtype=np.float32)
+    read, cut = (
+        None if counts is None else np.array([counts[slice(*borders[text])].sum() for text in texts], dtype=np.int32)
+        for counts in (encoding.read_tokens, encoding.cut_tokens)
+    )
+    return replace(
+        encoding,
+        vectors=vectors.reshape(len(texts), encoding.vectors.shape[1]),
+        read_tokens=read,
+        cut_tokens=cut,
+    )

@@ -268,7 +268,8 @@ class Encoder:
             dim: Number of leading dimensions to keep, for an encoder with Matryoshka training. Default: all.
             batch_tokens: Maximum number of padded tokens in one forward pass. Default: as the encoder was loaded.
             show_progress: Show a progress bar.
-            on_progress: Called with the number of distinct texts (or pieces) just finished.
+            on_progress: Called with the number of distinct texts just finished; while texts are read in pieces, with
+                their number in proportion to the finished pieces.
 
         Raises:
             InputError: ``dim`` exceeds the vector length; ``max_tokens`` leaves no room for two echo copies; the prompt
@@ -308,12 +309,16 @@ class Encoder:
             )
 
         def cut(listed: Sequence[str]) -> Encoding:
-            with tqdm(total=len(set(listed)), unit="text", disable=not show_progress) as bar:
+            num_texts, num_pieces, done = len(set(texts)), len(set(listed)), 0
+            with tqdm(total=num_texts, unit="text", disable=not show_progress) as bar:
 
                 def advance(count: int) -> None:
-                    bar.update(count)
+                    nonlocal done
+                    before, done = done, done + count
+                    finished = done * num_texts // num_pieces - before * num_texts // num_pieces
+                    bar.update(finished)
                     if on_progress is not None:
-                        on_progress(count)
+                        on_progress(finished)
 
                 (encoding,) = run_together(
                     [self.forward],

@@ -142,7 +142,13 @@ def run_together(
             on_progress(len(batch))
     row_of = {text: row for row, text in enumerate(distinct)}
     order = [row_of[text] for text in texts]
-    return [Encoding(rows[order], sum(lengths), num_padded_tokens, tokenized.num_truncated) for rows in vectors]
+    read, cut = (np.array(counts, dtype=np.int32)[order] for counts in (lengths, tokenized.num_cut))
+    return [
+        Encoding(
+            rows[order], sum(lengths), num_padded_tokens, tokenized.num_truncated, read_tokens=read, cut_tokens=cut
+        )
+        for rows in vectors
+    ]
 
 
 def to_numpy(tensor: torch.Tensor) -> Float32[np.ndarray, "batch dim"]:

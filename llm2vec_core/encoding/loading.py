@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from llm2vec_core.encoding.tokenizing import TextTokenizer
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.architectures import (
     apply_attention,
@@ -166,3 +167,16 @@ def assemble_model(
         standardised=False,
         spec=spec,
     )
+
+
+def load_tokenizer(directory: Path) -> TextTokenizer:
+    """Load the tokenizer of a checkpoint without its weights, to count tokens as its encoder does.
+
+    Raises:
+        CheckpointError: The directory is not a complete checkpoint.
+    """
+    from transformers import AutoTokenizer
+
+    record = read_record(directory)
+    tokenizer = AutoTokenizer.from_pretrained(str(transformer_directory(directory)), local_files_only=True)
+    return TextTokenizer(tokenizer, max_tokens=record.max_tokens, pooling_mode=record.pooling_mode, echo=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,13 @@ class Encoding:
         num_tokens: Tokens of the distinct texts that went through the model.
         num_padded_tokens: The same, including padding.
         num_truncated: Distinct texts that were truncated to the encoder's ``max_tokens``.
+        read_tokens: Tokens of each text that went through the model, in the order of the texts.
+        cut_tokens: Tokens of each text that did not, because the text was truncated.
     """
 
     vectors: Float32[np.ndarray, "num_texts embedding_dim"]
     num_tokens: int
     num_padded_tokens: int
     num_truncated: int
+    read_tokens: Int32[np.ndarray, " num_texts"] | None = None
+    cut_tokens: Int32[np.ndarray, " num_texts"] | None = None

@@ -44,12 +44,17 @@ class TokenizedTexts:
     Attributes:
         token_ids: Token ids of each text; never empty.
         pooled: Tokens to pool of each text; never empty.
-        num_truncated: Number of truncated texts.
+        num_cut: Tokens of each text that were cut off, with echo those of both copies; 0 for a text that fits.
     """
 
     token_ids: list[list[int]]
     pooled: list[range]
-    num_truncated: int
+    num_cut: list[int]
+
+    @property
+    def num_truncated(self) -> int:
+        """Number of truncated texts."""
+        return sum(num_cut > 0 for num_cut in self.num_cut)
 
 
 @dataclass(frozen=True)
@@ -138,21 +143,29 @@ class TextTokenizer:
                 each token and they are needed.
         """
         if not texts:
-            return TokenizedTexts([], [], 0)
+            return TokenizedTexts([], [], [])
         needs_offsets = self._echo or not (pool_prompt or self._is_prompted)
         framed = [self._frame(text, prompt) for text in texts]
         tokens = self._tokenize([whole for whole, _ in framed], offsets=needs_offsets)
-        too_long = [index for index, (ids, _) in enumerate(tokens) if len(ids) > self._limit]
+        num_whole = [len(ids) for ids, _ in tokens]
+        too_long = [index for index, length in enumerate(num_whole) if length > self.limit]
         for index in too_long:
             # Tokenised again, not cut: a tokenizer may close a text with a special token.
             if self._echo or self._is_prompted:
                 framed[index] = self._frame(self._shorten(texts[index], prompt), prompt)
-            tokens[index] = self._tokenize([framed[index][0]], offsets=needs_offsets, max_tokens=self._limit)[0]
+            tokens[index] = self._tokenize([framed[index][0]], offsets=needs_offsets, max_tokens=self.limit)[0]
+        num_cut = [whole - len(ids) for whole, (ids, _) in zip(num_whole, tokens, strict=True)]
         finished = [
             self._finish(ids, covered, first_character)
             for (ids, covered), (_, first_character) in zip(tokens, framed, strict=True)
         ]
-        return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], len(too_long))
+        return TokenizedTexts([ids for ids, _ in finished], [pooled for _, pooled in finished], num_cut)
+
+    def count(self, texts: Sequence[str], *, prompt: str = "") -> list[int]:
+        """Tokens of each text before any is cut, with the prompt, added tokens and, with echo, both copies."""
+        if not texts:
+            return []
+        return [len(ids) for ids, _ in self._tokenize([self._frame(text, prompt)[0] for text in texts], offsets=False)]
 
     def split(self, text: str, *, prompt: str = "") -> list[str]:
         """Cut a text into parts that fit ``max_tokens`` after the prompt; a text that fits is one part.
@@ -162,11 +175,11 @@ class TextTokenizer:
         Raises:
             InputError: The prompt leaves no room, or the tokenizer does not report the characters of each token.
         """
-        if self._count_tokens(self._frame(text, prompt)[0]) <= self._limit:
+        if self._count_tokens(self._frame(text, prompt)[0]) <= self.limit:
             return [text]
         num_around = self._count_tokens(self._frame("", prompt)[0]) + _SPARE_TOKENS
         copies = 2 if self._echo else 1
-        room = (self._limit - num_around) // copies
+        room = (self.limit - num_around) // copies
         if room < 1:
             raise InputError(
                 f"The prompt and special tokens take {num_around} tokens, but the encoder reads at most "
@@ -200,8 +213,8 @@ class TextTokenizer:
         ]
 
     @property
-    def _limit(self) -> int:
-        """Maximum number of tokens before an EOS token is appended."""
+    def limit(self) -> int:
+        """Maximum number of tokens of a text that is not cut, before an EOS token is appended."""
         return self._max_tokens - len(self._appended)
 
     def _frame(self, text: str, prompt: str) -> tuple[str, int]:
@@ -212,7 +225,7 @@ class TextTokenizer:
     def _shorten(self, text: str, prompt: str) -> str:
         """The longest prefix of a text that fits into the wording, or twice into an echo."""
         num_frame_tokens = self._count_tokens(self._frame("", prompt)[0])
-        room = (self._limit - num_frame_tokens) // (2 if self._echo else 1)
+        room = (self.limit - num_frame_tokens) // (2 if self._echo else 1)
         if room < 1:
             raise InputError(
                 f"{'An echo' if self._echo else 'The wording'} needs {num_frame_tokens} tokens beside the text, but "
@@ -222,7 +235,7 @@ class TextTokenizer:
         [(_, covered)] = self._tokenize([text], offsets=True)
         # Try ever shorter ones: at the borders of the copies, tokens can differ from those of the text alone.
         for _, end in reversed(covered[:room]):
-            if self._count_tokens(self._frame(text[:end], prompt)[0]) <= self._limit:
+            if self._count_tokens(self._frame(text[:end], prompt)[0]) <= self.limit:
                 return text[:end]
         return ""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, InputError
-from llm2vec_core.model.modes import Precision, Stage
+from llm2vec_core.model.modes import LongTexts, Precision, Stage
 from llm2vec_core.planning.architecture import (
     AdapterSize,
     Architecture,
@@ -44,7 +44,7 @@ class EmbedPlan(Frozen):
     """Plan of embedding the documents."""
 
     num_documents: int  # documents to embed
-    tokens: int  # tokens of all documents without padding, each cut at the recipe's ``max_tokens``
+    tokens: int  # tokens of all documents that are read, without padding
     flops_per_token: float  # FLOPs of the forward pass
     seconds: float  # time at the plan's utilisation
     cost: float | None  # in the currency of the price; None without a price
@@ -74,6 +74,7 @@ def plan_recipe(
     num_documents: int,
     tokens_per_document: int,
     embed_precision: Precision = "fp32",
+    long_texts: LongTexts = "cut",
     utilisation: float = 0.4,
     price_per_hour: float | None = None,
 ) -> Plan:
@@ -86,6 +87,7 @@ def plan_recipe(
         num_documents: Documents to embed.
         tokens_per_document: Mean number of tokens per document.
         embed_precision: Precision of embedding; the recipe sets that of training.
+        long_texts: Whether documents beyond the recipe's ``max_tokens`` are cut there, or read whole in pieces.
         utilisation: Expected share of the GPU's peak FLOP/s, in (0, 1].
         price_per_hour: Price of an hour of the GPU; None to omit costs.
 
@@ -107,7 +109,12 @@ def plan_recipe(
         price_per_hour=price_per_hour,
         stages=tuple(work.plan(machine) for work in works),
         embed=_plan_embed(
-            architecture, num_documents, min(tokens_per_document, recipe.max_tokens), embed_precision, machine
+            architecture,
+            num_documents,
+            tokens_per_document if long_texts != "cut" else min(tokens_per_document, recipe.max_tokens),
+            recipe.max_tokens,
+            embed_precision,
+            machine,
         ),
         notes=_notes(recipe, card, gpu_name, embed_precision),
     )
@@ -233,10 +240,15 @@ def _stage_works(base_model: str, recipe: Recipe) -> tuple[Architecture, list[_S
 
 
 def _plan_embed(
-    architecture: Architecture, num_documents: int, tokens_per_document: int, precision: Precision, machine: _Machine
+    architecture: Architecture,
+    num_documents: int,
+    tokens_per_document: int,
+    max_tokens: int,
+    precision: Precision,
+    machine: _Machine,
 ) -> EmbedPlan:
-    tokens = num_documents * tokens_per_document
-    flops = flops_per_token(architecture, None, sequence_tokens=tokens_per_document, execution=Execution()).forward
+    tokens, length = num_documents * tokens_per_document, min(tokens_per_document, max_tokens)
+    flops = flops_per_token(architecture, None, sequence_tokens=length, execution=Execution()).forward
     duration_s = machine.seconds(flops * tokens, precision)
     total_bytes = embed_bytes(architecture, precision)
     return EmbedPlan(

@@ -21,6 +21,8 @@ from data.store.base import Store
 from data.vectors.generations import list_generations
 from data.vectors.index_watch import read_watch
 from data.vectors.pointer import Pointer, read_pointer
+from data.vectors.shards import TokenCount
+from data.vectors.token_counts import known_tokens
 from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.ledger.runs import (
     UnfinishedRun,
@@ -36,6 +38,7 @@ from tasks.queries.schedule import next_scheduled_run
 from tasks.queries.server_api import server_url
 from tasks.run.context import utc_now
 from tasks.run.orchestrator import database_trouble, disk_trouble
+from tasks.run.reading import cut_sentence, read_sentence
 from tasks.run.reports import Usage
 from tasks.run.settings import Settings
 
@@ -45,7 +48,7 @@ class Alert(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["stale", "failed", "killed", "refused", "source", "index", "disk", "orchestrator"]
+    kind: Literal["stale", "failed", "killed", "refused", "source", "index", "cut", "disk", "orchestrator"]
     message: str
 
 
@@ -61,6 +64,7 @@ def status(settings: Settings) -> dict[str, object]:
         "no_vector": _without_vector(store, pointer),
         "search": {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS},
         "past_jobs": count_past_jobs(store),
+        "tokens": {kind: count.model_dump() for kind, count in _tokens(store, pointer).items()},
         "generations": generations(settings),
         "running": next((run.model_dump() for run in unfinished if run.state == "running"), None),
         "last_run": _last_of(latest_summary(store), [run for run in unfinished if run.state == "killed"]),
@@ -101,6 +105,11 @@ def _watch(store: Store, pointer: Pointer, kind: DocumentKind) -> dict[str, Any]
             "sentence": watch.sentence(),
         }
     )
+
+
+def _tokens(store: Store, pointer: Pointer | None) -> dict[DocumentKind, TokenCount]:
+    """Tokens of what is served that were read and cut, by kind; without the kinds that were not counted yet."""
+    return {} if pointer is None else known_tokens(store, pointer.generation, pointer.snapshots)
 
 
 def _last_night(store: Store, unfinished: list[UnfinishedRun]) -> dict[str, Any] | None:
@@ -160,7 +169,8 @@ def alerts(settings: Settings) -> list[Alert]:
     """Problems of the store; empty on a good day."""
     store = settings.store()
     found = []
-    hours, limit = fresh_hours(store, read_pointer(store)), settings.freshness.max_age_hours
+    pointer = read_pointer(store)
+    hours, limit = fresh_hours(store, pointer), settings.freshness.max_age_hours
     if hours is None:
         found.append(Alert(kind="stale", message="Nothing is served yet. Run `l2v nightly`."))
     elif hours > limit:
@@ -189,12 +199,14 @@ def alerts(settings: Settings) -> list[Alert]:
             f"Night {night['run_id']} kept the former documents of source '{name}', which it could not read: {reason}"
         )
         found.append(Alert(kind="source", message=message))
-    pointer = read_pointer(store)
     watched = {} if pointer is None else {kind: _watch(store, pointer, kind) for kind in KINDS}
     for kind, watch in watched.items():
         for fault in watch["faults"] if watch else ():
             message = f"Search of {kind}s: {fault} Run `l2v embed`: it builds the indexes again."
             found.append(Alert(kind="index", message=message))
+    for kind, count in _tokens(store, pointer).items():
+        if (too_much := cut_sentence(kind, count, settings.encode)) is not None:
+            found.append(Alert(kind="cut", message=too_much))
     return found
 
 
@@ -254,6 +266,8 @@ def status_rows(state: dict[str, Any]) -> list[tuple[str, str]]:
             ("since", f"{pointer['promoted_at']} ({state['age_hours']:.1f} hours)"),
             ("fresh", f"as of {state['fresh_hours']:.1f} hours ago"),
         ]
+    if state["tokens"]:
+        rows.append(("read", read_sentence({kind: TokenCount(**count) for kind, count in state["tokens"].items()})))
     for kind, names in state["no_vector"].items():
         rows.append(("no vector", f"{len(names):,} {kind}s in quarantine: {listed(names)}"))
     for kind, watch in state["search"].items():

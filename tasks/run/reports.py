@@ -178,6 +178,8 @@ class EmbedReport(StageReport):
     """Outcome of the embedding stage, with the generation that is served now.
 
     Attributes:
+        read_tokens: Tokens of what is served that the encoder read, by kind.
+        cut_tokens: Tokens of what is served that were cut, by kind.
         no_vector: Documents in quarantine by kind: their vector is not finite, or zero.
         no_vector_documents: The first of them, as ``source/source id``.
     """
@@ -191,6 +193,8 @@ class EmbedReport(StageReport):
     upserted: dict[str, int]
     removed: dict[str, int]
     documents: dict[str, int]
+    read_tokens: dict[str, int] = {}
+    cut_tokens: dict[str, int] = {}
     no_vector: dict[str, int] = {}
     no_vector_documents: list[str] = []
     usage: Usage | None = None
@@ -202,8 +206,15 @@ class EmbedReport(StageReport):
         quarantined = f"; {bad:,} without a vector in quarantine" if bad else ""
         return (
             f"{self.encoded_documents:,} documents encoded ({self.encoded_tokens:,} tokens, "
-            f"{self.truncated_documents:,} truncated); serving {served} as {self.generation}{quarantined}"
+            f"{self.truncated_documents:,} truncated); serving {served} as {self.generation}, "
+            f"{self.cut_share:.1%} of their tokens cut{quarantined}"
         )
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the tokens of what is served that were cut, from 0 to 1."""
+        cut = sum(self.cut_tokens.values())
+        return cut / max(cut + sum(self.read_tokens.values()), 1)
 
 
 class MatchReport(StageReport):

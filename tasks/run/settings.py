@@ -72,9 +72,16 @@ class EncodeSettings(_Section):
         description="Precision of the transformer; bf16 halves the memory, and is faster if the processor supports it.",
     )
     long_texts: LongTexts = Field(
-        "cut",
-        description="How texts longer than max_tokens are encoded. cut: truncated; parts: as the mean of their "
-        "parts; sections: as the mean of summary, skills, experience and education.",
+        "parts",
+        description="How texts longer than train.max_tokens are encoded. parts: as the mean of parts of at most so "
+        "many tokens, weighted by their length; sections: as the mean of summary, skills, experience and education; "
+        "cut: only the beginning is read.",
+    )
+    max_cut_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the tokens of a kind of documents that may be cut before an alert is raised.",
     )
     engine: Literal["local", "ray"] = Field(
         "local", description="Where shards are encoded: in the process of the run, or on a Ray cluster."

@@ -16,8 +16,9 @@ from data.vectors.gate import Check, GenerationRefusedError, judge_unusable
 from data.vectors.generations import Generation, create_generation
 from data.vectors.lance import open_table
 from data.vectors.pointer import promote
-from data.vectors.shards import drop_shards, encoded_contents, forget_unusable, unusable_contents
+from data.vectors.shards import TokenCount, drop_shards, encoded_contents, forget_unusable, unusable_contents
 from data.vectors.tables import index_table, sync_table, verify_generation
+from data.vectors.token_counts import tokens_of
 from data.vectors.vector_index import settle_table
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.words import tokenize
@@ -25,9 +26,11 @@ from tasks.encoders.checkpoints import checkpoint_dir
 from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.encoders.tuned_fusion import tune_fusion
 from tasks.run.context import Run
+from tasks.run.reading import cut_sentence
 from tasks.run.stage_task import stage_task
 from tasks.stages.backfill import backfilled_contents
 from tasks.ui.artifacts import progress, publish_table
+from tasks.workers.carry import carry_short_texts
 from tasks.workers.ray import encode_on_ray
 from tasks.workers.shards import ShardPlan, ShardReport, encode_planned
 
@@ -52,7 +55,8 @@ def plan_shards(
 ) -> list[ShardPlan]:
     """Contents of the snapshots that this checkpoint has not encoded, in shards of bounded size.
 
-    A content without a usable vector is not tried again by the same checkpoint.
+    A content without a usable vector is not tried again by the same checkpoint. Short texts keep the vectors that they
+    got when long ones were cut.
 
     Args:
         run: The run.
@@ -68,8 +72,10 @@ def plan_shards(
         made_by = {"fingerprint": fingerprint, "encode_key": encode.encode_key(kind)}
         tried = np.concatenate([encoded_contents(store, **made_by), unusable_contents(store, **made_by)])
         done = DigestIndex(np.unique(tried))
-        contents = contents_of(open_snapshot(store, kind, snapshot_id))
+        snapshot = open_snapshot(store, kind, snapshot_id)
+        contents = contents_of(snapshot)
         stale = np.flatnonzero(first_of_each(contents) & ~done.contains(contents))
+        stale = carry_short_texts(store, encode, kind, snapshot, stale, fingerprint=fingerprint)
         size = encode.shard_size
         plans += [
             ShardPlan.of_rows(kind, snapshot_id, stale[start : start + size]) for start in range(0, len(stale), size)
@@ -158,6 +164,24 @@ def build_indexes(run: Run, fingerprint: str, table: TableReport) -> TableReport
             store, generation=generation.generation, kind=table.kind, version=version, config=run.settings.index
         )
     return table.model_copy(update={"version": version})
+
+
+@stage_task("count tokens")
+def count_read_tokens(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str]) -> dict[DocumentKind, TokenCount]:
+    """Count how many tokens of the documents were read, and how many cut; log a warning above the limit.
+
+    Returns:
+        The counts by kind.
+    """
+    store, generation = run.store, _generation(run, fingerprint)
+    counts = {
+        kind: tokens_of(store, generation, open_snapshot(store, kind, snapshot_id))
+        for kind, snapshot_id in snapshots.items()
+    }
+    for kind, count in counts.items():
+        if (found := cut_sentence(kind, count, run.settings.encode)) is not None:
+            logger.warning("%s", found)
+    return counts
 
 
 @stage_task("verify and promote")

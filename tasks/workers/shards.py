@@ -80,7 +80,7 @@ def encode_planned(
         StoreError: The shard cannot be written; nothing else is lost.
     """
     store = settings.store()
-    texts = _texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
+    texts = texts_of(open_snapshot(store, plan.kind, plan.snapshot), plan.rows)
     encode_key = settings.encode.encode_key(plan.kind)
     if store.exists(shard_key(texts, fingerprint=fingerprint, encode_key=encode_key)):
         if on_progress is not None:
@@ -96,7 +96,15 @@ def encode_planned(
         keep_unusable(store, bad, fingerprint=fingerprint, encode_key=encode_key)
         contents = [content for content, is_good in zip(texts, usable, strict=True) if is_good]
     if contents:
-        write_shard(store, contents, encoding.vectors[usable], fingerprint=fingerprint, encode_key=encode_key)
+        read, cut = encoding.read_tokens, encoding.cut_tokens
+        write_shard(
+            store,
+            contents,
+            encoding.vectors[usable],
+            fingerprint=fingerprint,
+            encode_key=encode_key,
+            tokens=None if read is None or cut is None else (read[usable], cut[usable]),
+        )
     return ShardReport(
         documents=len(texts),
         no_vector=len(bad),
@@ -107,8 +115,8 @@ def encode_planned(
     )
 
 
-def _texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
-    """Text of each content at some rows of a snapshot."""
+def texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:
+    """Text of each content at some rows of a snapshot, in their order."""
     return {
         row["content_sha256"]: encoded_text(row["title"], row["text"])
         for batch in snapshot.rows(rows, ["content_sha256", "title", "text"])

@@ -11,6 +11,8 @@ from data.store.base import LocalStore
 from data.store.digests import pack_digests, unpack_digests
 from data.vectors.shards import (
     ShardVectors,
+    TokenCount,
+    count_tokens,
     embed_key,
     encoded_contents,
     forget_contents,
@@ -53,6 +55,27 @@ def encoded(store, *, fingerprint="f", encode_key="e"):
 
 def shortened(*numbers):
     return {name[:32] for name in contents(*numbers)}
+
+
+def test_tokens_are_counted_once_for_each_wanted_content(store):
+    def counted(*numbers):
+        return count_tokens(store, digests(contents(*numbers)), fingerprint="f", encode_key="e")
+
+    def keep(names, read, cut, encode_key="e"):
+        tokens = np.array(read, np.int32), np.array(cut, np.int32)
+        write_shard(store, names, unit(len(names)), fingerprint="f", encode_key=encode_key, tokens=tokens)
+
+    assert counted(1, 2) == TokenCount()
+    keep(contents(1, 2, 3), read=[10, 128, 5], cut=[0, 372, 0])
+    keep(contents(3, 4), read=[5, 7], cut=[0, 0])  # as a killed rewrite leaves it
+    keep(contents(1), read=[500], cut=[500], encode_key="another")
+    assert counted(1, 2, 3, 4, 4, 9) == TokenCount(read=150, cut=372)
+    assert counted(1, 3).cut_share == 0
+    assert counted(2).cut_share == 372 / 500
+    forget_contents(store, digests(contents(2)), fingerprint="f")
+    assert counted(1, 2, 3, 4) == TokenCount(read=22)
+    write(store, contents(5))  # as an earlier version did
+    assert counted(1, 5) == TokenCount(read=10, uncounted=1)
 
 
 def test_a_content_is_encoded_only_under_the_same_checkpoint_and_settings(store):

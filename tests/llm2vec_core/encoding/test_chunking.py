@@ -52,6 +52,26 @@ def test_the_end_of_a_long_text_counts(encoder):
     assert np.abs(whole.vectors[0] - whole.vectors[1]).max() > 1e-3
 
 
+def test_tokens_are_counted_for_each_text(encoder):
+    long, short = "nurse on a ward " * 6, "cook"
+    cut = encoder.encode_with_counts([short, long, short])
+    assert cut.read_tokens.tolist() == [4, MAX_TOKENS, 4]
+    assert cut.cut_tokens.tolist() == [0, len(long) - MAX_TOKENS, 0]
+    for whole in (encoder.encode_with_counts([short, long, short], long_texts=how) for how in ("parts", "sections")):
+        read = whole.read_tokens.tolist()
+        assert whole.cut_tokens.tolist() == [0, 0, 0]
+        assert read[0] == read[2] == 4
+        assert len(long.replace(" ", "")) <= read[1] <= len(long)  # blanks around a part are left out
+        assert whole.num_tokens == read[0] + read[1]
+
+
+def test_progress_counts_texts_and_not_their_parts(encoder):
+    done = []
+    encoder.encode(["x" * 200, "nurse", "cook"], long_texts="parts", on_progress=done.append, batch_tokens=32)
+    assert len(done) > 3
+    assert sum(done) == 3
+
+
 def test_parts_are_averaged_by_their_length(encoder):
     first, second = "a" * 18, "b" * 10
     vectors = encoder.encode([first, second])

@@ -210,8 +210,11 @@ def test_a_base_model_that_is_too_large_fits_in_no_micro_batch() -> None:
     assert ("mntp: largest micro batch", "none") in render_plan(plan)
 
 
-def test_documents_are_cut_at_the_encoders_max_tokens(tiny_base: Path) -> None:
-    assert _plan(tiny_base, tokens_per_document=10**6).embed.tokens == 1000 * 512
+def test_documents_are_cut_at_the_encoders_max_tokens_or_read_in_parts_of_that_size(tiny_base: Path) -> None:
+    cut = _plan(tiny_base, tokens_per_document=10**6).embed
+    whole = _plan(tiny_base, tokens_per_document=10**6, long_texts="parts").embed
+    assert (cut.tokens, whole.tokens) == (1000 * 512, 1000 * 10**6)
+    assert cut.flops_per_token == whole.flops_per_token
 
 
 def test_a_plan_needs_no_weights(tiny_base: Path, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from data.config import CleanConfig
 from data.snapshots.manifest import SnapshotManifest, TotalCounts, put_manifest
 from data.snapshots.tombstones import keep_successor
 from data.vectors.pointer import Pointer
+from data.vectors.shards import TokenCount
+from data.vectors.tables import profiles_key
 from tasks.ledger.runs import recorded_run
 from tasks.queries.status import alerts, run_status, status, status_rows
-from tasks.run.settings import FreshnessSettings, Settings
+from tasks.run.settings import EncodeSettings, FreshnessSettings, Settings
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -108,6 +110,27 @@ def test_a_good_day_has_no_alert(settings):
     assert kinds(settings) == []
     assert status(settings)["fresh_hours"] == pytest.approx(10)
     assert status(settings)["age_hours"] == pytest.approx(200)
+
+
+@pytest.mark.parametrize(("cut", "found"), [(1, []), (300, ["cut"])])
+def test_tokens_that_are_cut_are_shown_and_beyond_the_limit_an_alert(settings, cut, found):
+    settings = settings.model_copy(update={"encode": EncodeSettings(long_texts="cut")})
+    serve(settings, hours_ago=1)
+    night(settings, hours_ago=1)
+    assert status(settings)["tokens"] == {}
+    store = settings.store()
+    for kind, count in (("job", TokenCount(read=100)), ("resume", TokenCount(read=700, cut=cut, uncounted=2))):
+        key = f"{profiles_key('abc-1')}/tokens-{kind}/{SNAPSHOTS[kind]}.json"
+        store.put_if_absent(key, count.model_dump_json().encode())
+    state = status(settings)
+    assert [alert["kind"] for alert in state["alerts"]] == found
+    assert state["tokens"]["resume"] == {"read": 700, "cut": cut, "uncounted": 2}
+    row = dict(status_rows(state))["read"]
+    assert row.startswith("100.0% of 100 tokens of jobs, ")
+    assert "(2 texts were encoded before tokens were counted)" in row
+    if found:
+        assert "300 of 1,000 tokens of the resumes (30.0%)" in state["alerts"][0]["message"]
+        assert 'encode.long_texts = "parts"' in state["alerts"][0]["message"]
 
 
 def test_nothing_served_is_an_alert(settings):

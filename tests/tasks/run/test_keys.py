@@ -111,10 +111,17 @@ def test_several_sources_have_another_key_since_they_are_drawn_by_size() -> None
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
-        ({}, "5dbc748f1b7217f22967fe952444d9fff69e07ebd4e4055c9ca537966110d6b2"),
-        ({"precision": "bf16"}, "5e5d96ae2bd1b6e4ca7396ef3fba3e340abd1d36dec46534c989869d331c9fb7"),
+        ({"long_texts": "cut"}, "5dbc748f1b7217f22967fe952444d9fff69e07ebd4e4055c9ca537966110d6b2"),
+        (
+            {"long_texts": "cut", "precision": "bf16"},
+            "5e5d96ae2bd1b6e4ca7396ef3fba3e340abd1d36dec46534c989869d331c9fb7",
+        ),
+        ({}, "dfca5d02863af8c61dae5d0b2f50e56bc1fc7a765811d68d685b03511939e876"),
         ({"long_texts": "sections"}, "a8f6567f75c333ddb79ea7174e573721f93892b5248e0eaa823c66bef4f97465"),
-        ({"prompts": {"job": "Job: "}}, "4d4ac65d94dbdd59bca03ad8dc884d17457269dbfb95dac3fa7f9bad5b38b432"),
+        (
+            {"long_texts": "cut", "prompts": {"job": "Job: "}},
+            "4d4ac65d94dbdd59bca03ad8dc884d17457269dbfb95dac3fa7f9bad5b38b432",
+        ),
     ],
 )
 def test_encode_settings_have_the_keys_that_they_always_had(changed: dict[str, object], key: str) -> None:

@@ -1,0 +1,86 @@
+"""Vectors that stay when ``encode.long_texts`` changes from cut to parts: those of texts that fit the encoder whole.
+
+The encode key changes for every document, the vectors only for long ones. So the vectors of short texts are written
+again under the new key, with the tokenizer and without the model. Never imports prefect.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.schema import DocumentKind
+from data.snapshots.snapshot import Snapshot, contents_of
+from data.store.base import Store
+from data.vectors.shards import ShardVectors, write_shard
+from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.run.settings import EncodeSettings
+from tasks.workers.shards import texts_of
+
+logger = logging.getLogger(__name__)
+
+
+def carry_short_texts(
+    store: Store,
+    encode: EncodeSettings,
+    kind: DocumentKind,
+    snapshot: Snapshot,
+    stale: NDArray[np.int64],
+    *,
+    fingerprint: str,
+) -> NDArray[np.int64]:
+    """Take over the vectors of texts that were read whole before texts were read in parts.
+
+    Args:
+        store: Where the shards are.
+        encode: Settings to encode with.
+        kind: Kind of the documents.
+        snapshot: Snapshot that they are in.
+        stale: Row numbers of the documents without a vector under these settings, ascending.
+        fingerprint: Checkpoint to encode with.
+
+    Returns:
+        The rows that are still to be encoded.
+
+    Raises:
+        StoreError: A shard cannot be read or written.
+    """
+    if encode.long_texts != "parts" or not len(stale):
+        return stale
+    former = encode.model_copy(update={"long_texts": "cut"}).encode_key(kind)
+    vectors = ShardVectors(store, fingerprint=fingerprint, encode_key=former)
+    contents = contents_of(snapshot)
+    known = stale[vectors.contains(contents[stale])]
+    if not len(known):
+        return stale
+    from llm2vec_core.encoding.loading import load_tokenizer
+
+    tokenizer, prompt = load_tokenizer(checkpoint_dir(store, fingerprint)), encode.prompts.get(kind, "")
+    carried: list[NDArray[np.int64]] = []
+    for start in range(0, len(known), encode.shard_size):
+        rows = known[start : start + encode.shard_size]
+        texts = texts_of(snapshot, rows)
+        lengths = np.array(tokenizer.count(list(texts.values()), prompt=prompt), dtype=np.int32)
+        fits = lengths <= tokenizer.limit
+        if not fits.any():
+            continue
+        names = [name for name, is_short in zip(texts, fits, strict=True) if is_short]
+        counts = lengths[fits], np.zeros(len(names), dtype=np.int32)
+        write_shard(
+            store,
+            names,
+            vectors.of(contents[rows[fits]]),
+            fingerprint=fingerprint,
+            encode_key=encode.encode_key(kind),
+            tokens=counts,
+        )
+        carried.append(rows[fits])
+    if not carried:
+        return stale
+    done = np.concatenate(carried)
+    logger.info(
+        "%s: %d short texts keep their vectors, %d long ones are read whole.", kind, len(done), len(stale) - len(done)
+    )
+    return np.setdiff1d(stale, done)
