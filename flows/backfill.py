@@ -10,6 +10,7 @@ from tasks.queries.served import served
 from tasks.run.reports import EmbedReport
 from tasks.stages.backfill import BackfillRequest, begin_backfill, end_backfill
 from tasks.stages.embed import latest_snapshots
+from tasks.workers.carry import settle_long_texts
 
 
 @flow(name="backfill", flow_run_name=run_name)
@@ -25,9 +26,9 @@ def backfill(
     """
     request = request or RunRequest()
     with recorded("backfill", request) as record:
-        run = record.run
-        fingerprint = served(run.store).checkpoint
-        begin_backfill(run, meant, fingerprint, latest_snapshots(run.store))
+        fingerprint, snapshots = served(record.run.store).checkpoint, latest_snapshots(record.run.store)
+        run = settle_long_texts(record.run, fingerprint, snapshots)
+        begin_backfill(run, meant, fingerprint, snapshots)
         report = record.did(embed(fingerprint, request.of_stage(run)))
         end_backfill(run)
     return report

@@ -22,6 +22,7 @@ from tasks.stages.embed import (
     update_table,
 )
 from tasks.ui.artifacts import publish_table
+from tasks.workers.carry import settle_long_texts
 
 
 @flow(name="embed", flow_run_name=run_name)
@@ -40,8 +41,9 @@ def embed(
     started = time.monotonic()
     request = request or RunRequest()
     with recorded("embed", request) as record:
-        run, settings = record.run, record.run.settings
-        snapshots = latest_snapshots(run.store)
+        snapshots = latest_snapshots(record.run.store)
+        run = settle_long_texts(record.run, fingerprint, snapshots)
+        settings = run.settings
         plans = plan_shards(run, fingerprint, snapshots, full=full)
         if settings.encode.engine == "local" and settings.deployments.encoders > 1 and len(plans) > 1:
             shards = share_shards(request.of_stage(run), fingerprint, plans)

@@ -2,8 +2,8 @@
 
 Vectors are stored by content, not by document: duplicates share a vector, and a document that moved or changed only its
 metadata needs no new one. An anti-join on content hashes finds missing vectors. Besides its page checksums, every file
-holds checksums of its keys and vectors: damage is found before a vector is served. Beside a vector stands how many tokens
-of the text were read for it, and how many were cut; shards of earlier versions lack these two columns.
+holds checksums of its keys and vectors: damage is found before a vector is served. Two more columns say how many tokens
+of the text were read, and how many were cut; shards of earlier versions lack them.
 """
 
 from __future__ import annotations
@@ -53,6 +53,21 @@ def encoded_contents(store: Store, *, fingerprint: str, encode_key: str) -> Dige
         for keys in [_read(store, key, vectors=False)]
     ]
     return np.concatenate(found) if found else no_digests()
+
+
+def whole_contents(store: Store, *, fingerprint: str, encode_key: str) -> Digests:
+    """Digests of the contents that are known to have been read whole, without those that nobody counted.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+    found = [no_digests()]
+    for key in _shard_keys(store, fingerprint):
+        table = _read(store, key, vectors=False, tokens=True)
+        if (counts := _tokens(table)) is not None:
+            is_whole = pc.equal(table["encode_key"], encode_key).to_numpy() & (counts[1] == 0)
+            found.append(pack_digests(table["content_sha256"])[is_whole])
+    return np.concatenate(found)
 
 
 def drop_shards(store: Store, *, fingerprint: str) -> None:

@@ -1,25 +1,72 @@
-"""Vectors that stay when ``encode.long_texts`` changes from cut to parts: those of texts that fit the encoder whole.
+"""Texts that fit the encoder whole have one vector, whether long texts are cut or read in parts.
 
-The encode key changes for every document, the vectors only for long ones. So the vectors of short texts are written
-again under the new key, with the tokenizer and without the model. Never imports prefect.
+So a home of short texts keeps the encode key of cut, and has nothing to do. With the first long text, the key becomes
+that of parts. The vectors of short texts are then written again under it, with the tokenizer and without the model.
+Never imports prefect.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.schema import DocumentKind
-from data.snapshots.snapshot import Snapshot, contents_of
+from data.snapshots.snapshot import Snapshot, contents_of, open_snapshot
 from data.store.base import Store
-from data.vectors.shards import ShardVectors, write_shard
+from data.store.digests import DigestIndex, first_of_each
+from data.vectors.shards import ShardVectors, encoded_contents, whole_contents, write_shard
 from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.run.context import Run
 from tasks.run.settings import EncodeSettings
 from tasks.workers.shards import texts_of
 
 logger = logging.getLogger(__name__)
+
+
+def settle_long_texts(run: Run, fingerprint: str, snapshots: Mapping[DocumentKind, str]) -> Run:
+    """The run, with ``encode.long_texts = "cut"`` instead of parts if all documents fit the encoder whole.
+
+    Once a vector of a long text was made, parts stay.
+
+    Args:
+        run: The run.
+        fingerprint: Checkpoint to encode with.
+        snapshots: Snapshot of each kind.
+
+    Raises:
+        StoreError: A shard cannot be read.
+    """
+    encode, store = run.settings.encode, run.store
+    if encode.long_texts != "parts":
+        return run
+    for kind in snapshots:
+        if len(encoded_contents(store, fingerprint=fingerprint, encode_key=encode.encode_key(kind))):
+            return run
+    cut = encode.model_copy(update={"long_texts": "cut"})
+    for kind, snapshot_id in snapshots.items():
+        if _has_long_text(open_snapshot(store, kind, snapshot_id), store, cut, fingerprint=fingerprint):
+            return run
+    return replace(run, settings=run.settings.model_copy(update={"encode": cut}))
+
+
+def _has_long_text(snapshot: Snapshot, store: Store, encode: EncodeSettings, *, fingerprint: str) -> bool:
+    from llm2vec_core.encoding.loading import load_tokenizer
+
+    kind, contents = snapshot.manifest.kind, contents_of(snapshot)
+    whole = whole_contents(store, fingerprint=fingerprint, encode_key=encode.encode_key(kind))
+    unknown = np.flatnonzero(first_of_each(contents) & ~DigestIndex(np.unique(whole)).contains(contents))
+    if not len(unknown):
+        return False
+    tokenizer, prompt = load_tokenizer(checkpoint_dir(store, fingerprint)), encode.prompts.get(kind, "")
+    for start in range(0, len(unknown), encode.shard_size):
+        texts = texts_of(snapshot, unknown[start : start + encode.shard_size])
+        if max(tokenizer.count(list(texts.values()), prompt=prompt)) > tokenizer.limit:
+            return True
+    return False
 
 
 def carry_short_texts(

@@ -1,4 +1,7 @@
-"""A home written by an earlier version opens; a nightly run on it trains and encodes nothing."""
+"""A home written by an earlier version opens; a nightly run on it trains nothing, and encodes only what was cut.
+
+That version cut long documents, and so does a configuration that says so.
+"""
 
 import importlib.metadata
 import json
@@ -22,6 +25,7 @@ def old_home(request, tmp_path, monkeypatch, prefect_server):
     with tarfile.open(HOMES / f"{getattr(request, 'param', 'before_house')}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("L2V_ENCODE__LONG_TEXTS", "cut")
     return LocalStore(tmp_path / "home")
 
 
@@ -90,3 +94,17 @@ def test_a_home_of_a_release_opens_and_a_night_on_it_trains_and_encodes_nothing(
     assert night["served_checkpoint"] == before.checkpoint
     assert night["stages"]["export"]["rows"] == state["last_night"]["stages"]["export"]["rows"]
     assert l2v("generations", "rollback")["checkpoint"] == before.checkpoint
+
+
+@pytest.mark.slow
+def test_long_documents_of_an_old_home_are_read_whole_and_the_former_state_stays_there(old_home, l2v, monkeypatch):
+    monkeypatch.delenv("L2V_ENCODE__LONG_TEXTS")
+    before = read_pointer(old_home)
+    night = l2v("nightly")
+    assert night["encoded_documents"] > 0
+    assert set(night["stages"]["embed"]["cut_tokens"].values()) == {0}
+    state = l2v("status")
+    assert all(count["cut"] == count["uncounted"] == 0 for count in state["tokens"].values())
+    assert [alert["kind"] for alert in state["alerts"]] == []
+    l2v("generations", "rollback")
+    assert read_pointer(old_home).generation == before.generation

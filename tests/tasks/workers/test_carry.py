@@ -17,6 +17,7 @@ from llm2vec_core.training.settings import Recipe
 from tasks.encoders.checkpoints import build_untrained
 from tasks.run.settings import EncodeSettings, Settings
 from tasks.stages.embed import latest_snapshots, plan_shards
+from tasks.workers.carry import settle_long_texts
 from tasks.workers.shards import encode_planned
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -25,16 +26,25 @@ SHORT, LONG = 5, 3
 
 @pytest.fixture
 def home(tmp_path, tiny_base):
-    """A home whose documents were encoded while long ones were cut."""
+    """A home with short and long documents, and settings that cut long ones."""
+    return make_home(tmp_path, tiny_base, num_long=LONG)
+
+
+def make_home(tmp_path, tiny_base, *, num_long):
     settings = Settings(
         home=str(tmp_path / "home"),
         train=Recipe(base_model=str(tiny_base), max_tokens=64),
         encode=EncodeSettings(long_texts="cut", shard_size=3),
     )
+    ingest(settings, tmp_path, num_long=num_long)
+    return settings, build_untrained(settings.store(), settings, str(tiny_base)).fingerprint
+
+
+def ingest(settings, tmp_path, *, num_long):
     for kind in KINDS:
         path = tmp_path / f"{kind}.jsonl"
         texts = [f"{kind} {number}" for number in range(SHORT)]
-        texts += [f"{kind} {number} " + "and much more of it " * 9 for number in range(LONG)]
+        texts += [f"{kind} {number} " + "and much more of it " * 9 for number in range(num_long)]
         path.write_text("".join(json.dumps({"id": str(row), "text": text}) + "\n" for row, text in enumerate(texts)))
         build_snapshot(
             settings.store(),
@@ -45,8 +55,14 @@ def home(tmp_path, tiny_base):
             fence=lambda: None,
             now=NOW,
         )
-    fingerprint = build_untrained(settings.store(), settings, str(tiny_base)).fingerprint
-    return settings, fingerprint
+
+
+def in_parts(settings):
+    return settings.model_copy(update={"encode": settings.encode.model_copy(update={"long_texts": "parts"})})
+
+
+def settled(settings, fingerprint, make_run):
+    return settle_long_texts(make_run(settings), fingerprint, latest_snapshots(settings.store())).settings
 
 
 def encode(settings, fingerprint, make_run):
@@ -82,7 +98,7 @@ def test_short_texts_keep_their_vectors_and_long_ones_are_read_whole(home, make_
     lost = tokens(cut, fingerprint)
     assert all(count.cut > 0 for count in lost.values())
 
-    whole = cut.model_copy(update={"encode": cut.encode.model_copy(update={"long_texts": "parts"})})
+    whole = in_parts(cut)
     assert encode(whole, fingerprint, make_run) == 2 * LONG, "short texts are not encoded again"
     assert encode(whole, fingerprint, make_run) == 0
     for kind in KINDS:
@@ -94,12 +110,24 @@ def test_short_texts_keep_their_vectors_and_long_ones_are_read_whole(home, make_
         assert count.read > 0.8 * (lost[kind].read + lost[kind].cut)  # the tiny tokenizer counts blanks around parts
 
 
-def test_a_home_of_short_texts_encodes_nothing(home, make_run):
+def test_a_home_of_short_texts_keeps_its_keys_until_the_first_long_text(tmp_path, tiny_base, make_run):
+    cut, fingerprint = make_home(tmp_path, tiny_base, num_long=0)
+    parts = in_parts(cut)
+    encode(cut, fingerprint, make_run)
+    assert settled(parts, fingerprint, make_run).encode == cut.encode
+    ingest(cut, tmp_path, num_long=1)
+    assert settled(parts, fingerprint, make_run).encode == parts.encode
+    assert encode(parts, fingerprint, make_run) == 2, "the two new ones"
+    ingest(cut, tmp_path, num_long=0)
+    assert settled(parts, fingerprint, make_run).encode == parts.encode, "the keys do not go back and forth"
+
+
+@pytest.mark.parametrize("long_texts", ["cut", "sections"])
+def test_other_readings_stay_as_they_are_set(home, make_run, long_texts):
     cut, fingerprint = home
-    wide = cut.model_copy(update={"encode": cut.encode.model_copy(update={"long_texts": "parts"})})
-    encode(wide, fingerprint, make_run)
-    assert tokens(wide, fingerprint)["job"].cut == 0
-    assert encode(cut, fingerprint, make_run) == 2 * (SHORT + LONG), "cut is never taken from parts"
+    settings = cut.model_copy(update={"encode": cut.encode.model_copy(update={"long_texts": long_texts})})
+    assert settled(settings, fingerprint, make_run) == settings
+    assert encode(settings, fingerprint, make_run) == 2 * (SHORT + LONG)
 
 
 def test_shards_of_earlier_versions_are_named_as_not_counted(home, make_run, monkeypatch):
