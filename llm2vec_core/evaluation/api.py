@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from llm2vec_core.evaluation.report import EvaluationReport
 
 
+_NOTED_CUT_SHARE = 0.01
+
+
 def evaluate(
     encoders: Encoder | str | Path | Sequence[Encoder | str | Path],
     tasks: str | Path | Sequence[str | Path],
@@ -121,7 +124,7 @@ def build_report(
         headlines: Tasks that get their own section.
         decision: The encoder to serve from now on, if the evaluation decided that.
         training: Curves of the stages behind a candidate.
-        notes: Paragraphs of plain text.
+        notes: Paragraphs of plain text. Notes on cut texts are added.
         not_run: Missing systems, with the reason.
         seen: What of the tasks is in training sets.
     """
@@ -140,12 +143,27 @@ def build_report(
         worst=side_by_side.worst,
         decision=decision,
         training=tuple(training),
-        notes=tuple(notes),
+        notes=(*notes, *_cut_notes(systems)),
         not_run=dict(not_run or {}),
         headlines=tuple(headlines),
         seen=tuple(seen),
         machine=_machine(),
     )
+
+
+def _cut_notes(systems: Sequence[ScoredSystem]) -> list[str]:
+    """Where a system left out more than a hundredth of a task's tokens."""
+    notes = []
+    for system in systems:
+        for score in system.report.scores:
+            total = score.num_tokens + score.num_cut_tokens
+            if score.num_cut_tokens > _NOTED_CUT_SHARE * total:
+                notes.append(
+                    f"{system.report.name} read {score.num_tokens:,} of {total:,} tokens of the texts that it encoded "
+                    f"for {score.task}; {score.num_cut_tokens / total:.1%} were cut. With +parts after its name, an "
+                    "encoder reads texts whole."
+                )
+    return notes
 
 
 def _machine() -> dict[str, str]:

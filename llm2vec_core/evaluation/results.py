@@ -44,6 +44,7 @@ class TaskScore(ResultRecord):
         num_clusters: Clusters of items that intervals and tests draw; None if each item is drawn by itself.
         num_texts: Distinct texts encoded for this task, without those that an earlier task encoded.
         num_tokens: Number of their tokens.
+        num_cut_tokens: Tokens of these texts that were cut; 0 in records of versions that did not count them.
         content_sha256: Identity of the task's content.
         system_fingerprint: Identity of the system.
         is_official: Whether this is an official MTEB task, so that published figures are comparable.
@@ -63,6 +64,7 @@ class TaskScore(ResultRecord):
     num_clusters: int | None = None
     num_texts: int
     num_tokens: int = 0
+    num_cut_tokens: int = 0
     content_sha256: str
     system_fingerprint: str
     is_official: bool = False

@@ -7,9 +7,10 @@ differ only in pooling share a forward pass (:func:`share_passes`).
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,21 +49,21 @@ class EncodingCost:
         num_texts: Distinct texts (or sentences of words) that went through the encoder.
         num_tokens: Number of their tokens; for sentences of words, the number of words.
         seconds: Wall time, without loading.
+        num_cut_tokens: Tokens of the texts that were cut.
     """
 
     num_texts: int = 0
     num_tokens: int = 0
     seconds: float = 0.0
+    num_cut_tokens: int = 0
 
     def __add__(self, other: EncodingCost) -> EncodingCost:
         """The sum of both costs."""
-        tokens, seconds = self.num_tokens + other.num_tokens, self.seconds + other.seconds
-        return EncodingCost(self.num_texts + other.num_texts, tokens, seconds)
+        return EncodingCost(*map(operator.add, astuple(self), astuple(other)))
 
     def __sub__(self, other: EncodingCost) -> EncodingCost:
         """The cost since an earlier measurement."""
-        tokens, seconds = self.num_tokens - other.num_tokens, self.seconds - other.seconds
-        return EncodingCost(self.num_texts - other.num_texts, tokens, seconds)
+        return EncodingCost(*map(operator.sub, astuple(self), astuple(other)))
 
 
 class EncodeOnce:
@@ -116,7 +117,8 @@ class EncodeOnce:
                 vectors = dict(zip(new, each._require_finite(encoding.vectors), strict=True))
                 each._remember(prompt, vectors)
                 if each is self:
-                    self.cost += EncodingCost(len(new), encoding.num_tokens, time.perf_counter() - start)
+                    num_cut = 0 if encoding.cut_tokens is None else int(encoding.cut_tokens.sum())
+                    self.cost += EncodingCost(len(new), encoding.num_tokens, time.perf_counter() - start, num_cut)
                     fresh, whole = vectors, encoding.vectors
             if len(new) == len(texts):
                 return whole  # a new corpus is not copied

@@ -89,6 +89,7 @@ def evaluate_task(system: System, eval_task: ScorableTask) -> Outcome:
         num_clusters=None if clusters is None else int(clusters.max()) + 1,
         num_texts=cost.num_texts,
         num_tokens=cost.num_tokens,
+        num_cut_tokens=cost.num_cut_tokens,
         content_sha256=eval_task.content_sha256,
         system_fingerprint=system.fingerprint,
         is_official=eval_task.is_official,

@@ -1,5 +1,7 @@
 """Each text is encoded once per prompt, in bounded memory, without unnecessary loading."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import CoreError
+from llm2vec_core.evaluation.api import _cut_notes
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce, EncodingCost
 
 VECTOR_BYTES = 32 * 4
@@ -156,3 +159,24 @@ def test_vectors_that_are_not_finite_are_refused_every_time(wrong: float) -> Non
     assert "training" in caught.value.hint
     with pytest.raises(CoreError, match="diverged-7"):
         once.encode_words([["a", "b"]])
+
+
+def test_tokens_that_were_cut_are_part_of_the_cost_and_a_note_of_the_report() -> None:
+    class Cutting(Prompted):
+        def encode_with_counts(self, texts: list[str], **options: Any) -> Encoding:
+            found = super().encode_with_counts(texts, **options)
+            return replace(found, cut_tokens=np.array([len(text) for text in texts], dtype=np.int32))
+
+    once = _once(Cutting())
+    once.encode(["ab", "abcd", "ab"])
+    assert (once.cost.num_tokens, once.cost.num_cut_tokens) == (6, 6)
+    once.encode(["abc"])
+    spent = once.cost - EncodingCost(2, 6, 0.0, 6)
+    assert (spent.num_tokens, spent.num_cut_tokens) == (3, 3)
+
+    def noted(num_cut: int) -> list[str]:
+        score = SimpleNamespace(task="STS", num_tokens=990, num_cut_tokens=num_cut)
+        return _cut_notes([SimpleNamespace(report=SimpleNamespace(name="MiniLM", scores=[score]))])
+
+    assert noted(0) == noted(10) == []
+    assert noted(11)[0].startswith("MiniLM read 990 of 1,001 tokens of the texts that it encoded for STS; 1.1% were cut.")
