@@ -282,7 +282,7 @@ class _Writer:
         sectors = self._phrases["sectors"]["media" if is_media else "ict"]
         minimum = _MIN_WORDS if has_education else _MIN_WORDS - 15
         for _ in range(_MAX_ATTEMPTS):
-            role = self.random.choice(_role_names(occupation))
+            role = self.random.choice(role_names(occupation))
             text = self._draft(occupation, role, seniority, sectors, family["study"], has_education=has_education)
             sentences = comparable_sentences(text)
             if (
@@ -301,13 +301,13 @@ class _Writer:
         labels = [skill.label for skill in occupation.skills if not skill.is_knowledge]
         for _ in range(_MAX_ATTEMPTS):
             chosen = self.random.sample(labels, k=min(len(labels), self.random.choice([3, 4])))
-            anchor = _fill(
+            anchor = fill(
                 self.random.choice(self._phrases["triples"]["anchor"]),
                 label=occupation.label,
-                role=self.random.choice(_role_names(occupation)),
+                role=self.random.choice(role_names(occupation)),
                 description=" ".join(self.random.sample(sentences[:3], k=min(2, len(sentences)))),
                 sector=self.random.choice(self._phrases["sectors"]["ict"]),
-                skills=_join(chosen),
+                skills=join_words(chosen),
             )
             anchor = re.sub(r"\b([Aa]) (?=[aeio](?!ne)|I[A-Z]|SE)", r"\1n ", anchor)
             anchor = f"{anchor[0].upper()}{anchor[1:]}"
@@ -319,7 +319,7 @@ class _Writer:
     def _title(self, role: str, seniority: str) -> str:
         is_manager = bool(_MANAGER_WORDS & set(role.lower().split()))
         patterns = self._phrases["titles_managers" if is_manager else "titles"][seniority]
-        title = _fill(self.random.choice(patterns), role=role)
+        title = fill(self.random.choice(patterns), role=role)
         return f"{title[0].upper()}{title[1:]}"
 
     def _draft(
@@ -333,40 +333,40 @@ class _Writer:
         has_education: bool,
     ) -> str:
         patterns = self._phrases["resume"]
-        clauses = self._sample_weighted([s for s in occupation.skills if _clauses(s)], _NUM_CLAUSES)
+        clauses = self._sample_weighted([s for s in occupation.skills if clauses_of(s)], _NUM_CLAUSES)
         clauses = (clauses * 2)[:_NUM_CLAUSES]
-        topics = self._sample_weighted([s for s in occupation.skills if _topics(s)], self.random.choice([3, 4, 5]))
-        does = [self.random.choice(_clauses(skill)) for skill in clauses]
+        topics = self._sample_weighted([s for s in occupation.skills if topics_of(s)], self.random.choice([3, 4, 5]))
+        does = [self.random.choice(clauses_of(skill)) for skill in clauses]
 
         places = self.random.sample(sectors, k=len(sectors))
 
         def say(pattern: str) -> str:
             first, second = does.pop(), does.pop() if "{did2}" in pattern else ""
-            return _sentence(
-                _fill(
+            return sentence(
+                fill(
                     pattern,
                     role=role,
                     sector=places.pop(),
                     years=self.random.choice(self._phrases["years"][seniority]),
                     team=self.random.choice(["four", "five", "six", "eight", "nine", "twelve"]),
                     does=first,
-                    did=_past(first),
-                    did2=_past(second),
+                    did=past_tense(first),
+                    did2=past_tense(second),
                 )
             )
 
         if len(topics) > 1:
-            kind, named = "skills", [self.random.choice(_topics(skill)) for skill in topics]
+            kind, named = "skills", [self.random.choice(topics_of(skill)) for skill in topics]
         else:
             kind, named = "abilities", [does.pop(), does.pop()]
         # One station is enough for those whose skills take many words.
         num_stations = self.random.choice([1, 2, 2])
         sections = {
             "u": say(self.random.choice(patterns["summary"])),
-            "k": _sentence(_fill(self.random.choice(patterns[kind]), topics=_join(named))),
+            "k": sentence(fill(self.random.choice(patterns[kind]), topics=join_words(named))),
             "x": " ".join(say(pattern) for pattern in self.random.sample(patterns["experience"], k=num_stations)),
-            "e": _sentence(
-                _fill(
+            "e": sentence(
+                fill(
                     self.random.choice(patterns["education"]),
                     field=self.random.choice(study),
                     sector=places.pop(),
@@ -429,7 +429,7 @@ def _other_triples(writer: _Writer, excluded: set[str]) -> list[Triple]:
 
 
 @cache
-def _role_names(occupation: Occupation) -> tuple[str, ...]:
+def role_names(occupation: Occupation) -> tuple[str, ...]:
     """Names of an occupation for a resume: alternative labels of its own; the preferred label as a last resort."""
     count: Counter[str] = Counter()
     for entry in read_occupations():
@@ -458,7 +458,7 @@ def _verbs() -> frozenset[str]:
 
 
 @cache
-def _clauses(skill: Skill) -> tuple[str, ...]:
+def clauses_of(skill: Skill) -> tuple[str, ...]:
     """Base-form verb phrases that express a skill in other words than its label."""
     if skill.is_knowledge:
         return ()
@@ -494,7 +494,7 @@ def _dangling() -> re.Pattern[str]:
 
 
 @cache
-def _topics(skill: Skill) -> tuple[str, ...]:
+def topics_of(skill: Skill) -> tuple[str, ...]:
     """Noun phrases for a list of skills."""
     if not skill.is_knowledge:
         return ()
@@ -507,7 +507,7 @@ def _topics(skill: Skill) -> tuple[str, ...]:
 
 
 @cache
-def _past(clause: str) -> str:
+def past_tense(clause: str) -> str:
     """Put the leading verbs of a base-form phrase into the past tense; a later second verb phrase is cut off."""
     words = clause.split()
     position, out = 0, []
@@ -554,16 +554,16 @@ def _swap(text: str) -> str:
     return text
 
 
-def _fill(pattern: str, **values: str) -> str:
+def fill(pattern: str, **values: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), pattern)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     text = " ".join(text.split())
     return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
 
-def _join(parts: Sequence[str]) -> str:
+def join_words(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 

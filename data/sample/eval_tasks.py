@@ -1,10 +1,11 @@
 """Bundled evaluation tasks of the job domain, written as task folders on demand.
 
-==================== ================== ====================================================================
-JobResumeRetrieval   Retrieval          hand-written job descriptions find generated resumes
-SkillParaphrasePairs PairClassification whether two short phrases of postings and resumes mean the same
-EscoTitleRetrieval   Retrieval          alternative labels of ICT occupations find the occupation in all of ESCO
-==================== ================== ====================================================================
+====================== ================== ====================================================================
+JobResumeRetrieval     Retrieval          hand-written job descriptions find generated resumes, all of them short
+LongJobResumeRetrieval Retrieval          the same, with a third of both as long as real ones
+SkillParaphrasePairs   PairClassification whether two short phrases of postings and resumes mean the same
+EscoTitleRetrieval     Retrieval          alternative labels of ICT occupations find the occupation in all of ESCO
+====================== ================== ====================================================================
 
 Belongs here: the content of the tasks, and the choice of held-out occupations. Does not belong here: reading
 the sample's documents (``read``), the ESCO data (``esco``), scoring. ``llm2vec_core/evaluation/tasks/folders.py``
@@ -19,6 +20,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
@@ -29,6 +31,7 @@ from data.sample.esco import read_flat_occupations, read_occupations
 from data.sample.read import SAMPLE_DIR, read_sample_resumes, read_test_jobs, render_jsonl
 
 TEST_JOB_TASK = "JobResumeRetrieval"
+LONG_JOB_TASK = "LongJobResumeRetrieval"
 SKILL_PAIR_TASK = "SkillParaphrasePairs"
 ESCO_TITLE_TASK = "EscoTitleRetrieval"
 
@@ -110,16 +113,17 @@ def is_held_out(uri: str) -> bool:
     return hashlib.sha256(uri.encode()).digest()[0] % 2 == 0
 
 
-def _test_job_task() -> tuple[_Header, dict[str, str]]:
-    """The queries are job descriptions, the corpus consists of resumes."""
-    jobs, resumes = read_test_jobs(), read_sample_resumes()
+def _test_job_task(*, long: bool = False) -> tuple[_Header, dict[str, str]]:
+    """The queries are job descriptions, the corpus consists of resumes; ``long`` gives a third of both more sections."""
+    jobs, resumes = read_test_jobs(long=long), read_sample_resumes(long=long)
     fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
+    longer = ", a third of them with generated sections of some 400 words" if long else ""
     header = _Header(
-        name=TEST_JOB_TASK,
+        name=LONG_JOB_TASK if long else TEST_JOB_TASK,
         type="Retrieval",
         main_score="ndcg_at_10",
         licence="Apache-2.0; resumes contain facts of ESCO (European Commission), CC BY 4.0",
-        source="100 hand-written job descriptions and generated resumes, written for this project",
+        source=f"100 hand-written job descriptions and generated resumes, written for this project{longer}",
         note="Relevance by occupation (2 same, 1 same family) is weak supervision.",
     )
     return header, {
@@ -171,7 +175,12 @@ def _esco_title_task() -> tuple[_Header, dict[str, str]]:
 
 
 _TASKS: Mapping[str, Callable[[], tuple[_Header, dict[str, str]]]] = MappingProxyType(
-    {TEST_JOB_TASK: _test_job_task, SKILL_PAIR_TASK: _skill_pair_task, ESCO_TITLE_TASK: _esco_title_task}
+    {
+        TEST_JOB_TASK: _test_job_task,
+        LONG_JOB_TASK: partial(_test_job_task, long=True),
+        SKILL_PAIR_TASK: _skill_pair_task,
+        ESCO_TITLE_TASK: _esco_title_task,
+    }
 )
 SAMPLE_TASKS: tuple[str, ...] = tuple(_TASKS)
 """Names of the bundled tasks."""

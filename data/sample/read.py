@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from data.sample.esco import Occupation, SamplePackageError, read_flat_occupations, read_occupations
 
@@ -53,8 +53,19 @@ class TestJob:
     occupation: str
 
 
-def read_sample_jobs() -> list[dict[str, object]]:
+class LongText(TypedDict):
+    """What stands before and behind the short text of one document; a row of ``long_texts.jsonl``."""
+
+    id: str
+    before: str
+    after: str
+
+
+def read_sample_jobs(*, long: bool = True) -> list[dict[str, object]]:
     """Read the postings from the installed packages: the ICT occupations, then a selection of others.
+
+    Args:
+        long: Give a third of them the length of real postings.
 
     Returns:
         Rows of ``id``, ``title``, ``description``, ``uri`` and ``category`` (``ict``, or another field).
@@ -76,12 +87,17 @@ def read_sample_jobs() -> list[dict[str, object]]:
                 )
             occupation = flat[title]
             rows.append(_job_row(occupation.uri, title, _fit_words(occupation.description), field))
-    return rows
+    return _lengthened(rows, "description") if long else rows
 
 
-def read_sample_resumes() -> list[dict[str, object]]:
-    """Read the resumes: rows of ``id``, ``title``, ``text``, ``occupation``, ``seniority`` and ``category``."""
-    return _read_jsonl("resumes.jsonl")
+def read_sample_resumes(*, long: bool = True) -> list[dict[str, object]]:
+    """Read the resumes: rows of ``id``, ``title``, ``text``, ``occupation``, ``seniority`` and ``category``.
+
+    Args:
+        long: Give a third of them the length of real resumes.
+    """
+    rows = _read_jsonl("resumes.jsonl")
+    return _lengthened(rows, "text") if long else rows
 
 
 def read_sample_relevance() -> list[tuple[str, str, int]]:
@@ -98,8 +114,13 @@ def read_train_triples() -> list[dict[str, object]]:
     return _read_jsonl("train_triples.jsonl")
 
 
-def read_test_jobs() -> list[TestJob]:
-    """Read the 100 test jobs, in the order of the file."""
+def read_test_jobs(*, long: bool = False) -> list[TestJob]:
+    """Read the 100 test jobs, in the order of the file.
+
+    Args:
+        long: Give a third of them the length of real postings.
+    """
+    rows = _read_jsonl("test_jobs.jsonl")
     return [
         TestJob(
             id=row["id"],
@@ -111,7 +132,7 @@ def read_test_jobs() -> list[TestJob]:
             relevance=dict(row["relevance"]),
             occupation=row["occupation"],
         )
-        for row in _read_jsonl("test_jobs.jsonl")
+        for row in (_lengthened(rows, "description") if long else rows)
     ]
 
 
@@ -119,6 +140,13 @@ def read_test_jobs() -> list[TestJob]:
 def read_phrases() -> dict[str, Any]:
     """Read ``files/resume_phrases.toml``: sentence patterns, occupation families, and the selection of other jobs."""
     with (SAMPLE_DIR / "resume_phrases.toml").open("rb") as stream:
+        return tomllib.load(stream)
+
+
+@cache
+def read_long_phrases() -> dict[str, Any]:
+    """Read ``files/long_phrases.toml``: sentence patterns of the sections of long documents."""
+    with (SAMPLE_DIR / "long_phrases.toml").open("rb") as stream:
         return tomllib.load(stream)
 
 
@@ -135,6 +163,17 @@ def render_jsonl(rows: Iterable[object]) -> str:
 def _read_jsonl(name: str) -> list[dict[str, Any]]:
     with (SAMPLE_DIR / name).open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]
+
+
+def _lengthened(rows: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    """The rows with the sections of those that are long around their short text."""
+    around = {row["id"]: row for row in _read_jsonl("long_texts.jsonl")}
+    return [
+        {**row, field: f"{around[row['id']]['before']}{row[field]}{around[row['id']]['after']}"}
+        if row["id"] in around
+        else row
+        for row in rows
+    ]
 
 
 def _job_row(uri: str, title: str, description: str, category: str) -> dict[str, object]:

@@ -17,6 +17,13 @@ from data.sample import eval_tasks as sample_tasks
 from data.sample import read as sample
 
 PAIRS = sample_tasks.read_skill_pairs()
+PUBLISHED = {
+    "corpus.jsonl": "cd4e474ddfcc9223",
+    "queries.jsonl": "dadd0b62b0c9944e",
+    "qrels.tsv": "88814a2354f00ca6",
+}
+"""First digits of the hashes of the files behind the published table of 100 jobs."""
+
 SAME_KINDS = {"acronym", "category", "everyday", "evidence", "paraphrase", "synonym"}
 
 
@@ -186,7 +193,12 @@ class TestHeldOut:
 class TestWriting:
     def test_all_tasks_by_default(self, folders: dict[str, Path]) -> None:
         assert tuple(folders) == sample_tasks.SAMPLE_TASKS
-        assert sample_tasks.SAMPLE_TASKS == ("JobResumeRetrieval", "SkillParaphrasePairs", "EscoTitleRetrieval")
+        assert sample_tasks.SAMPLE_TASKS == (
+            "JobResumeRetrieval",
+            "LongJobResumeRetrieval",
+            "SkillParaphrasePairs",
+            "EscoTitleRetrieval",
+        )
 
     def test_only_the_asked_tasks_in_the_asked_order(self, tmp_path: Path) -> None:
         names = ["SkillParaphrasePairs", "JobResumeRetrieval", "SkillParaphrasePairs"]
@@ -210,6 +222,7 @@ class TestWriting:
         ("name", "task_type", "main_score"),
         [
             ("JobResumeRetrieval", "Retrieval", "ndcg_at_10"),
+            ("LongJobResumeRetrieval", "Retrieval", "ndcg_at_10"),
             ("SkillParaphrasePairs", "PairClassification", "cosine_ap"),
             ("EscoTitleRetrieval", "Retrieval", "ndcg_at_10"),
         ],
@@ -225,6 +238,25 @@ class TestWriting:
 
     def test_skill_pairs_are_written_as_committed(self, folders: dict[str, Path]) -> None:
         assert read_jsonl(folders["SkillParaphrasePairs"] / "pairs.jsonl") == PAIRS
+
+    def test_the_published_table_has_the_short_texts_that_it_always_had(self, folders: dict[str, Path]) -> None:
+        folder = folders["JobResumeRetrieval"]
+        found = {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16]
+            for name in ("corpus.jsonl", "queries.jsonl", "qrels.tsv")
+        }
+        assert found == PUBLISHED
+
+    def test_the_long_table_has_the_same_judgments_and_longer_texts(self, folders: dict[str, Path]) -> None:
+        short, long = folders["JobResumeRetrieval"], folders["LongJobResumeRetrieval"]
+        assert (short / "qrels.tsv").read_bytes() == (long / "qrels.tsv").read_bytes()
+        for name in ("corpus.jsonl", "queries.jsonl"):
+            pairs = list(zip(read_jsonl(short / name), read_jsonl(long / name), strict=True))
+            longer = [(one, other) for one, other in pairs if one != other]
+            assert 1 / 3 <= len(longer) / len(pairs) < 0.4
+            for one, other in longer:
+                assert one["_id"] == other["_id"]
+                assert one["text"].partition("\n")[2] in other["text"] or one["text"] in other["text"]
 
     def test_test_jobs_find_the_resumes(self, folders: dict[str, Path]) -> None:
         folder = folders["JobResumeRetrieval"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError
@@ -15,13 +16,15 @@ from sklearn.metrics import ndcg_score
 from data.sample import esco as sample_esco
 from data.sample import read as sample
 from data.sample.read import render_jsonl
-from tools import make_sample
+from tools import lengthen_sample, make_sample
 from tools.make_sample import comparable_sentences, render_relevance
 
-JOBS = sample.read_sample_jobs()
-RESUMES = sample.read_sample_resumes()
+JOBS = sample.read_sample_jobs(long=False)
+RESUMES = sample.read_sample_resumes(long=False)
 TEST_JOBS = sample.read_test_jobs()
 TRIPLES = sample.read_train_triples()
+LONG_FILE = sample.SAMPLE_DIR / "long_texts.jsonl"
+LONG_TEXTS = [json.loads(line) for line in LONG_FILE.read_text(encoding="utf-8").splitlines()]
 RESUME_IDS = {str(row["id"]) for row in RESUMES}
 LABELS = {occupation.uri: occupation.label for occupation in sample_esco.read_occupations()}
 
@@ -127,7 +130,7 @@ def test_triples_leave_out_the_occupations_of_test_jobs() -> None:
         name
         for occupation in sample_esco.read_occupations()
         if occupation.uri not in test_occupations
-        for name in make_sample._role_names(occupation)
+        for name in make_sample.role_names(occupation)
     }
     for row in TRIPLES:
         if row["occupation"] in LABELS:
@@ -160,8 +163,42 @@ def test_texts_have_the_right_length() -> None:
         assert all(10 <= len(str(row[key]).split()) <= 85 for key in ("anchor", "positive", "negative"))
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ([str(row["text"]) for row in RESUMES], [str(row["text"]) for row in sample.read_sample_resumes()]),
+        ([str(row["description"]) for row in JOBS], [str(row["description"]) for row in sample.read_sample_jobs()]),
+        (
+            [job.description for job in TEST_JOBS],
+            [job.description for job in sample.read_test_jobs(long=True)],
+        ),
+    ],
+    ids=["resumes", "jobs", "test jobs"],
+)
+def test_a_third_of_the_documents_has_the_length_of_real_ones(short: list[str], long: list[str]) -> None:
+    longer = [(one, other) for one, other in zip(short, long, strict=True) if one != other]
+    assert 3 * len(longer) >= len(short)
+    assert all(one in other and 400 <= len(other.split()) <= 600 for one, other in longer)
+    places = Counter(round(3 * other.index(one) / len(other)) for one, other in longer)
+    assert len(places) >= 2, "the short text does not always stand on top"
+
+
+def test_no_sentence_of_a_long_document_is_in_another_one() -> None:
+    sections = [row[part] for row in LONG_TEXTS for part in ("before", "after")]
+    found = Counter(part for text in sections for part in comparable_sentences(text))
+    assert [part for part, count in found.items() if count > 1] == []
+    others = [str(row["text"]) for row in RESUMES] + [job.description for job in TEST_JOBS]
+    others += [str(row[key]) for row in TRIPLES for key in ("anchor", "positive", "negative")]
+    assert found.keys().isdisjoint(part for text in others for part in comparable_sentences(text))
+
+
+def test_committed_long_texts_are_what_the_generator_makes() -> None:
+    assert render_jsonl(lengthen_sample.generate_long_texts()).encode() == LONG_FILE.read_bytes()
+
+
 def test_nobody_can_be_reached_through_the_sample() -> None:
     texts = [str(row["text"]) for row in RESUMES] + [job.description for job in TEST_JOBS]
+    texts += [row[part] for row in LONG_TEXTS for part in ("before", "after")]
     texts += [str(value) for row in TRIPLES for key, value in row.items() if key != "occupation"]
     pattern = re.compile(r"\S+@\S+\.\w|https?:|www\.|\+?\d[\d ()-]{7,}\d")
     assert [text for text in texts if pattern.search(text)] == []

@@ -179,4 +179,6 @@ def test_tokens_that_were_cut_are_part_of_the_cost_and_a_note_of_the_report() ->
         return _cut_notes([SimpleNamespace(report=SimpleNamespace(name="MiniLM", scores=[score]))])
 
     assert noted(0) == noted(10) == []
-    assert noted(11)[0].startswith("MiniLM read 990 of 1,001 tokens of the texts that it encoded for STS; 1.1% were cut.")
+    assert noted(11)[0].startswith(
+        "MiniLM read 990 of 1,001 tokens of the texts that it encoded for STS; 1.1% were cut."
+    )
