@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from data.sample.esco import Occupation, read_occupations
 from data.sample.read import (

@@ -555,15 +555,18 @@ def _swap(text: str) -> str:
 
 
 def fill(pattern: str, **values: str) -> str:
+    """Put values into the placeholders of a pattern; placeholders without a value stay."""
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), pattern)
 
 
 def sentence(text: str) -> str:
+    """The text with a capital letter at the front and a full stop."""
     text = " ".join(text.split())
     return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
 
 def join_words(parts: Sequence[str]) -> str:
+    """A list in words: ``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 

@@ -114,7 +114,7 @@ def is_held_out(uri: str) -> bool:
 
 
 def _test_job_task(*, long: bool = False) -> tuple[_Header, dict[str, str]]:
-    """The queries are job descriptions, the corpus consists of resumes; ``long`` gives a third of both more sections."""
+    """The queries are job descriptions, the corpus consists of resumes; with ``long``, a third of both is long."""
     jobs, resumes = read_test_jobs(long=long), read_sample_resumes(long=long)
     fields = {str(row["occupation"]): str(row["category"]) for row in resumes}
     longer = ", a third of them with generated sections of some 400 words" if long else ""
