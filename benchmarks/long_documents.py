@@ -14,8 +14,9 @@ and ``best-section`` keep the vectors of the pieces and score a document by its 
 cost: tokens, and CPU seconds of all threads, per document. ``gain`` is the difference from cut-128 in own-document MRR,
 with a 95 % interval from 2,000 draws of documents.
 
-Vectors of pieces are kept in a folder, so an interrupted measurement continues. The last line of stdout is one JSON
-object.
+``read_share`` is the share of all tokens of a corpus that parts of 128 tokens hold, and that the first 128 tokens hold,
+by the last encoder's tokenizer. Vectors of pieces are kept in a folder, so an interrupted measurement continues. The
+last line of stdout is one JSON object.
 
     python -m benchmarks.long_documents FOLDER [--quick] [--corpora DIRECTORY] [--encoder NAME ...]
 """
@@ -44,6 +45,7 @@ from llm2vec_core import Encoder
 from llm2vec_core.encoding.chunking import heading_pattern, split_sections
 from llm2vec_core.encoding.encoder import read_views
 from llm2vec_core.encoding.loading import load_model
+from llm2vec_core.encoding.tokenizing import TextTokenizer
 from llm2vec_core.model.modes import EncoderView, Precision
 from llm2vec_core.ranking.lexical import LexicalIndex
 
@@ -95,18 +97,42 @@ def main() -> None:
     readings = READINGS[:3] if quick else READINGS
     rows = [{"system": "BM25", "reading": "whole", **score_all(tasks, _lexical(tasks))}]
     _print_row(rows[-1])
+    shares: dict[str, dict[str, float]] = {}
     for name in arguments.encoder or [MINILM, SERVED]:
         pieces = PieceVectors(name, arguments.folder, precision=arguments.precision)
         for reading in readings:
             for found in pieces.read(tasks, reading):
                 rows.append({"system": name, "precision": arguments.precision, **found})
                 _print_row(rows[-1])
+        shares = read_shares(pieces.encoder(128).forward.texts, arguments.corpora, limit=40 if quick else None)
     for row in rows:
         row["gain"] = _gains(row, rows)
     shape = {task: {"documents": len(found), "passages": _PASSAGES * len(found)} for task, found in tasks.items()}
     for row in rows:
         row.pop("items")
-    print(json.dumps({"rows": rows, **shape, **describe()}))
+    print(json.dumps({"rows": rows, "read_share": shares, **shape, **describe()}))
+
+
+def read_shares(tokenizer: TextTokenizer, folder: Path, *, limit: int | None = None) -> dict[str, dict[str, float]]:
+    """Share of the tokens of each corpus that is read in parts, and if texts are cut; no text is encoded.
+
+    Args:
+        tokenizer: Tokenizer of an encoder, with its limit.
+        folder: Folder of the corpora.
+        limit: Read only so many documents of each, drawn with a seed.
+    """
+    (added,) = tokenizer.count([""])
+    shares = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        texts = [encoded_text(row["title"], row.get("text") or row["description"]) for row in _shuffled(path)[:limit]]
+        whole = np.array(tokenizer.count(texts))
+        parts = np.array(tokenizer.count([part for text in texts for part in tokenizer.split(text)]))
+        total = (whole - added).sum()
+        shares[path.stem] = {
+            "parts": round(float((np.minimum(parts, tokenizer.limit) - added).sum() / total), 4),
+            "cut": round(float((np.minimum(whole, tokenizer.limit) - added).sum() / total), 4),
+        }
+    return shares
 
 
 def read_postings(folder: Path, *, count: int) -> list[Document]:
@@ -188,7 +214,7 @@ class PieceVectors:
         self._encoders: dict[int, Encoder] = {}
 
     def encoder(self, max_tokens: int) -> Encoder:
-        """The encoder with pieces of a size, over one copy of its weights for each size."""
+        """The encoder with pieces of a size."""
         if max_tokens not in self._encoders:
             if self.name == MINILM or Path(self.name, "modules.json").is_file():
                 found = _limited(Encoder.load(self.name), self._folder / "encoder", max_tokens, self._precision)
