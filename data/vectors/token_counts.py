@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data.schema import DocumentKind
+from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, contents_of
 from data.store.base import Store
 from data.store.records import Record
@@ -41,7 +41,7 @@ def tokens_of(store: Store, generation: Generation, snapshot: Snapshot) -> Token
 
 def known_tokens(store: Store, generation: str, snapshots: Mapping[str, str]) -> dict[DocumentKind, TokenCount]:
     """The stored figures of snapshots, by kind; without the kinds that were not counted yet."""
-    found = {kind: _record_of(generation, kind, snapshot_id).read(store) for kind, snapshot_id in snapshots.items()}
+    found = {kind: _record_of(generation, kind, snapshots[kind]).read(store) for kind in KINDS if kind in snapshots}
     return {kind: count for kind, count in found.items() if count is not None}
 
 

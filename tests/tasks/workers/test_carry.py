@@ -50,7 +50,7 @@ def ingest(settings, tmp_path, *, num_long):
             settings.store(),
             kind=kind,
             sources={"board": SourceConfig(kind=kind, path=str(path))},
-            clean=CleanConfig(near_duplicates=False, min_words=1),
+            clean=CleanConfig(near_duplicates=False),
             run_id="run",
             fence=lambda: None,
             now=NOW,
