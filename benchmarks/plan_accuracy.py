@@ -29,7 +29,7 @@ from llm2vec_core.model.bidirectional import switch_attention
 from llm2vec_core.model.lora import LoraSettings, cast_frozen_linears, lora_config
 from llm2vec_core.planning.architecture import count_adapter, count_architecture, read_config
 from llm2vec_core.planning.formulas import Execution, flops_per_token, step_memory
-from llm2vec_core.training.mntp import MntpModel, mask_tokens
+from llm2vec_core.training.mntp import MntpModel, Vocabulary, mask_tokens
 
 MASK_PROBABILITY = 0.2
 
@@ -113,7 +113,7 @@ def masked_batch(vocab_size: int, *, rows: int, sequence_tokens: int) -> dict[st
         mask_probability=MASK_PROBABILITY,
         mask_policy="bert",
         mask_token_id=0,
-        vocab_size=vocab_size,
+        vocabulary=Vocabulary(torch.arange(vocab_size), torch.tensor([], dtype=torch.long)),
         generator=generator,
     )
     batch = {"input_ids": masked, "labels": labels, "attention_mask": torch.ones_like(tokens)}

@@ -3,7 +3,7 @@
 Vectors are stored by content, not by document: duplicates share a vector, and a document that moved or changed only its
 metadata needs no new one. An anti-join on content hashes finds missing vectors. Besides its page checksums, every file
 holds checksums of its keys and vectors: damage is found before a vector is served. Two more columns say how many tokens
-of the text were read, and how many were cut; shards of earlier versions lack them.
+of the text were read and how many were cut; shards of earlier versions lack them.
 """
 
 from __future__ import annotations
