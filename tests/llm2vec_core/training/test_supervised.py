@@ -341,8 +341,9 @@ def test_the_instruction_stands_before_anchors_only(tiny_base, settings, tmp_pat
     assert (columns["anchor_input_ids", True], columns["positive_input_ids", False]) == (6, 6)
     assert set(columns) == {(f"{name}_input_ids", name == "anchor") for name in ("anchor", "positive", "negative")}
     rows = {"titles": [supervised.TripleRow("ab", "c", None)], "jobs": [supervised.TripleRow("ab", "c", "de")]}
-    assert supervised._tokens_per_row(ready.model, rows, instruction="") == (3 + 5) / 2
-    assert supervised._tokens_per_row(ready.model, rows, instruction="xyz") == (6 + 8) / 2
+    for instruction, expected in (("", (3 + 5) / 2), ("xyz", (6 + 8) / 2)):
+        counted = settings.model_copy(update={"instruction": instruction})
+        assert supervised._tokens_per_row(ready.model, rows, settings=counted) == expected
 
 
 def test_mined_negatives_keep_the_margin_and_fit_no_anchor(tiny_base, settings):
