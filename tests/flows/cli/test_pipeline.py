@@ -87,13 +87,11 @@ def test_a_base_model_that_ignores_the_switch_is_named(capsys, served_night):
     assert (served_night.home / "current.json").read_bytes() == before
 
 
-def test_train_takes_a_recipe_from_a_file_below_set(capsys, small_night):
-    recipe = small_night.folder / "recipe.toml"
+def test_train_takes_a_recipe_from_a_file_below_set(capsys, served_night):
+    recipe = served_night.folder / "recipe.toml"
     recipe.write_text('[train]\nstages = ["simcse"]\n[train.simcse]\nsteps = 3\nlearning_rate = 1e-3\n')
-    code, result, _ = call(
-        capsys,
-        *("train", "--recipe", str(recipe), "--set", "train.simcse.steps=2", "--config", str(small_night.config)),
-    )
+    config = ("--profile", "tiny", "--config", str(served_night.config))
+    code, result, _ = call(capsys, "train", "--recipe", str(recipe), "--set", "train.simcse.steps=2", *config)
     assert (code, result["steps"]) == (0, 2)
 
 
