@@ -202,11 +202,9 @@ def _merge_adapter_directory(adapter: Path, *, cache_dir: Path) -> Path:
 
     logger.info("merging the adapter %s into its base model, once", adapter.name)
     model, has_output_layer = _load_with_output_layer(base, name=adapter_base(adapter))
-    if stated.is_file():
-        kept = PretrainedConfig.from_json_file(stated).num_hidden_layers
-        if kept < model.config.num_hidden_layers:
-            prune_layers(model.base_model, kept, name=adapter.name)
-            model.config.num_hidden_layers = kept
+    num_layers = json.loads(stated.read_bytes()).get("num_hidden_layers") if stated.is_file() else None
+    if num_layers is not None and num_layers < model.config.num_hidden_layers:
+        prune_layers(model.base_model, num_layers, name=adapter.name)
     before = weight_sums(model)
     merge_adapter(model, adapter, name=adapter.name)
     if weight_sums(model) == before:

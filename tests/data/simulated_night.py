@@ -27,6 +27,7 @@ from data.store.base import LocalStore
 from data.store.digests import DigestIndex, first_of_each, pack_digests
 from data.store.lease import hold_lease
 from data.vectors.generations import create_generation
+from data.vectors.index_watch import watch_indexes
 from data.vectors.lance import open_table
 from data.vectors.pointer import pointer_history, promote, read_pointer
 from data.vectors.shards import encoded_contents, list_shards, write_shard
@@ -127,7 +128,7 @@ def sources_of(feeds, kind):
 
 
 def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names: None, now=None, day=None):
-    """Ingest, encode, update, verify, promote, export."""
+    """Ingest, encode, update, verify, promote, export, watch the indexes."""
     now = now or datetime.now(UTC)
     with hold_lease(store, owner=run_id) as lease:
         snapshots = {
@@ -161,6 +162,7 @@ def run_night(store, feeds, *, run_id, fingerprint=FINGERPRINT, log=lambda names
             fence=lease.check,
             prefix="exports/",
         )
+        watch_indexes(store, pointer, now=now)
         return pointer
 
 

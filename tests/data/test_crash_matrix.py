@@ -12,6 +12,7 @@ import pytest
 
 from data.errors import DataError, StoreError
 from data.store.base import LocalStore
+from data.vectors.index_watch import read_watch
 from data.vectors.pointer import read_pointer
 
 SCRIPT = Path(__file__).with_name("simulated_night.py")
@@ -81,6 +82,9 @@ def kill_and_repeat(simulated, start, whole, folder, at):
     again = {simulated.digest_of(name) for name in log.read_text().split()} if log.exists() else set()
     assert not again & there, "a finished shard is not encoded again"
     assert simulated.state(store) == whole[0]
+    watch = read_watch(store, read_pointer(store), "job")
+    assert watch is not None, "the indexes of what is served are measured"
+    assert watch.faults == []
 
 
 @pytest.mark.parametrize("place", [0, pytest.param(1, marks=pytest.mark.slow)])

@@ -132,10 +132,10 @@ def test_a_directory_is_known_by_its_weights(tmp_path):
 
 def test_an_adapter_of_fewer_layers_is_merged_into_the_first_layers_of_its_base(tiny_base, tmp_path):
     model = prune_layers(AutoModel.from_pretrained(tiny_base), 1, name="tiny")
-    adapted = get_peft_model(model, lora_config(LoraSettings(rank=2), model))
+    adapted = get_peft_model(model, lora_config(LoraSettings(rank=2), model)).eval()
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight)
+            torch.nn.init.normal_(weight, std=0.1)
     adapted.peft_config["default"].base_model_name_or_path = str(tiny_base)
     adapted.save_pretrained(tmp_path / "adapter")
     model.config.save_pretrained(tmp_path / "adapter")

@@ -1,5 +1,6 @@
 """Old checkpoints go by policy; one that anything needs stays, with the reason."""
 
+import contextlib
 import json
 import time
 from datetime import timedelta
@@ -7,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from data.config import RetentionConfig
+from data.errors import StoreError
 from data.outputs.maintenance import what_to_keep
 from data.vectors.generations import create_generation
 from data.vectors.pointer import POINTER, former_pointer
@@ -142,6 +144,33 @@ def test_an_unfinished_checkpoint_goes(settings):
     store.put_if_absent("checkpoints/half/weights", b"half of it")
     assert remove_checkpoints(store, settings, kept_states(settings)).count == 1
     assert not store.exists("checkpoints/half")
+
+
+@pytest.mark.parametrize("attempts", range(1, 9))
+def test_a_removal_that_breaks_off_anywhere_is_finished_by_the_next_one(settings, make_pointer, monkeypatch, attempts):
+    for digit in "12345":
+        put(settings, digit)
+    serve(settings, make_pointer, "5")
+    store = settings.store()
+    whole = type(store).delete
+    left = attempts
+
+    def delete(self, key):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise StoreError(f"{key} cannot be removed.", hint="Try again.")
+        whole(self, key)
+
+    monkeypatch.setattr(type(store), "delete", delete)
+    with contextlib.suppress(StoreError):
+        remove_checkpoints(store, settings, kept_states(settings))
+    monkeypatch.undo()
+    recorded = {json.loads(store.read(key))["fingerprint"] for key in store.list("recipes")}
+    assert recorded <= {record.fingerprint for record in stored_checkpoints(store)}, "a recipe finds no removed one"
+    remove_checkpoints(store, settings, kept_states(settings))
+    assert [record.fingerprint[0] for record in stored_checkpoints(store)] == ["5"]
+    assert list(store.list("recipes")) == [record_key("5" * 32)]
 
 
 def test_the_commands_list_states_and_checkpoints(settings, make_pointer, capsys):
