@@ -20,11 +20,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from data.sample.eval_tasks import read_skill_pairs
+from llm2vec_core.evaluation.tasks.seen import TextIndex
 from tools.title_judgments import kept_titles, read_rows, skills, write_rows
 
 _SEED = 1
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
-_NUM_WORDS = 8
 _VOCABULARIES = ("SkillExtractionHouseRetrieval", "SkillSkapeDevRetrieval", "OnetAlternateTitleRetrievalDev")
 _MOST = {"foldoc": 12_000, "skill_texts": 8_000, "skill_names": 8_000, "onet_titles": 15_000, "esco_titles": 8_000,
          "onet_tasks": 10_000, "esco_texts": 6_000}  # fmt: skip
@@ -33,11 +33,11 @@ _MOST = {"foldoc": 12_000, "skill_texts": 8_000, "skill_names": 8_000, "onet_tit
 
 def main(shared_data: Path, out_dir: Path) -> None:
     """Write the files and print how many rows each has."""
-    seen = Seen(shared_data / "eval")
+    seen = TextIndex(_evaluation_texts(shared_data / "eval"))
     out_dir.mkdir(parents=True, exist_ok=True)
-    nli = [row for row in read_rows(shared_data / "train" / "nli.jsonl") if not seen.any_of(_texts(row))]
+    nli = [row for row in read_rows(shared_data / "train" / "nli.jsonl") if not any(map(seen.overlaps, _texts(row)))]
     skillskape = [
-        row for row in read_rows(shared_data / "train" / "skillskape.jsonl") if not seen.any_of([row["anchor"]])
+        row for row in read_rows(shared_data / "train" / "skillskape.jsonl") if not seen.overlaps(row["anchor"])
     ]
     write_rows(out_dir / "nli.jsonl", nli)
     write_rows(out_dir / "skillskape.jsonl", skillskape)
@@ -51,7 +51,7 @@ def main(shared_data: Path, out_dir: Path) -> None:
     rng = random.Random(_SEED)
     kept: dict[str, None] = {}
     for group, texts in groups.items():
-        clean = [text for text in dict.fromkeys(texts) if text and not seen.any_of([text])]
+        clean = [text for text in dict.fromkeys(texts) if text and not seen.overlaps(text)]
         most = _MOST.get(group, len(clean))
         kept |= dict.fromkeys(clean if len(clean) <= most else rng.sample(clean, most))
     # The documents of the tasks about skills: the vocabulary that they search.
@@ -60,35 +60,14 @@ def main(shared_data: Path, out_dir: Path) -> None:
     write_rows(out_dir / "texts.jsonl", ({"text": text} for text in kept))
 
 
-class Seen:
-    """Word sequences of the evaluation tasks.
-
-    Args:
-        tasks: Folder of the tasks.
-    """
-
-    def __init__(self, tasks: Path) -> None:
-        """Read all tasks."""
-        self._whole: set[tuple[str, ...]] = set()
-        self._parts: set[tuple[str, ...]] = set()
-        files = [
-            path
-            for path in tasks.glob("*/*.jsonl")
-            if not (path.name == "corpus.jsonl" and path.parent.name in _VOCABULARIES)
-        ]
-        texts = (text for path in files for row in read_rows(path) for text in _texts(row))
-        for text in (*texts, *(text for pair in read_skill_pairs() for text in _texts(pair))):
-            words = _words(text)
-            self._whole.add(words)
-            self._parts.update(_runs(words))
-
-    def any_of(self, texts: Iterable[str]) -> bool:
-        """Whether one of the texts equals a text of a task, or shares eight words in a row with one."""
-        for text in texts:
-            words = _words(text)
-            if words in self._whole or any(run in self._parts for run in _runs(words)):
-                return True
-        return False
+def _evaluation_texts(tasks: Path) -> Iterator[str]:
+    """All texts of all tasks, without the vocabularies."""
+    for path in tasks.glob("*/*.jsonl"):
+        if path.name != "corpus.jsonl" or path.parent.name not in _VOCABULARIES:
+            for row in read_rows(path):
+                yield from _texts(row)
+    for pair in read_skill_pairs():
+        yield from _texts(pair)
 
 
 def _names_and_descriptions(shared_data: Path) -> Mapping[str, Iterable[str]]:
@@ -122,14 +101,6 @@ def _sentences(texts: Iterable[str], least: int, most: int) -> Iterator[str]:
 def _texts(row: Mapping[str, object]) -> Iterator[str]:
     for value in row.values():
         yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.lower()))
-
-
-def _runs(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return (words[start : start + _NUM_WORDS] for start in range(len(words) - _NUM_WORDS + 1))
 
 
 if __name__ == "__main__":

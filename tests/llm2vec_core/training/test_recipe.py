@@ -412,7 +412,7 @@ def test_a_file_without_a_recipe_is_refused(tmp_path, content, found):
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_recipes_of_bundled_adapters_can_be_read(path):
+def test_the_recipes_in_files_can_be_read(path):
     assert Recipe.load(path).base_model.startswith("bundled:")
 
 
