@@ -352,6 +352,10 @@ class Recipe(SharedSettings):
     distil: DistilSettings = DistilSettings()
     supervised: SupervisedSettings = SupervisedSettings()
 
+    def __hash__(self) -> int:
+        """Equal recipes have equal hashes. The table of ``merge`` has no hash of its own."""
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _stages_inherit_shared_settings(self) -> Self:
         for stage in STAGES:

@@ -131,9 +131,9 @@ class _Planner:
         return _Planned(name, ref.fingerprint, dense_system(self._run.settings, encoder, name=name))
 
     def _references(self, known: set[str], compared: set[str]) -> CountRange:
-        """Scores of the reference encoders; for new ones that nobody looked for yet, from none to all."""
+        """Scores of references and candidates; for new ones that nobody looked for yet, from none to all."""
         settings = self._run.settings
-        names = settings.evaluate.references
+        names = (*settings.evaluate.references, *settings.evaluate.candidates)
         found = resolve_systems(self._run.store, settings, [name for name in names if name in known])
         count = sum(self._missing(each) for each in found if each.system.fingerprint not in compared)
         num_new = len([name for name in names if name not in known])

@@ -180,7 +180,7 @@ class TestBundled:
         lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
         queries = {json.loads(line)["text"] for line in lines}
         assert len(queries) >= 200
-        written = {name for entry in HELD_OUT for name in make_sample._role_names(entry)}
+        written = {name for entry in HELD_OUT for name in make_sample.role_names(entry)}
         titles = {entry.label for entry in HELD_OUT}
         names = re.compile(
             "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(queries | written | titles)), re.IGNORECASE
@@ -201,7 +201,7 @@ class TestBundled:
         """Not more than that: each of them is of one, or has a name of one in its texts."""
         kept = {judgment.anchor for judgment in BUNDLED["bundled:sample"]}
         names = [
-            name for entry in HELD_OUT for name in (entry.label, *entry.alternatives, *make_sample._role_names(entry))
+            name for entry in HELD_OUT for name in (entry.label, *entry.alternatives, *make_sample.role_names(entry))
         ]
         own = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in names), re.IGNORECASE)
         for row in sample.read_train_triples():

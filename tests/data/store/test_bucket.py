@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from data.config import RetentionConfig
 from data.errors import ConflictError, FencedError, InputError, LeaseHeldError, StoreError
+from data.outputs.export_schemas import EXPORT_VERSION
 from data.outputs.maintenance import remove_leftovers, remove_snapshots, what_to_keep
 from data.store import bucket as object_store
 from data.store.base import LocalStore
@@ -318,7 +319,7 @@ def test_maintenance_looks_at_sizes_and_times_of_a_bucket(remote, simulated, tmp
         for kind in ("job", "resume"):
             simulated.write_feed(tmp_path / "feeds", kind, {"a": (f"text {number}", "Oslo")})
         simulated.run_night(remote, tmp_path / "feeds", run_id=f"night{number}")
-    remote.local_path("exports/v1")
+    remote.local_path(f"exports/v{EXPORT_VERSION}")
     kept = what_to_keep(remote, RetentionConfig(keep_served=1, grace_hours=0), pinned=frozenset())
     removed = remove_snapshots(remote, kept)
     assert removed.count == 2 and removed.size_bytes > 1000

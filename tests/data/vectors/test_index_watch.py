@@ -18,7 +18,7 @@ NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 def rows(count, seed):
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(count, DIM)).astype(np.float32)
-    columns = {name: ["x"] * count for name in table_schema(DIM).names}
+    columns = {field.name: [None if field.nullable else "x"] * count for field in table_schema(DIM)}
     columns |= {
         "doc_id": [f"{seed:016x}{number:016x}" for number in range(count)],
         "num_chars": list(range(count)),

@@ -55,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Setti
             "metadata": ["{}"] * len(texts),
             "num_chars": [len(text) for text in texts],
             "words": [" ".join(tokenize(text)) for text in texts],
-            "vector": list(encoder.encode(texts, normalize=True)),
+            "vector": list(encoder.encode(texts, long_texts=settings.encode.long_texts, normalize=True)),
         }
         table = create_table(store, generation="g", kind=kind, embedding_dim=encoder.embedding_dim)
         table.upsert([pa.table(rows, schema=schema)])

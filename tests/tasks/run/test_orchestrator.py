@@ -86,10 +86,11 @@ def test_a_locked_database_is_named_and_a_look_needs_no_lock(folder, database, m
 def serve(folder, owner):
     """A process that looks like an embedded server of a home, without one."""
     script = "import sys, time; print('up', flush=True); time.sleep(60)"
+    others = {name: value for name, value in os.environ.items() if name != OWNER_VARIABLE}
     variables = {"PREFECT_HOME": str(folder), **({OWNER_VARIABLE: owner} if owner else {})}
     process = subprocess.Popen(
         [sys.executable, "-c", script, "prefect.server.api.server:create_app"],
-        env={**os.environ, **variables},
+        env={**others, **variables},
         stdout=subprocess.PIPE,
     )
     process.stdout.readline()
