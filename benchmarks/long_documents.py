@@ -124,7 +124,8 @@ def read_shares(tokenizer: TextTokenizer, folder: Path, *, limit: int | None = N
     (added,) = tokenizer.count([""])
     shares = {}
     for path in sorted(folder.glob("*.jsonl")):
-        texts = [encoded_text(row["title"], row.get("text") or row["description"]) for row in _shuffled(path)[:limit]]
+        rows = _shuffled(path)[:limit]
+        texts = [encoded_text(row["title"], row.get("text") or row.get("description", "")) for row in rows]
         whole = np.array(tokenizer.count(texts))
         parts = np.array(tokenizer.count([part for text in texts for part in tokenizer.split(text)]))
         total = (whole - added).sum()
