@@ -1,6 +1,7 @@
 """The doctor against a real Prefect server: faults that an operator makes, planted one at a time."""
 
 import copy
+import time
 from pathlib import Path
 
 import httpx
@@ -30,7 +31,11 @@ class PlantedServer:
             self.deploy(each)
 
     def post(self, path, body):
-        answer = httpx.post(f"{self.url}{path}", json=body, timeout=60)
+        for pause in (0.5, 1, 2, 4, 8, 0):
+            answer = httpx.post(f"{self.url}{path}", json=body, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(pause)  # the database of a busy server is locked for a while; Prefect's client waits, too
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
