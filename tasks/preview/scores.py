@@ -15,7 +15,7 @@ from data.vectors.pointer import read_pointer
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome
-from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, defend
+from llm2vec_core.evaluation.statistics.checkpoint_gate import choose_encoder, succeed
 from llm2vec_core.evaluation.systems import System
 from tasks.encoders.checkpoints import checkpoint_dir, find_untrained
 from tasks.encoders.names import resolve_ours
@@ -116,7 +116,7 @@ class _Planner:
         outcomes = [self._stored(candidate.system), self._stored(incumbent.system)]
         if any(each is None for each in outcomes):
             return [candidate, incumbent]
-        judge = defend if defending else choose_encoder
+        judge = succeed if defending else choose_encoder
         decision = judge(
             candidate=(candidate.name, cast(list[Outcome], outcomes[0])),
             incumbent=(incumbent.name, cast(list[Outcome], outcomes[1])),
