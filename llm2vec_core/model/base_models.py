@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,18 @@ def base_content(name: str) -> str | None:
         return _hash_adapter(adapter)
     directory = Path(name).expanduser()
     return content_hash(directory) if directory.is_dir() else None
+
+
+def joint_content(names: Iterable[str]) -> str | None:
+    """Hash of all adapters and model directories among the names; None without any.
+
+    Raises:
+        BaseModelError: See :func:`base_content`.
+    """
+    found = [content for content in map(base_content, names) if content is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def trained_from(name: str) -> str:

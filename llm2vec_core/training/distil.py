@@ -21,7 +21,7 @@ from datasets import Dataset
 from jaxtyping import Float, Float16, Int64
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
-from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss
+from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss, MultipleNegativesRankingLoss
 from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, nn
 
@@ -41,7 +41,9 @@ from llm2vec_core.training.simcse import distinct_sentences
 
 logger = logging.getLogger(__name__)
 
-_TEACHER_NAME = "teacher.npy"
+TEACHER_NAME = "teacher.npy"
+"""File of a teacher's vectors in the directory of a stage."""
+
 _PROJECTED = "projected"
 
 
@@ -59,7 +61,7 @@ def train_distil(job: StageJob) -> tuple[Path, StageCurve]:
     recipe, settings = job.recipe, job.recipe.distil
     texts = distinct_sentences(job.texts, min_words=settings.min_words)
     order = draw_order(job, texts, unit="sentences")
-    vectors = teacher_vectors(texts, settings, path=job.work_dir / _TEACHER_NAME)
+    vectors = teacher_vectors(texts, settings.teacher, path=job.work_dir / TEACHER_NAME)
     model = contrastive_encoder(
         job.base,
         attention=recipe.attention,
@@ -88,20 +90,28 @@ def train_distil(job: StageJob) -> tuple[Path, StageCurve]:
 
 
 def teacher_vectors(
-    texts: Sequence[str], settings: DistilSettings, *, path: Path
+    texts: Sequence[str], teacher: str | SentenceTransformer, *, path: Path
 ) -> Float16[np.ndarray, "num_texts teacher_dim"]:
     """The teacher's unit vectors of all texts: from ``path`` if an earlier run wrote them, otherwise encoded now.
+
+    Args:
+        texts: Texts to encode.
+        teacher: Name of the teacher, or an encoder that teaches itself.
+        path: File that keeps the vectors for a resumed run.
 
     Raises:
         BaseModelError: The teacher cannot be found.
     """
     with PartialState().main_process_first():
         if not path.is_file():
-            logger.info("%s encodes %d texts, once", settings.teacher, len(texts))
-            teacher = Encoder.load(settings.teacher, cache_dir=user_cache_dir())
-            vectors = teacher.encode(texts, normalize=True).astype(np.float16)
+            logger.info("the teacher encodes %d texts, once", len(texts))
+            vectors: np.ndarray
+            if isinstance(teacher, str):
+                vectors = Encoder.load(teacher, cache_dir=user_cache_dir()).encode(texts, normalize=True)
+            else:
+                vectors = teacher.encode(texts, normalize_embeddings=True, show_progress_bar=False)
             temporary = path.with_suffix(".tmp.npy")
-            np.save(temporary, vectors)
+            np.save(temporary, vectors.astype(np.float16))
             temporary.rename(path)
     found: Float16[np.ndarray, "num_texts teacher_dim"] = np.load(path)
     return found
@@ -142,6 +152,43 @@ class TeacherLoss(nn.Module):
         if not self._similarity_weight:
             return {"distance": distance}
         return {"distance": distance, "similarity": self._similarity_weight * similarity_loss(vectors, teacher)}
+
+
+class ContrastiveWithTeacher(nn.Module):
+    """A contrastive loss, plus the weighted difference between the similarities in a batch and those of a teacher.
+
+    Args:
+        contrastive: Loss that takes the whole batch at once.
+        teacher: The teacher's unit vectors.
+        weight: Weight of the differences.
+    """
+
+    def __init__(
+        self,
+        contrastive: MultipleNegativesRankingLoss,
+        teacher: Float16[Tensor, "num_texts teacher_dim"],
+        *,
+        weight: float,
+    ) -> None:
+        """The loss of the supervised stage with a teacher."""
+        super().__init__()
+        self.model = contrastive.model
+        self._contrastive = contrastive
+        self._teacher = teacher
+        self._weight = weight
+
+    def forward(self, features: Iterable[dict[str, Tensor]], labels: Int64[Tensor, "batch columns"]) -> Tensor:
+        """The sum of both parts.
+
+        Args:
+            features: Columns of texts, tokenised: anchors, positives, and negatives if there are any.
+            labels: Position of each text among the teacher's vectors.
+        """
+        columns: list[Float[Tensor, "batch dim"]] = [self.model(column)["sentence_embedding"] for column in features]
+        loss: Tensor = self._contrastive.compute_loss_from_embeddings(columns, labels)
+        vectors = torch.cat(columns)
+        teacher = self._teacher[labels.T.flatten().cpu()].to(vectors.device, torch.float32)
+        return loss + self._weight * similarity_loss(vectors, teacher)
 
 
 def similarity_loss(

@@ -46,6 +46,8 @@ _YOUNGER_SETTINGS: Mapping[str, object] = {
     "num_processes": 1,
     "schedule_epochs": None,
     "source_temperature": 1.0,
+    "teacher": "",
+    "teacher_weight": 25.0,
 }
 """Settings that older keys do not contain, with their defaults."""
 
@@ -56,6 +58,9 @@ Distance = Literal["cosine", "mse"]
 
 BASE = "base"
 """Name of the starting weights among the weights to average."""
+
+START = "start"
+"""Name of the encoder that a stage starts from, as its own teacher."""
 
 _LOAD_HINT = "docs/reference lists the settings of [train]."
 
@@ -287,6 +292,17 @@ class SupervisedSettings(StageSettings):
         description="Share by which a mined negative must be less similar to the anchor than the positive; closer "
         "texts may be relevant (0.05: NV-Retriever).",
     )
+    teacher: str = Field(
+        "",
+        description="Encoder whose similarities the stage learns beside the judgments, so that it forgets less: a "
+        "bundled name, a directory, or `start`, the encoder that the stage starts from. Needs the whole batch in one "
+        "pass (micro_batch_size). Default: none.",
+    )
+    teacher_weight: float = Field(
+        25.0,
+        ge=0,
+        description="Weight of the squared differences between the cosines of a batch and those of the teacher.",
+    )
     matryoshka_dims: tuple[PositiveInt, ...] = Field(
         (), description="Vector lengths to which vectors may later be truncated; the loss also trains these prefixes."
     )
@@ -409,9 +425,11 @@ class Recipe(SharedSettings):
         return next((stage for stage in self.stages if stage in _PRUNED_BEFORE), None)
 
     @property
-    def teacher(self) -> str | None:
-        """Name of the teacher; None without the stage distil."""
-        return self.distil.teacher if "distil" in self.stages else None
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the teachers of all stages. An encoder that teaches itself is none of them."""
+        named = {"distil": self.distil.teacher, "supervised": self.supervised.teacher}
+        taught = (named[stage] for stage in self.stages if stage in named)
+        return tuple(dict.fromkeys(name for name in taught if name and name != START))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -526,7 +544,7 @@ class Recipe(SharedSettings):
             training_snapshots: Ids of the snapshots, by kind.
             judgments_sha256: Identity of the judgments; counts only with the supervised stage.
             base_sha256: Content of the base model, if that is an adapter or a directory.
-            teacher_sha256: Content of the teacher, if that is an adapter or a directory.
+            teacher_sha256: Content of the teachers, if they are adapters or directories.
             num_sources: Sources of the judgments. Several ones are drawn in proportion to their size; they used to
                 take turns.
             former: As for :meth:`settings_key`.

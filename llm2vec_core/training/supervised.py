@@ -27,19 +27,21 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
-from jaxtyping import Float64
+from jaxtyping import Float16, Float64
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler, ProportionalBatchSampler
 from sentence_transformers.base.training_args import BatchSamplers
-from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
 from sentence_transformers.util import mine_hard_negatives
+from torch import Tensor
 from torch.utils.data import BatchSampler, ConcatDataset
 
 from llm2vec_core.errors import InputError, TrainingError
 from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder, contrastive_trainer, in_batch_negatives
+from llm2vec_core.training.distil import TEACHER_NAME, ContrastiveWithTeacher, teacher_vectors
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import train_and_merge
-from llm2vec_core.training.settings import StageCurve, SupervisedSettings, TrainingTriple
+from llm2vec_core.training.settings import START, StageCurve, SupervisedSettings, TrainingTriple
 
 logger = logging.getLogger(__name__)
 
@@ -81,25 +83,48 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
         pools_prompt=not settings.instruction,
         chat_template=recipe.chat_template,
     )
-    loss = contrastive_loss(model, settings)
     sources = negatives_by_source(job.triples)
     if settings.hard_negatives:
         with PartialState().main_process_first():
             sources = _with_mined(sources, model, settings=settings, path=job.work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
+    positions = _positions(rows) if settings.teacher else None
+    teacher = None
+    if positions is not None:
+        named = model if settings.teacher == START else settings.teacher
+        teacher = torch.from_numpy(teacher_vectors(list(positions), named, path=job.work_dir / TEACHER_NAME))
+    loss = contrastive_loss(model, settings, teacher=teacher)
     add_adapter(model, settings)
-    trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=job.saves_dir)
+    trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=job.saves_dir, positions=positions)
     tokens_per_step = settings.batch_size * _tokens_per_row(model, rows, settings=settings)
     return train_and_merge(trainer, job, tokens_per_step=tokens_per_step)
 
 
-def contrastive_loss(model: SentenceTransformer, settings: SupervisedSettings) -> Any:  # noqa: ANN401 - untyped
+def contrastive_loss(
+    model: SentenceTransformer,
+    settings: SupervisedSettings,
+    *,
+    teacher: Float16[Tensor, "num_texts teacher_dim"] | None = None,
+) -> Any:  # noqa: ANN401 - untyped
     """The loss of the stage; with Matryoshka dimensions, the sum of the losses at each of them and at the full width.
 
+    Args:
+        model: Encoder to train.
+        settings: Settings of the stage.
+        teacher: Unit vectors of the teacher, if there is one.
+
     Raises:
-        InputError: A dimension is greater than the encoder's.
+        InputError: A dimension is greater than the encoder's, or a batch with a teacher is to be split.
     """
     loss = in_batch_negatives(model, settings)
+    if teacher is not None:
+        if isinstance(loss, CachedMultipleNegativesRankingLoss):
+            raise InputError(
+                f"A batch of {settings.batch_size} with micro_batch_size {settings.micro_batch_size} would be split, "
+                "but a teacher compares all texts of a batch.",
+                hint="Set train.supervised.micro_batch_size to the batch_size, or leave train.supervised.teacher out.",
+            )
+        loss = ContrastiveWithTeacher(loss, teacher, weight=settings.teacher_weight)
     if not settings.matryoshka_dims:
         return loss
     full = model.get_embedding_dimension()
@@ -126,6 +151,12 @@ def as_rows(negatives: Negatives) -> Iterator[TripleRow]:
     for (anchor, positive), texts in negatives.items():
         for negative in texts or (None,):
             yield TripleRow(anchor, positive, negative)
+
+
+def _positions(rows: Mapping[str, Sequence[TripleRow]]) -> dict[str, int]:
+    """Number of each distinct text of the rows."""
+    texts = (text for listed in rows.values() for row in listed for text in row if text is not None)
+    return {text: number for number, text in enumerate(dict.fromkeys(texts))}
 
 
 def mine_negatives(negatives: Negatives, model: SentenceTransformer, *, settings: SupervisedSettings) -> Negatives:
@@ -181,8 +212,12 @@ def _trainer(
     loss: Any,  # noqa: ANN401 - an untyped module
     settings: SupervisedSettings,
     output_dir: Path,
+    positions: Mapping[str, int] | None = None,
 ) -> SentenceTransformerTrainer:
-    """The trainer. Each source has a dataset of its rows with a negative, and one of its rows without."""
+    """The trainer. Each source has a dataset of its rows with a negative, and one of its rows without.
+
+    With ``positions``, each row also has the numbers of its texts, for the loss.
+    """
     parts: list[tuple[str, Dataset]] = []
     for source, listed in rows.items():
         with_negative = [row for row in listed if row.negative is not None]
@@ -191,8 +226,10 @@ def _trainer(
             if 0 < len(part) < settings.batch_size and len(part) < len(listed):
                 logger.warning("%s: %d rows of %s cannot fill a batch", source, len(part), " + ".join(columns))
             if part:
-                values = zip(*part, strict=True)
-                parts.append((source, Dataset.from_dict(dict(zip(columns, values, strict=False)))))
+                data: dict[str, Any] = dict(zip(columns, zip(*part, strict=True), strict=False))
+                if positions is not None:
+                    data["label"] = [[positions[text] for text in row if text is not None] for row in part]
+                parts.append((source, Dataset.from_dict(data)))
     return contrastive_trainer(
         model,
         # Numbered, because the trainer would confuse a dataset's name with a column's name.

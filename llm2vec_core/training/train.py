@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError
-from llm2vec_core.model.base_models import base_content, user_cache_dir
+from llm2vec_core.model.base_models import base_content, joint_content, user_cache_dir
 from llm2vec_core.model.checkpoint import RECORD_NAME, read_record
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import OnStep, Recipe, StepLog, TrainingTriple
@@ -76,7 +76,7 @@ def train(
         {"texts": _sha256(chosen)},
         _sha256([astuple(triple) for triple in triples]),
         base_content(recipe.base_model),
-        teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
+        teacher_sha256=joint_content(recipe.teachers),
         num_sources=len({triple.source for triple in triples}),
     )
     if not _is_finished(target, recipe_key=key):

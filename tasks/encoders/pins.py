@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.schema import KINDS, DocumentKind, sha256_json
 from data.store.base import Store
-from llm2vec_core.model.base_models import base_content
+from llm2vec_core.model.base_models import base_content, joint_content
 from llm2vec_core.training.settings import UNSUPERVISED_STAGES
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
@@ -123,7 +123,7 @@ def recipe_key(settings: Settings, pinned: TrainingPin) -> str:
         pinned.snapshots,
         pinned.judgments,
         base_content(recipe.base_model),
-        teacher_sha256=None if recipe.teacher is None else base_content(recipe.teacher),
+        teacher_sha256=joint_content(recipe.teachers),
         num_sources=len(settings.judgments.sources),
         former=pinned.former,
     )

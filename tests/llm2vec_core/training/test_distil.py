@@ -98,7 +98,7 @@ def test_micro_batches_only_split_the_similarities(recipe, tmp_path):
 
 
 def test_the_teachers_vectors_are_unit_vectors_in_the_order_of_the_texts(recipe, teacher, tmp_path):
-    found = teacher_vectors(TEXTS, recipe.distil, path=tmp_path / "teacher.npy")
+    found = teacher_vectors(TEXTS, recipe.distil.teacher, path=tmp_path / "teacher.npy")
     wanted = Encoder.load(teacher).encode(TEXTS, normalize=True)
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 

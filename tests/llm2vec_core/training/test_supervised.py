@@ -313,6 +313,76 @@ def test_the_loss_is_the_cross_entropy_of_the_positive_among_all_texts_of_the_ot
         assert loss.item() == pytest.approx(sum(map(expected, widths)), rel=1e-4)
 
 
+def taught(recipe, **changes):
+    return recipe.model_copy(
+        update={"supervised": recipe.supervised.model_copy(update={"micro_batch_size": 4, **changes})}
+    )
+
+
+@pytest.mark.parametrize("dims", [(), (8,)])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_teacher_adds_the_differences_of_similarities_of_all_columns(tiny_base, settings, dims, columns):
+    model = encoder(tiny_base, settings).eval()
+    rows = [(triple.anchor, triple.positive, triple.negatives[0])[:columns] for triple in TRIPLES[:4]]
+    teacher = functional.normalize(torch.randn(4 * columns, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    features = [model.preprocess(list(column)) for column in zip(*rows, strict=True)]
+    labels = torch.arange(4 * columns).reshape(4, columns)
+    whole = settings.model_copy(update={"micro_batch_size": 4, "matryoshka_dims": dims, "teacher_weight": 3.0})
+    with torch.no_grad():
+        alone = supervised.contrastive_loss(model, whole)(features, labels=None)
+        both = supervised.contrastive_loss(model, whole, teacher=teacher.half())(features, labels)
+
+    def difference(width):
+        texts = [text for column in zip(*rows, strict=True) for text in column]
+        vectors = functional.normalize(model.encode(texts, convert_to_tensor=True)[:, :width], dim=-1)
+        wanted = teacher[labels.T.flatten()]
+        others = ~torch.eye(len(texts), dtype=torch.bool)
+        return ((vectors @ vectors.T - wanted @ wanted.T)[others] ** 2).mean().item()
+
+    assert both.item() - alone.item() == pytest.approx(3 * sum(map(difference, {*dims, 32})), rel=2e-3)
+
+
+def test_an_encoder_that_teaches_itself_forgets_less(recipe, tmp_path):
+    texts = [f"{town} in {month}" for town in ("Oslo", "Rome", "Bern") for month in ("May", "June", "July")]
+
+    def similarities(directory):
+        vectors = Encoder.load(directory).encode(texts, normalize=True)
+        return vectors @ vectors.T
+
+    train(recipe.model_copy(update={"stages": ()}), tmp_path / "start")
+    before = similarities(tmp_path / "start" / "checkpoint")
+    change = {}
+    for name, teacher in (("alone", ""), ("taught", "start")):
+        changed = taught(recipe, teacher=teacher, steps=12, teacher_weight=1000.0)
+        train(changed, tmp_path / name, PAIRS)
+        change[name] = np.abs(similarities(tmp_path / name / "checkpoint") - before).mean()
+    assert change["taught"] < 0.5 * change["alone"]
+
+
+def test_a_killed_run_with_a_teacher_resumes_with_its_vectors(recipe, tmp_path, monkeypatch):
+    def kill(step):
+        if step.step == 5:
+            raise Killed
+
+    changed = taught(recipe, teacher="start", hard_negatives=1)
+    with pytest.raises(Killed):
+        train(changed, tmp_path / "killed", on_step=kill)
+    whole = train(changed, tmp_path / "whole")
+    assert train(changed, tmp_path / "killed").record.fingerprint == whole.record.fingerprint
+
+
+def test_a_teacher_needs_the_whole_batch_in_one_pass(recipe, tmp_path):
+    with pytest.raises(InputError, match="batch of 4 with micro_batch_size 2 would be split"):
+        train(taught(recipe, teacher="start", micro_batch_size=2), tmp_path)
+
+
+def test_teachers_are_part_of_the_key(recipe):
+    alone, itself, other = (taught(recipe, teacher=teacher) for teacher in ("", "start", "bundled:all-minilm-l6-v2"))
+    assert len({one.settings_key() for one in (alone, itself, other)}) == 3
+    assert taught(recipe, teacher_weight=25.0).settings_key() == alone.settings_key()
+    assert [one.teachers for one in (alone, itself, other)] == [(), (), ("bundled:all-minilm-l6-v2",)]
+
+
 def test_similarities_of_a_bf16_run_are_not_rounded():
     generator = torch.Generator().manual_seed(0)
     anchors, others = torch.randn(2, 8, 64, generator=generator).bfloat16()
