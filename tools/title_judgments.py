@@ -50,11 +50,11 @@ def main(shared_data: Path, out_dir: Path) -> None:
     """Write the files and print how many judgments each holds."""
     onet, esco = kept_titles(shared_data)
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_rows(out_dir / "onet_titles.jsonl", map(_with_title, onet))
-    write_rows(out_dir / "esco_titles.jsonl", map(_with_title, esco))
+    write_rows(out_dir / "onet_titles.jsonl", map(with_title, onet))
+    write_rows(out_dir / "esco_titles.jsonl", map(with_title, esco))
     documents = [*onet, *esco]
     random.Random(_SEED).shuffle(documents)
-    write_rows(out_dir / "occupations.jsonl", map(_with_description, documents))
+    write_rows(out_dir / "occupations.jsonl", map(with_description, documents))
     write_rows(out_dir / "skills.jsonl", _skill_pairs())
     _write_areas(out_dir / "areas", onet, esco)
 
@@ -90,11 +90,11 @@ def _write_areas(out_dir: Path, onet: list[TitlePair], esco: list[TitlePair]) ->
         random.Random(_SEED).shuffle(pairs)
         parts = {f"{area}_1": pairs[::2], f"{area}_2": pairs[1::2]} if area == _IN_TWO else {area: pairs}
         for name, part in parts.items():
-            write_rows(out_dir / f"titles_{name}.jsonl", map(_with_title, part))
-            write_rows(out_dir / f"documents_{name}.jsonl", map(_with_description, part))
-    write_rows(out_dir / "documents_onet.jsonl", map(_with_description, onet))
-    write_rows(out_dir / "documents_esco.jsonl", map(_with_description, esco))
-    near = list(_near_misses())
+            write_rows(out_dir / f"titles_{name}.jsonl", map(with_title, part))
+            write_rows(out_dir / f"documents_{name}.jsonl", map(with_description, part))
+    write_rows(out_dir / "documents_onet.jsonl", map(with_description, onet))
+    write_rows(out_dir / "documents_esco.jsonl", map(with_description, esco))
+    near = list(near_misses())
     write_rows(out_dir / "skills_near_1.jsonl", near[::2])
     write_rows(out_dir / "skills_near_2.jsonl", near[1::2])
     write_rows(
@@ -102,17 +102,19 @@ def _write_areas(out_dir: Path, onet: list[TitlePair], esco: list[TitlePair]) ->
     )
 
 
-def _with_title(pair: TitlePair) -> Judgment:
+def with_title(pair: TitlePair) -> Judgment:
+    """An alternative title and the title of its occupation."""
     title, row = pair
     return {"anchor": title, "positive": row["title"]}
 
 
-def _with_description(pair: TitlePair) -> Judgment:
+def with_description(pair: TitlePair) -> Judgment:
+    """An alternative title, and the title and description of its occupation."""
     title, row = pair
     return {"anchor": title, "positive": f"{row['title']} {row['description']}"}
 
 
-def _near_misses() -> Iterator[Judgment]:
+def near_misses() -> Iterator[Judgment]:
     """Two halves of each skill's names, with the names of a skill that shares most words as a negative."""
     named = [(first, second) for first, second, _ in skills() if first]
     firsts, seconds = zip(*named, strict=True)

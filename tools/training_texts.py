@@ -1,10 +1,10 @@
-"""Make the texts that the bundled job encoder is distilled on, as one file for `train()` or `l2v ingest`.
+"""Make the texts and judgments that the bundled job encoder is trained on.
 
     python -m tools.training_texts ../shared/data OUT_DIR
 
 writes ``texts.jsonl``: sentences of WikiText-2 and FOLDOC, premises and hypotheses of SNLI, sentences of SkillSkape,
-names and descriptions of ESCO's skills and occupations, titles and tasks of O*NET. Licences of all of them permit
-publication of what a model learns from them. ``nli.jsonl`` and ``skillskape.jsonl`` are the judgments among them.
+names and descriptions of ESCO's skills and occupations, titles and tasks of O*NET. ``OUT_DIR/judgments`` has a file for
+each source of pairs and triples. The licences of all of them permit publication of what a model learns from them.
 
 A text that shares eight words in a row with a text of an evaluation task is left out, and so is a short one that equals
 a text of it. Names of skills and occupations stay where they are the documents of a task, because they are the
@@ -18,29 +18,46 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from data.sample.eval_tasks import read_skill_pairs
 from llm2vec_core.evaluation.tasks.seen import TextIndex
-from tools.title_judgments import kept_titles, read_rows, skills, write_rows
+from tools.title_judgments import (
+    Judgment,
+    kept_titles,
+    near_misses,
+    read_rows,
+    skills,
+    with_description,
+    with_title,
+    write_rows,
+)
 
 _SEED = 1
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _VOCABULARIES = ("SkillExtractionHouseRetrieval", "SkillSkapeDevRetrieval", "OnetAlternateTitleRetrievalDev")
 _MOST = {"foldoc": 12_000, "skill_texts": 8_000, "skill_names": 8_000, "onet_titles": 15_000, "esco_titles": 8_000,
-         "onet_tasks": 10_000, "esco_texts": 6_000}  # fmt: skip
-"""Largest number of texts from a group; the other groups are taken whole."""
+         "onet_tasks": 10_000, "esco_texts": 6_000, "onet_title_pairs": 16_000, "esco_title_pairs": 8_000,
+         "occupation_pairs": 8_000, "skill_pairs": 8_000, "skill_text_pairs": 6_000}  # fmt: skip
+"""Largest number of texts or rows from a group; the other groups are taken whole."""
+_PAIR_WORDS = 40
+
+_Row = TypeVar("_Row")
 
 
 def main(shared_data: Path, out_dir: Path) -> None:
     """Write the files and print how many rows each has."""
     seen = TextIndex(_evaluation_texts(shared_data / "eval"))
     out_dir.mkdir(parents=True, exist_ok=True)
+    judgments = out_dir / "judgments"
+    judgments.mkdir(exist_ok=True)
     nli = [row for row in read_rows(shared_data / "train" / "nli.jsonl") if not any(map(seen.overlaps, _texts(row)))]
     skillskape = [
         row for row in read_rows(shared_data / "train" / "skillskape.jsonl") if not seen.overlaps(row["anchor"])
     ]
-    write_rows(out_dir / "nli.jsonl", nli)
-    write_rows(out_dir / "skillskape.jsonl", skillskape)
+    for source, rows in {"nli": nli, "skillskape": skillskape, **_pairs_of_names(shared_data)}.items():
+        clean_rows = [row for row in rows if not seen.overlaps(row["anchor"])]
+        write_rows(judgments / f"{source}.jsonl", _sampled(clean_rows, _MOST.get(source, len(clean_rows))))
     groups: dict[str, Iterable[str]] = {
         "wikitext": _wikitext(shared_data),
         "foldoc": _sentences((row["text"] for row in read_rows(shared_data / "text" / "foldoc.jsonl")), 4, 40),
@@ -52,12 +69,33 @@ def main(shared_data: Path, out_dir: Path) -> None:
     kept: dict[str, None] = {}
     for group, texts in groups.items():
         clean = [text for text in dict.fromkeys(texts) if text and not seen.overlaps(text)]
-        most = _MOST.get(group, len(clean))
-        kept |= dict.fromkeys(clean if len(clean) <= most else rng.sample(clean, most))
+        kept |= dict.fromkeys(_sampled(clean, _MOST.get(group, len(clean)), rng))
     # The documents of the tasks about skills: the vocabulary that they search.
     labels = (row["text"] for row in read_rows(shared_data / "eval" / _VOCABULARIES[1] / "corpus.jsonl"))
     kept |= dict.fromkeys(labels)
     write_rows(out_dir / "texts.jsonl", ({"text": text} for text in kept))
+
+
+def _pairs_of_names(shared_data: Path) -> Mapping[str, Iterable[Judgment]]:
+    """Titles with their occupations, and names of skills with other names and descriptions."""
+    onet, esco = kept_titles(shared_data)
+    described = [*onet, *esco]
+    return {
+        "onet_title_pairs": (with_title(pair) for pair in onet),
+        "esco_title_pairs": (with_title(pair) for pair in esco),
+        "occupation_pairs": (_beginning(with_description(pair)) for pair in described),
+        "skill_pairs": near_misses(),
+        "skill_text_pairs": (_beginning({"anchor": second, "positive": text}) for _, second, text in skills()),
+    }
+
+
+def _beginning(row: Judgment) -> Judgment:
+    """The row with the first words of its positive."""
+    return {**row, "positive": " ".join(row["positive"].split()[:_PAIR_WORDS])}
+
+
+def _sampled(rows: list[_Row], most: int, rng: random.Random | None = None) -> list[_Row]:
+    return rows if len(rows) <= most else (rng or random.Random(_SEED)).sample(rows, most)
 
 
 def _evaluation_texts(tasks: Path) -> Iterator[str]:
