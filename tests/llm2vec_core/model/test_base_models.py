@@ -1,5 +1,6 @@
 """Base models: adapter directories are accepted, and chat templates do not change texts."""
 
+import importlib.metadata
 import json
 import shutil
 
@@ -114,6 +115,17 @@ def test_an_adapter_that_ships_names_a_bundled_base_and_is_whole(name):
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert any(tensor.abs().max() > 0 for key, tensor in weights.items() if "lora_B" in key)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("smollm2-135m", "bundled"), ("gemma3-270m", "gemma")])
+def test_a_bundled_model_without_its_package_names_the_extra(name, extra, tmp_path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(BaseModelError, match="is not installed") as caught:
+        fetch_base_model(f"bundled:{name}", cache_dir=tmp_path)
+    assert f"[{extra}]" in caught.value.hint
 
 
 def test_a_directory_is_known_by_its_weights(tmp_path):
