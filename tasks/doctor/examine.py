@@ -9,7 +9,7 @@ from data.errors import DataError
 from data.store.credentials import mask_credentials
 from tasks.doctor.diagnosis import Diagnosis, Examination, diagnose, fail
 from tasks.doctor.environment import describe_environment
-from tasks.doctor.inputs import examine_base_model, examine_source, examine_store
+from tasks.doctor.inputs import examine_base_model, examine_programs, examine_source, examine_store
 from tasks.doctor.machine import (
     examine_clock,
     examine_disk,
@@ -33,6 +33,7 @@ def examine(settings: Settings, *, prefect_file: Path | None = None) -> Examinat
         *diagnose("python", examine_python),
         *diagnose("packages", examine_packages),
         *diagnose("gpu", examine_gpu),
+        *diagnose("programs", lambda: examine_programs(settings)),
         *examine_server(prefect_file),
         *_examine_home(settings),
     ]

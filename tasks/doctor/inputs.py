@@ -7,6 +7,8 @@ import os
 import time
 
 from data.config import SourceConfig
+from data.documents.extract.doc import doc_programs
+from data.documents.extract.ocr import has_tesseract, languages
 from data.documents.rows import RawRow, ReadLog
 from data.documents.sources import find_files, read_rows
 from data.errors import ConflictError, DataError
@@ -45,6 +47,22 @@ def examine_base_model(settings: Settings, store: Store) -> Diagnosis:
     """Check that the weights of the base model are present and whole, without loading them."""
     found = describe_base_model(settings.train.base_model, cache_dir=store.machine.local_path("base_models"))
     return ok("base model", found)
+
+
+def examine_programs(settings: Settings) -> Diagnosis:
+    """Check the programs that read scans and old Word files: only ``ingest.ocr`` needs one, the others are named."""
+    if has_tesseract():
+        scans = f"Tesseract ({', '.join(languages())})" + ("" if settings.ingest.ocr else ", unused: ingest.ocr is off")
+    elif settings.ingest.ocr:
+        return fail(
+            "programs",
+            "ingest.ocr is on, but Tesseract is not installed: scans are quarantined.",
+            "Install it (apt-get install tesseract-ocr, and tesseract-ocr-LANGUAGE for each language).",
+        )
+    else:
+        scans = "scans are quarantined (no Tesseract)"
+    words = " and ".join(doc_programs())
+    return ok("programs", f"{scans}; .doc files are {f'read by {words}' if words else 'quarantined (no antiword)'}.")
 
 
 def examine_source(name: str, config: SourceConfig) -> Diagnosis:

@@ -18,7 +18,7 @@ from tasks.doctor import machine
 from tasks.doctor.diagnosis import diagnose
 from tasks.doctor.environment import render_report
 from tasks.doctor.examine import examine
-from tasks.doctor.inputs import examine_base_model, examine_source, examine_store
+from tasks.doctor.inputs import examine_base_model, examine_programs, examine_source, examine_store
 from tasks.doctor.machine import examine_clock, examine_disk, examine_packages, examine_permissions
 from tasks.run.settings import Settings
 
@@ -43,6 +43,7 @@ def test_a_healthy_installation_has_no_fault_and_keeps_nothing_in_the_store(sett
         "python",
         "packages",
         "gpu",
+        "programs",
         "server",
         "store",
         "permissions",
@@ -53,6 +54,23 @@ def test_a_healthy_installation_has_no_fault_and_keeps_nothing_in_the_store(sett
     ]
     assert found.is_healthy, found.lines()
     assert list(settings.store().list("tmp")) == []
+
+
+def test_programs_that_read_scans_and_old_word_files_are_named(settings, monkeypatch):
+    monkeypatch.setattr("tasks.doctor.inputs.has_tesseract", lambda: False)
+    monkeypatch.setattr("tasks.doctor.inputs.doc_programs", tuple)
+    found = examine_programs(settings)
+    assert (found.level, found.found) == (
+        "ok",
+        "scans are quarantined (no Tesseract); .doc files are quarantined (no antiword).",
+    )
+    reading = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"ocr": True})})
+    found = examine_programs(reading)
+    assert found.level == "fail" and "tesseract-ocr" in found.remedy
+    monkeypatch.setattr("tasks.doctor.inputs.has_tesseract", lambda: True)
+    monkeypatch.setattr("tasks.doctor.inputs.languages", lambda: ("deu", "eng"))
+    monkeypatch.setattr("tasks.doctor.inputs.doc_programs", lambda: ("soffice",))
+    assert examine_programs(reading).found == "Tesseract (deu, eng); .doc files are read by soffice."
 
 
 def test_the_command_exits_1_when_a_check_fails_and_writes_a_report(settings, tmp_path, capsys, monkeypatch):
