@@ -246,9 +246,20 @@ def embed(
 
 
 @command(app)
-def match(call: Call) -> None:
+def match(
+    call: Call,
+    where: Annotated[
+        str | None, typer.Option("--where", help="SQL filter of the jobs to match (default: match.where.job).")
+    ] = None,
+    where_resumes: Annotated[
+        str | None,
+        typer.Option("--where-resumes", help="SQL filter of the resumes to match (default: match.where.resume)."),
+    ] = None,
+) -> None:
     """Rank resumes for every job and jobs for every resume."""
-    request = call.request()
+    filters = {"match.where.job": where, "match.where.resume": where_resumes}
+    # as JSON strings, which are TOML strings: a filter such as `true` stays a text
+    request = call.request({key: json.dumps(value) for key, value in filters.items() if value is not None})
     prepare_prefect(request, "match")
     from flows.match import match as match_flow
 

@@ -123,6 +123,29 @@ def fuse(
     )
 
 
+def kept_hits(fused: Fused, is_kept: Bool[np.ndarray, "queries hits"], *, limit: int) -> Fused:
+    """Rankings without some of their documents; the others move up, with the scores and ranks that they have.
+
+    Args:
+        fused: Rankings, best first.
+        is_kept: Where a document stays.
+        limit: Maximum number of documents for each query.
+    """
+    is_hit = fused.is_hit & is_kept
+    order = np.argsort(~is_hit, axis=1, kind="stable")[:, :limit]
+    is_left = np.take_along_axis(is_hit, order, axis=1)
+    documents, scores, dense_ranks, lexical_ranks = (
+        np.where(is_left, np.take_along_axis(values, order, axis=1), missing)
+        for values, missing in (
+            (fused.documents, -1),
+            (fused.scores, 0),
+            (fused.dense_ranks, 0),
+            (fused.lexical_ranks, 0),
+        )
+    )
+    return Fused(documents, scores, dense_ranks, lexical_ranks)
+
+
 _LEAST_COSINE, _LEAST_BM25 = -1.0, 0.0
 
 

@@ -314,8 +314,10 @@ def _match_with(
     if not former.are_copied:
         return everything
     new = {kind: _num_new(run, pointer, kind, snapshots[kind]) for kind in KINDS}
-    is_changed = {kind: new[kind] > 0 or _has_removed(run, pointer, kind, snapshots[kind]) for kind in KINDS}
-    is_changed["job"] |= not former.are_same_jobs
+    is_changed = {
+        kind: new[kind] > 0 or kind in former.left_out_others or _has_removed(run, pointer, kind, snapshots[kind])
+        for kind in KINDS
+    }
     other: dict[DocumentKind, DocumentKind] = {"job": "resume", "resume": "job"}
     return False, sum(sizes[kind] if is_changed[other[kind]] else new[kind] for kind in KINDS)
 

@@ -54,6 +54,8 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "match.fusion": ("match",),
     "match.judged": ("match",),
     "match.past_jobs": ("match",),
+    "match.where": ("match",),
+    "match.exclude": ("match",),
     "match.reranker": ("score",),
     "evaluate.sample_tasks": ("score",),
     "evaluate.tasks_dirs": ("score",),

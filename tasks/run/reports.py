@@ -223,6 +223,7 @@ class MatchReport(StageReport):
     Attributes:
         jobs: Matched jobs.
         past_jobs: Jobs that were left out, because their ``valid_through`` is past.
+        filtered: Documents that ``match.where`` and ``match.exclude`` left out.
     """
 
     stage: ClassVar[str] = "match"
@@ -231,11 +232,13 @@ class MatchReport(StageReport):
     resumes: int
     rows: int
     past_jobs: int = 0
+    filtered: int = 0
     reused: bool
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
         state = " (unchanged)" if self.reused else ""
+        state += f"; {self.filtered:,} documents left out by filter or list" if self.filtered else ""
         state += f"; {self.past_jobs:,} jobs past their valid_through left out" if self.past_jobs else ""
         return f"{self.jobs:,} jobs x {self.resumes:,} resumes, both ways: {self.rows:,} ranked pairs{state}"
 

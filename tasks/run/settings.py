@@ -126,6 +126,14 @@ class MatchSettings(_Section):
         description="Retrieval task whose judgments tune the weight: a folder, or the name of a bundled task.",
     )
     past_jobs: bool = Field(False, description="Match jobs past their valid_through, too, and find them by default.")
+    where: dict[DocumentKind, str] = Field(
+        {}, description="SQL filter of the documents to match, by kind; the others are left out of the matches."
+    )
+    exclude: str | None = Field(
+        None,
+        description="CSV or Parquet file with the columns job_id and resume_id: pairs that are never matched, or with "
+        "one id a document that is never matched.",
+    )
     reranker: str | None = Field(
         None,
         description="Cross-encoder that reranks the first hits of a hybrid search: a directory or a hub name.",

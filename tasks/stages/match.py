@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
 from data.schema import DocumentKind, sha256_json
-from data.vectors.filters import open_on
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
+from tasks.conditions.chosen import choose
 from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
-from tasks.queries.served import past_jobs, served, served_table
+from tasks.queries.served import served
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
 from tasks.run.settings import Settings
@@ -28,29 +28,31 @@ def match_all(run: Run) -> MatchReport:
     """Rank resumes for every job and jobs for every resume. Each served state is matched once.
 
     Rows of the latest matches are copied where they are still valid (``match_blocks``). Jobs past their
-    ``valid_through`` are left out. Which ones these are is part of the id of the matches: a night matches again when
-    one more is past its last day, and otherwise reuses the matches.
+    ``valid_through`` are left out, and documents that a filter or the exclusion list leaves out. Which ones these are
+    is part of the id of the matches: a night matches again when one more is past its last day, and otherwise reuses
+    the matches.
     """
     started = time.monotonic()
     store, settings, fence = run.store, run.settings, run.lease.check
     pointer = served(store)
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
-    decisive = _decisive(settings, weight)
-    past = _left_out(run, pointer)
-    match = match_id(pointer, {**decisive, **_without(past)})
+    chosen = choose(store, pointer, settings.match, run.clock().date())
+    decisive = {**_decisive(settings, weight), **chosen.ranking}
+    match = match_id(pointer, {**decisive, **chosen.identity})
     known = read_manifest(store, match)
     if known is not None:
         fence()
         LATEST_MATCHES.put(store, match)
         return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
     with store.scratch() as scratch:
-        among: dict[DocumentKind, str] = {"job": open_on(run.clock().date())} if past else {}
-        sides = read_sides(store, pointer, scratch, among=among)
+        sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where)
         recipe = _recipe(pointer, decisive)
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},
-            **({"past_jobs": len(past), **_without(past)} if past else {}),
+            **({"past_jobs": len(chosen.past)} if chosen.past else {}),
+            **({"filtered": chosen.filtered} if chosen.filtered else {}),
+            **chosen.identity,
             "run_id": run.id,
             "recipe": recipe,
             "fusion": "by rank" if tuned is None else tuned.sentence(),
@@ -63,6 +65,7 @@ def match_all(run: Run) -> MatchReport:
                     sides,
                     settings.match,
                     weight=weight,
+                    excluded=chosen.pairs,
                     former=read_former_matches(store, recipe=recipe),
                     checkpoint=pointer.checkpoint,
                     run_id=run.id,
@@ -84,12 +87,12 @@ class KnownMatches(NamedTuple):
     Attributes:
         is_complete: Whether the served state was matched with these settings.
         are_copied: Whether rows of the latest matches are copied where no document changed.
-        are_same_jobs: Whether the latest matches left out the same jobs for being past their ``valid_through``.
+        left_out_others: Kinds of which the latest matches left out other documents.
     """
 
     is_complete: bool
     are_copied: bool
-    are_same_jobs: bool = True
+    left_out_others: frozenset[DocumentKind] = frozenset()
 
 
 def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
@@ -100,26 +103,15 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
         if tuned is None:
             return KnownMatches(is_complete=False, are_copied=False)
         weight = tuned.weight
-    decisive, without = _decisive(run.settings, weight), _without(_left_out(run, pointer))
+    chosen = choose(run.store, pointer, run.settings.match, run.clock().date())
+    decisive = {**_decisive(run.settings, weight), **chosen.ranking}
     latest = LATEST_MATCHES.name(run.store)
     former = read_manifest(run.store, latest) if latest else None
     return KnownMatches(
-        is_complete=read_manifest(run.store, match_id(pointer, {**decisive, **without})) is not None,
+        is_complete=read_manifest(run.store, match_id(pointer, {**decisive, **chosen.identity})) is not None,
         are_copied=read_former_matches(run.store, recipe=_recipe(pointer, decisive)) is not None,
-        are_same_jobs=(former or {}).get("without") == without.get("without"),
+        left_out_others=chosen.changed(former or {}),
     )
-
-
-def _left_out(run: Run, pointer: Pointer) -> list[str]:
-    """Ids of the jobs that matching leaves out today."""
-    if run.settings.match.past_jobs:
-        return []
-    return past_jobs(served_table(run.store, pointer, "job"), run.clock().date())
-
-
-def _without(past: list[str]) -> dict[str, object]:
-    """What the jobs that are left out add to the id of the matches."""
-    return {"without": sha256_json(past)} if past else {}
 
 
 def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
@@ -133,4 +125,4 @@ def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:
 
 
 def _counts(manifest: dict[str, Any]) -> dict[str, int]:
-    return {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs")}
+    return {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered")}

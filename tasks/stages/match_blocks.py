@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
-from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg
+from llm2vec_core.ranking.fusion import Weighted, fuse, kept_hits, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
 from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
@@ -75,7 +75,12 @@ class Side:
 
 
 def read_sides(
-    store: Store, pointer: Pointer, scratch: Path, *, among: Mapping[DocumentKind, str] | None = None
+    store: Store,
+    pointer: Pointer,
+    scratch: Path,
+    *,
+    among: Mapping[DocumentKind, str] | None = None,
+    where: Mapping[DocumentKind, str] | None = None,
 ) -> dict[DocumentKind, Side]:
     """Read both served tables once, and write vectors and words to files in ``scratch``.
 
@@ -84,11 +89,15 @@ def read_sides(
         pointer: Served versions.
         scratch: Empty directory.
         among: SQL conditions of the documents to match, by kind (default: all of them).
+        where: Filters of the user, likewise.
     """
-    among = among or {}
+    among, where = among or {}, where or {}
     vocabulary: dict[str, int] = {}
     sides: dict[DocumentKind, Side] = {
-        kind: _spill(served_table(store, pointer, kind), scratch / kind, vocabulary, among.get(kind)) for kind in KINDS
+        kind: _spill(
+            served_table(store, pointer, kind), scratch / kind, vocabulary, among=among.get(kind), where=where.get(kind)
+        )
+        for kind in KINDS
     }
     in_order = sorted(vocabulary)
     numbers = np.empty(len(vocabulary), np.int32)
@@ -104,6 +113,7 @@ def plan_parts(
     settings: MatchSettings,
     *,
     weight: float | None = None,
+    excluded: Collection[tuple[str, str]] = (),
     former: FormerMatches | None = None,
     checkpoint: str,
     run_id: str,
@@ -118,6 +128,7 @@ def plan_parts(
         sides: Result of :func:`read_sides`.
         settings: Numbers of matches and of candidates.
         weight: Weight of vector search; None to fuse by rank.
+        excluded: Ids of job and resume that are never matched with each other.
         former: Matches of the same recipe, to copy rows from.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
@@ -136,6 +147,7 @@ def plan_parts(
             former=former,
             settings=settings,
             weight=weight,
+            excluded=_pair_numbers(excluded, sides, query_kind, found_kind),
         )
         for number, start in enumerate(range(0, len(matching.queries), BLOCK_ROWS)):
             block = slice(start, min(start + BLOCK_ROWS, len(matching.queries)))
@@ -152,6 +164,22 @@ def _changed_queries(
     if former is None or not np.array_equal(sides[found_kind].digests, former.documents[found_kind]):
         return np.arange(len(queries))
     return np.flatnonzero(~DigestIndex(former.documents[query_kind]).contains(queries))
+
+
+def _pair_numbers(
+    pairs: Collection[tuple[str, str]], sides: Mapping[DocumentKind, Side], query: DocumentKind, found: DocumentKind
+) -> Int64[np.ndarray, " pairs"]:
+    """Numbers of pairs of job and resume: row of the query times the number of found documents, plus row of the other.
+
+    Pairs of which a document is not among the sides are left out.
+    """
+    row_of = {kind: {doc_id: row for row, doc_id in enumerate(sides[kind].ids)} if pairs else {} for kind in KINDS}
+    known = [
+        {"job": row_of["job"][job], "resume": row_of["resume"][resume]}
+        for job, resume in pairs
+        if job in row_of["job"] and resume in row_of["resume"]
+    ]
+    return np.array([rows[query] * len(sides[found]) + rows[found] for rows in known], np.int64)
 
 
 def _neighbours(
@@ -183,6 +211,7 @@ class _Direction:
     former: FormerMatches | None
     settings: MatchSettings
     weight: float | None
+    excluded: Int64[np.ndarray, " pairs"]
 
     @cached_property
     def index(self) -> LexicalIndex:
@@ -214,7 +243,11 @@ class _Direction:
         if self.weight is not None:  # in double precision, as a search computes it
             of_both = np.concatenate([cosines, self._cosines(rows, lexical)], axis=1)
             weighted = Weighted(self.weight, cosines=of_both.astype(float), bm25=bm25.astype(float))
-        fused = fuse(dense, lexical, limit=self.settings.top_k, weighted=weighted)
+        limit = dense.shape[1] + lexical.shape[1] if len(self.excluded) else self.settings.top_k
+        fused = fuse(dense, lexical, limit=limit, weighted=weighted)
+        if len(self.excluded):
+            is_kept = ~np.isin(rows[:, None] * len(self.found) + fused.documents, self.excluded)
+            fused = kept_hits(fused, is_kept, limit=self.settings.top_k)
         at, rank = np.nonzero(fused.is_hit)
         documents = fused.documents[at, rank]
         terms = [
@@ -281,7 +314,7 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
     }
 
 
-def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], among: str | None) -> Side:
+def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], *, among: str | None, where: str | None) -> Side:
     """Read a table once: vectors and words go to files, ids and offsets stay in memory."""
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
     ids: list[str] = []
@@ -289,7 +322,7 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], among: str
     lengths = array("q")
     vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
     with vectors_path.open("wb") as vectors, words_path.open("wb") as words:
-        for batch in table.batches(columns, among=among):
+        for batch in table.batches(columns, where=where, among=among):
             rows = batch.select([name for name in columns if name != "vector"]).to_pylist()
             said = [words_of(row) for row in rows]
             of_batch = batch["vector"].flatten().to_numpy().astype(np.float32, copy=False).reshape(len(rows), -1)

@@ -53,6 +53,7 @@ def whole_night(tmp_path_factory, tiny_base):
         rows = [{"anchor": title, "positive": text} for title, text in JOBS[:number]]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copy(night.jobs, folder / "more-jobs.jsonl")
+    (folder / "never.csv").write_text("resume_id\nnobody\n")
     night.config.write_text(
         night.config.read_text()
         .replace("[train]\n", '[train]\nstages = ["mntp", "simcse", "distil", "supervised"]\n')
@@ -120,6 +121,8 @@ OTHER = {
     "match.fusion": "rrf",
     "match.judged": "{folder}/others/OtherRetrieval",
     "match.reranker": "{cross_encoder}",
+    "match.where": {"job": "title <> ''"},
+    "match.exclude": "{folder}/never.csv",
     "evaluate.sample_tasks": ["SkillParaphrasePairs"],
     "evaluate.tasks_dirs": ["{folder}/changed"],
     "evaluate.tasks": ["OtherRetrieval"],
