@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from llm2vec_core.encoding.result import Encoding
+from llm2vec_core.encoding.result import Encoding, scaled
+from llm2vec_core.model.modes import LongTexts
 
 _ANY_HEADING = re.compile(
     r"^[ \t]*#{1,6}[ \t]+\S.*$"  # Markdown
@@ -121,3 +122,40 @@ def encode_pieces(
         read_tokens=read,
         cut_tokens=cut,
     )
+
+
+def read_long_texts(
+    texts: Sequence[str],
+    long_texts: LongTexts,
+    *,
+    cut: Callable[[Sequence[str]], Encoding],
+    split: Callable[[str], list[str]],
+    headings: re.Pattern[str],
+) -> Encoding:
+    """Encode texts that may be longer than an encoder reads at once.
+
+    Args:
+        texts: Any number of texts.
+        long_texts: ``cut``, ``parts`` or ``sections``; see :meth:`llm2vec_core.encoding.encoder.Encoder.encode`.
+        cut: Encodes texts, each truncated to what fits.
+        split: Splits a text into parts that fit.
+        headings: Headings of sections.
+    """
+
+    def parts(listed: Sequence[str]) -> Encoding:
+        return encode_pieces(listed, split=split, weigh=lambda part: max(len(part), 1), encode=cut)
+
+    def sections(listed: Sequence[str]) -> Encoding:
+        return encode_pieces(
+            listed,
+            split=lambda text: split_sections(text, headings),
+            weigh=lambda _: 1,
+            encode=lambda pieces: scaled(parts(pieces)),
+        )
+
+    readers: dict[LongTexts, Callable[[Sequence[str]], Encoding]] = {
+        "cut": cut,
+        "parts": parts,
+        "sections": sections,
+    }
+    return readers[long_texts](texts)

@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm.auto import tqdm
 
-from llm2vec_core.encoding.chunking import encode_pieces, heading_pattern, split_sections
+from llm2vec_core.encoding.chunking import heading_pattern, read_long_texts
 from llm2vec_core.encoding.forward import ForwardPass, run_together
 from llm2vec_core.encoding.loading import LoadedModel, assemble_model, load_model
-from llm2vec_core.encoding.result import Encoding
+from llm2vec_core.encoding.result import Encoding, scaled
 from llm2vec_core.encoding.words import read_words
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.architectures import apply_attention, base_attention, transformer_directory
@@ -330,30 +330,15 @@ class Encoder:
                 )
             return encoding
 
-        def parts(listed: Sequence[str]) -> Encoding:
-            return encode_pieces(
-                listed,
-                split=lambda text: self.forward.texts.split(text, prompt=prompt or ""),
-                weigh=lambda part: max(len(part), 1),
-                encode=cut,
-            )
-
-        def sections(listed: Sequence[str]) -> Encoding:
-            return encode_pieces(
-                listed,
-                split=lambda text: split_sections(text, self._headings),
-                weigh=lambda _: 1,
-                encode=lambda pieces: _scaled(parts(pieces)),
-            )
-
-        readers: dict[LongTexts, Callable[[Sequence[str]], Encoding]] = {
-            "cut": cut,
-            "parts": parts,
-            "sections": sections,
-        }
-        encoding = readers[long_texts or self.long_texts](texts)
+        encoding = read_long_texts(
+            texts,
+            long_texts or self.long_texts,
+            cut=cut,
+            split=lambda text: self.forward.texts.split(text, prompt=prompt or ""),
+            headings=self._headings,
+        )
         encoding = replace(encoding, vectors=encoding.vectors[:, :dim])
-        return _scaled(encoding) if normalize else encoding
+        return scaled(encoding) if normalize else encoding
 
     def encode_words(
         self,
@@ -509,9 +494,3 @@ def _forget_use(tokenizer: Any) -> None:  # noqa: ANN401 - ships no types
         tokenizer.init_kwargs["local_files_only"] = False
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
-
-
-def _scaled(encoding: Encoding) -> Encoding:
-    """The encoding with vectors of length one; zero vectors are unchanged."""
-    lengths = np.linalg.norm(encoding.vectors, axis=1, keepdims=True)
-    return replace(encoding, vectors=encoding.vectors / np.maximum(lengths, np.finfo(np.float32).tiny))

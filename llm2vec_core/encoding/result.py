@@ -5,7 +5,7 @@ This module does not load torch, so that code that only passes vectors stays lig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -30,3 +30,9 @@ class Encoding:
     num_truncated: int
     read_tokens: Int32[np.ndarray, " num_texts"] | None = None
     cut_tokens: Int32[np.ndarray, " num_texts"] | None = None
+
+
+def scaled(encoding: Encoding) -> Encoding:
+    """The encoding with vectors of length one; zero vectors are unchanged."""
+    lengths = np.linalg.norm(encoding.vectors, axis=1, keepdims=True)
+    return replace(encoding, vectors=encoding.vectors / np.maximum(lengths, np.finfo(np.float32).tiny))

@@ -17,20 +17,20 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.errors import InputError, StoreError
+from data.redaction.placeholders import without_placeholders
 from data.sample.esco import read_everyday_names, read_skill_names
 from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.words import tokenize
-from tasks.encoders.checkpoints import checkpoint_dir, load_encoder
+from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
-from tasks.queries.search import by_words, fuse_legs, ranking
+from tasks.queries.search import by_words, fuse_legs, ranking, require_query
 from tasks.queries.served import require_same_space, served, served_table
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
-    from llm2vec_core.encoding.encoder import Encoder
     from llm2vec_core.pages import Table
 
 MAX_SENTENCES = 64
@@ -67,13 +67,16 @@ class SkillEvidence:
     cosine: float | None
 
 
-def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None = None) -> dict[str, Any]:
-    """Explain a served pair: why the resume has its rank for the job.
+def explain(
+    settings: Settings, *, resume: str, job: str | None = None, query: str | None = None, checkpoint: str | None = None
+) -> dict[str, Any]:
+    """Explain why a served resume has its rank for a served job, or for a text.
 
     Args:
         settings: Settings of the run.
-        job: ``doc_id`` or ``source_id`` of a served job.
         resume: ``doc_id`` or ``source_id`` of a served resume.
+        job: ``doc_id`` or ``source_id`` of a served job.
+        query: Text of a job that is not served, instead of ``job``. Its ids and title are None in the result.
         checkpoint: Fail unless this checkpoint is served (default: explain with the served one).
 
     Returns:
@@ -85,24 +88,33 @@ def explain(settings: Settings, *, job: str, resume: str, checkpoint: str | None
         sentence counts as near.
 
     Raises:
-        InputError: No such document is served, or several have this ``source_id``.
+        InputError: No such document is served, or several have this ``source_id``; or not one of ``job`` and ``query``
+            is given.
         VectorSpaceError: ``checkpoint`` did not write the served vectors.
         StoreError: The resumes have no word index.
     """
+    if (job is None) == (query is None):
+        raise InputError("Expected a job or a query, and not both.", hint="Give the id of a job, or the text of one.")
     store = settings.store()
     pointer = served(store)
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
-    jobs, resumes = served_table(store, pointer, "job"), served_table(store, pointer, "resume")
+    resumes = served_table(store, pointer, "resume")
     if not resumes.has_word_index:
         raise StoreError(
             "The table of resumes has no word index, which explanations need for BM25.",
             hint="Run `l2v embed` to build the index.",
         )
-    job_row, resume_row = _document(jobs, "job", job), _document(resumes, "resume", resume)
+    resume_row = _document(resumes, "resume", resume)
+    if query is None:
+        job_row = _document(served_table(store, pointer, "job"), "job", str(job))
+        encoder = load_query_encoder(store, pointer.checkpoint, settings.encode)
+    else:
+        require_query(without_placeholders(query))
+        encoder = load_query_encoder(store, pointer.checkpoint, settings.encode)
+        job_row = _text_as_job(query, encoder, settings)
     texts = {"job": _text(job_row), "resume": _text(resume_row)}
     split = {kind: split_sentences(text) or [text] for kind, text in texts.items()}
-    encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
     of_job, of_resume = (_Sentences.encoded(encoder, split[kind][:MAX_SENTENCES]) for kind in ("job", "resume"))
     named = _finder().find(texts["job"])
     threshold = _background_threshold(encoder, of_resume, named=named)
@@ -203,12 +215,12 @@ class _Sentences:
     vectors: Float32[np.ndarray, "sentences dim"]
 
     @classmethod
-    def encoded(cls, encoder: Encoder, texts: Sequence[str]) -> _Sentences:
-        return cls(texts, encoder.encode(texts, normalize=True))
+    def encoded(cls, encoder: QueryEncoder, texts: Sequence[str]) -> _Sentences:
+        return cls(texts, encoder.encode(texts))
 
 
 def _text(row: Mapping[str, Any]) -> str:
-    return encoded_text(row["title"], row["text"])
+    return encoded_text(row["title"] or "", row["text"])
 
 
 def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
@@ -225,6 +237,13 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
     raise InputError(
         f"{len(rows)} served {kind}s have the id '{identity}' in their sources.", hint=f"Pass the doc_id: {known}."
     )
+
+
+def _text_as_job(query: str, encoder: QueryEncoder, settings: Settings) -> dict[str, Any]:
+    """A text in place of a served job, encoded as search encodes it."""
+    text = without_placeholders(query)
+    vector = encoder.encode(text, long_texts=settings.encode.long_texts)[0]
+    return {**dict.fromkeys(_SHOWN), "text": text, "vector": vector}
 
 
 def _place(
@@ -266,12 +285,12 @@ def _near_sentences(job: _Sentences, resume: _Sentences) -> list[dict[str, Any]]
 
 
 def _skill_evidence(
-    named: Mapping[str, str], resume_text: str, resume: _Sentences, encoder: Encoder, threshold: float
+    named: Mapping[str, str], resume_text: str, resume: _Sentences, encoder: QueryEncoder, threshold: float
 ) -> list[SkillEvidence]:
     """Evidence for each named skill in a resume, in the order of the skills."""
     in_resume = _finder().find(resume_text)
     unnamed = [skill for skill in named if skill not in in_resume]
-    cosines = dict(zip(unnamed, encoder.encode(unnamed, normalize=True) @ resume.vectors.T, strict=True))
+    cosines = dict(zip(unnamed, encoder.encode(unnamed) @ resume.vectors.T, strict=True))
     found = []
     for skill, name in named.items():
         if skill in in_resume:
@@ -284,11 +303,11 @@ def _skill_evidence(
     return found
 
 
-def _background_threshold(encoder: Encoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
+def _background_threshold(encoder: QueryEncoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
     """Cosine that only few random skills, not named by the job, reach with any sentence of the resume."""
     others = [label for label in read_skill_names() if label not in named]
     drawn = random.Random(BACKGROUND_SEED).sample(others, BACKGROUND_SKILLS)
-    return near_threshold(encoder.encode(drawn, normalize=True) @ resume.vectors.T, BACKGROUND_SHARE)
+    return near_threshold(encoder.encode(drawn) @ resume.vectors.T, BACKGROUND_SHARE)
 
 
 @cache

@@ -23,7 +23,8 @@ from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
-from tasks.encoders.checkpoints import base_models_dir, checkpoint_dir, load_encoder, load_reranker
+from tasks.encoders.checkpoints import base_models_dir, load_reranker
+from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.served import require_same_space, served, served_table, words_of
 from tasks.run.context import utc_now
@@ -99,7 +100,7 @@ def search(
         VectorSpaceError: ``checkpoint`` did not write the served vectors.
     """
     query = without_placeholders(query)
-    _require_query(query)
+    require_query(query)
     store = settings.store()
     pointer = served(store)
     if checkpoint is not None:
@@ -115,8 +116,8 @@ def search(
     dense: Leg = ()
     lexical: Leg = ()
     if mode != "lexical":
-        encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)
-        vector = encoder.encode(query, long_texts=settings.encode.long_texts, normalize=True)[0]
+        encoder = load_query_encoder(store, pointer.checkpoint, settings.encode)
+        vector = encoder.encode(query, long_texts=settings.encode.long_texts)[0]
         dense = ranking(
             table.nearest(vector, limit=candidates, columns=_columns(table), where=where, among=among), found
         )
@@ -169,7 +170,12 @@ def _validity(row: dict[str, Any], kind: DocumentKind, day: date) -> dict[str, o
     return {"valid_through": last, "past": last is not None and last < day.isoformat()}
 
 
-def _require_query(query: str) -> None:
+def require_query(query: str) -> None:
+    """Check that a query has words, valid characters and at most :data:`MAX_QUERY_CHARS` of them.
+
+    Raises:
+        InputError: It does not.
+    """
     if has_surrogates(query):  # bytes of the command line that are not UTF-8
         raise InputError(
             f"The query is not valid UTF-8: {query.encode('utf-8', 'surrogateescape')[:100]!r}.",

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from data.vectors.lance import LanceTable
 
 
+class NothingServedError(InputError):
+    """There is no pointer: nothing was promoted yet."""
+
+
 def served(store: Store) -> Pointer:
     """The pointer to what is served.
 
     Raises:
-        InputError: Nothing is served.
+        NothingServedError: Nothing is served.
     """
     pointer = read_pointer(store)
     if pointer is None:
-        raise InputError(
+        raise NothingServedError(
             "Nothing is served yet.",
             hint="Run `l2v nightly` first; or `l2v ingest`, then `l2v embed --checkpoint ID`.",
         )

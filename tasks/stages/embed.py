@@ -24,6 +24,7 @@ from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir
 from tasks.encoders.quarantine import documents_without_vector, listed
+from tasks.encoders.query_encoder import keep_query_encoder
 from tasks.encoders.tuned_fusion import tune_fusion
 from tasks.run.context import Run
 from tasks.run.reading import cut_sentence
@@ -186,7 +187,7 @@ def count_read_tokens(run: Run, fingerprint: str, snapshots: dict[DocumentKind, 
 
 @stage_task("verify and promote")
 def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], tables: list[TableReport]) -> str:
-    """Run the generation gate, tune the fusion weight if the settings ask for it, then serve the tables.
+    """Run the generation gate, write the query encoder, tune the fusion weight if asked for, then serve the tables.
 
     Returns:
         Name of the served generation.
@@ -206,6 +207,7 @@ def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str
         raise
     _publish_verdict(checks, run.id)
     run.lease.check()
+    keep_query_encoder(store, fingerprint, run.settings.encode)
     tune_fusion(run, generation=generation.generation, checkpoint=fingerprint)
     pointer = promote(
         store,

@@ -65,7 +65,7 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
     pointer = make_pointer().model_copy(
         update={"generation": "g", "jobs": versions["job"], "resumes": versions["resume"]}
     )
-    monkeypatch.setattr("tasks.queries.search.load_encoder", lambda directory, settings: Given(documents))
+    monkeypatch.setattr("tasks.queries.search.load_query_encoder", lambda store, checkpoint, settings: Given(documents))
     monkeypatch.setattr("tasks.queries.search.served", lambda store: pointer)
     return settings, pointer
 

@@ -1,0 +1,193 @@
+"""Encode queries without torch: a checkpoint's ONNX graph, run by ONNX Runtime, with its own tokenizer.
+
+Importing torch and transformers takes most of an interactive command. This module imports neither. The graph returns
+what the encoder's pooling returns, so that long texts are read as there. ``query_graph`` writes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict
+
+from llm2vec_core.encoding.batching import plan_batches
+from llm2vec_core.encoding.chunking import heading_pattern, read_long_texts
+from llm2vec_core.encoding.result import Encoding, scaled
+from llm2vec_core.encoding.tokenizing import TextTokenizer
+from llm2vec_core.errors import CheckpointError
+from llm2vec_core.model.modes import LongTexts
+
+QUERY_GRAPH_NAME = "query_encoder.onnx"
+"""File in the directory of a checkpoint, beside the weights that it names."""
+
+_BATCH_TOKENS = 2048
+QUERY_GRAPH_VERSION = 1
+"""Version of the graph; readers refuse another one."""
+
+
+class QueryGraph(BaseModel):
+    """Record of a query encoder, stored in its graph.
+
+    Attributes:
+        fingerprint: Fingerprint of the checkpoint.
+        embedding_dim: Length of a vector.
+        max_tokens: Longer texts are truncated to this, or read in parts.
+        special_tokens: Ids of the tokens ``bos``, ``eos``, ``sep`` and ``pad`` that the tokenizer defines.
+        max_abs_diff: Largest difference from the encoder's own vectors, which was found when the graph was written.
+        version: :data:`QUERY_GRAPH_VERSION` of the writer.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    embedding_dim: int
+    max_tokens: int
+    special_tokens: dict[str, int]
+    max_abs_diff: float
+    version: int = QUERY_GRAPH_VERSION
+
+
+class OnnxEncoder:
+    """Turns texts into vectors of length one, as the encoder of the checkpoint does. Threads may share it.
+
+    Attributes:
+        described: Record of the graph.
+    """
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401 - ships no types
+        tokenizer: Any,  # noqa: ANN401
+        described: QueryGraph,
+        *,
+        headings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Use :meth:`load`."""
+        self._session, self.described = session, described
+        self._texts = TextTokenizer(
+            _PlainTokenizer(tokenizer, described.special_tokens),
+            max_tokens=described.max_tokens,
+            pooling_mode=None,
+            echo=False,
+        )
+        self._headings = heading_pattern(headings)
+
+    @classmethod
+    def load(
+        cls, directory: Path, *, graph: Path | None = None, headings: Mapping[str, str] | None = None
+    ) -> OnnxEncoder:
+        """Load the query encoder of a checkpoint.
+
+        Args:
+            directory: Directory of the checkpoint.
+            graph: The graph, if it lies elsewhere.
+            headings: Headings of sections, as for :meth:`llm2vec_core.encoding.encoder.Encoder.load`.
+
+        Raises:
+            ImportError: ONNX Runtime is not installed.
+            CheckpointError: The graph cannot be used.
+        """
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        path = graph or directory / QUERY_GRAPH_NAME
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.log_severity_level = 3
+        # Files of weights are found beside the model's path; given as bytes, the folder is an option.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(directory))
+        try:
+            session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            described = QueryGraph.model_validate_json(session.get_modelmeta().custom_metadata_map[QUERY_GRAPH_NAME])
+            tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        except Exception as error:  # the runtime's and the tokenizer's own errors have no common base
+            raise CheckpointError(
+                f"{path} cannot be used: {error}", hint="Remove it; the next night writes it."
+            ) from error
+        if described.version != QUERY_GRAPH_VERSION:
+            raise CheckpointError(
+                f"{path} has version {described.version}; expected {QUERY_GRAPH_VERSION}.",
+                hint="Remove it; the next night writes it.",
+            )
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(session, tokenizer, described, headings=headings)
+
+    def encode(
+        self, texts: str | Sequence[str], *, long_texts: LongTexts = "cut"
+    ) -> Float32[np.ndarray, "num_texts dim"]:
+        """Encode texts; one string is one text.
+
+        Args:
+            texts: Any number of texts.
+            long_texts: Treatment of long texts, as in :meth:`llm2vec_core.encoding.encoder.Encoder.encode`.
+        """
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        found = read_long_texts(listed, long_texts, cut=self._cut, split=self._texts.split, headings=self._headings)
+        return scaled(found).vectors
+
+    def _cut(self, texts: Sequence[str]) -> Encoding:
+        """Pooled vectors of texts, each truncated to the limit."""
+        distinct = list(dict.fromkeys(texts))
+        tokenized = self._texts.texts(distinct)
+        lengths = [len(ids) for ids in tokenized.token_ids]
+        vectors = np.empty((len(distinct), self.described.embedding_dim), np.float32)
+        for batch in plan_batches(lengths, batch_tokens=_BATCH_TOKENS):
+            ids = np.full((len(batch), max(lengths[at] for at in batch)), self.described.special_tokens.get("pad", 0))
+            mask = np.zeros_like(ids)
+            for row, at in enumerate(batch):
+                ids[row, : lengths[at]] = tokenized.token_ids[at]
+                mask[row, : lengths[at]] = 1
+            (vectors[batch],) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        place = {text: number for number, text in enumerate(distinct)}
+        return Encoding(vectors[[place[text] for text in texts]], sum(lengths), sum(lengths), tokenized.num_truncated)
+
+
+class _PlainTokenizer:
+    """A tokenizer of the package ``tokenizers`` with the calls of transformers' that ``TextTokenizer`` makes.
+
+    Truncation is a state of a tokenizer, which threads must not change. So each limit has a copy of its own.
+    """
+
+    is_fast = True
+
+    def __init__(self, tokenizer: Any, special_tokens: Mapping[str, int]) -> None:  # noqa: ANN401
+        self._tokenizer, self._special_tokens = tokenizer, special_tokens
+        self._limited: dict[int, Any] = {}
+        self._copying = threading.Lock()
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return self._special_tokens.get("eos")
+
+    @property
+    def pad_token_id(self) -> int | None:
+        return self._special_tokens.get("pad")
+
+    def __call__(
+        self, texts: str | list[str], *, truncation: bool = False, max_length: int | None = None, **_: object
+    ) -> dict[str, Any]:
+        """Token ids, marks of special tokens, and characters of one or several texts."""
+        tokenizer = self._limited_to(max_length) if truncation and max_length is not None else self._tokenizer
+        found = tokenizer.encode_batch([texts] if isinstance(texts, str) else texts)
+        columns = {
+            "input_ids": [each.ids for each in found],
+            "special_tokens_mask": [each.special_tokens_mask for each in found],
+            "offset_mapping": [each.offsets for each in found],
+        }
+        return {name: column[0] for name, column in columns.items()} if isinstance(texts, str) else columns
+
+    def _limited_to(self, max_tokens: int) -> Any:  # noqa: ANN401
+        with self._copying:
+            if max_tokens not in self._limited:
+                from tokenizers import Tokenizer
+
+                copied = Tokenizer.from_str(self._tokenizer.to_str())
+                copied.enable_truncation(max_tokens)
+                self._limited[max_tokens] = copied
+            return self._limited[max_tokens]
