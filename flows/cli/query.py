@@ -41,7 +41,10 @@ def search(
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Search the served jobs or resumes."""
+    from data.vectors.lance import import_without_pandas
     from tasks.queries.search import search as search_served
+
+    import_without_pandas()
 
     settings = call.request().settings()
     kind: Literal["job", "resume"] = "job" if table == "jobs" else "resume"
@@ -90,9 +93,11 @@ def explain(
     ] = None,
 ) -> None:
     """Explain why a job and a resume match: words, sentences, scores, missing skills."""
+    from data.vectors.lance import import_without_pandas
     from tasks.queries.explain import explain as explain_pair
     from tasks.queries.explain import explanation_page, explanation_tables
 
+    import_without_pandas()
     settings = call.request().settings()
     explanations = [explain_pair(settings, job=job, resume=each, checkpoint=checkpoint) for each in resume]
     if html is not None:

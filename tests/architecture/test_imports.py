@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.encoders.query_encoder import keep_query_encoder
+from tasks.queries.served import served
+from tasks.run.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 INTERACTIVE = (
     "flows.cli",
@@ -81,6 +85,20 @@ def test_a_look_at_the_home_opens_no_table_and_loads_no_model(tmp_path, command,
             archive.extractall(tmp_path, filter="data")
     loaded = loaded_by_command(tmp_path, *command, "--set", f"home={tmp_path / 'home'}")
     assert loaded & (MODELS | SERVICES | EVALUATION | DOCUMENTS | TABLES) == set()
+
+
+def test_a_search_loads_neither_torch_nor_pandas(tmp_path):
+    """The checkpoint carries an encoder of queries, and LanceDB needs pandas for data frames only."""
+    pytest.importorskip("onnx", reason="the extra `serving` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `serving` is not installed")
+    with tarfile.open(ROOT / "tests" / "integration" / "homes" / "before_house.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    settings = Settings(home=str(tmp_path / "home"))
+    store = settings.store()
+    keep_query_encoder(store, served(store).checkpoint, settings.encode)
+    loaded = loaded_by_command(tmp_path, "search", "nurse", "--set", f"home={tmp_path / 'home'}")
+    assert {"lancedb", "onnxruntime"} <= loaded
+    assert loaded & (MODELS | SERVICES | EVALUATION | DOCUMENTS | {"pandas"}) == set()
 
 
 def test_nothing_names_an_index_host():
