@@ -1,6 +1,6 @@
 """The query encoder of a checkpoint: an ONNX graph over the checkpoint's own weights, proven when it is written.
 
-The graph names its weights by their place in ``model.safetensors``, so it takes some kilobytes and no second copy. It
+The graph names its weights by their place in the checkpoint's files, so it takes some kilobytes and no second copy. It
 is built from the configuration, node by node: exporting 30 layers by ``torch.onnx`` takes 70 processor seconds, which
 a night should not pay for each new encoder. It covers decoders of the Llama family (Llama, SmolLM2, Mistral, Qwen2,
 Qwen3). Other encoders have no query encoder, and interactive commands use torch.

@@ -52,7 +52,7 @@ Advance = Callable[..., None]
 
 @contextlib.contextmanager
 def progress(description: str, total: int) -> Iterator[Advance]:
-    """Progress of a long task: a bar on a terminal, nothing elsewhere, and a Prefect progress artifact in a run.
+    """Progress of a long task: a bar on a terminal, log lines elsewhere, and a Prefect artifact in a run.
 
     Yields:
         ``advance(count, note="")``.
