@@ -17,7 +17,7 @@ from data.documents.facets import FACET_SCHEMA
 from data.outputs.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, column
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 """Version of the exported schemas. Raise it with every change that a reader would notice."""
 
 _UNIT = b"unit"
@@ -69,9 +69,15 @@ _MATCH_COLUMNS = {
     "lexical_score": "BM25",
     "lexical_rank": "place, from 1",
     "matched_terms": "words",
+    "verdict": "",
+    "conditions": "",
     "checkpoint": "",
     "run_id": "",
 }
+_EXPORTED_CONDITIONS = pa.list_(
+    pa.field("element", pa.struct([pa.field("condition", pa.string()), pa.field("outcome", pa.string())]))
+)
+"""The words behind a verdict stay in the store, as the texts do."""
 _EVALUATION_SCHEMA = pa.schema(
     [
         column("system", pa.string(), "name of what was scored"),
@@ -100,7 +106,12 @@ EXPORT_SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "resumes": _chosen(DOCUMENT_SCHEMA, _RESUME_COLUMNS),
-    "matches": _chosen(MATCH_SCHEMA, _MATCH_COLUMNS),
+    "matches": pa.schema(
+        [
+            field.with_type(_EXPORTED_CONDITIONS) if field.name == "conditions" else field
+            for field in _chosen(MATCH_SCHEMA, _MATCH_COLUMNS)
+        ]
+    ),
     "evaluation": _EVALUATION_SCHEMA,
     "vectors": _VECTOR_SCHEMA,
 }

@@ -38,6 +38,14 @@ _DOCUMENTS = "documents.npz"
 
 _WORDS = pa.list_(pa.field("element", pa.string()))  # "element" is Parquet's own name for list items
 
+_CONDITIONS = pa.list_(
+    pa.field(
+        "element",
+        pa.struct([pa.field(name, pa.string()) for name in ("condition", "outcome", "asked", "found")]),
+    )
+)
+"""Name, outcome, the words that ask, and the words that answer."""
+
 MATCH_SCHEMA = pa.schema(
     [
         column("direction", pa.string(), "resumes_for_job: ranked for the job; jobs_for_resume: ranked for the resume"),
@@ -50,6 +58,13 @@ MATCH_SCHEMA = pa.schema(
         column("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
         column("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
         column("matched_terms", _WORDS, "the weightiest words that both share, at most 20, the weightiest first"),
+        column(
+            "verdict",
+            pa.string(),
+            "the worst outcome of the conditions: fail, unknown or pass; empty: neither side asks for anything",
+            nullable=True,
+        ),
+        column("conditions", _CONDITIONS, "each condition that one side asks for, with its outcome", nullable=True),
         column("checkpoint", pa.string(), "fingerprint of the encoder"),
         column("run_id", pa.string(), "run that matched"),
     ]
@@ -212,6 +227,9 @@ def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str
 def latest_match_files(store: Store) -> list[Path]:
     """Parquet files of the latest matches; empty before the first."""
     match = LATEST_MATCHES.name(store)
-    if match is None:
-        return []
+    return [] if match is None else match_files(store, match)
+
+
+def match_files(store: Store, match: str) -> list[Path]:
+    """Parquet files of matches by their id."""
     return [store.local_path(key) for key in store.list(f"matches/{match}") if key.endswith(".parquet")]

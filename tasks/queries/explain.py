@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
+from data.conditions.statement import worst
+from data.documents.facets import FACET_SCHEMA
 from data.errors import InputError, StoreError
 from data.redaction.placeholders import without_placeholders
 from data.sample.esco import read_everyday_names, read_skill_names
@@ -24,6 +26,7 @@ from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.words import tokenize
+from tasks.conditions.pairs import Conditions
 from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query
@@ -85,7 +88,8 @@ def explain(
         ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
-        sentence counts as near.
+        sentence counts as near. ``conditions``: what one side asks for and whether the other meets it, with the words
+        of both; ``verdict``: the worst outcome of these, None if neither side asks for anything.
 
     Raises:
         InputError: No such document is served, or several have this ``source_id``; or not one of ``job`` and ``query``
@@ -120,6 +124,8 @@ def explain(
     threshold = _background_threshold(encoder, of_resume, named=named)
     skills = _skill_evidence(named, texts["resume"], of_resume, encoder, threshold)
     weight = served_weight(settings, store, pointer)
+    conditions = Conditions(settings.match.conditions)
+    verdicts = conditions.verdicts(conditions.facts("job", job_row), conditions.facts("resume", resume_row))
     terms = _contributions(resumes, texts["job"], texts["resume"], resume_row["doc_id"])
     return {
         "job": {name: job_row[name] for name in _SHOWN},
@@ -134,6 +140,8 @@ def explain(
         "skills": [asdict(skill) for skill in skills],
         "missing_skills": [skill.skill for skill in skills if skill.found == "missing"],
         "near_threshold": threshold,
+        "verdict": worst(verdict.outcome for verdict in verdicts),
+        "conditions": [verdict._asdict() for verdict in verdicts],
     }
 
 
@@ -164,6 +172,11 @@ def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list
             ["skill", "found", "in the resume", "cosine"],
             [[each["skill"], each["found"], each["evidence"], _figure(each["cosine"])] for each in found["skills"]],
         ),
+        (
+            f"{len(found['conditions'])} conditions, beside the scores; unknown: no answer that can be read",
+            ["condition", "outcome", "asked", "answer"],
+            [[each["condition"], each["outcome"], each["asked"], each["found"]] for each in found["conditions"]],
+        ),
     ]
 
 
@@ -190,7 +203,7 @@ def _page_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     return Table(
         caption=title,
         corner=columns[0],
-        columns=tuple(Column(name, is_text=name in ("found", "in the resume", "resume")) for name in columns[1:]),
+        columns=tuple(Column(name, is_text=name in _TEXT_COLUMNS) for name in columns[1:]),
         groups=(Group("", tuple(TableRow(head, tuple(map(Cell, values))) for head, *values in rows)),),
     )
 
@@ -199,6 +212,7 @@ def _name(document: Mapping[str, Any]) -> str:
     return str(document["title"] or document["source_id"])
 
 
+_TEXT_COLUMNS = ("found", "in the resume", "resume", "outcome", "asked", "answer")
 _LEGS = {"fused": "", "dense": "dense_", "lexical": "lexical_"}
 _MAX_TERMS = 20
 
@@ -225,7 +239,10 @@ def _text(row: Mapping[str, Any]) -> str:
 
 def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
     wanted = sql_string(identity)
-    rows = table.read([*_SHOWN, "text", "vector"], where=f"doc_id = {wanted} OR source_id = {wanted}").to_pylist()
+    facets = [name for name in FACET_SCHEMA.names if table.has_column(name)]
+    rows = table.read(
+        [*_SHOWN, "text", "vector", *facets], where=f"doc_id = {wanted} OR source_id = {wanted}"
+    ).to_pylist()
     if len(rows) == 1:
         return dict(rows[0])
     if not rows:

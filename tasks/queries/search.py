@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
+from data.conditions.statement import worst
 from data.documents.rows import has_surrogates
 from data.errors import InputError
 from data.redaction.placeholders import without_placeholders
@@ -23,6 +24,7 @@ from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
+from tasks.conditions.pairs import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
@@ -93,7 +95,9 @@ def search(
 
     Returns:
         Documents, best first: ids, title, last day of a job and whether it is past, score, score and rank in each
-        search, and the query words in the document. Words that occur in fewer hits come first.
+        search, and the query words in the document. Words that occur in fewer hits come first. ``verdict`` and
+        ``conditions`` say whether the hit meets what the query asks for, or the reverse: a query for resumes is read
+        as a job, and one for jobs as a resume.
 
     Raises:
         InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
@@ -141,6 +145,7 @@ def search(
     for note in () if where is None else table.unreadable_values(where):
         logger.warning("%s", note)
     rows = [found[doc_id] for doc_id in hits]
+    verdicts = verdicts_on_hits(table, Conditions(settings.match.conditions), query, kind=kind, ids=list(hits))
     return [
         {
             "rank": rank,
@@ -148,9 +153,11 @@ def search(
             **_validity(row, kind, today),
             **asdict(hit),
             "matched_terms": terms,
+            "verdict": worst(verdict.outcome for verdict in on_hit),
+            "conditions": [verdict._asdict() for verdict in on_hit],
         }
-        for rank, (hit, row, terms) in enumerate(
-            zip(hits.values(), rows, _matched_terms(words, rows), strict=True), start=1
+        for rank, (hit, row, terms, on_hit) in enumerate(
+            zip(hits.values(), rows, _matched_terms(words, rows), verdicts, strict=True), start=1
         )
     ]
 

@@ -55,6 +55,7 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "match.judged": ("match",),
     "match.past_jobs": ("match",),
     "match.where": ("match",),
+    "match.conditions": ("match",),
     "match.exclude": ("match",),
     "match.reranker": ("score",),
     "evaluate.sample_tasks": ("score",),

@@ -224,6 +224,7 @@ class MatchReport(StageReport):
         jobs: Matched jobs.
         past_jobs: Jobs that were left out, because their ``valid_through`` is past.
         filtered: Documents that ``match.where`` and ``match.exclude`` left out.
+        verdicts: Number of pairs by verdict of their conditions.
     """
 
     stage: ClassVar[str] = "match"
@@ -233,11 +234,14 @@ class MatchReport(StageReport):
     rows: int
     past_jobs: int = 0
     filtered: int = 0
+    verdicts: dict[str, int] = {}
     reused: bool
 
     def sentence(self) -> str:
         """One sentence for logs and tables."""
         state = " (unchanged)" if self.reused else ""
+        if failed := self.verdicts.get("fail"):
+            state += f"; {failed:,} of the pairs fail a condition"
         state += f"; {self.filtered:,} documents left out by filter or list" if self.filtered else ""
         state += f"; {self.past_jobs:,} jobs past their valid_through left out" if self.past_jobs else ""
         return f"{self.jobs:,} jobs x {self.resumes:,} resumes, both ways: {self.rows:,} ranked pairs{state}"

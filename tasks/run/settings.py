@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from data.conditions.config import ConditionConfig
 from data.config import (
     CleanConfig,
     GateConfig,
@@ -134,6 +135,7 @@ class MatchSettings(_Section):
         description="CSV or Parquet file with the columns job_id and resume_id: pairs that are never matched, or with "
         "one id a document that is never matched.",
     )
+    conditions: ConditionConfig = ConditionConfig()
     reranker: str | None = Field(
         None,
         description="Cross-encoder that reranks the first hits of a hybrid search: a directory or a hub name.",

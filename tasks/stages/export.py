@@ -92,7 +92,23 @@ def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
         table = pq.ParquetFile(path).read()  # the partition column is added below, not inferred from the path
         direction = path.parent.name.removeprefix("direction=")
         directions = pa.array([direction] * len(table), pa.string())
-        yield table.add_column(0, MATCH_SCHEMA.field("direction"), directions).select(EXPORT_SCHEMAS["matches"].names)
+        table = table.add_column(0, MATCH_SCHEMA.field("direction"), directions)
+        for field in MATCH_SCHEMA:  # matches of an earlier version have fewer columns
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        yield _without_words(table).select(EXPORT_SCHEMAS["matches"].names)
+
+
+def _without_words(matches: pa.Table) -> pa.Table:
+    """Matches whose conditions have only names and outcomes."""
+    at = matches.schema.get_field_index("conditions")
+    field = EXPORT_SCHEMAS["matches"].field("conditions")
+    names = [part.name for part in field.type.value_type]
+    rows = [
+        None if each is None else [{name: verdict[name] for name in names} for verdict in each]
+        for each in matches["conditions"].to_pylist()
+    ]
+    return matches.set_column(at, field, pa.array(rows, field.type))
 
 
 def _evaluation(store: Store, latest: bytes | None) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ from data.schema import DocumentKind, sha256_json
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.conditions.chosen import choose
+from tasks.conditions.pairs import Conditions, count_verdicts
 from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
 from tasks.queries.served import served
 from tasks.run.context import Run
@@ -19,7 +20,7 @@ from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
 
-_VERSION = 2
+_VERSION = 3
 """Record version; bump it when ranking changes, so that older matches are not copied."""
 
 
@@ -38,15 +39,22 @@ def match_all(run: Run) -> MatchReport:
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
     chosen = choose(store, pointer, settings.match, run.clock().date())
+    conditions = Conditions(settings.match.conditions)
     decisive = {**_decisive(settings, weight), **chosen.ranking}
     match = match_id(pointer, {**decisive, **chosen.identity})
     known = read_manifest(store, match)
     if known is not None:
         fence()
         LATEST_MATCHES.put(store, match)
-        return MatchReport(match=match, **_counts(known), reused=True, seconds=time.monotonic() - started)
+        return MatchReport(
+            match=match,
+            **_counts(known),
+            verdicts=count_verdicts(store, match),
+            reused=True,
+            seconds=time.monotonic() - started,
+        )
     with store.scratch() as scratch:
-        sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where)
+        sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where, conditions=conditions)
         recipe = _recipe(pointer, decisive)
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},
@@ -66,6 +74,7 @@ def match_all(run: Run) -> MatchReport:
                     settings.match,
                     weight=weight,
                     excluded=chosen.pairs,
+                    conditions=conditions,
                     former=read_former_matches(store, recipe=recipe),
                     checkpoint=pointer.checkpoint,
                     run_id=run.id,
@@ -77,7 +86,11 @@ def match_all(run: Run) -> MatchReport:
                 fence=fence,
             )
     return MatchReport(
-        match=match, **_counts({**manifest, "rows": rows}), reused=False, seconds=time.monotonic() - started
+        match=match,
+        **_counts({**manifest, "rows": rows}),
+        verdicts=count_verdicts(store, match),
+        reused=False,
+        seconds=time.monotonic() - started,
     )
 
 
@@ -117,7 +130,8 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
 def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
     """Everything besides the served state that decides the matches."""
     chosen = settings.match.model_dump(include={"top_k", "candidates"})
-    return {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION}
+    conditions = Conditions(settings.match.conditions).key
+    return {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION, **conditions}
 
 
 def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from data.outputs.matches import DIRECTIONS, KINDS_OF, MATCH_SCHEMA, Direction, FormerMatches, MatchPart
 from data.schema import KINDS, DocumentKind
@@ -29,8 +29,9 @@ from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
-from llm2vec_core.ranking.fusion import Weighted, fuse, kept_hits, lexical_leg
+from llm2vec_core.ranking.fusion import Fused, Weighted, fuse, kept_hits, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
+from tasks.conditions.pairs import Conditions, FactFile, PairConditions, stated_digest
 from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
 
@@ -55,7 +56,8 @@ class Side:
         words: Word numbers, mapped from a file.
         vocabulary: Word to number, shared by both sides. Numbers follow the order of the words, so that other documents
             do not change the order of sums over words.
-        digests: Hash of the id, words and vector of each document.
+        digests: Hash of the id, words and vector of each document, and of what its facts are read from.
+        facts: What each document states about conditions; None if no condition is checked.
     """
 
     ids: list[str]
@@ -63,6 +65,7 @@ class Side:
     words: TokenLists
     vocabulary: dict[str, int]
     digests: Digests
+    facts: FactFile | None = None
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -81,6 +84,7 @@ def read_sides(
     *,
     among: Mapping[DocumentKind, str] | None = None,
     where: Mapping[DocumentKind, str] | None = None,
+    conditions: Conditions | None = None,
 ) -> dict[DocumentKind, Side]:
     """Read both served tables once, and write vectors and words to files in ``scratch``.
 
@@ -90,12 +94,19 @@ def read_sides(
         scratch: Empty directory.
         among: SQL conditions of the documents to match, by kind (default: all of them).
         where: Filters of the user, likewise.
+        conditions: Conditions whose facts are read (default: none).
     """
     among, where = among or {}, where or {}
     vocabulary: dict[str, int] = {}
     sides: dict[DocumentKind, Side] = {
         kind: _spill(
-            served_table(store, pointer, kind), scratch / kind, vocabulary, among=among.get(kind), where=where.get(kind)
+            served_table(store, pointer, kind),
+            scratch / kind,
+            vocabulary,
+            kind=kind,
+            among=among.get(kind),
+            where=where.get(kind),
+            conditions=conditions,
         )
         for kind in KINDS
     }
@@ -114,6 +125,7 @@ def plan_parts(
     *,
     weight: float | None = None,
     excluded: Collection[tuple[str, str]] = (),
+    conditions: Conditions | None = None,
     former: FormerMatches | None = None,
     checkpoint: str,
     run_id: str,
@@ -129,6 +141,7 @@ def plan_parts(
         settings: Numbers of matches and of candidates.
         weight: Weight of vector search; None to fuse by rank.
         excluded: Ids of job and resume that are never matched with each other.
+        conditions: Conditions of pairs, whose facts the sides hold (default: none).
         former: Matches of the same recipe, to copy rows from.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
@@ -148,6 +161,7 @@ def plan_parts(
             settings=settings,
             weight=weight,
             excluded=_pair_numbers(excluded, sides, query_kind, found_kind),
+            pairs=_pair_conditions(conditions, sides),
         )
         for number, start in enumerate(range(0, len(matching.queries), BLOCK_ROWS)):
             block = slice(start, min(start + BLOCK_ROWS, len(matching.queries)))
@@ -182,6 +196,11 @@ def _pair_numbers(
     return np.array([rows[query] * len(sides[found]) + rows[found] for rows in known], np.int64)
 
 
+def _pair_conditions(conditions: Conditions | None, sides: Mapping[DocumentKind, Side]) -> PairConditions | None:
+    facts = {kind: side.facts for kind, side in sides.items() if side.facts is not None}
+    return None if conditions is None or len(facts) < len(sides) else PairConditions(conditions, facts)
+
+
 def _neighbours(
     sides: Mapping[DocumentKind, Side],
     ranked_for: Mapping[Direction, Int64[np.ndarray, " rows"]],
@@ -212,6 +231,7 @@ class _Direction:
     settings: MatchSettings
     weight: float | None
     excluded: Int64[np.ndarray, " pairs"]
+    pairs: PairConditions | None
 
     @cached_property
     def index(self) -> LexicalIndex:
@@ -243,11 +263,10 @@ class _Direction:
         if self.weight is not None:  # in double precision, as a search computes it
             of_both = np.concatenate([cosines, self._cosines(rows, lexical)], axis=1)
             weighted = Weighted(self.weight, cosines=of_both.astype(float), bm25=bm25.astype(float))
-        limit = dense.shape[1] + lexical.shape[1] if len(self.excluded) else self.settings.top_k
+        limit = dense.shape[1] + lexical.shape[1] if self._bars_pairs else self.settings.top_k
         fused = fuse(dense, lexical, limit=limit, weighted=weighted)
-        if len(self.excluded):
-            is_kept = ~np.isin(rows[:, None] * len(self.found) + fused.documents, self.excluded)
-            fused = kept_hits(fused, is_kept, limit=self.settings.top_k)
+        if self._bars_pairs:
+            fused = kept_hits(fused, self._is_allowed(rows, fused), limit=self.settings.top_k)
         at, rank = np.nonzero(fused.is_hit)
         documents = fused.documents[at, rank]
         terms = [
@@ -267,10 +286,37 @@ class _Direction:
             **_leg("dense", fused.dense_ranks[at, rank], cosines[at]),
             **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at, dense.shape[1] :]),
             "matched_terms": self._terms(terms),
+            **self._condition_columns(rows[at], documents),
             "checkpoint": pa.repeat(checkpoint, len(at)),
             "run_id": pa.repeat(run_id, len(at)),
         }
         return pa.table({name: columns[name] for name in MATCH_SCHEMA.names}).cast(MATCH_SCHEMA)
+
+    @property
+    def _bars_pairs(self) -> bool:
+        """Whether some candidates may not be matched, so that the fusion must rank all of them."""
+        return len(self.excluded) > 0 or (self.pairs is not None and self.pairs.removes)
+
+    def _is_allowed(self, rows: Int64[np.ndarray, " queries"], fused: Fused) -> Bool[np.ndarray, "queries hits"]:
+        """Where a pair is not excluded and, if failed conditions remove pairs, fails none."""
+        queries = np.broadcast_to(rows[:, None], fused.documents.shape)
+        is_allowed = fused.is_hit & ~np.isin(queries * len(self.found) + fused.documents, self.excluded)
+        if self.pairs is None or not self.pairs.removes:
+            return is_allowed
+        jobs, resumes = self._jobs_and_resumes(queries, fused.documents)
+        return self.pairs.passing(jobs, resumes, is_allowed, limit=self.settings.top_k)
+
+    def _condition_columns(
+        self, rows: Int64[np.ndarray, " pairs"], documents: Int64[np.ndarray, " pairs"]
+    ) -> dict[str, pa.Array]:
+        """Verdicts of ranked pairs; null if no condition is checked."""
+        if self.pairs is None:
+            return {name: pa.nulls(len(rows), MATCH_SCHEMA.field(name).type) for name in ("verdict", "conditions")}
+        return self.pairs.columns(*self._jobs_and_resumes(rows, documents))
+
+    def _jobs_and_resumes(self, queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the jobs and of the resumes of pairs of a query and a ranked document."""
+        return (queries, documents) if KINDS_OF[self.direction][0] == "job" else (documents, queries)
 
     def _by_words(
         self, rows: Int64[np.ndarray, " rows"], dense: Int64[np.ndarray, "queries dense"]
@@ -314,9 +360,20 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
     }
 
 
-def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], *, among: str | None, where: str | None) -> Side:
-    """Read a table once: vectors and words go to files, ids and offsets stay in memory."""
+def _spill(
+    table: LanceTable,
+    path: Path,
+    vocabulary: dict[str, int],
+    *,
+    kind: DocumentKind,
+    among: str | None,
+    where: str | None,
+    conditions: Conditions | None,
+) -> Side:
+    """Read a table once: vectors, words and facts go to files, ids and offsets stay in memory."""
+    facts = FactFile(path.with_suffix(".facts")) if conditions is not None and conditions.config.check else None
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
+    columns += [name for name in (conditions.columns(table) if conditions is not None else ()) if name not in columns]
     ids: list[str] = []
     digests: list[bytes] = []
     lengths = array("q")
@@ -331,25 +388,29 @@ def _spill(table: LanceTable, path: Path, vocabulary: dict[str, int], *, among: 
             words.write(_numbered(listed.flatten(), vocabulary).tobytes())
             lengths.extend(listed.value_lengths().to_pylist())
             ids.extend(row["doc_id"] for row in rows)
-            digests.extend(
-                _digest(row["doc_id"], each, vector) for row, each, vector in zip(rows, said, of_batch, strict=True)
-            )
+            stated = [b"" if facts is None else stated_digest(row) for row in rows]
+            digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, stated))
+            if facts is not None and conditions is not None:
+                facts.add(conditions.facts(kind, row) for row in rows)
     counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
     order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
     starts = np.cumsum(counts) - counts
+    if facts is not None:
+        facts.reorder(order)
     return Side(
         ids=[ids[at] for at in order],
         vectors=_sorted_rows(vectors_path, order, table.embedding_dim),
         words=TokenLists(_mapped(words_path, np.int32), starts[order], counts[order]),
         vocabulary=vocabulary,
         digests=np.array(digests, f"S{DIGEST_BYTES}")[order],
+        facts=facts,
     )
 
 
-def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"]) -> bytes:
-    """Hash of the parts of a document that its matches depend on."""
+def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"], stated: bytes) -> bytes:
+    """Hash of the parts of a document that its matches depend on: its words, its vector, and what it may state."""
     said = " ".join((doc_id, *words)).encode()
-    return hashlib.blake2b(said + vector.tobytes(), digest_size=DIGEST_BYTES).digest()
+    return hashlib.blake2b(said + vector.tobytes() + stated, digest_size=DIGEST_BYTES).digest()
 
 
 def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:

@@ -54,6 +54,7 @@ def whole_night(tmp_path_factory, tiny_base):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copy(night.jobs, folder / "more-jobs.jsonl")
     (folder / "never.csv").write_text("resume_id\nnobody\n")
+    (folder / "places.csv").write_text("place,country,latitude,longitude\nLeeds,GB,53.8,-1.55\n")
     night.config.write_text(
         night.config.read_text()
         .replace("[train]\n", '[train]\nstages = ["mntp", "simcse", "distil", "supervised"]\n')
@@ -123,6 +124,8 @@ OTHER = {
     "match.reranker": "{cross_encoder}",
     "match.where": {"job": "title <> ''"},
     "match.exclude": "{folder}/never.csv",
+    "match.conditions.on_fail": "remove",
+    "match.conditions.places": "{folder}/places.csv",
     "evaluate.sample_tasks": ["SkillParaphrasePairs"],
     "evaluate.tasks_dirs": ["{folder}/changed"],
     "evaluate.tasks": ["OtherRetrieval"],

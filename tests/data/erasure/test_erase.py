@@ -211,7 +211,7 @@ def test_everybody_else_is_untouched_and_search_matches_and_exports_go_on(copied
             row.update({mark: None for mark in ("duplicate_of", "near_duplicate_of") if row.get(mark) == PERSON_ID})
         assert after[name] == expected, name
     for run in ("run-1", "run-2", "run-3"):
-        root = store.local_path(f"exports/v2/{run}")
+        root = store.local_path(f"exports/v3/{run}")
         rows = sum(pq.read_metadata(path).num_rows for path in root.rglob("kind=resumes/*.parquet"))
         assert json.loads((root / "manifest.json").read_text())["rows"]["resumes"] == rows
     assert json.loads(store.read("exports/latest.json"))["rows"]["resumes"] == rows

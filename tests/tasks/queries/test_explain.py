@@ -139,7 +139,7 @@ def test_a_long_document_is_explained_by_its_beginning_and_says_so(
 
 def test_tables_show_every_part(settings: Settings) -> None:
     tables = explanation_tables(explain(settings, job="j1", resume="it's"))
-    assert [title.split()[0] for title, _, _ in tables] == ["Data", "1", "Nearest", "3"]
+    assert [title.split()[0] for title, _, _ in tables] == ["Data", "1", "Nearest", "3", "0"]
     assert all(len(row) == len(columns) for _, columns, rows in tables for row in rows)
 
 

@@ -12,6 +12,7 @@ from data.outputs.matches import match_id
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
+from tasks.conditions.pairs import Conditions
 from tasks.queries.status import count_past_jobs
 from tasks.run.context import Run
 from tasks.run.settings import Settings
@@ -62,7 +63,8 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
         serve(store, tables)
         after = match_all.fn(run)
     assert (first.reused, again.reused, after.reused) == (False, True, False)
-    decisive = {"top_k": 20, "candidates": 100, "rrf_k": 60, "weight": None, "version": 2}
+    decisive = {"top_k": 20, "candidates": 100, "rrf_k": 60, "weight": None, "version": 3}
+    decisive |= Conditions(settings.match.conditions).key
     assert after.match == match_id(read_pointer(store), decisive), "stored matches keep their names"
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)
     manifest = json.loads(store.read(f"matches/{after.match}/manifest.json"))

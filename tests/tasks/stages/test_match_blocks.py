@@ -127,6 +127,8 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
                         "lexical_score": pytest.approx(bm25[at], rel=1e-5) if in_lexical else None,
                         "lexical_rank": lexical.index(at) + 1 if in_lexical else None,
                         "matched_terms": index.matched_terms(query["words"], at),
+                        "verdict": None,
+                        "conditions": None,
                         "checkpoint": "f",
                         "run_id": "run",
                     }

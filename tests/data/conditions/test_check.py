@@ -1,0 +1,64 @@
+"""Conditions on written pairs: pass, unknown, fail, or nothing asked.
+
+The labels were written with the code in view: they hold what it promises, and are no estimate of its accuracy.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from data.conditions.check import check_pair, read_facts
+from data.conditions.places import Coordinates, Places
+from data.conditions.statement import CONDITION_NAMES, worst
+
+PAIRS = Path(__file__).with_name("pairs.psv")
+PLACES = Places(
+    {
+        "leeds": [("GB", Coordinates(53.80, -1.55))],
+        "bradford": [("GB", Coordinates(53.79, -1.75))],
+        "london": [("GB", Coordinates(51.51, -0.13))],
+        "berlin": [("DE", Coordinates(52.52, 13.40))],
+        "hamburg": [("DE", Coordinates(53.55, 9.99))],
+        "cambridge": [("GB", Coordinates(52.21, 0.12)), ("US", Coordinates(42.37, -71.11))],
+    }
+)
+TYPES = {"remote": lambda value: value == "true", "salary_min": float, "salary_max": float}
+
+
+def side(kind, text):
+    """Facts of ``[title] {facet=value; facet=value} text``."""
+    title, facets, body = re.fullmatch(r"(?:\[(.*?)\] )?(?:\{(.*?)\} )?(.*)", text).groups()
+    given = dict(pair.split("=", 1) for pair in re.split(r"; (?=\w+=)", facets)) if facets else {}
+    values = {name: TYPES.get(name, str)(value) for name, value in given.items()}
+    return read_facts(kind, title or "", body.replace("\\n", "\n"), values, CONDITION_NAMES)
+
+
+def rows():
+    lines = [line for line in PAIRS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split("|")) for line in lines]
+
+
+def outcome(condition, job, resume):
+    verdicts = check_pair(side("job", job), side("resume", resume), [condition], places=PLACES, radius_km=50)
+    assert all(verdict.asked for verdict in verdicts), "each verdict says what was asked"
+    assert all(verdict.found for verdict in verdicts if verdict.outcome != "unknown"), "and what it was read from"
+    return worst(verdict.outcome for verdict in verdicts) or "none"
+
+
+@pytest.mark.parametrize("condition", CONDITION_NAMES)
+def test_written_pairs_get_their_label(condition):
+    wrong = [
+        (expected, found, job, resume)
+        for name, expected, job, resume in rows()
+        if name == condition and (found := outcome(name, job, resume)) != expected
+    ]
+    assert wrong == []
+
+
+def test_there_are_enough_pairs_of_each_label():
+    found = rows()
+    assert len(found) == len(set(found)) >= 300
+    assert {name for name, *_ in found} == {*CONDITION_NAMES}
+    counts = {label: sum(row[1] == label for row in found) for label in ("pass", "unknown", "fail", "none")}
+    assert min(counts.values()) >= 50, counts

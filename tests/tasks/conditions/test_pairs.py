@@ -1,0 +1,203 @@
+"""Conditions in bulk matching: columns beside the scores, removal of pairs, and what is carried over."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.conditions.check import check_pair, read_facts
+from data.conditions.config import ConditionConfig
+from data.conditions.statement import CONDITION_NAMES
+from data.outputs.matches import match_files
+from data.store.lease import hold_lease
+from data.vectors.lance import create_table, table_schema
+from tasks.conditions import pairs
+from tasks.conditions.pairs import Conditions, FactFile, verdicts_on_hits
+from tasks.run.context import Run
+from tasks.run.settings import MatchSettings, Settings
+from tasks.stages.match import match_all
+from tests.tasks.stages.test_match import serve
+
+JOBS = {
+    1: ("Nurse", "RN licence required.", {"city": "Leeds", "country": "GB"}),
+    2: ("Carer", "No licence is needed.", {}),
+    3: ("Developer", "Fluent German required.", {"country": "DE", "city": "Berlin"}),
+}
+RESUMES = {
+    11: ("Nurse", "Licenses: RN", {"city": "Leeds", "country": "GB"}),
+    12: ("Carer", "I have no RN licence.", {"city": "Lagos", "country": "NG"}),
+    13: ("Developer", "Languages: German (C1)", {}),
+    14: ("Clerk", "Typing.", {}),
+}
+
+
+def documents(kind, rows):
+    columns = {field.name: [None if field.nullable else "x"] * len(rows) for field in table_schema(2)}
+    columns |= {
+        "doc_id": [f"{number:032x}" for number in rows],
+        "kind": [kind] * len(rows),
+        "title": [title for title, _, _ in rows.values()],
+        "text": [text for _, text, _ in rows.values()],
+        "metadata": ["{}"] * len(rows),
+        "num_chars": [1] * len(rows),
+        "words": ["ward"] * len(rows),
+        "vector": [np.random.default_rng(number).normal(size=2).astype(np.float32) for number in rows],
+    }
+    for name in ("city", "country"):
+        columns[name] = [facets.get(name) for *_, facets in rows.values()]
+    return pa.table(columns, schema=table_schema(2))
+
+
+class Home:
+    def __init__(self, folder):
+        self.settings = Settings(home=str(folder))
+        self.store = self.settings.store()
+        self.tables = {
+            kind: create_table(self.store, generation="g", kind=kind, embedding_dim=2) for kind in ("job", "resume")
+        }
+        self.change("job", JOBS)
+        self.change("resume", RESUMES)
+
+    def change(self, kind, rows):
+        self.tables[kind].upsert([documents(kind, rows)], rewrite=True)
+        serve(self.store, self.tables)
+
+    def match(self, **settings):
+        """Report of the match, and its rows by direction and both numbers."""
+        chosen = self.settings.model_copy(update={"match": MatchSettings(**settings)})
+        with hold_lease(self.store, owner="run") as lease:
+            report = match_all.fn(Run("run", chosen, self.store, lease, clock=lambda: datetime(2026, 3, 1, tzinfo=UTC)))
+        rows = {}
+        for path in match_files(self.store, report.match):
+            for row in pq.read_table(path, partitioning=None).to_pylist():
+                rows[path.parent.name, int(row["job_id"], 16), int(row["resume_id"], 16)] = row
+        return report, rows
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+def without(row, *names):
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def test_verdicts_stand_beside_scores_that_they_do_not_change(home):
+    plain_report, plain = home.match(conditions=ConditionConfig(check=()))
+    report, rows = home.match()
+    assert rows.keys() == plain.keys() and len(rows) == 2 * len(JOBS) * len(RESUMES)
+    assert plain_report.match != report.match
+    for key, row in rows.items():
+        assert without(row, "verdict", "conditions") == without(plain[key], "verdict", "conditions")
+        assert plain[key]["verdict"] is None and plain[key]["conditions"] is None
+        facts = (
+            read_facts(kind, title, text, facets, CONDITION_NAMES)
+            for kind, (title, text, facets) in (("job", JOBS[key[1]]), ("resume", RESUMES[key[2]]))
+        )
+        assert row["conditions"] == [verdict._asdict() for verdict in check_pair(*facts, CONDITION_NAMES)]
+    nurse = rows["direction=resumes_for_job", 1, 11]
+    assert nurse["verdict"] == "pass"
+    assert {
+        "condition": "licences",
+        "outcome": "pass",
+        "asked": "RN licence required",
+        "found": "Licenses: RN",
+    } in nurse["conditions"]
+    assert rows["direction=jobs_for_resume", 1, 12]["verdict"] == "fail"
+    assert rows["direction=jobs_for_resume", 1, 14]["verdict"] == "unknown"
+    assert rows["direction=resumes_for_job", 2, 14]["verdict"] is None
+    assert report.verdicts == {"fail": 6, "nothing asked": 8, "pass": 2, "unknown": 8}
+    assert home.match()[0].verdicts == report.verdicts, "counted again where matches are reused"
+    assert "6 of the pairs fail a condition" in report.sentence()
+
+
+def test_a_failed_condition_removes_a_pair_only_if_the_setting_says_so(home):
+    _, shown = home.match(top_k=2)
+    _, whole = home.match(top_k=4)
+    _, kept = home.match(top_k=2, conditions=ConditionConfig(on_fail="remove"))
+    assert all(row["verdict"] != "fail" for row in kept.values())
+    assert len(kept) >= len(shown) - sum(row["verdict"] == "fail" for row in shown.values())
+    for direction in ("direction=resumes_for_job", "direction=jobs_for_resume"):
+        query = 1 if direction.endswith("job") else 2
+        for number in {key[query] for key in shown}:
+            expected = [
+                row
+                for key, row in sorted(whole.items(), key=lambda item: item[1]["rank"])
+                if key[0] == direction and key[query] == number and row["verdict"] != "fail"
+            ][:2]
+            found = sorted(
+                (row for key, row in kept.items() if key[0] == direction and key[query] == number),
+                key=lambda row: row["rank"],
+            )
+            assert [row["rank"] for row in found] == list(range(1, len(expected) + 1))
+            assert [without(row, "rank") for row in found] == [without(row, "rank") for row in expected]
+
+
+@pytest.mark.parametrize("on_fail", ["show", "remove"])
+def test_carried_over_verdicts_are_those_of_a_whole_match(tmp_path, on_fail):
+    nights, whole = Home(tmp_path / "nights"), Home(tmp_path / "whole")
+    settings = {"conditions": ConditionConfig(on_fail=on_fail)}
+    nights.match(**settings)
+    changes = [
+        ("resume", {14: ("Clerk", "Licenses: RN", {})}),  # the text states something else
+        ("job", {2: ("Carer", "No licence is needed.", {"city": "Leeds", "country": "GB"})}),  # only a facet changed
+        ("resume", {15: ("Nurse", "RN licence expired.", {})}),
+    ]
+    for kind, rows in changes:
+        for home in (nights, whole):
+            home.change(kind, rows)
+        (report, found), (_, expected) = nights.match(**settings), Home.match(whole, **settings)
+        assert not report.reused
+        assert {key: exact(row) for key, row in found.items()} == {key: exact(row) for key, row in expected.items()}
+
+
+def exact(row):
+    """A row without cosines: products of blocks of other sizes differ in the last bits."""
+    return without(row, "dense_score")
+
+
+def test_a_query_asks_as_a_document_of_the_other_kind(home):
+    conditions = Conditions(ConditionConfig())
+    ids = [f"{number:032x}" for number in (14, 12, 11)]
+    found = verdicts_on_hits(home.tables["resume"], conditions, "RN licence required.", kind="resume", ids=ids)
+    assert [[(each.condition, each.outcome, each.found) for each in verdicts] for verdicts in found] == [
+        [("licences", "unknown", "")],
+        [("licences", "fail", "I have no RN licence")],
+        [("licences", "pass", "Licenses: RN")],
+    ]
+    (jobs,) = verdicts_on_hits(home.tables["job"], conditions, "Remote only.", kind="job", ids=[f"{1:032x}"])
+    assert [(each.condition, each.outcome) for each in jobs] == [
+        ("place", "unknown"), ("remote", "unknown"), ("licences", "unknown"),
+    ]  # fmt: skip
+    assert verdicts_on_hits(home.tables["job"], conditions, "cloud engineer", kind="job", ids=ids[:1]) == [[]]
+
+
+def test_a_table_of_places_is_part_of_the_id(home, tmp_path):
+    path = tmp_path / "places.csv"
+    matches = set()
+    for line in ("Leeds,GB,53.8,-1.55", "Leeds,GB,53.9,-1.55"):
+        path.write_text(f"place,country,latitude,longitude\n{line}\n")
+        matches.add(home.match(conditions=ConditionConfig(places=str(path)))[0].match)
+    matches.add(home.match(conditions=ConditionConfig(places=str(path), radius_km=10))[0].match)
+    assert len(matches) == 3
+
+
+def test_facts_are_read_once_for_each_document(home, monkeypatch):
+    read = []
+    monkeypatch.setattr(pairs, "read_facts", lambda kind, *rest: read.append(kind) or read_facts(kind, *rest))
+    home.match()
+    assert sorted(read) == ["job"] * len(JOBS) + ["resume"] * len(RESUMES)
+
+
+def test_facts_come_back_from_the_file_in_the_new_order(tmp_path):
+    conditions = Conditions(ConditionConfig())
+    facts = [conditions.facts("resume", {"title": title, "text": text}) for title, text, _ in RESUMES.values()]
+    file = FactFile(tmp_path / "facts")
+    file.add(facts[:1])
+    file.add(facts[1:])
+    order = np.array([2, 0, 3, 1])
+    file.reorder(order)
+    assert [file.of(row) for row in range(4)] == [facts[at] for at in order]
