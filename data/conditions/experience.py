@@ -32,7 +32,7 @@ _SUBJECT_END = re.compile(
     r"|desirable|essential|gained|und mindestens)\b",
     re.IGNORECASE,
 )
-_SUBJECT_WORDS = 8
+_SUBJECT_WORDS = 10
 _SUFFIXES = ("ing", "ment", "ers", "er", "ed", "es", "ant", "ance", "s", "e", "en")
 _STEM_LETTERS = 4
 _NONE = re.compile(

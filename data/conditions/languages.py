@@ -23,7 +23,8 @@ _AND = re.compile(
     r"\s*(?:,|/|&|,?\s*\b(?:and|or|und|oder|et|ou|y|o|e|en|of|sowie|as well as)\b)\s*(?:in\s)?", re.IGNORECASE
 )
 _BEHIND = re.compile(
-    r"\s*[(:=\u2013\u2014-]?\s*(?:at|auf|level|niveau|language skills|skills|nivel|livello)?\s*(?:level|niveau)?\s*"
+    r"\s*[(:=\u2013\u2014-]?\s*(?:(?:is|are|ist|sind|est|es)\s)?\s*"
+    r"(?:at(?:\s+an?)?|auf|level|niveau|language skills|skills|nivel|livello)?\s*(?:level|niveau)?\s*"
 )
 _OTHER_BEFORE = re.compile(
     r"(?:\bnon-|\bnationality\W{0,3}|\bnationalité\W{0,3}|\bstaatsangehörigkeit\W{0,3})$", re.IGNORECASE
@@ -106,7 +107,7 @@ def _is_spoken(sentence: Passage, match: re.Match[str], levels: Sequence[_Placed
     if _cues("other_nouns").fullmatch(near) or _OTHER_BEFORE.search(text[: match.start()]) or "GCSE" in text:
         return False
     if (
-        match.group().lower().endswith("kenntnisse")
+        match.group().lower().endswith(("kenntnisse", "kenntnissen"))
         or sentence.section == "languages"
         or _cues("nouns").fullmatch(near)
     ):

@@ -14,6 +14,7 @@ from data.conditions.vocabulary import Phrases, any_of, pattern, phrases_for, vo
 _LISTED_WORDS = 8
 """A line of a resume with so few words is an entry of a list, and names what the person holds."""
 _NEAR_CHARS = 50
+_VALID = re.compile(r"\W*(?:an?\s)?(?:full|clean|valid|current|active|gültige[rns]?)\s", re.IGNORECASE)
 _OR = re.compile(r"/|\b(?:or|oder|ou|o)\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r"[\w\s()'’.-]{0,25}?(?:/|\bor\b|\boder\b|\bou\b|\bo\b)[\w\s()'’.-]{0,15}", re.IGNORECASE)
 
@@ -53,7 +54,7 @@ def read_licences(document: SplitDocument) -> list[Statement]:
         for sentence, match in document.matches(licence.phrases):
             if _is_meant(document, sentence, match, licence):
                 meant = stance(document.kind, sentence, *match.span())
-                if meant == "mentioned" and sentence.section == "title":
+                if meant == "mentioned" and (sentence.section == "title" or _VALID.match(sentence.text)):
                     meant = "required"
                 value = frozenset({code, *_alternatives(sentence.text, match)})
                 found.append(Statement(value, meant, quote(sentence, *match.span())))
@@ -77,6 +78,8 @@ def _is_meant(document: SplitDocument, sentence: Passage, match: re.Match[str], 
     """Whether a person needs or holds the licence, and not only works with those who do."""
     before = sentence.text[max(0, match.start() - _NEAR_CHARS) : match.start()]
     if pattern("licences", "others").search(before):
+        return False
+    if document.kind == "job" and pattern("licences", "offered").search(sentence.text):
         return False
     if licence.says_licence or sentence.section in ("licences", "required", "preferred"):
         return True

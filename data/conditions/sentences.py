@@ -30,8 +30,9 @@ _ABBREVIATION = re.compile(
 _INLINE_HEADING = re.compile(r"\s*([^:\n]{2,40}):\s+(?=\S)")
 _CLAUSE_END = re.compile(r"[,;:]\s|\s(?:but|aber|mais|pero|sondern|however|ma|maar)\s")
 _DENIED_AFTER = re.compile(
-    r"\s*(?::|=|-|–|\()?\s*(?:none|no|nein|keine?r?|aucune?|non|ninguno|ninguna|nessuno|nessuna|geen|n/a)\s*\)?\s*(?:[.,;]|$)",
-    re.I,
+    r"\s*(?::|=|-|–|\()?\s*(?:none|no|nein|keine?r?|aucune?|non|ninguno|ninguna|nessuno|nessuna|geen|n/a"
+    r"|nicht vorhanden|fehlt|not held|not available|missing)\s*\)?\s*(?:[.,;]|$)",
+    re.IGNORECASE,
 )
 _WORDS_BETWEEN = 6
 _LETTERS = re.compile(r"[^\W\d_]+")

@@ -108,7 +108,8 @@ def check_employment(job: Sequence[Statement], resume: Sequence[Statement]) -> l
 
 _PER_YEAR = {"year": 1, "month": 12, "week": 52}
 _VALUE_CHARS = 60
-_LEAST_PER_YEAR = 1000
+_LEAST_PER_YEAR, _SURELY_PER_YEAR = 1000, 15_000
+_COMMON = frozenset({"EUR", "GBP", "USD", "CHF"})
 _AMOUNT_FOLLOWS = re.compile(
     r"\s*(?:(?:range|is|of|from|between|at|ab|von|zwischen|de|entre|desde|ca|approx|per annum|per year|per month"
     r"|up to|upto|bis zu|jusqu'à|hasta|minimum|least|brutto|gross)\b[\s.]*|[:=–(-]\s*)*"
@@ -155,7 +156,7 @@ def check_pay(job: Sequence[Statement], resume: Sequence[Statement]) -> list[Ver
     offered: Salary = job[0].value if job else Salary()
     fits: bool | None = None
     least = asked.low if asked.low is not None else asked.high
-    factors = _factors(asked.unit, offered.unit)
+    factors = _factors(_unit(asked), _unit(offered))
     if asked.currency is not None and asked.currency == offered.currency and factors and least is not None:
         wanted = least * factors[0]
         if offered.high is not None:
@@ -163,6 +164,12 @@ def check_pay(job: Sequence[Statement], resume: Sequence[Statement]) -> list[Ver
         elif offered.low is not None and offered.low * factors[1] >= wanted:
             fits = True
     return [_one("salary", resume[0], job[0] if job else None, fits)]
+
+
+def _unit(salary: Salary) -> str | None:
+    """Unit of time; a large amount without one is meant by the year."""
+    is_large = max(salary.low or 0, salary.high or 0) >= _SURELY_PER_YEAR and salary.currency in _COMMON
+    return salary.unit or ("year" if is_large else None)
 
 
 def _factors(first: str | None, second: str | None) -> tuple[float, float] | None:

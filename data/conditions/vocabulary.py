@@ -91,7 +91,7 @@ def language_names() -> Mapping[str, str]:
             found.setdefault(names[code].lower(), code)
     for code, words in vocabulary()["languages"]["more"].items():
         found |= dict.fromkeys(words, code)
-    found |= {f"{name}kenntnisse": code for name, code in found.items()}
+    found |= {f"{name}kenntnisse{end}": code for name, code in found.items() for end in ("", "n")}
     return {name: code for name, code in found.items() if re.fullmatch(r"[^\W\d_]+", name)}
 
 
