@@ -64,7 +64,9 @@ class _Placed(NamedTuple):
 
 def read_languages(document: SplitDocument) -> list[Statement]:
     """Languages with levels. A name counts only near a word of speaking, a level, or under a heading of languages."""
-    found = []
+    found: list[Statement] = []
+    if not _may_speak(document):
+        return found
     numbers = {number for name in document.words.keys() & language_names().keys() for number in document.words[name]}
     for sentence in (document.sentences[number] for number in sorted(numbers)):
         named = [match for match in _WORD.finditer(sentence.text) if _is_name(match.group())]
@@ -78,6 +80,23 @@ def read_languages(document: SplitDocument) -> list[Statement]:
             meant = stance(document.kind, sentence, *match.span())
             found.append(Statement(value, meant, quote(sentence, *match.span())))
     return found
+
+
+def _may_speak(document: SplitDocument) -> bool:
+    """Whether a text has any word that makes a language count: a quick test, without the names of languages."""
+    return not _cue_words().isdisjoint(document.words) or any(
+        sentence.section == "languages" or "kenntnisse" in sentence.text.lower() or _CEFR.search(sentence.text)
+        for sentence in document.sentences
+    )
+
+
+@cache
+def _cue_words() -> frozenset[str]:
+    """The first words of levels, of words of speaking, and of words that require or prefer."""
+    table, stances = vocabulary()["languages"], vocabulary()["stances"]
+    lists = [*table["levels"].values(), table["cues"]["words"], table["cues"]["nouns"]]
+    lists += [words for name, words in stances.items() if name != "no"]
+    return frozenset(word.lower() for words in lists for phrase in words for word in _WORD.findall(phrase)[:1])
 
 
 def _code(match: re.Match[str]) -> str:

@@ -19,70 +19,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
-from data.conditions.check import Facts, check_pair, read_facts, reading_key
-from data.conditions.config import ConditionConfig
-from data.conditions.places import Places, read_places
+from data.conditions.check import Facts
 from data.conditions.statement import Verdict, worst
-from data.documents.facets import FACET_SCHEMA
 from data.outputs.matches import MATCH_SCHEMA, match_files
-from data.schema import DocumentKind, canonical_json, sha256_json, sha256_text
+from data.schema import DocumentKind, canonical_json
 from data.store.base import Store
-from data.vectors.filters import is_one_of
-from data.vectors.lance import LanceTable
+from tasks.conditions.verdicts import FACETS, Conditions
 
 _FACTS_IN_MEMORY = 50_000
-
-_FACETS = tuple(FACET_SCHEMA.names)
-
-
-class Conditions:
-    """The conditions of the settings, with the table of places that they name.
-
-    Attributes:
-        config: The settings.
-    """
-
-    def __init__(self, config: ConditionConfig) -> None:
-        """Read the table of places.
-
-        Raises:
-            InputError: The table cannot be read.
-        """
-        self.config = config
-
-    @cached_property
-    def places(self) -> Places | None:
-        """Coordinates of places; None without a table."""
-        return None if self.config.places is None else read_places(self.config.places)
-
-    @property
-    def key(self) -> dict[str, object]:
-        """What conditions add to the recipe of matches; nothing if none is checked."""
-        if not self.config.check:
-            return {}
-        places = (
-            None if self.config.places is None else Path(self.config.places).expanduser().read_text(encoding="utf-8")
-        )
-        decisive = {**self.config.model_dump(mode="json"), "places": places and sha256_text(places)}
-        return {"conditions": sha256_json([decisive, reading_key()])}
-
-    def columns(self, table: LanceTable) -> list[str]:
-        """Columns of a table that facts are read from."""
-        return ["title", "text", *(name for name in _FACETS if table.has_column(name))] if self.config.check else []
-
-    def facts(self, kind: DocumentKind, row: Mapping[str, Any]) -> Facts:
-        """Facts of a row with the columns of :meth:`columns`."""
-        facets = {name: row.get(name) for name in _FACETS}
-        return read_facts(kind, row["title"], row["text"], facets, self.config.check)
-
-    def verdicts(self, job: Facts, resume: Facts) -> list[Verdict]:
-        """Verdicts on a pair."""
-        return check_pair(job, resume, self.config.check, places=self.places, radius_km=self.config.radius_km)
 
 
 def stated_digest(row: Mapping[str, Any]) -> bytes:
     """What the facts of a row depend on: equal digests give equal facts."""
-    return canonical_json([row["title"], row["text"], [row.get(name) for name in _FACETS]]).encode()
+    return canonical_json([row["title"], row["text"], [row.get(name) for name in FACETS]]).encode()
 
 
 class FactFile:
@@ -190,25 +139,3 @@ def count_verdicts(store: Store, match: str) -> dict[str, int]:
         if "verdict" in file.schema_arrow.names:
             counts.update(each or "nothing asked" for each in file.read(["verdict"])["verdict"].to_pylist())
     return dict(sorted(counts.items()))
-
-
-def verdicts_on_hits(
-    table: LanceTable, conditions: Conditions, query: str, *, kind: DocumentKind, ids: Sequence[str]
-) -> list[list[Verdict]]:
-    """Verdicts on the hits of a search, in their order; none for a query that states nothing.
-
-    Args:
-        table: Table of the hits.
-        conditions: The conditions.
-        query: Text that is read as a document of the other kind.
-        kind: Kind of the hits.
-        ids: ``doc_id`` of each hit.
-    """
-    asking: DocumentKind = "resume" if kind == "job" else "job"
-    stated = conditions.facts(asking, {"title": "", "text": query}) if ids else {}
-    if not stated:
-        return [[] for _ in ids]
-    rows = table.read(["doc_id", *conditions.columns(table)], where=is_one_of("doc_id", ids)).to_pylist()
-    facts = {row["doc_id"]: conditions.facts(kind, row) for row in rows}
-    pairs = ((stated, facts[each]) if asking == "job" else (facts[each], stated) for each in ids)
-    return [conditions.verdicts(*pair) for pair in pairs]

@@ -26,7 +26,7 @@ from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.words import tokenize
-from tasks.conditions.pairs import Conditions
+from tasks.conditions.verdicts import Conditions
 from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query

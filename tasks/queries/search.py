@@ -24,7 +24,7 @@ from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
-from tasks.conditions.pairs import Conditions, verdicts_on_hits
+from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight

@@ -10,7 +10,8 @@ from data.schema import DocumentKind, sha256_json
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.conditions.chosen import choose
-from tasks.conditions.pairs import Conditions, count_verdicts
+from tasks.conditions.pairs import count_verdicts
+from tasks.conditions.verdicts import Conditions
 from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
 from tasks.queries.served import served
 from tasks.run.context import Run

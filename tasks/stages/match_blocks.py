@@ -31,7 +31,8 @@ from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
 from llm2vec_core.ranking.fusion import Fused, Weighted, fuse, kept_hits, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
-from tasks.conditions.pairs import Conditions, FactFile, PairConditions, stated_digest
+from tasks.conditions.pairs import FactFile, PairConditions, stated_digest
+from tasks.conditions.verdicts import Conditions
 from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
 

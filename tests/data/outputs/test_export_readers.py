@@ -29,6 +29,7 @@ def table(kind, rows):
 def exported(tmp_path, monkeypatch):
     """Two jobs, two resumes: the nurse is first for both jobs, for one of them by meaning alone."""
     match = {"direction": "resumes_for_job", "score": 0.1, "matched_terms": ["ward"]}
+    failed = {"verdict": "fail", "conditions": [{"condition": "licences", "outcome": "fail"}]}
     rows = {
         "jobs": [
             {"doc_id": "j1", "title": "Nurse", "content_sha256": "c1", "num_chars": 10, "metadata": '{"city": "York"}'},
@@ -40,7 +41,7 @@ def exported(tmp_path, monkeypatch):
         ],
         "matches": [
             {**match, "job_id": "j1", "resume_id": "r1", "rank": 1, "lexical_rank": 1},
-            {**match, "job_id": "j2", "resume_id": "r1", "rank": 1},
+            {**match, "job_id": "j2", "resume_id": "r1", "rank": 1, **failed},
             {**match, "job_id": "j2", "resume_id": "r2", "rank": 2, "lexical_rank": 1},
         ],
         "evaluation": [{"value": 3.0, "is_main_score": True}],
@@ -63,9 +64,10 @@ def exported(tmp_path, monkeypatch):
 
 def test_duckdb(exported):
     duckdb = pytest.importorskip("duckdb")
-    ranking, best, dates, dictionary = blocks("DuckDB", "sql")
+    ranking, suited, best, dates, dictionary = blocks("DuckDB", "sql")
     with duckdb.connect() as connection:
         assert connection.execute(ranking).fetchall() == [("Ward nurse", 2)]
+        assert connection.execute(suited).fetchall() == [("j1", "r1", 1, None, None), ("j2", "r2", 2, None, None)]
         assert connection.execute(best).fetchall() == [
             ("Carer", None, 1, "", ["ward"]),
             ("Carer", None, 2, "", ["ward"]),

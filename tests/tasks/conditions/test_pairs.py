@@ -13,8 +13,9 @@ from data.conditions.statement import CONDITION_NAMES
 from data.outputs.matches import match_files
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
-from tasks.conditions import pairs
-from tasks.conditions.pairs import Conditions, FactFile, verdicts_on_hits
+from tasks.conditions import verdicts
+from tasks.conditions.pairs import FactFile
+from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
 from tasks.stages.match import match_all
@@ -187,7 +188,7 @@ def test_a_table_of_places_is_part_of_the_id(home, tmp_path):
 
 def test_facts_are_read_once_for_each_document(home, monkeypatch):
     read = []
-    monkeypatch.setattr(pairs, "read_facts", lambda kind, *rest: read.append(kind) or read_facts(kind, *rest))
+    monkeypatch.setattr(verdicts, "read_facts", lambda kind, *rest: read.append(kind) or read_facts(kind, *rest))
     home.match()
     assert sorted(read) == ["job"] * len(JOBS) + ["resume"] * len(RESUMES)
 

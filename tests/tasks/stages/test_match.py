@@ -12,7 +12,7 @@ from data.outputs.matches import match_id
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
-from tasks.conditions.pairs import Conditions
+from tasks.conditions.verdicts import Conditions
 from tasks.queries.status import count_past_jobs
 from tasks.run.context import Run
 from tasks.run.settings import Settings

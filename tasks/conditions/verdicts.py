@@ -1,0 +1,86 @@
+"""Verdicts on a pair of documents, on the hits of a search, and on an explained pair. Never imports prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from data.conditions.check import Facts, check_pair, read_facts, reading_key
+from data.conditions.config import ConditionConfig
+from data.conditions.places import Places, read_places
+from data.conditions.statement import Verdict
+from data.documents.facets import FACET_SCHEMA
+from data.schema import DocumentKind, sha256_json
+from data.vectors.filters import is_one_of
+
+if TYPE_CHECKING:
+    from data.vectors.lance import LanceTable
+
+FACETS = tuple(FACET_SCHEMA.names)
+"""Facets that conditions are read from."""
+
+
+class Conditions:
+    """The conditions of the settings, with the table of places that they name.
+
+    Attributes:
+        config: The settings.
+    """
+
+    def __init__(self, config: ConditionConfig) -> None:
+        """Keep the settings; the table of places is read when it is needed."""
+        self.config = config
+
+    @cached_property
+    def places(self) -> Places | None:
+        """Coordinates of places; None without a table.
+
+        Raises:
+            InputError: The table cannot be read.
+        """
+        return None if self.config.places is None else read_places(self.config.places)
+
+    @property
+    def key(self) -> dict[str, object]:
+        """What conditions add to the recipe of matches; nothing if none is checked."""
+        if not self.config.check:
+            return {}
+        known = None if self.places is None else sorted(self.places.by_name.items())
+        decisive = {**self.config.model_dump(mode="json"), "places": known and sha256_json(known)}
+        return {"conditions": sha256_json([decisive, reading_key()])}
+
+    def columns(self, table: LanceTable) -> list[str]:
+        """Columns of a table that facts are read from."""
+        return ["title", "text", *(name for name in FACETS if table.has_column(name))] if self.config.check else []
+
+    def facts(self, kind: DocumentKind, row: Mapping[str, Any]) -> Facts:
+        """Facts of a row with the columns of :meth:`columns`."""
+        facets = {name: row.get(name) for name in FACETS}
+        return read_facts(kind, row["title"] or "", row["text"], facets, self.config.check)
+
+    def verdicts(self, job: Facts, resume: Facts) -> list[Verdict]:
+        """Verdicts on a pair."""
+        return check_pair(job, resume, self.config.check, places=self.places, radius_km=self.config.radius_km)
+
+
+def verdicts_on_hits(
+    table: LanceTable, conditions: Conditions, query: str, *, kind: DocumentKind, ids: Sequence[str]
+) -> list[list[Verdict]]:
+    """Verdicts on the hits of a search, in their order; none for a query that states nothing.
+
+    Args:
+        table: Table of the hits.
+        conditions: The conditions.
+        query: Text that is read as a document of the other kind.
+        kind: Kind of the hits.
+        ids: ``doc_id`` of each hit.
+    """
+    asking: DocumentKind = "resume" if kind == "job" else "job"
+    stated = conditions.facts(asking, {"title": "", "text": query}) if ids else {}
+    if not stated:
+        return [[] for _ in ids]
+    rows = table.read(["doc_id", *conditions.columns(table)], where=is_one_of("doc_id", ids)).to_pylist()
+    facts = {row["doc_id"]: conditions.facts(kind, row) for row in rows}
+    pairs = ((stated, facts[each]) if asking == "job" else (facts[each], stated) for each in ids)
+    return [conditions.verdicts(*pair) for pair in pairs]
