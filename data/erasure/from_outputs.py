@@ -51,7 +51,8 @@ def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
     Returns:
         Number of files that were changed.
     """
-    count = _erase_from_parquet(store, prefix.rstrip("/") or f"v{EXPORT_VERSION}", journal)
+    trees = [prefix.rstrip("/")] if prefix else [f"v{version}" for version in range(1, EXPORT_VERSION + 1)]
+    count = sum(_erase_from_parquet(store, tree, journal) for tree in trees)
     latest = latest_export(prefix)
     export = latest.name(store) if count else None
     if export is not None:

@@ -63,7 +63,8 @@ _MATCH_COLUMNS = {
     "job_id": "",
     "resume_id": "",
     "rank": "place, from 1",
-    "score": "sum of reciprocal ranks",
+    "score": "see fusion",
+    "fusion": "",
     "dense_score": "cosine",
     "dense_rank": "place, from 1",
     "lexical_score": "BM25",
@@ -71,6 +72,8 @@ _MATCH_COLUMNS = {
     "matched_terms": "words",
     "verdict": "",
     "conditions": "",
+    "fit": "share, 0 to 1",
+    "fit_class": "",
     "checkpoint": "",
     "run_id": "",
 }

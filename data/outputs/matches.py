@@ -52,7 +52,13 @@ MATCH_SCHEMA = pa.schema(
         column("job_id", pa.string(), "doc_id of the job"),
         column("resume_id", pa.string(), "doc_id of the resume"),
         column("rank", pa.int32(), "place in the ranking of its direction, the first being 1"),
-        column("score", pa.float32(), "fused score (reciprocal rank fusion) that the rank comes from"),
+        column("score", pa.float32(), "fused score that the rank comes from; its scale depends on the fusion"),
+        column(
+            "fusion",
+            pa.string(),
+            "rrf: the score is a sum of reciprocal ranks; weighted W: W of the scaled cosine and 1 - W of the scaled "
+            "BM25, 0 to 1",
+        ),
         column("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
         column("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
         column("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
@@ -65,6 +71,20 @@ MATCH_SCHEMA = pa.schema(
             nullable=True,
         ),
         column("conditions", _CONDITIONS, "each condition that one side asks for, with its outcome", nullable=True),
+        column(
+            "fit",
+            pa.float32(),
+            "share of random queries of the direction (jobs or resumes) for which the ranked document has a lower "
+            "cosine; empty: the background was too small",
+            nullable=True,
+        ),
+        column(
+            "fit_class",
+            pa.string(),
+            "strong, possible or none, by the cosine and the limits of the encoder; if all matches of a document are "
+            "none, nobody fits; empty: the background was too small",
+            nullable=True,
+        ),
         column("checkpoint", pa.string(), "fingerprint of the encoder"),
         column("run_id", pa.string(), "run that matched"),
     ]
@@ -128,7 +148,7 @@ class FormerMatches:
             return MATCH_SCHEMA.empty_table()
         import pyarrow.dataset as ds  # it imports pandas
 
-        query = pc.field(f"{KINDS_OF[direction][0]}_id")
+        query = pc.field(_query_column(direction))
         among = (query >= query_ids[0]) & (query <= query_ids[-1]) & query.isin(list(query_ids))
         with storage_errors("read the former matches"):
             found = ds.dataset(self.paths[direction]).to_table(filter=among)
@@ -183,17 +203,17 @@ def write_matches(
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:
-        Number of rows.
+        Number of rows. The manifest also holds ``fitting``: by direction, the documents that somebody fits.
 
     Raises:
         StoreError: Writing failed; the former matches are still the latest.
     """
     known = read_manifest(store, match)
     if known is None:
-        rows = _put_parts(store, match, parts, cut=cut)
+        rows, fitting = _put_parts(store, match, parts, cut=cut)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{str(kind): digests for kind, digests in documents.items()})
-        known = {**manifest, "rows": rows}
+        known = {**manifest, "rows": rows, "fitting": fitting}
         fence()
         store.put_if_absent(f"matches/{match}/{_DOCUMENTS}", buffer.getvalue())
         store.put_if_absent(f"matches/{match}/{_MANIFEST}", canonical_json(known).encode())
@@ -201,13 +221,18 @@ def write_matches(
     return int(str(known["rows"]))
 
 
-def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str) -> int:
-    """Write the unfinished parts; returns the number of rows of all parts."""
+def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str) -> tuple[int, dict[str, int]]:
+    """Write the unfinished parts.
+
+    Returns:
+        The number of rows of all parts, and by direction the number of documents that somebody fits.
+    """
     root = f"matches/{match}"
     if store.read(f"{root}/{_CUT}") != cut.encode():
         store.delete(root)
         store.put_if_absent(f"{root}/{_CUT}", cut.encode())
     rows = 0
+    fitting: dict[str, int] = dict.fromkeys(DIRECTIONS, 0)
     with store.scratch() as scratch:
         for part in parts:
             key = f"{root}/{part.path}"
@@ -218,10 +243,21 @@ def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str
                 with storage_errors("write the matches"):
                     pq.write_table(table.drop_columns(["direction"]), path, compression="zstd")
                 store.put_if_absent(key, path)
-                rows += len(table)
             else:
-                rows += int(pq.read_metadata(io.BytesIO(finished)).num_rows)
-    return rows
+                table = pq.read_table(io.BytesIO(finished), columns=[_query_column(part.direction), "fit_class"])
+            rows += len(table)
+            fitting[part.direction] += _num_fitting(table, part.direction)
+    return rows, fitting
+
+
+def _query_column(direction: Direction) -> str:
+    return f"{KINDS_OF[direction][0]}_id"
+
+
+def _num_fitting(matches: pa.Table, direction: Direction) -> int:
+    """Number of documents with a strong or possible match."""
+    fits = pc.is_in(matches["fit_class"], pa.array(["strong", "possible"]))
+    return int(pc.count_distinct(matches.filter(fits)[_query_column(direction)]).as_py())
 
 
 def latest_match_files(store: Store) -> list[Path]:

@@ -42,6 +42,7 @@ def search(
 ) -> None:
     """Search the served jobs or resumes."""
     from data.vectors.lance import import_without_pandas
+    from tasks.encoders.fit import nobody_fits
     from tasks.queries.search import search as search_served
 
     import_without_pandas()
@@ -56,6 +57,7 @@ def search(
         "title",
         "id",
         "score",
+        "fit",
         *(["valid through"] if past else []),
         *(["dense", "lexical", "matched terms"] if explain else []),
     ]
@@ -65,12 +67,27 @@ def search(
         last = [hit.get("valid_through") or ""] if past else []
         return [
             *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
+            _fit(hit),
             *last,
             *(legs if explain else []),
         ]
 
+    nobody = nobody_fits(hits)
     title = f"{len(hits)} {table}"
-    show({"hits": hits}, as_json=call.as_json, title=title, columns=columns, rows=lambda: map(row, hits))
+    if nobody:
+        title += f": none of them fits, these are the nearest {table}"
+    show(
+        {"hits": hits, "nobody_fits": nobody},
+        as_json=call.as_json,
+        title=title,
+        columns=columns,
+        rows=lambda: map(row, hits),
+    )
+
+
+def _fit(hit: dict[str, Any]) -> str:
+    """Class and fit of a hit, such as ``strong 98.4%``; empty if they are not known."""
+    return "" if hit["fit"] is None else f"{hit['fit_class'] or ''} {hit['fit']:.1%}".strip()
 
 
 def _leg(hit: dict[str, Any], leg: str) -> str:
@@ -95,7 +112,7 @@ def explain(
     """Explain why a job and a resume match: words, sentences, scores, missing skills."""
     from data.vectors.lance import import_without_pandas
     from tasks.queries.explain import explain as explain_pair
-    from tasks.queries.explain import explanation_page, explanation_tables
+    from tasks.queries.explain import explanation_page, explanation_tables, fit_sentence
 
     import_without_pandas()
     settings = call.request().settings()
@@ -107,6 +124,7 @@ def explain(
         print_json(explanations[0] if len(explanations) == 1 else {"explanations": explanations})
         return
     for found in explanations:
+        typer.echo(fit_sentence(found))
         for title, columns, rows in explanation_tables(found):
             print_table(title, columns, rows)
 

@@ -68,6 +68,11 @@ class Fused:
         return found
 
 
+def fusion_name(weight: float | None) -> str:
+    """Name of the fusion that makes a score: ``rrf``, or ``weighted`` with the weight of the dense leg."""
+    return "rrf" if weight is None else f"weighted {weight:.2f}"
+
+
 def fuse(
     dense: Int[np.ndarray, "queries dense"],
     lexical: Int[np.ndarray, "queries lexical"],

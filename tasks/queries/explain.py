@@ -27,6 +27,7 @@ from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.words import tokenize
 from tasks.conditions.verdicts import Conditions
+from tasks.encoders.fit import Fit, served_fit
 from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query
@@ -85,6 +86,8 @@ def explain(
     Returns:
         ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each search; a rank is None if the
         search does not find the resume. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
+        ``fit``: class of the pair, limits, and its share among random jobs and among random resumes; None if the
+        served documents are too few.
         ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
@@ -134,6 +137,7 @@ def explain(
         "generation": pointer.generation,
         "weight_of_vectors": weight,
         "match": {**_place(resumes, job_row, resume_row, settings, weight), "lexical_score": math.fsum(terms.values())},
+        "fit": _fit(job_row, resume_row, served_fit(store, pointer)),
         "terms": [{"term": word, "bm25": bm25} for word, bm25 in terms.items()],
         "sentences": _near_sentences(of_job, of_resume),
         "compared_sentences": {kind: [min(len(found), MAX_SENTENCES), len(found)] for kind, found in split.items()},
@@ -189,9 +193,15 @@ def explanation_page(explanations: Sequence[dict[str, Any]]) -> str:
         "explanation.j2",
         "html",
         job=_name(explanations[0]["job"]),
+        nobody_fits={found["fit"] and found["fit"]["class"] for found in explanations} == {"none"},
         checkpoint=explanations[0]["checkpoint"],
         resumes=[
-            (_name(found["resume"]), [_page_table(*table) for table in explanation_tables(found)], found)
+            (
+                _name(found["resume"]),
+                fit_sentence(found),
+                [_page_table(*table) for table in explanation_tables(found)],
+                found,
+            )
             for found in explanations
         ],
     )
@@ -210,6 +220,20 @@ def _page_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 
 def _name(document: Mapping[str, Any]) -> str:
     return str(document["title"] or document["source_id"])
+
+
+def fit_sentence(found: dict[str, Any]) -> str:
+    """One sentence: whether the resume of an explanation fits the job, and why."""
+    fit = found["fit"]
+    if fit is None:
+        return "Whether they fit is not known: too few documents are served, or `l2v match` has not fitted limits yet."
+    cosine, limits = found["match"]["dense_score"], fit["limits"]
+    verdict = "They do not fit" if fit["class"] == "none" else f"A {fit['class']} fit"
+    return (
+        f"{verdict}: cosine {cosine:.3f}, possible from {limits['possible']:.3f}, strong from {limits['strong']:.3f}. "
+        f"The resume is nearer to this job than to {fit['among_jobs']:.1%} of random jobs; the job is nearer to this "
+        f"resume than to {fit['among_resumes']:.1%} of random resumes."
+    )
 
 
 _TEXT_COLUMNS = ("found", "in the resume", "resume", "outcome", "asked", "answer")
@@ -281,6 +305,19 @@ def _place(
         "dense_rank": hit and hit.dense_rank,
         "lexical_rank": hit and hit.lexical_rank,
     }
+
+
+def _fit(job: Mapping[str, Any], resume: Mapping[str, Any], fit: Fit | None) -> dict[str, Any] | None:
+    """Class of a pair, its limits, and its shares: of random jobs for the resume, of random resumes for the job."""
+    if fit is None:
+        return None
+    vectors = {"job": np.array([job["vector"]], np.float32), "resume": np.array([resume["vector"]], np.float32)}
+    cosine = (vectors["job"] * vectors["resume"]).sum(axis=1)
+    first = np.zeros(1, np.int64)
+    (among_jobs,), (found,) = fit.of_pairs("resume", cosine, first, vectors["resume"])
+    (among_resumes,), _ = fit.of_pairs("job", cosine, first, vectors["job"])
+    limits = {"possible": fit.limits.possible, "strong": fit.limits.strong}
+    return {"class": found, "among_jobs": among_jobs, "among_resumes": among_resumes, "limits": limits}
 
 
 def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:

@@ -20,12 +20,14 @@ from data.redaction.placeholders import without_placeholders
 from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import is_one_of, open_on, past_on
 from data.vectors.lance import LanceTable
+from llm2vec_core.ranking.fit import FitClass
 from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
+from tasks.encoders.fit import Fit, other_kind, served_fit
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.served import require_same_space, served, served_table, words_of
@@ -61,6 +63,10 @@ class Hit:
         dense_rank: Rank in vector search, starting at 1.
         lexical_score: BM25; None if keyword search did not find the document.
         lexical_rank: Rank in keyword search.
+        fit: Share of random documents of the other kind for which the document has a lower cosine than for the query,
+            0 to 1. None without vector search, or if the served documents are too few for limits.
+        fit_class: ``strong``, ``possible`` or ``none``; None likewise, and for a query that is much shorter than a
+            document.
     """
 
     score: float
@@ -68,6 +74,8 @@ class Hit:
     dense_rank: int | None = None
     lexical_score: float | None = None
     lexical_rank: int | None = None
+    fit: float | None = None
+    fit_class: FitClass | None = None
 
 
 def search(
@@ -94,10 +102,10 @@ def search(
         checkpoint: Encode the query with this checkpoint (default: the served one).
 
     Returns:
-        Documents, best first: ids, title, last day of a job and whether it is past, score, score and rank in each
-        search, and the query words in the document. Words that occur in fewer hits come first. ``verdict`` and
-        ``conditions`` say whether the hit meets what the query asks for, or the reverse: a query for resumes is read
-        as a job, and one for jobs as a resume.
+        Documents, best first: ids, title, last day of a job and whether it is past, the fields of :class:`Hit`, and the
+        query words in the document. Words that occur in fewer hits come first. If all are of class ``none``, nobody
+        fits (:func:`tasks.encoders.fit.nobody_fits`). ``verdict`` and ``conditions`` say whether the hit meets what the
+        query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume.
 
     Raises:
         InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
@@ -140,6 +148,11 @@ def search(
         hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
         if reranker is not None:
             hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
+    if mode != "lexical":
+        fit = served_fit(store, pointer, [kind])
+        hits = with_fit(hits, table, kind, vector, fit)
+        if fit is not None and len(query) < fit.least_chars[other_kind(kind)]:
+            hits = {doc_id: replace(hit, fit_class=None) for doc_id, hit in hits.items()}
     if among is not None and not hits:
         logger.warning("No open job was found; jobs past their valid_through are left out. --past finds them, too.")
     for note in () if where is None else table.unreadable_values(where):
@@ -296,6 +309,27 @@ def _all_scores(
         rows = table.best_words(words, limit=len(unscored), columns=["doc_id"], where=is_one_of("doc_id", unscored))
         bm25 |= dict(zip(rows["doc_id"].to_pylist(), rows["score"].to_pylist(), strict=True))
     return cosines, bm25
+
+
+def with_fit(
+    hits: dict[str, Hit], table: LanceTable, kind: DocumentKind, vector: Float32[np.ndarray, " dim"], fit: Fit | None
+) -> dict[str, Hit]:
+    """Hits with their fit and class, in the same order.
+
+    Args:
+        hits: ``doc_id`` to hit.
+        table: Table of the documents; their vectors are read from it.
+        kind: Kind of the documents.
+        vector: Vector of the query, of length one.
+        fit: Limits and background; None leaves the hits as they are.
+    """
+    if fit is None or not hits:
+        return hits
+    rows = table.read(["doc_id", "vector"], where=is_one_of("doc_id", hits))
+    vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+    shares, classes = fit.of_pairs(kind, vectors @ vector, np.arange(len(rows)), vectors)
+    judged = dict(zip(rows["doc_id"].to_pylist(), zip(shares, classes, strict=True), strict=True))
+    return {doc_id: replace(hit, fit=judged[doc_id][0], fit_class=judged[doc_id][1]) for doc_id, hit in hits.items()}
 
 
 def rerank_hits(

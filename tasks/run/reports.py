@@ -225,6 +225,8 @@ class MatchReport(StageReport):
         past_jobs: Jobs that were left out, because their ``valid_through`` is past.
         filtered: Documents that ``match.where`` and ``match.exclude`` left out.
         verdicts: Number of pairs by verdict of their conditions.
+        nobody_fits: By kind, documents without a possible or strong match; empty if the fit is not known.
+        fit_note: The limits of fit, or why there are none.
     """
 
     stage: ClassVar[str] = "match"
@@ -235,6 +237,8 @@ class MatchReport(StageReport):
     past_jobs: int = 0
     filtered: int = 0
     verdicts: dict[str, int] = {}
+    nobody_fits: dict[DocumentKind, int] = {}
+    fit_note: str = ""
     reused: bool
 
     def sentence(self) -> str:
@@ -244,6 +248,11 @@ class MatchReport(StageReport):
             state += f"; {failed:,} of the pairs fail a condition"
         state += f"; {self.filtered:,} documents left out by filter or list" if self.filtered else ""
         state += f"; {self.past_jobs:,} jobs past their valid_through left out" if self.past_jobs else ""
+        if self.nobody_fits:
+            unfit = self.nobody_fits
+            state += f"; nobody fits {unfit['job']:,} jobs, and no job fits {unfit['resume']:,} resumes"
+        elif self.fit_note:
+            state += f"; {self.fit_note}"
         return f"{self.jobs:,} jobs x {self.resumes:,} resumes, both ways: {self.rows:,} ranked pairs{state}"
 
 

@@ -14,7 +14,7 @@ from data.store.base import Store
 from data.store.digests import DigestIndex, first_of_each
 from data.vectors.gate import Check, GenerationRefusedError, judge_unusable
 from data.vectors.generations import Generation, create_generation
-from data.vectors.lance import open_table
+from data.vectors.lance import LanceTable, open_table
 from data.vectors.pointer import promote
 from data.vectors.shards import TokenCount, drop_shards, encoded_contents, forget_unusable, unusable_contents
 from data.vectors.tables import index_table, sync_table, verify_generation
@@ -23,6 +23,7 @@ from data.vectors.vector_index import settle_table
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir
+from tasks.encoders.fit import settle_fit
 from tasks.encoders.quarantine import documents_without_vector, listed
 from tasks.encoders.query_encoder import keep_query_encoder
 from tasks.encoders.tuned_fusion import tune_fusion
@@ -143,7 +144,7 @@ def update_table(
     return TableReport(
         kind=kind,
         version=change.version,
-        documents=open_table(store, generation=generation.generation, kind=kind, version=change.version).count(),
+        documents=_table(store, generation, kind, change.version).count(),
         upserted=change.upserted,
         removed=change.removed,
     )
@@ -187,7 +188,7 @@ def count_read_tokens(run: Run, fingerprint: str, snapshots: dict[DocumentKind, 
 
 @stage_task("verify and promote")
 def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str], tables: list[TableReport]) -> str:
-    """Run the generation gate, write the query encoder, tune the fusion weight if asked for, then serve the tables.
+    """Run the generation gate, write the query encoder, tune the fusion weight if asked for, fit limits, then serve.
 
     Returns:
         Name of the served generation.
@@ -209,6 +210,7 @@ def promote_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str
     run.lease.check()
     keep_query_encoder(store, fingerprint, run.settings.encode)
     tune_fusion(run, generation=generation.generation, checkpoint=fingerprint)
+    settle_fit(run, generation.generation, {kind: _table(store, generation, kind, versions[kind]) for kind in KINDS})
     pointer = promote(
         store,
         generation,
@@ -239,6 +241,10 @@ def latest_snapshots(store: Store) -> dict[DocumentKind, str]:
             raise InputError(f"No {kind} was ever ingested.", hint=f"Run `l2v ingest --kind {kind} --source PATH`.")
         snapshots[kind] = snapshot.manifest.id
     return snapshots
+
+
+def _table(store: Store, generation: Generation, kind: DocumentKind, version: int) -> LanceTable:
+    return open_table(store, generation=generation.generation, kind=kind, version=version)
 
 
 def _generation(run: Run, fingerprint: str) -> Generation:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from data.outputs.matches import LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
-from data.schema import DocumentKind, sha256_json
+from data.outputs.matches import KINDS_OF, LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
+from data.schema import KINDS, DocumentKind, sha256_json
+from data.store.base import Store
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fusion import RRF_K
 from tasks.conditions.chosen import choose
 from tasks.conditions.pairs import count_verdicts
 from tasks.conditions.verdicts import Conditions
+from tasks.encoders.fit import GenerationFit, Settled, known_fit, served_fit, settle_fit
 from tasks.encoders.tuned_fusion import find_fusion, tune_fusion
-from tasks.queries.served import served
+from tasks.queries.served import served, served_table
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
 from tasks.run.settings import Settings
@@ -42,18 +45,13 @@ def match_all(run: Run) -> MatchReport:
     chosen = choose(store, pointer, settings.match, run.clock().date())
     conditions = Conditions(settings.match.conditions)
     decisive = {**_decisive(settings, weight), **chosen.ranking}
-    match = match_id(pointer, {**decisive, **chosen.identity})
+    settled = settle_fit(run, pointer.generation, {kind: served_table(store, pointer, kind) for kind in KINDS})
+    match = match_id(pointer, {**decisive, **_limits(settled.record), **chosen.identity})
     known = read_manifest(store, match)
     if known is not None:
         fence()
         LATEST_MATCHES.put(store, match)
-        return MatchReport(
-            match=match,
-            **_counts(known),
-            verdicts=count_verdicts(store, match),
-            reused=True,
-            seconds=time.monotonic() - started,
-        )
+        return _report(store, match, known, settled, reused=True, started=started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where, conditions=conditions)
         recipe = _recipe(pointer, decisive)
@@ -65,9 +63,10 @@ def match_all(run: Run) -> MatchReport:
             "run_id": run.id,
             "recipe": recipe,
             "fusion": "by rank" if tuned is None else tuned.sentence(),
+            "fit": None if settled.record is None else settled.record.limits.model_dump(),
         }
         with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
-            rows = write_matches(
+            write_matches(
                 store,
                 match,
                 plan_parts(
@@ -76,6 +75,7 @@ def match_all(run: Run) -> MatchReport:
                     weight=weight,
                     excluded=chosen.pairs,
                     conditions=conditions,
+                    fit=served_fit(store, pointer),
                     former=read_former_matches(store, recipe=recipe),
                     checkpoint=pointer.checkpoint,
                     run_id=run.id,
@@ -86,11 +86,23 @@ def match_all(run: Run) -> MatchReport:
                 manifest=manifest,
                 fence=fence,
             )
+    return _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
+
+
+def _report(store: Store, match: str, manifest: Mapping[str, Any], settled: Settled, *, reused: bool, started: float) -> MatchReport:
+    """The report of finished matches."""
+    counts = {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered")}
+    unfit: dict[DocumentKind, int] = {}
+    if settled.record is not None:
+        fitting = manifest["fitting"]
+        unfit = {kind: counts[f"{kind}s"] - int(fitting[direction]) for direction, (kind, _) in KINDS_OF.items()}
     return MatchReport(
         match=match,
-        **_counts({**manifest, "rows": rows}),
+        **counts,
         verdicts=count_verdicts(store, match),
-        reused=False,
+        nobody_fits=unfit,
+        fit_note=settled.note or (settled.record.limits.sentence() if settled.record else ""),
+        reused=reused,
         seconds=time.monotonic() - started,
     )
 
@@ -119,10 +131,11 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
         weight = tuned.weight
     chosen = choose(run.store, pointer, run.settings.match, run.clock().date())
     decisive = {**_decisive(run.settings, weight), **chosen.ranking}
+    limits = _limits(known_fit(run.store, pointer.generation))
     latest = LATEST_MATCHES.name(run.store)
     former = read_manifest(run.store, latest) if latest else None
     return KnownMatches(
-        is_complete=read_manifest(run.store, match_id(pointer, {**decisive, **chosen.identity})) is not None,
+        is_complete=read_manifest(run.store, match_id(pointer, {**decisive, **limits, **chosen.identity})) is not None,
         are_copied=read_former_matches(run.store, recipe=_recipe(pointer, decisive)) is not None,
         left_out_others=chosen.changed(former or {}),
     )
@@ -139,5 +152,6 @@ def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:
     return sha256_json([pointer.checkpoint, decisive])
 
 
-def _counts(manifest: dict[str, Any]) -> dict[str, int]:
-    return {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered")}
+def _limits(record: GenerationFit | None) -> dict[str, object]:
+    """What the limits of fit add to the id of the matches. Copied rows get their fit anew, so no recipe holds it."""
+    return {} if record is None else {"fit": record.limits.model_dump()}

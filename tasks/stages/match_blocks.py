@@ -29,10 +29,11 @@ from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
-from llm2vec_core.ranking.fusion import Fused, Weighted, fuse, kept_hits, lexical_leg
+from llm2vec_core.ranking.fusion import Fused, Weighted, fuse, fusion_name, kept_hits, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
 from tasks.conditions.pairs import FactFile, PairConditions, stated_digest
 from tasks.conditions.verdicts import Conditions
+from tasks.encoders.fit import Fit
 from tasks.queries.served import served_table, words_of
 from tasks.run.settings import MatchSettings
 
@@ -71,6 +72,14 @@ class Side:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.ids)
+
+    def numbers_of(self, ids: pa.ChunkedArray) -> Int64[np.ndarray, " ids"]:
+        """Numbers of documents of this side, by id."""
+        return np.searchsorted(self._sorted_ids, np.array(ids.to_pylist(), "S32"))
+
+    @cached_property
+    def _sorted_ids(self) -> np.ndarray:
+        return np.array(self.ids, "S32")
 
     @cached_property
     def word_list(self) -> pa.Array:
@@ -127,6 +136,7 @@ def plan_parts(
     weight: float | None = None,
     excluded: Collection[tuple[str, str]] = (),
     conditions: Conditions | None = None,
+    fit: Fit | None = None,
     former: FormerMatches | None = None,
     checkpoint: str,
     run_id: str,
@@ -143,6 +153,7 @@ def plan_parts(
         weight: Weight of vector search; None to fuse by rank.
         excluded: Ids of job and resume that are never matched with each other.
         conditions: Conditions of pairs, whose facts the sides hold (default: none).
+        fit: Limits and background of the fit; None to leave it empty.
         former: Matches of the same recipe, to copy rows from.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
@@ -163,6 +174,7 @@ def plan_parts(
             weight=weight,
             excluded=_pair_numbers(excluded, sides, query_kind, found_kind),
             pairs=_pair_conditions(conditions, sides),
+            fit=fit,
         )
         for number, start in enumerate(range(0, len(matching.queries), BLOCK_ROWS)):
             block = slice(start, min(start + BLOCK_ROWS, len(matching.queries)))
@@ -233,6 +245,7 @@ class _Direction:
     weight: float | None
     excluded: Int64[np.ndarray, " pairs"]
     pairs: PairConditions | None
+    fit: Fit | None
 
     @cached_property
     def index(self) -> LexicalIndex:
@@ -244,14 +257,30 @@ class _Direction:
         first, last = (int(place) for place in np.searchsorted(self.rows, [block.start, block.stop]))
         ranked = self._rank(first, last, checkpoint=checkpoint, run_id=run_id)
         if self.former is None or last - first == block.stop - block.start:
-            return ranked
+            return self._with_fit(ranked)
         changed = {self.queries.ids[row] for row in self.rows[first:last]}
         unchanged = [doc_id for doc_id in self.queries.ids[block] if doc_id not in changed]
         carried = self.former.rows(self.direction, unchanged)
         place = carried.schema.get_field_index("run_id")
         carried = carried.set_column(place, MATCH_SCHEMA.field("run_id"), pa.repeat(run_id, len(carried)))
         query_column = f"{KINDS_OF[self.direction][0]}_id"
-        return pa.concat_tables([ranked, carried]).sort_by([(query_column, "ascending"), ("rank", "ascending")])
+        in_order = [(query_column, "ascending"), ("rank", "ascending")]
+        return self._with_fit(pa.concat_tables([ranked, carried]).sort_by(in_order))
+
+    def _with_fit(self, matches: pa.Table) -> pa.Table:
+        """Set fit and class of matches. Copied matches get new ones, because the background is of today."""
+        shares: list[float | None] = [None] * len(matches)
+        classes: list[str | None] = [None] * len(matches)
+        if self.fit is not None and len(matches):
+            query_kind, found_kind = KINDS_OF[self.direction]
+            queries = self.queries.numbers_of(matches[f"{query_kind}_id"])
+            found = self.found.numbers_of(matches[f"{found_kind}_id"])
+            cosines = self._cosines(queries, found[:, None])[:, 0]
+            shares, classes = self.fit.of_pairs(found_kind, cosines, found, self.found.vectors)
+        for name, values in (("fit", shares), ("fit_class", classes)):
+            field = MATCH_SCHEMA.field(name)
+            matches = matches.set_column(MATCH_SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+        return matches
 
     def _rank(self, first: int, last: int, *, checkpoint: str, run_id: str) -> pa.Table:
         """Rank documents for some of the queries that need a ranking."""
@@ -284,10 +313,13 @@ class _Direction:
             f"{found_kind}_id": pa.array(self.found.ids, pa.string()).take(pa.array(documents)),
             "rank": pa.array(rank + 1, pa.int32()),
             "score": pa.array(fused.scores[at, rank].astype(np.float32)),
+            "fusion": pa.repeat(fusion_name(self.weight), len(at)),
             **_leg("dense", fused.dense_ranks[at, rank], cosines[at]),
             **_leg("lexical", fused.lexical_ranks[at, rank], bm25[at, dense.shape[1] :]),
             "matched_terms": self._terms(terms),
             **self._condition_columns(rows[at], documents),
+            "fit": pa.nulls(len(at)),
+            "fit_class": pa.nulls(len(at)),
             "checkpoint": pa.repeat(checkpoint, len(at)),
             "run_id": pa.repeat(run_id, len(at)),
         }
