@@ -11,15 +11,18 @@ from data.outputs.matches import DIRECTIONS, MATCH_SCHEMA, latest_match_files, r
 from data.store.base import LocalStore
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import Pointer
+from llm2vec_core.ranking.fit import FitLimits
 from llm2vec_core.ranking.fusion import convex_combination, either_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex
 from llm2vec_core.ranking.words import tokenize
+from tasks.encoders.fit import Fit
 from tasks.run.settings import MatchSettings
 from tasks.stages import match_blocks
 from tasks.stages.match_blocks import plan_parts, read_sides
 from tests.llm2vec_core.ranking import plain_reference
 
 DIM = 4
+LIMITS = FitLimits(possible=1, strong=4, random_possible=0.1, random_strong=0.01, jobs=60, resumes=60, mutual=30)
 WORDS = ["nurse", "c++", "python", "ward", "cloud", "it", "driver", "the"]
 
 
@@ -74,13 +77,19 @@ def served(tmp_path_factory):
 def match(store, pointer, folder, settings, weight=None):
     told = []
     sides = read_sides(store, pointer, folder)
-    parts = list(plan_parts(sides, settings, weight=weight, checkpoint="f", run_id="run", advance=told.append))
+    told_by = {"checkpoint": "f", "run_id": "run", "advance": told.append}
+    parts = list(plan_parts(sides, settings, weight=weight, fit=fit_of(sides), **told_by))
     built = [part.build() for part in parts]
     for part, table in zip(parts, built, strict=True):
         assert table.schema.equals(MATCH_SCHEMA)
         assert set(table["direction"].to_pylist()) <= {part.direction}
     assert sum(told) == 2 * len(sides["job"]) + len(sides["resume"])
     return pa.concat_tables(built).to_pylist()
+
+
+def fit_of(sides):
+    """Limits and a background of half of the documents."""
+    return Fit(LIMITS, {kind: np.array(side.vectors[::2]) for kind, side in sides.items()}, {"job": 0, "resume": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +106,7 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
     settings = MatchSettings(top_k=6, candidates=8)
     found = match(store, pointer, tmp_path, settings, weight)
     expected = []
+    background = {kind: np.array([row["vector"] for row in held[::2]]) for kind, held in documents.items()}
     for direction in DIRECTIONS:
         query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
         corpus = documents[found_kind]
@@ -122,6 +132,7 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
                         f"{found_kind}_id": corpus[at]["doc_id"],
                         "rank": rank,
                         "score": pytest.approx(score),
+                        "fusion": "rrf" if weight is None else f"weighted {weight:.2f}",
                         "dense_score": cosines[at] if in_dense else None,
                         "dense_rank": dense.index(at) + 1 if in_dense else None,
                         "lexical_score": pytest.approx(bm25[at], rel=1e-5) if in_lexical else None,
@@ -129,6 +140,8 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
                         "matched_terms": index.matched_terms(query["words"], at),
                         "verdict": None,
                         "conditions": None,
+                        "fit": pytest.approx(np.mean(background[query_kind] @ corpus[at]["vector"] < cosines[at])),
+                        "fit_class": LIMITS.classes(cosines[at : at + 1])[0],
                         "checkpoint": "f",
                         "run_id": "run",
                     }
@@ -185,6 +198,7 @@ class Nights:
             parts = plan_parts(
                 sides,
                 settings,
+                fit=fit_of(sides),
                 former=read_former_matches(store, recipe="r"),
                 checkpoint="f",
                 run_id="run",
@@ -221,7 +235,7 @@ def test_incremental_matches_are_those_of_a_whole_run(tmp_path, monkeypatch, see
                 add, alter, remove = nights.rng.integers(0, 3, 3)
                 nights.change(kind, add=add, alter=alter, remove=remove)
         incremental, whole = nights.match(incremental=True), nights.match(incremental=False)
-        floats = ["score", "dense_score", "lexical_score"]
+        floats = ["score", "dense_score", "lexical_score", "fit"]
         assert incremental.drop_columns(floats).equals(whole.drop_columns(floats))
         for name in floats:
             found, expected = (table[name].to_numpy(zero_copy_only=False) for table in (incremental, whole))
