@@ -56,8 +56,8 @@ MATCH_SCHEMA = pa.schema(
         column(
             "fusion",
             pa.string(),
-            "rrf: the score is a sum of reciprocal ranks; weighted W: W of the scaled cosine and 1 - W of the scaled "
-            "BM25, 0 to 1",
+            "rrf: the score is a weighted sum of reciprocal ranks; weighted W: W of the scaled cosine and 1 - W of the "
+            "scaled BM25, 0 to 1",
         ),
         column("dense_score", pa.float32(), "cosine of the two vectors, -1 to 1", nullable=True),
         column("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),

@@ -17,7 +17,7 @@ from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.tasks.expansion import Expansion
 from llm2vec_core.evaluation.tasks.types import EvalTaskType
 from llm2vec_core.model.modes import Attention, LongTexts, PoolingMode, stage_title
-from llm2vec_core.ranking.fusion import RRF_K
+from llm2vec_core.ranking.fusion import DENSE_VOTES, RRF_K
 
 if TYPE_CHECKING:
     from llm2vec_core.ranking.reranking import Reranking
@@ -136,8 +136,10 @@ class System:
         parts = [self.encoder.fingerprint]
         if self.mode != "dense":
             parts = [self.mode, LEXICAL_FINGERPRINT, *parts]
-            if self.candidates != CANDIDATES:  # stored outcomes have keys without the default
-                parts = [f"legs {self.candidates} {RRF_K}", *parts]
+            if self.mode != "tuned":
+                parts = [f"legs {self.candidates} {RRF_K} {DENSE_VOTES}", *parts]
+            elif self.candidates != CANDIDATES:  # stored outcomes have keys without the default
+                parts = [f"legs {self.candidates} 60", *parts]
         if self.reranking is not None:
             parts = [self.reranking.reranker.fingerprint, str(self.reranking.num_read), *parts]
         if self.instructed:

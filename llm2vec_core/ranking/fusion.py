@@ -23,8 +23,13 @@ from jaxtyping import Bool, Float, Int, Int64
 
 from llm2vec_core.errors import InputError
 
-RRF_K = 60
-"""Constant of reciprocal rank fusion. The paper found 60 near-optimal and the choice not critical."""
+RRF_K, DENSE_VOTES = 5, 3
+"""Constant of reciprocal rank fusion, and how many votes the dense leg has for each of the lexical leg.
+
+The paper's 60, with one vote each, is made for many equal systems. For two unequal ones it puts a document of rank 61
+in both legs above the first of the better leg, and loses up to 15 points of nDCG@10 against it
+(``benchmarks/README.md``).
+"""
 
 _SORTED_WIDTH = 512
 """Maximum length of rows to sort fully, which is faster than one partition per row."""
@@ -82,10 +87,10 @@ def fuse(
 ) -> Fused:
     """Fuse both legs of a block of queries: by their ranks, or by weighted scores.
 
-    By rank, each leg adds ``1 / (RRF_K + rank)`` to the score of a document, so scores in different units need no
-    tuning. Equal scores are in the order of the dense leg: a document that is first and third scores as much as one
-    that is third and first. By weight, the score is :func:`convex_combination`, and equal scores are in the order of
-    the document numbers.
+    By rank, the lexical leg adds ``1 / (RRF_K + rank)`` to the score of a document and the dense leg
+    :data:`DENSE_VOTES` times as much, so scores in different units need no tuning. Equal scores are in the order of
+    the dense leg. By weight, the score is :func:`convex_combination`, and equal scores are in the order of the
+    document numbers.
 
     Args:
         dense: Documents of the dense leg, without repeats, best first; padded with -1.
@@ -111,7 +116,7 @@ def fuse(
 
     if weighted is None:
         shares = np.concatenate([[0.0], 1.0 / (RRF_K + np.arange(1, len(rank) + 1))])
-        scores = np.where(is_candidate, shares[dense_ranks] + shares[lexical_ranks], -np.inf)
+        scores = np.where(is_candidate, DENSE_VOTES * shares[dense_ranks] + shares[lexical_ranks], -np.inf)
         best = top_k(scores, limit)
     else:
         cosines = np.where(is_candidate, weighted.cosines, _LEAST_COSINE)

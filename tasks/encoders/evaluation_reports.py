@@ -13,9 +13,11 @@ from data.sample.eval_tasks import SAMPLE_HEADLINES
 from data.schema import sha256_json
 from data.store.base import Store
 from data.store.records import LATEST_REPORT
+from data.vectors.pointer import read_pointer
 from llm2vec_core.evaluation.protocols.registry import ScorableTask
 from llm2vec_core.evaluation.report import EvaluationReport
 from llm2vec_core.evaluation.results import Headline
+from tasks.encoders.fit import known_fit
 from tasks.run.context import Run
 
 
@@ -26,7 +28,11 @@ def headlines(eval_tasks: Sequence[ScorableTask]) -> tuple[Headline, ...]:
 
 
 def keep_report(store: Store, report: EvaluationReport) -> str:
-    """Store a report and make it the latest. Its id is a hash of its content."""
+    """Store a report, with the fit of what is served, and make it the latest. Its id is a hash of its content."""
+    pointer = read_pointer(store)
+    fit = None if pointer is None else known_fit(store, pointer.generation)
+    if fit is not None:
+        report = report.model_copy(update={"fit_limits": fit.limits.sentence(), "fit": tuple(fit.held_back)})
     name = sha256_json(report.model_dump(mode="json", exclude={"created_at", "run_id", "machine", "headlines"}))[:16]
     if store.read(f"reports/{name}/report.json") is None:
         for file, content in report.files().items():

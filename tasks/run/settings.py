@@ -119,8 +119,8 @@ class MatchSettings(_Section):
     )
     fusion: Literal["rrf", "tuned"] = Field(
         "rrf",
-        description="Fusion of both legs. rrf: by reciprocal ranks; tuned: by scores, with a weight tuned on judged "
-        "pairs.",
+        description="Fusion of both legs. rrf: by reciprocal ranks, of which the dense ones count three times; "
+        "tuned: by scores, with a weight tuned on judged pairs.",
     )
     judged: str | None = Field(
         None,

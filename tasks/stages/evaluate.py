@@ -25,6 +25,7 @@ from llm2vec_core.evaluation.statistics.compare import ScoredSystem
 from llm2vec_core.evaluation.systems import PAIR_TYPES
 from llm2vec_core.evaluation.tasks.folders import EvalTask
 from llm2vec_core.evaluation.tasks.seen import disclose
+from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES
 from llm2vec_core.training.settings import read_curves
 from tasks.encoders.cards import write_model_card
 from tasks.encoders.checkpoints import checkpoint_dir, store_candidate
@@ -140,7 +141,7 @@ def evaluate_recipe(
         headlines=headlines(eval_tasks),
         decision=decision,
         training=read_curves(checkpoint_dir(store, trained.fingerprint)) if trained is not None else (),
-        notes=_notes(store, eval_tasks, trained, decision),
+        notes=(*_notes(store, eval_tasks, trained, decision), *_tuning_offer(settings, eval_tasks)),
         not_run=_not_run(entries) | _not_fine_tuned(settings, fine_tuned) | no_reranker,
         seen=_seen(settings, eval_tasks),
     )
@@ -412,6 +413,23 @@ def _write_mteb_results(folder: Path, entries: Sequence[_Entry]) -> None:
                 task_results=results,
                 description=entry.named.description,
             )
+
+
+def _tuning_offer(settings: Settings, eval_tasks: Sequence[ScorableTask]) -> list[str]:
+    """Name the tasks whose judgments suffice to tune the weight of the vectors, unless it is tuned already."""
+    if settings.match.fusion == "tuned":
+        return []
+    judged = {
+        task.name: len({row["query"] for row in task.tables["qrels"]})
+        for task in eval_tasks
+        if isinstance(task, EvalTask) and task.type == "Retrieval"
+    }
+    return [
+        f'{name} has {count} judged queries, enough to tune the weight of the vectors: set match.fusion = "tuned", and '
+        f"match.judged to the task."
+        for name, count in judged.items()
+        if count >= MIN_JUDGED_QUERIES
+    ]
 
 
 def _notes(

@@ -10,7 +10,7 @@ from data.outputs.matches import KINDS_OF, LATEST_MATCHES, match_id, read_former
 from data.schema import KINDS, DocumentKind, sha256_json
 from data.store.base import Store
 from data.vectors.pointer import Pointer
-from llm2vec_core.ranking.fusion import RRF_K
+from llm2vec_core.ranking.fusion import DENSE_VOTES, RRF_K
 from tasks.conditions.chosen import choose
 from tasks.conditions.pairs import count_verdicts
 from tasks.conditions.verdicts import Conditions
@@ -145,7 +145,8 @@ def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
     """Everything besides the served state that decides the matches."""
     chosen = settings.match.model_dump(include={"top_k", "candidates"})
     conditions = Conditions(settings.match.conditions).key
-    return {**chosen, "rrf_k": RRF_K, "weight": weight, "version": _VERSION, **conditions}
+    by_rank = {"rrf_k": RRF_K, "dense_votes": DENSE_VOTES}
+    return {**chosen, **by_rank, "weight": weight, "version": _VERSION, **conditions}
 
 
 def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:

@@ -18,6 +18,7 @@ from llm2vec_core.evaluation.results import (
     TaskOverlap,
     WorstQuery,
 )
+from llm2vec_core.ranking.fit import Rate
 from llm2vec_core.training.settings import StageCurve
 
 
@@ -39,6 +40,8 @@ class ReportContent(ResultRecord):
         notes: Paragraphs of plain text, such as a remark on short training.
         not_run: Systems missing from the tables of headline tasks, with the reason.
         headlines: Tasks that the page shows first, each in its own section.
+        fit_limits: Limits of fit of the served encoder, as a sentence; empty if it has none.
+        fit: Whether the rates that these limits and the fit state hold on held-back jobs.
         seen: What of the tasks is in the training sets of the compared encoders.
         machine: Hardware and versions, name to value.
     """
@@ -57,5 +60,7 @@ class ReportContent(ResultRecord):
     notes: tuple[str, ...] = ()
     not_run: dict[str, str] = Field(default_factory=dict)
     headlines: tuple[Headline, ...] = ()
+    fit_limits: str = ""
+    fit: tuple[Rate, ...] = ()
     seen: tuple[TaskOverlap, ...] = ()
     machine: dict[str, str] = Field(default_factory=dict)

@@ -483,6 +483,24 @@ def _time_cell(scores: Sequence[TaskScore]) -> Cell:
     return Cell(f"{sum(score.seconds for score in scores):,.1f}", notes=tuple(notes))
 
 
+def fit_table(report: ReportContent) -> Table:
+    """Each rate that the limits of fit state, and the rate on held-back jobs with its interval."""
+    rows = [
+        TableRow(
+            rate.name,
+            (
+                Cell(f"{rate.stated:.1%}"),
+                Cell(f"{rate.found:.1%}"),
+                Cell(f"{rate.low:.1%} to {rate.high:.1%}"),
+                Cell(f"{rate.count:,}"),
+            ),
+        )
+        for rate in report.fit
+    ]
+    columns = _columns("Stated", "Held-back", "95 % interval", "Pairs")
+    return _one_group("Fit of the served encoder", "Rate", columns, rows)
+
+
 def training_table(report: ReportContent) -> Table:
     """Each stage of the training, from its first to its last loss."""
     rows = []

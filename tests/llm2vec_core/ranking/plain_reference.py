@@ -16,13 +16,13 @@ def sharing_words(bm25: Sequence[float], k: int) -> list[int]:
     return [at for at in best(bm25, k) if bm25[at] > 0]
 
 
-def by_rank(rankings: Sequence[Iterable[int]], *, k: int = 60) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: ties by rank in the first ranking, then by document number."""
+def by_rank(rankings: Sequence[Iterable[int]], *, k: int = 5, votes: int = 3) -> list[tuple[int, float]]:
+    """Reciprocal rank fusion, with more votes for the first ranking: ties by rank in it, then by document number."""
     shares: dict[int, list[float]] = {}
     distinct = [list(dict.fromkeys(ranking)) for ranking in rankings]
-    for ranking in distinct:
+    for number, ranking in enumerate(distinct):
         for rank, document in enumerate(ranking, start=1):
-            shares.setdefault(document, []).append(1.0 / (k + rank))
+            shares.setdefault(document, []).append((1 if number else votes) * (1.0 / (k + rank)))
     fused = {document: math.fsum(parts) for document, parts in shares.items()}
     settling = {document: rank for rank, document in enumerate(distinct[0] if distinct else ())}
     order = sorted(fused, key=lambda document: (-fused[document], settling.get(document, len(settling)), document))
