@@ -72,6 +72,7 @@ def night(store, resumes, jobs, run_id):
     rows = [
         {
             "direction": "resumes_for_job", "job_id": job, "resume_id": resume, "rank": rank, "score": 0.5,
+            "fusion": "rrf",
             "dense_score": 0.5, "dense_rank": rank, "lexical_score": None, "lexical_rank": None,
             "matched_terms": ["kept"], "checkpoint": FINGERPRINT, "run_id": run_id,
         }

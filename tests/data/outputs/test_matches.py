@@ -26,6 +26,7 @@ def part(direction, *numbers):
             "resume_id": "r",
             "rank": number,
             "score": 0.5,
+            "fusion": "rrf",
             "matched_terms": ["a"],
             "checkpoint": "f",
             "run_id": "run",
