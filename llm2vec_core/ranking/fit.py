@@ -4,9 +4,9 @@ A rank says who is best; it does not say that the best is any good. Two figures 
 sample of the documents of either side.
 
 - The *fit* of a ranked document is the share of the background queries for which it would have a lower cosine.
-- The *class* compares the cosine with two limits. They come from the pairs of the background that choose each other:
-  each is the other's nearest. A job that nobody fits also has a nearest resume, but that resume has a nearer job, so
-  such a pair is rarely mutual. The limits are low quantiles of the cosines of mutual pairs.
+- The *class* compares the cosine with two limits. They come from the pairs of the background that choose each other: a
+  document and its nearest, which has it among its own nearest 1 %. A job that nobody fits also has a nearest resume,
+  but many other jobs are nearer to that one. The limits are low quantiles of the cosines of such pairs.
 
 Belongs here: arithmetic over vectors. Does not belong here: which documents are the background, and where limits are
 kept (the callers).
@@ -14,6 +14,7 @@ kept (the callers).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -34,6 +35,8 @@ MIN_MUTUAL = 20
 
 MISSED: Mapping[str, float] = {"possible": 0.05, "strong": 0.25}
 """Share of the pairs that choose each other that may be below each limit."""
+
+_NEAREST_SHARE = 0.01
 
 _ROUNDING = 1e-6
 """Cosines that differ by less count as equal: the order of a product's sums depends on its size."""
@@ -133,28 +136,43 @@ def fit_limits(jobs: Float32[np.ndarray, "jobs dim"], resumes: Float32[np.ndarra
 
 
 def mutual_cosines(cosines: Float32[np.ndarray, "jobs resumes"]) -> Float32[np.ndarray, " pairs"]:
-    """Cosines of the pairs of which each is the other's nearest; among equals, the first is the nearest."""
-    nearest = cosines.argmax(axis=1)
-    is_mutual: Bool[np.ndarray, " jobs"] = cosines.argmax(axis=0)[nearest] == np.arange(len(cosines))
-    found: Float32[np.ndarray, " pairs"] = cosines[is_mutual, nearest[is_mutual]]
+    """Cosines of the pairs that choose each other: a document and its nearest, which has it among its nearest 1 %.
+
+    Documents of both sides choose; a pair counts once. The nearest 1 % are at least two.
+    """
+    pairs = [
+        at if chooses == "jobs" else at[::-1]
+        for chooses, view in (("jobs", cosines), ("resumes", cosines.T))
+        for at in (_chosen_back(view),)
+    ]
+    flat = np.unique(np.concatenate([jobs * cosines.shape[1] + resumes for jobs, resumes in pairs]))
+    found: Float32[np.ndarray, " pairs"] = cosines.ravel()[flat]
     return found
 
 
-def has_drifted(limits: FitLimits, cosines: Float32[np.ndarray, "jobs resumes"]) -> bool:
-    """Whether the pairs of a newer background miss a limit clearly more or less often than stated.
+def _chosen_back(cosines: Float32[np.ndarray, "rows columns"]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and the nearest column of each, where the column has the row among its nearest 1 %."""
+    nearest = cosines.argmax(axis=1)
+    num_nearer = (cosines[:, nearest] > cosines.max(axis=1)).sum(axis=0)
+    rows = np.flatnonzero(num_nearer < max(2, math.ceil(_NEAREST_SHARE * len(cosines))))
+    return rows, nearest[rows]
 
-    A two-sided binomial test decides for each limit. It knows nothing of the sampling error of the limits themselves,
-    so its level is strict.
+
+def has_drifted(limits: FitLimits, cosines: Float32[np.ndarray, "jobs resumes"]) -> bool:
+    """Whether the pairs of a newer background miss a limit more than twice, or less than half as often as stated.
+
+    The rate must also differ beyond chance, by a two-sided binomial test.
     """
     from scipy.stats import binomtest
 
     chosen = mutual_cosines(cosines)
     if len(chosen) < MIN_MUTUAL:
         return False
-    return any(
-        binomtest(int((chosen < limit).sum()), len(chosen), MISSED[name]).pvalue < _DRIFT_P
-        for name, limit in (("possible", limits.possible), ("strong", limits.strong))
-    )
+    for name, limit in (("possible", limits.possible), ("strong", limits.strong)):
+        found = binomtest(int((chosen < limit).sum()), len(chosen), MISSED[name])
+        if found.pvalue < _DRIFT_P and not MISSED[name] / 2 <= found.statistic <= 2 * MISSED[name]:
+            return True
+    return False
 
 
 def shares_below(

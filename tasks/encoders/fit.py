@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from data.schema import KINDS, DocumentKind
 from data.store.base import Store
 from data.store.records import Record
 from data.vectors.filters import sql_string
-from data.vectors.lance import LanceTable, generation_key, open_table
+from data.vectors.lance import LanceTable, generation_key
 from data.vectors.pointer import Pointer
 from llm2vec_core.ranking.fit import (
     MAX_BACKGROUND,
@@ -37,6 +36,7 @@ from llm2vec_core.ranking.fit import (
     held_back_rates,
     shares_below,
 )
+from tasks.queries.served import served_table
 from tasks.run.context import Run
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def known_fit(store: Store, generation: str) -> GenerationFit | None:
 
 
 def served_fit(store: Store, pointer: Pointer, ranked: Sequence[DocumentKind] = KINDS) -> Fit | None:
-    """Limits and background of what is served; None without limits. A process reads the background once.
+    """Limits and background of what is served; None without limits.
 
     Args:
         store: Where the tables are.
@@ -172,9 +172,8 @@ def served_fit(store: Store, pointer: Pointer, ranked: Sequence[DocumentKind] = 
     known = known_fit(store, pointer.generation)
     if known is None:
         return None
-    generation = pointer.generation
     background = {
-        kind: _cached_background(store, generation, kind, pointer.version_of(kind), known.bounds[kind])
+        kind: read_background(served_table(store, pointer, kind), known.bounds[kind])
         for kind in KINDS
         if set(ranked) - {kind}
     }
@@ -207,11 +206,6 @@ def _least_chars(table: LanceTable, bound: str | None) -> int:
     """Half of the length of the shortest documents: the twentieth of the background with the fewest characters."""
     lengths = table.read(["num_chars"], where=_in_background(table, bound))["num_chars"].to_numpy()
     return int(np.quantile(lengths, 0.05) / 2)
-
-
-@lru_cache(maxsize=4)
-def _cached_background(store: Store, generation: str, kind: DocumentKind, version: int, bound: str | None) -> Vectors:
-    return read_background(open_table(store, generation=generation, kind=kind, version=version), bound)
 
 
 def _bound(num_documents: int) -> str | None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from llm2vec_core.ranking import fit
 from llm2vec_core.ranking.fit import (
     MISSED,
     FitLimits,
@@ -56,11 +57,11 @@ def test_the_stated_rates_hold_on_jobs_that_the_limits_have_not_seen():
     assert rates[0].stated == MISSED["possible"]
 
 
-def test_a_background_that_is_too_small_is_said_to_be():
+def test_a_background_that_is_too_small_is_said_to_be(monkeypatch):
     jobs, resumes, _ = board(0)
     assert "49 jobs and 100 resumes" in fit_limits(jobs[:49], resumes)
-    same = np.repeat(jobs[:1], 60, axis=0)
-    assert "1 pairs of the background choose each other" in fit_limits(same, same)
+    monkeypatch.setattr(fit, "MIN_MUTUAL", 1000)
+    assert "pairs of the background choose each other; its limits need 1000" in fit_limits(jobs, resumes)
     assert held_back_rates(jobs[:60], resumes, seed=0) == []
 
 
@@ -84,8 +85,9 @@ def test_a_share_counts_the_background_that_is_lower(seed, num_pairs, num_found,
 
 
 def test_pairs_choose_each_other():
-    cosines = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
-    assert mutual_cosines(cosines).tolist() == pytest.approx([0.9, 0.7])
+    cosines = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.1]], np.float32)
+    # The last job's nearest resume has two nearer jobs, and the first two jobs are among the nearest of theirs.
+    assert sorted(mutual_cosines(cosines).tolist()) == pytest.approx([0.7, 0.8, 0.9])
 
 
 def test_a_class_begins_at_its_limit():
