@@ -80,6 +80,10 @@ class Fit:
     background: Mapping[DocumentKind, Vectors]
     least_chars: Mapping[DocumentKind, int]
 
+    def has_class(self, kind: DocumentKind, text: str) -> bool:
+        """Whether a text is long enough for a class, as a query like a document of a kind."""
+        return len(text) >= self.least_chars[kind]
+
     def of_pairs(
         self,
         kind: DocumentKind,

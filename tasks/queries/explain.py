@@ -86,8 +86,8 @@ def explain(
     Returns:
         ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each search; a rank is None if the
         search does not find the resume. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
-        ``fit``: class of the pair, limits, and its share among random jobs and among random resumes; None if the
-        served documents are too few.
+        ``fit``: class of the pair (None for a short query), limits, and its share among random jobs and among random
+        resumes; None if the served documents are too few.
         ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
@@ -228,7 +228,9 @@ def fit_sentence(found: dict[str, Any]) -> str:
     if fit is None:
         return "Whether they fit is not known: too few documents are served, or `l2v match` has not fitted limits yet."
     cosine, limits = found["match"]["dense_score"], fit["limits"]
-    verdict = "They do not fit" if fit["class"] == "none" else f"A {fit['class']} fit"
+    verdict = {None: "No class, because the text is short", "none": "They do not fit"}.get(
+        fit["class"], f"A {fit['class']} fit"
+    )
     return (
         f"{verdict}: cosine {cosine:.3f}, possible from {limits['possible']:.3f}, strong from {limits['strong']:.3f}. "
         f"The resume is nearer to this job than to {fit['among_jobs']:.1%} of random jobs; the job is nearer to this "
@@ -317,7 +319,8 @@ def _fit(job: Mapping[str, Any], resume: Mapping[str, Any], fit: Fit | None) -> 
     (among_jobs,), (found,) = fit.of_pairs("resume", cosine, first, vectors["resume"])
     (among_resumes,), _ = fit.of_pairs("job", cosine, first, vectors["job"])
     limits = {"possible": fit.limits.possible, "strong": fit.limits.strong}
-    return {"class": found, "among_jobs": among_jobs, "among_resumes": among_resumes, "limits": limits}
+    shown = found if fit.has_class("job", _text(job)) else None
+    return {"class": shown, "among_jobs": among_jobs, "among_resumes": among_resumes, "limits": limits}
 
 
 def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:

@@ -151,7 +151,7 @@ def search(
     if mode != "lexical":
         fit = served_fit(store, pointer, [kind])
         hits = with_fit(hits, table, kind, vector, fit)
-        if fit is not None and len(query) < fit.least_chars[other_kind(kind)]:
+        if fit is not None and not fit.has_class(other_kind(kind), query):
             hits = {doc_id: replace(hit, fit_class=None) for doc_id, hit in hits.items()}
     if among is not None and not hits:
         logger.warning("No open job was found; jobs past their valid_through are left out. --past finds them, too.")

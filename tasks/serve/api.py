@@ -22,6 +22,7 @@ import data.errors
 import llm2vec_core.errors
 from data.schema import DocumentKind
 from data.store.credentials import mask_credentials
+from tasks.encoders.fit import nobody_fits
 from tasks.errors import SettingsError, TaskError
 from tasks.queries.explain import explain
 from tasks.queries.search import MAX_QUERY_CHARS, search
@@ -83,8 +84,10 @@ class FoundDocuments(BaseModel):
 
     hits: list[dict[str, Any]] = Field(
         description="Per document: rank, doc_id, source, source_id, title, score, score and rank in each search, and "
-        "the words of the query that it contains."
+        "the words of the query that it contains. fit: share of random documents of the other kind for which it has a "
+        "lower cosine; fit_class: strong, possible or none; both null where they are not known."
     )
+    nobody_fits: bool | None = Field(None, description="Whether every class is none; null where one is not known.")
 
 
 class Explanation(BaseModel):
@@ -171,7 +174,7 @@ def build_api(settings: Settings, *, token: str | None = None, hosts: Collection
             where=asked.where,
             past_jobs=asked.past,
         )
-        return {"hits": hits}
+        return {"hits": hits, "nobody_fits": nobody_fits(hits)}
 
     def explain_pair(asked: ExplainQuery) -> dict[str, Any]:
         return explain(settings, job=asked.job, query=asked.query, resume=asked.resume)

@@ -41,9 +41,11 @@ function say(text, isError = false) {
 
 const figure = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits) : "");
 
-/** Reasons of a hit in one line: its place in both searches. */
+/** Reasons of a hit in one line: whether it fits, and its place in both searches. */
 function places(hit) {
   const parts = [];
+  if (hit.fit_class) parts.push(hit.fit_class === "none" ? "does not fit" : `${hit.fit_class} fit`);
+  if (typeof hit.fit === "number") parts.push(`nearer than to ${figure(100 * hit.fit, 1)} % of random ones`);
   if (hit.dense_rank) parts.push(`meaning: place ${hit.dense_rank} (cosine ${figure(hit.dense_score)})`);
   if (hit.lexical_rank) parts.push(`words: place ${hit.lexical_rank} (BM25 ${figure(hit.lexical_score, 1)})`);
   return parts.join(" · ");
@@ -114,12 +116,13 @@ async function search() {
   if (kind === "jobs" && byId("past").checked) body.past = true;
   say("Searching…");
   try {
-    const { hits } = await ask("search", body);
+    const { hits, nobody_fits } = await ask("search", body);
     if (asked !== newest) return; // a later search was faster
     byId("access").hidden = true;
     byId("hits").replaceChildren(...hits.map((hit) => card(hit, query, kind === "resumes")));
     const found = kind === "jobs" ? "jobs" : "people";
-    say(hits.length ? `The best ${hits.length} ${found}` : `No ${found} were found.`);
+    const best = nobody_fits ? `None of them fits. The nearest ${hits.length} ${found}` : `The best ${hits.length} ${found}`;
+    say(hits.length ? best : `No ${found} were found.`);
   } catch (error) {
     if (asked !== newest) return;
     byId("hits").replaceChildren();

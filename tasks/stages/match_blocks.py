@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -269,8 +269,8 @@ class _Direction:
 
     def _with_fit(self, matches: pa.Table) -> pa.Table:
         """Set fit and class of matches. Copied matches get new ones, because the background is of today."""
-        shares: list[float | None] = [None] * len(matches)
-        classes: list[str | None] = [None] * len(matches)
+        shares: Sequence[float | None] = [None] * len(matches)
+        classes: Sequence[str | None] = [None] * len(matches)
         if self.fit is not None and len(matches):
             query_kind, found_kind = KINDS_OF[self.direction]
             queries = self.queries.numbers_of(matches[f"{query_kind}_id"])

@@ -9,13 +9,15 @@ import pytest
 
 from data.errors import InputError, StoreError
 from data.schema import KINDS, encoded_text
-from data.vectors.lance import create_table, table_schema
+from data.vectors.lance import create_table, open_table, table_schema
 from data.vectors.pointer import Pointer
 from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.ranking.fit import FitLimits
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder, store_checkpoint
-from tasks.queries.explain import MAX_SENTENCES, explain, explanation_page, explanation_tables
+from tasks.encoders.fit import Fit, read_background
+from tasks.queries.explain import MAX_SENTENCES, explain, explanation_page, explanation_tables, fit_sentence
 from tasks.queries.search import search
 from tasks.run.settings import Settings
 
@@ -176,3 +178,32 @@ def test_without_a_word_index_the_remedy_is_told(settings: Settings, monkeypatch
     with pytest.raises(StoreError, match="word index") as caught:
         explain(settings, job="j1", resume="r1")
     assert "l2v embed" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict", "whole"),
+    [(-1.0, "strong", "A strong fit: cosine"), (2.0, "none", "They do not fit: cosine"), (None, None, "is not known")],
+)
+def test_an_explanation_says_whether_the_pair_fits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, limit: float | None, verdict: str | None, whole: str
+) -> None:
+    def fit(store: Any, pointer: Pointer) -> Fit | None:
+        limits = {"possible": limit, "strong": limit, "random_possible": 0, "random_strong": 0}
+        background = {
+            kind: read_background(open_table(store, generation="g", kind=kind, version=pointer.version_of(kind)), None)
+            for kind in KINDS
+        }
+        counts = {"jobs": 60, "resumes": 60, "mutual": 30}
+        return limit and Fit(FitLimits.model_validate({**limits, **counts}), background, {"job": 20, "resume": 20})
+
+    monkeypatch.setattr("tasks.queries.explain.served_fit", fit)
+    found = explain(settings, job="j1", resume="r1")
+    assert (found["fit"] and found["fit"]["class"]) == verdict
+    assert whole in fit_sentence(found)
+    page = explanation_page([found])
+    assert fit_sentence(found)[:20] in page
+    assert ("None of these resumes fits the job." in page) == (verdict == "none")
+    if limit is not None:
+        assert found["fit"]["among_jobs"] == 0.0, "the only job is not further away than itself"
+        few_words = explain(settings, query="SQL", resume="r1")
+        assert few_words["fit"]["class"] is None and "the text is short" in fit_sentence(few_words)
