@@ -65,7 +65,7 @@ def test_matches_can_be_read_back_by_direction(store):
     assert latest_match_files(store) == []
     assert write(store, "m", FIRST(1, 2), FIRST(3), SECOND(1)) == 4
     assert found(store) == [(DIRECTIONS[1], "j1"), *((DIRECTIONS[0], f"j{number}") for number in (1, 2, 3))]
-    assert read_manifest(store, "m") == {"run_id": "run", "rows": 4}
+    assert read_manifest(store, "m") == {"run_id": "run", "rows": 4, "fitting": dict.fromkeys(DIRECTIONS, 0)}
     assert all(path.is_file() for path in latest_match_files(store))
     columns = [field for field in MATCH_SCHEMA if field.name != "direction"]
     for path in latest_match_files(store):
@@ -76,7 +76,7 @@ def test_matches_can_be_read_back_by_direction(store):
 def test_no_match_at_all_is_a_result_too(store):
     write(store, "m", FIRST(1))
     assert write(store, "n", MATCH_SCHEMA.empty_table()) == 0
-    assert read_manifest(store, "n") == {"run_id": "run", "rows": 0}
+    assert read_manifest(store, "n") == {"run_id": "run", "rows": 0, "fitting": dict.fromkeys(DIRECTIONS, 0)}
     assert found(store) == []
 
 
