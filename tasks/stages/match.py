@@ -89,7 +89,9 @@ def match_all(run: Run) -> MatchReport:
     return _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
 
 
-def _report(store: Store, match: str, manifest: Mapping[str, Any], settled: Settled, *, reused: bool, started: float) -> MatchReport:
+def _report(
+    store: Store, match: str, manifest: Mapping[str, Any], settled: Settled, *, reused: bool, started: float
+) -> MatchReport:
     """The report of finished matches."""
     counts = {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered")}
     unfit: dict[DocumentKind, int] = {}
