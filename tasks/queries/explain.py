@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,7 +44,8 @@ MAX_PAIRS = 5
 """Maximum number of sentence pairs to show."""
 
 BACKGROUND_SKILLS, BACKGROUND_SHARE, BACKGROUND_SEED = 200, 0.99, 42
-"""Number of random skills to compare with a resume, and the share of them that a near skill must beat."""
+"""Number of random skills to compare with a resume, and the share of them that a near skill must beat. Skills that the
+job names are left out."""
 
 Evidence = Literal["named", "near", "missing"]
 
@@ -362,9 +363,16 @@ def _skill_evidence(
 
 def _background_threshold(encoder: QueryEncoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:
     """Cosine that only few random skills, not named by the job, reach with any sentence of the resume."""
-    others = [label for label in read_skill_names() if label not in named]
-    drawn = random.Random(BACKGROUND_SEED).sample(others, BACKGROUND_SKILLS)
-    return near_threshold(encoder.encode(drawn) @ resume.vectors.T, BACKGROUND_SHARE)
+    drawn, vectors = _background(encoder)
+    unnamed = [at for at, label in enumerate(drawn) if label not in named]
+    return near_threshold(vectors[unnamed] @ resume.vectors.T, BACKGROUND_SHARE)
+
+
+@lru_cache(maxsize=2)
+def _background(encoder: QueryEncoder) -> tuple[list[str], Float32[np.ndarray, "skills dim"]]:
+    """Random skills and their vectors. A server encodes them once: they take most of an explanation."""
+    drawn = random.Random(BACKGROUND_SEED).sample(list(read_skill_names()), BACKGROUND_SKILLS)
+    return drawn, encoder.encode(drawn)
 
 
 @cache

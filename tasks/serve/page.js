@@ -41,10 +41,9 @@ function say(text, isError = false) {
 
 const figure = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits) : "");
 
-/** Reasons of a hit in one line: whether it fits, and its place in both searches. */
+/** Reasons of a hit in one line: how it compares with random documents, and its place in both searches. */
 function places(hit) {
   const parts = [];
-  if (hit.fit_class) parts.push(hit.fit_class === "none" ? "does not fit" : `${hit.fit_class} fit`);
   if (typeof hit.fit === "number") parts.push(`nearer than to ${figure(100 * hit.fit, 1)} % of random ones`);
   if (hit.dense_rank) parts.push(`meaning: place ${hit.dense_rank} (cosine ${figure(hit.dense_score)})`);
   if (hit.lexical_rank) parts.push(`words: place ${hit.lexical_rank} (BM25 ${figure(hit.lexical_score, 1)})`);
@@ -55,13 +54,33 @@ function chips(values, kind = "") {
   return values.length ? make("ul", { class: "chips" }, ...values.map((value) => make("li", kind ? { class: kind } : {}, String(value)))) : null;
 }
 
+const FIT = { strong: "strong fit", possible: "possible fit", none: "does not fit" };
+const KIND_OF_OUTCOME = { pass: "good", unknown: "", fail: "bad" };
+const SIGN_OF_OUTCOME = { pass: "✓", unknown: "?", fail: "✗" };
+
+/** The class of a hit's fit as a badge. */
+function fitBadge(hit) {
+  return hit.fit_class ? make("span", { class: `badge ${hit.fit_class}` }, FIT[hit.fit_class] ?? hit.fit_class) : null;
+}
+
+/** Conditions of a hit, such as a licence: whether it meets them, and the words that say so. */
+function conditionChips(hit) {
+  const rows = (hit.conditions ?? []).map((each) => {
+    const chip = make("li", { class: KIND_OF_OUTCOME[each.outcome] ?? "" }, `${SIGN_OF_OUTCOME[each.outcome] ?? ""} ${each.condition}: ${each.asked}`);
+    if (each.found) chip.append(` (${each.found})`);
+    return chip;
+  });
+  return rows.length ? make("ul", { class: "chips conditions", "aria-label": "Conditions" }, ...rows) : null;
+}
+
 function card(hit, query, canExplain) {
   const title = hit.title || hit.source_id;
   const last = hit.valid_through ? `${hit.past ? "closed since" : "open until"} ${hit.valid_through}` : "";
   const item = make("li", {},
-    make("div", { class: "head" }, make("span", { class: "rank" }, String(hit.rank)), make("strong", {}, title)),
+    make("div", { class: "head" }, make("span", { class: "rank" }, String(hit.rank)), make("strong", {}, title), fitBadge(hit)),
     make("p", { class: "soft" }, [`${hit.source} · ${hit.source_id}`, last].filter(Boolean).join(" · ")),
     chips(hit.matched_terms),
+    conditionChips(hit),
     make("p", { class: "soft" }, places(hit)));
   if (canExplain) {
     const button = make("button", { class: "plain", type: "button" }, "Why?");

@@ -90,7 +90,7 @@ def _resample(
     Clusters are few more often than items are. So with clusters, deviations also get the width of Student's
     distribution, by which intervals of few clusters would otherwise be too narrow.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit
 
     generator = np.random.default_rng(seed)
     num_items, num_draws = observations.num_items, observations.num_draws
@@ -106,7 +106,7 @@ def _resample(
     centre = replicates.mean()
     spread = np.sqrt(num_drawn / (num_drawn - 1)) if num_drawn > 1 else 1.0
     if clusters is not None and num_drawn > 1:
-        spread *= t.ppf(1 - LEVEL / 2, num_drawn - 1) / norm.ppf(1 - LEVEL / 2)
+        spread *= stdtrit(num_drawn - 1, 1 - LEVEL / 2) / ndtri(1 - LEVEL / 2)
     spread_out: Float[np.ndarray, " resamples"] = centre + spread * (replicates - centre)
     return spread_out
 
@@ -152,13 +152,13 @@ def probability_not_worse(difference: Estimate, *, margin: float) -> float:
     A small value means that the candidate is significantly worse by more than the margin. Without an interval, the
     score decides: 0 or 1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     excess = difference.score + margin
     error = _standard_error(difference)
     if error == 0:
         return 1.0 if excess >= 0 else 0.0
-    return float(norm.cdf(excess / error))
+    return float(ndtr(excess / error))
 
 
 def probability_not_better(difference: Estimate) -> float:
@@ -166,29 +166,26 @@ def probability_not_better(difference: Estimate) -> float:
 
     A small value means that the candidate is significantly better. Without an interval, the score decides: 0 or 1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     error = _standard_error(difference)
     if error == 0:
         return 0.0 if difference.score > 0 else 1.0
-    return float(norm.sf(difference.score / error))
+    return float(ndtr(-difference.score / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for multiple testing (Holm 1979)."""
-    if len(p_values) < 2:
-        return list(p_values)
-    from statsmodels.stats.multitest import multipletests
-
-    corrected: list[float] = multipletests(p_values, method="holm")[1].tolist()
-    return corrected
+    ordered = np.sort(p_values)
+    corrected = np.minimum(np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)), 1.0)
+    return [float(corrected[np.searchsorted(ordered, p_value)]) for p_value in p_values]
 
 
 def _comparison(scope: str, better: str, worse: str, difference: Estimate, p_value: float) -> Comparison:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     error = _standard_error(difference)
-    half_width = float(norm.ppf(1 - LEVEL / 2)) * error
+    half_width = float(ndtri(1 - LEVEL / 2)) * error
     return Comparison(
         scope=scope,
         better=better,
@@ -197,18 +194,18 @@ def _comparison(scope: str, better: str, worse: str, difference: Estimate, p_val
         ci_low=difference.score - half_width,
         ci_high=difference.score + half_width,
         p_value=p_value,
-        smallest_difference=half_width + float(norm.ppf(_POWER)) * error,
+        smallest_difference=half_width + float(ndtri(_POWER)) * error,
         is_significant=p_value < LEVEL,
     )
 
 
 def _two_sided(difference: Estimate) -> float:
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     error = _standard_error(difference)
     if error == 0:
         return 1.0 if difference.score == 0 else 0.0
-    return float(2 * norm.sf(abs(difference.score) / error))
+    return float(2 * ndtr(-abs(difference.score) / error))
 
 
 def _standard_error(difference: Estimate) -> float:

@@ -207,3 +207,13 @@ def test_an_explanation_says_whether_the_pair_fits(
         assert found["fit"]["among_jobs"] == 0.0, "the only job is not further away than itself"
         few_words = explain(settings, query="SQL", resume="r1")
         assert few_words["fit"]["class"] is None and "the text is short" in fit_sentence(few_words)
+
+
+def test_random_skills_are_encoded_once_for_a_checkpoint(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = explain(settings, job="j1", resume="r1")
+
+    def read_again() -> None:
+        raise AssertionError("the random skills were drawn and encoded again")
+
+    monkeypatch.setattr("tasks.queries.explain.read_skill_names", read_again)
+    assert explain(settings, job="j1", resume="r1") == first

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.serve import api as api_module
 from tasks.serve.server import TOKEN_VARIABLE
 from tests.tasks.serve.conftest import Server, running
 
@@ -92,6 +93,41 @@ def test_jobs_and_mistakes_are_shown(page: Any, server: Server) -> None:
     page.wait_for_selector("#message.error")
     assert "query" in page.locator("#message").inner_text()
     assert page.locator("#hits > li").count() == 0
+
+
+HIT = {"doc_id": "1", "source": "x", "source_id": "r1", "title": "Cook", "matched_terms": [], "rank": 1}
+CONDITIONS = [
+    {"condition": "licence", "outcome": "pass", "asked": "class B", "found": "driving licence"},
+    {"condition": "years", "outcome": "fail", "asked": "5 years", "found": "2 years"},
+    {"condition": "language", "outcome": "unknown", "asked": "<b>German</b>", "found": ""},
+]
+
+
+def test_fit_and_conditions_are_shown(page: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = [
+        {**HIT, "fit": 0.9844, "fit_class": "strong", "conditions": CONDITIONS},
+        {**HIT, "fit": 0.2, "fit_class": "none"},
+    ]
+    monkeypatch.setattr(api_module, "search", lambda *_, **__: hits)
+    page.goto(server.url)
+    page.get_by_label("Type some words").fill("cook")
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_selector("#hits > li")
+    first, second = page.locator("#hits > li").all()
+    assert "strong fit" in first.inner_text()
+    assert "nearer than to 98.4 % of random ones" in first.inner_text()
+    conditions = first.locator(".conditions li").all_inner_texts()
+    assert conditions == [
+        "✓ licence: class B (driving licence)",
+        "✗ years: 5 years (2 years)",
+        "? language: <b>German</b>",
+    ]
+    assert "does not fit" in second.inner_text()
+    assert page.locator("#message").inner_text() == "The best 2 people"
+    monkeypatch.setattr(api_module, "search", lambda *_, **__: hits[1:])
+    page.get_by_role("button", name="Search").click()
+    page.get_by_text("None of them fits").wait_for()
+    assert fits(page)
 
 
 def test_a_token_is_asked_for_once(page: Any, served_home: Any) -> None:

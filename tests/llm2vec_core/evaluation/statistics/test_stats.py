@@ -1,6 +1,8 @@
 """Simulations and properties: intervals cover, p-values are uniform, and fast metrics equal those of the libraries."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -167,6 +169,26 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.2]) == [0.2]
     assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_holm_as_statsmodels_computes_it(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == multipletests(p_values, method="holm")[1].tolist()
+
+
+def test_decisions_load_neither_statsmodels_nor_the_distributions_of_scipy() -> None:
+    """A night without changes decides from stored scores. These libraries would take more time than it does."""
+    code = (
+        "import sys, numpy as np; from llm2vec_core.evaluation.statistics import stats;"
+        "pair = {name: stats.Estimate(score, np.arange(9.0)) for name, score in (('a', 1.0), ('b', 2.0))};"
+        "stats.compare_all('', pair | {'c': stats.Estimate(3.0, np.arange(9.0) ** 2)});"
+        "stats.probability_not_worse(pair['a'], margin=1.0);"
+        "sys.exit(', '.join({'statsmodels', 'scipy.stats', 'pandas'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("score", "margin", "p_value"), [(-3.0, 1.0, 0.0), (-0.5, 1.0, 1.0), (2.0, 0.0, 1.0)])
