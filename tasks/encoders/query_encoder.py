@@ -41,6 +41,10 @@ class QueryEncoder(Protocol):
         """Encode texts; one string is one text."""
         ...
 
+    def __hash__(self) -> int:
+        """An encoder is equal to itself only, so that its vectors can be kept."""
+        ...
+
 
 _loading = threading.Lock()
 _loaded: dict[str, QueryEncoder] = {}
