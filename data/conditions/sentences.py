@@ -6,11 +6,12 @@ Belongs here: sentences, headings, requirement and negation words. Does not belo
 from __future__ import annotations
 
 import re
+import textwrap
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from data.conditions.vocabulary import Phrases, any_of, pattern, vocabulary
 from data.schema import DocumentKind
@@ -22,7 +23,9 @@ In a resume: held, denied (also if it lapsed), or pending (begun, expected)."""
 Section = Literal["title", "preferred", "required", "languages", "licences", "education", "offer", "other"]
 
 _MAX_QUOTE = 160
-_MAX_HEADING_WORDS = 6
+_MAX_PASSAGE = 600
+"""Longer parts are divided between words: comparing every statement with every "required" takes quadratic time."""
+_MAX_HEADING_WORDS, _MAX_HEADING_CHARS = 6, 60
 _BREAK = re.compile(r"[\r\n\u2022\u25cf\u00b7\u25aa\u2023]+|[.!?](?=\s|$)|;\s|\s[-*\u2013\u2014]\s(?=\w)|\s\|\s")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Za-zÄÖÜ]|Dr|St|Sc|Ph\.?D|Eng|Ing|Nr|No|vs|ca|bzw|inkl|mind|max|min|approx|yrs?|Jr|Sr|etc|e\.g|i\.e|z\.B|rer|nat|phil|kat|\d{1,2}))$"
@@ -113,7 +116,8 @@ def _sentences(text: str) -> Iterator[Passage]:
             continue
         inline = _INLINE_HEADING.match(line)
         own = _section_of(inline[1]) if inline else None
-        yield Passage(line.strip(), own or section)
+        for piece in textwrap.wrap(line.strip(), _MAX_PASSAGE) if len(line) > _MAX_PASSAGE else [line.strip()]:
+            yield Passage(piece, own or section)
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -138,21 +142,22 @@ def _lines(text: str) -> Iterator[str]:
 
 def _heading(line: str) -> Section | None:
     """Section that a heading begins; None for other lines."""
-    name = line.strip().strip("#*_-=:").strip()
-    if not name or len(name) > 60 or len(name.split()) > _MAX_HEADING_WORDS:
+    if len(line) > _MAX_HEADING_CHARS or line.count(" ") >= 2 * _MAX_HEADING_WORDS:
         return None
-    found = _section_of(name)
-    return found or ("other" if line.rstrip().endswith(":") and len(name.split()) <= _MAX_HEADING_WORDS else None)
+    found = _section_of(line)
+    return found or ("other" if line.rstrip().endswith(":") and len(line.split()) <= _MAX_HEADING_WORDS else None)
 
 
 def _section_of(name: str) -> Section | None:
-    cleaned = name.strip().strip("#*_-=:").strip()
-    return next((section for section, names in _headings() if names.fullmatch(cleaned)), None)
+    found = _headings().fullmatch(name.strip(" #*_-=:\t"))
+    return cast(Section, found.lastgroup) if found else None
 
 
 @cache
-def _headings() -> list[tuple[Section, re.Pattern[str]]]:
-    return [(section, any_of(words)) for section, words in vocabulary()["headings"].items()]
+def _headings() -> re.Pattern[str]:
+    """Names of headings; the group is the section."""
+    groups = (f"(?P<{section}>{any_of(words).pattern})" for section, words in vocabulary()["headings"].items())
+    return re.compile("|".join(groups), re.IGNORECASE)
 
 
 def quote(sentence: Passage, start: int = 0, end: int = 0) -> str:

@@ -53,8 +53,8 @@ class Phrases(NamedTuple):
 
     Attributes:
         pattern: Matches any of them.
-        words: The first word of each in lower case: a sentence without any of these holds none.
-        prefixes: Likewise, for first words with any ending.
+        words: The longest word of each in lower case: a sentence without any of these holds none.
+        prefixes: Likewise, for words with any ending.
     """
 
     pattern: re.Pattern[str]
@@ -65,11 +65,12 @@ class Phrases(NamedTuple):
 def phrases_for(words: Iterable[str], compiled: re.Pattern[str] | None = None) -> Phrases:
     """Phrases, with a pattern for them (default: on whole words and in any case)."""
     listed = list(words)
-    starts = [found for word in listed if (found := re.match(r"[\W\d_]*([^\W\d_]+)(\*?)", word))]
+    parts = [re.findall(r"[^\W\d_]+\*?", phrase.lower().replace("licen?e", "licen*")) for phrase in listed]
+    longest = {max(found, key=lambda word: len(word.rstrip("*"))) for found in parts if found}
     return Phrases(
         compiled or any_of(listed),
-        frozenset(found[1].lower() for found in starts if not found[2]),
-        tuple(sorted({found[1].lower() for found in starts if found[2]})),
+        frozenset(word for word in longest if not word.endswith("*")),
+        tuple(sorted(word.rstrip("*") for word in longest if word.endswith("*"))),
     )
 
 

@@ -35,7 +35,9 @@ def search(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Show scores and ranks of the vector and the keyword search, and the matched terms."
+            "--explain",
+            help="Show scores and ranks of the vector and the keyword search, the matched terms, and the conditions "
+            "that a hit fails or leaves unknown.",
         ),
     ] = False,
     checkpoint: CheckpointOption = None,
@@ -59,11 +61,11 @@ def search(
         "score",
         "fit",
         *(["valid through"] if past else []),
-        *(["dense", "lexical", "matched terms"] if explain else []),
+        *(["dense", "lexical", "matched terms", "conditions"] if explain else []),
     ]
 
     def row(hit: dict[str, Any]) -> list[str]:
-        legs = [_leg(hit, "dense"), _leg(hit, "lexical"), cell(hit["matched_terms"])]
+        legs = [_leg(hit, "dense"), _leg(hit, "lexical"), cell(hit["matched_terms"]), _worst_conditions(hit)]
         last = [hit.get("valid_through") or ""] if past else []
         return [
             *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
@@ -94,6 +96,12 @@ def _leg(hit: dict[str, Any], leg: str) -> str:
     """Score and rank of a hit in one of the two searches, such as ``0.71 #3``."""
     score, rank = hit[f"{leg}_score"], hit[f"{leg}_rank"]
     return "" if rank is None else f"{score:.2f} #{rank}"
+
+
+def _worst_conditions(hit: dict[str, Any]) -> str:
+    """The verdict on a hit and the conditions that decide it, such as ``fail: licences``; empty if nothing is asked."""
+    named = dict.fromkeys(each["condition"] for each in hit["conditions"] if each["outcome"] == hit["verdict"])
+    return f"{hit['verdict']}: {', '.join(named)}" if named else ""
 
 
 @command(app)

@@ -95,7 +95,10 @@ def _matches(files: Iterable[Path]) -> Iterator[pa.Table]:
         table = table.add_column(0, MATCH_SCHEMA.field("direction"), directions)
         for field in MATCH_SCHEMA:  # matches of an earlier version have fewer columns
             if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(len(table), field.type))
+                missing = (
+                    pa.nulls(len(table), field.type) if field.nullable else pa.array([""] * len(table), field.type)
+                )
+                table = table.append_column(field, missing)
         yield _without_words(table).select(EXPORT_SCHEMAS["matches"].names)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from data.conditions.check import check_pair, read_facts
 from data.conditions.places import Coordinates, Places
+from data.conditions.sentences import SplitDocument
 from data.conditions.statement import CONDITION_NAMES, worst
 
 PAIRS = Path(__file__).with_name("pairs.psv")
@@ -62,3 +63,17 @@ def test_there_are_enough_pairs_of_each_label():
     assert {name for name, *_ in found} == {*CONDITION_NAMES}
     counts = {label: sum(row[1] == label for row in found) for label in ("pass", "unknown", "fail", "none")}
     assert min(counts.values()) >= 50, counts
+
+
+def test_a_text_without_sentences_is_read_in_parts():
+    text = "German required, English preferred, RN licence, 5 years of experience " * 1000
+    document = SplitDocument("job", "", text, {})
+    assert max(len(passage.text) for passage in document.sentences) <= 600
+    assert " ".join(passage.text for passage in document.sentences) == text.strip()
+    assert side("job", text.strip()).keys() >= {"languages", "licences", "years"}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "....", "§ 34a", "(((", "\0", "5 " * 500, "no " * 500])
+def test_any_text_can_be_read(text):
+    for kind in ("job", "resume"):
+        check_pair(read_facts(kind, text, text, {}, CONDITION_NAMES), {}, CONDITION_NAMES)
