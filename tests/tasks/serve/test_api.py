@@ -16,7 +16,7 @@ from tests.tasks.serve.conftest import make_home, running
 def test_search_finds_what_the_command_line_finds(server, served_home):
     found = server.search("SQL and Haskell", limit=2)
     expected = search(served_home.settings, "SQL and Haskell", kind="resume", limit=2)
-    assert (found.status, found.json["hits"]) == (200, json.loads(json.dumps(expected)))
+    assert (found.status, found.json) == (200, {"hits": json.loads(json.dumps(expected)), "nobody_fits": None})
     by_address = server.ask("GET", f"/search?query={quote('SQL and Haskell')}&limit=2")
     assert by_address.json == found.json
     jobs = server.search("hadoop", table="jobs", mode="lexical").json["hits"]
