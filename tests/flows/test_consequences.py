@@ -113,6 +113,7 @@ OTHER = {
     "train.merge": {"distil": 0.5, "supervised": 0.5},
     "train.supervised.instruction": "Find: ",
     "train.supervised.matryoshka_dims": [8],
+    "train.supervised.teacher": "start",
     "judgments.sources": ["{folder}/fewer.jsonl"],
     "judgments.max_per_source": 4,
     "encode.prompts": {"job": "Job: "},

@@ -419,4 +419,4 @@ def test_the_recipes_in_files_can_be_read(path):
 def test_the_teacher_is_in_the_key_only_where_it_teaches():
     distilled = Recipe(stages=("distil",))
     assert distilled.key({}, teacher_sha256="a") != distilled.key({}, teacher_sha256="b")
-    assert (distilled.teacher, Recipe().teacher) == ("bundled:all-minilm-l6-v2", None)
+    assert (distilled.teachers, Recipe().teachers) == (("bundled:all-minilm-l6-v2",), ())
