@@ -40,8 +40,8 @@ class Estimate:
 
     Attributes:
         score: From 0 to 100.
-        deviations: Deviation of each resample, in points, with mean zero. None if the items are unknown; a mean with
-            such a score has no interval either.
+        deviations: Deviation of each resample, in points, with mean zero. None if the items are unknown or there is
+            only one; a mean with such a score has no interval either.
     """
 
     score: float
@@ -71,11 +71,13 @@ def estimate(
 
     Args:
         score: The main score, from 0 to 100.
-        parts: Observations of each split and language; most tasks have one. Empty if unknown.
+        parts: Observations of each split and language; most tasks have one. Empty if unknown. A single item, or a
+            single cluster, says nothing about others, so there are no deviations either.
         content_sha256: Hash of the task. The draws depend only on it, so all systems share them.
         clusters: Number of the cluster of each item, for a task with one part. Default: each item is a cluster.
     """
-    if not parts:
+    is_single = all(part.num_items < 2 for part in parts) or (clusters is not None and clusters.max() == 0)
+    if not parts or is_single:
         return Estimate(score, None)
     seeds = np.random.SeedSequence(int(content_sha256[:16], 16)).spawn(len(parts))
     replicates = np.mean([_resample(part, seed, clusters) for part, seed in zip(parts, seeds, strict=True)], axis=0)

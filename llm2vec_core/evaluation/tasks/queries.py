@@ -67,7 +67,7 @@ def slice_scores(eval_task: EvalTask, by_system: Mapping[str, QueryScores]) -> l
                 content_sha256=eval_task.content_sha256,
                 clusters=clusters,
             )
-            low, high = (mean.interval() if len(values) > 1 else None) or (None, None)
+            low, high = mean.interval() or (None, None)
             if low is not None:
                 low = max(0.0, low)  # scores are not negative, but intervals of few queries may be
             found.append(

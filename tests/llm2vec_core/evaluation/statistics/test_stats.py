@@ -64,6 +64,15 @@ def test_items_drawn_one_by_one_would_cover_too_little() -> None:
     assert covered / SIMULATIONS < 0.85
 
 
+@pytest.mark.parametrize(
+    ("values", "clusters"), [([70.0, 30.0, 80.0], [0, 0, 0]), ([70.0], None)], ids=["one cluster", "one query"]
+)
+def test_a_single_observation_has_no_interval(values, clusters) -> None:
+    drawn = None if clusters is None else np.array(clusters)
+    found = estimate(60.0, [MeanOfItems(np.array(values))], content_sha256="0" * 64, clusters=drawn)
+    assert (found.score, found.interval()) == (60.0, None)
+
+
 @pytest.mark.parametrize("pair", NULL_PAIRS)
 def test_p_values_are_uniform_where_there_is_no_difference(pair: str) -> None:
     p_values = np.array(null_p_values(pair, SIMULATIONS))
