@@ -27,6 +27,8 @@ from llm2vec_core.model.base_models import fetch_base_model, user_cache_dir
 from llm2vec_core.training.settings import StepLog, TrainingTriple
 from tools.title_judgments import read_rows
 
+_STATED = ("is_causal", "use_bidirectional_attention", "num_hidden_layers")
+
 
 def main(recipe: Path, data_dir: Path, out_dir: Path, rank: Annotated[int, typer.Option(min=1)] = 32) -> None:
     """Train the recipe on the files of ``tools.training_texts`` and write its adapter."""
@@ -77,11 +79,8 @@ def write_adapter(base_model: str, trained: Path, *, rank: int, target: Path) ->
                         base_model_name_or_path=base_model, inference_mode=True)  # fmt: skip
     config.save_pretrained(str(target))
     save_file(factors, target / "adapter_model.safetensors")
-    stated = {
-        "is_causal": False,
-        "use_bidirectional_attention": True,
-        "num_hidden_layers": after.config.num_hidden_layers,
-    }
+    # The attention that it was trained with, and the layers that it keeps.
+    stated = {name: getattr(after.config, name) for name in _STATED if hasattr(after.config, name)}
     (target / "config.json").write_text(json.dumps(stated, indent=2) + "\n")
 
 

@@ -88,9 +88,9 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
         with PartialState().main_process_first():
             sources = _with_mined(sources, model, settings=settings, path=job.work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
-    positions = _positions(rows) if settings.teacher else None
-    teacher = None
-    if positions is not None:
+    positions = teacher = None
+    if settings.teacher:
+        positions = _positions(rows)
         named = model if settings.teacher == START else settings.teacher
         teacher = torch.from_numpy(teacher_vectors(list(positions), named, path=job.work_dir / TEACHER_NAME))
     loss = contrastive_loss(model, settings, teacher=teacher)
