@@ -127,7 +127,7 @@ def load_task(tmp_path: Path) -> Callable[[str], EvalTask]:
         elif task_type == "STS":
             main_score, files = (
                 "cosine_spearman",
-                {"pairs": [{"sentence1": WORDS[0], "sentence2": word, "score": n} for n, word in enumerate(WORDS)]},
+                {"pairs": [{"sentence1": f"{n}", "sentence2": word, "score": n} for n, word in enumerate(WORDS)]},
             )
         else:
             sentences = [{"tokens": [word, "works"], "tags": ["NOUN", "VERB"]} for word in WORDS]
