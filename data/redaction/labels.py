@@ -20,6 +20,8 @@ _BEHIND = " \t\u00a0:：.=|\"'#(*–-_>,\u2022"
 """Characters between a label and its value."""
 _WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
 _NOTE = re.compile(r"\([^()\n]{1,20}\)[ \t]{0,2}$")
+_MAX_GAP = 8
+"""Characters between the line of a label and the line of its value: line ends, blanks, empty lines."""
 _NO_KEY = re.compile(r"[\s._()/\u00a0–-]{1,8}")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _FOREIGN = re.compile(
@@ -46,7 +48,8 @@ def label_before(text: str, at: int, *types: str) -> int | None:
     """Start of the label of a value, if there is one.
 
     A label stands directly before the value, with at most punctuation and a note in brackets between them. Or it is
-    the whole line before a value that begins its line.
+    the whole line before a value that begins its line; empty lines between them do not count, because forms and
+    PDFs have them.
 
     Args:
         text: Text.
@@ -57,10 +60,12 @@ def label_before(text: str, at: int, *types: str) -> int | None:
     first = text.rfind("\n", window, at) + 1 or window
     start = _label_start(text, first, at, types)
     if start is None and first and text[first - 1] == "\n" and not text[first:at].strip(_BEHIND):
-        above = text.rfind("\n", max(0, first - 2 - _MAX_CHARS), first - 1) + 1
-        line = text[above : first - 1]
+        gap = max(0, first - _MAX_GAP)
+        end = gap + len(text[gap:first].rstrip())
+        above = text.rfind("\n", max(0, end - 1 - _MAX_CHARS), end) + 1
+        line = text[above:end]
         label = above + len(line) - len(line.lstrip(_BEHIND))
-        if len(line) <= _MAX_CHARS and _label_start(text, above, first - 1, types) == label:
+        if len(line) <= _MAX_CHARS and _label_start(text, above, end, types) == label:
             start = above
     return start
 

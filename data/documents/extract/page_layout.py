@@ -296,6 +296,8 @@ def _are_columns(sides: list[tuple[_Row, _Row]]) -> bool:
             return False
         if sum(sum(map(str.isalpha, text)) < 2 for text in texts) >= 0.5 * len(texts):
             return False
+    if sum(left[-1].text.rstrip().endswith((":", "：")) for left, _ in both) >= 0.5 * len(both):
+        return False  # labels before their values
     edges = Counter(round(right[0].left / 3) for _, right in both)
     near = max(edges[edge] + edges[edge + 1] for edge in edges)
     if near < _ALIGNED_SHARE * len(both):

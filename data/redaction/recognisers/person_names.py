@@ -20,7 +20,7 @@ _JOINTS = (" ", "  ", ". ", ", ")
 _TOKEN = re.compile(r"(?<![^\W_])[A-Z\u00c0-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _SEQUENCE = r"[^\W\d_][\w'’.-]{0,30}(?:,? {1,2}[^\W\d_][\w'’.-]{0,30}){0,3}"
-_SEPARATOR = re.compile(r"[:：|=\t]|\n|(?<=\w) [–-] ")
+_SEPARATOR = re.compile(r"[:：|=\t]|\n[\n \t]{0,7}|(?<=\w) [–-] ")
 _LABELLED = re.compile(rf"[ \t\u00a0\"']{{0,4}}(?P<name>{_SEQUENCE})", re.IGNORECASE)
 _UNSPACED_NAME = re.compile(
     "[ \u3000\"']{0,4}(?P<name>[\u3400-\u9fff\u30a0-\u30ff\u3041-\u309f\uac00-\ud7af]{1,8}"
@@ -104,7 +104,7 @@ def _names_one(match: re.Match[str], text: str) -> bool:
 def _labelled_names(text: str) -> Iterator[Span]:
     for separator in _SEPARATOR.finditer(text):
         at = separator.end()
-        if separator.group() == "\n" and not _is_label_line(text, separator.start()):
+        if separator.group().startswith("\n") and not _is_label_line(text, separator.start()):
             continue
         start = label_before(text, at, "name")
         if start is None or not (_begins_segment(text, start) or _is_unmistakable(text[start:at])):

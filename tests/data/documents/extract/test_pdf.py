@@ -159,6 +159,10 @@ def test_a_table_and_dates_at_the_right_are_read_row_by_row(tmp_path):
     assert "Head cook at the Grand 2019 - 2024" in read_pdf(write_pdf(tmp_path / "b.pdf", dated)).text
     listed = rows(["-", "-", "a.", "-"], ["baked bread", "sold rolls", "kept books", "led staff"], x=100)
     assert read_pdf(write_pdf(tmp_path / "c.pdf", listed)).text.startswith("- baked bread\n- sold rolls\na. kept")
+    labelled = rows(
+        ["Lives:", "Works:", "Email:", "Skype:"], ["at the old mill in Bath", "and sings", "a@b.example", "rosa"]
+    )
+    assert "Works: and sings" in read_pdf(write_pdf(tmp_path / "d.pdf", labelled)).text
 
 
 def test_values_of_form_fields_stand_behind_their_labels(tmp_path):
