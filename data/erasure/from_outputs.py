@@ -37,7 +37,7 @@ def erase_from_shards(store: Store, journal: Journal) -> int:
 def erase_from_matches(store: Store, journal: Journal) -> int:
     """Remove match rows of the documents, and the hashes of matched documents; returns the number of changed files."""
     forget_documents(store)
-    return _erase_from_parquet(store, "matches", journal)
+    return erase_from_parquet(store, "matches", journal)
 
 
 def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
@@ -52,7 +52,7 @@ def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
         Number of files that were changed.
     """
     trees = [prefix.rstrip("/")] if prefix else [f"v{version}" for version in range(1, EXPORT_VERSION + 1)]
-    count = sum(_erase_from_parquet(store, tree, journal) for tree in trees)
+    count = sum(erase_from_parquet(store, tree, journal) for tree in trees)
     latest = latest_export(prefix)
     export = latest.name(store) if count else None
     if export is not None:
@@ -60,7 +60,7 @@ def erase_from_exports(store: Store, prefix: str, journal: Journal) -> int:
     return count
 
 
-def _erase_from_parquet(store: Store, tree: str, journal: Journal) -> int:
+def erase_from_parquet(store: Store, tree: str, journal: Journal) -> int:
     """Remove rows of the documents from Parquet files, and correct the recorded row counts."""
     count = 0
     for key in list(store.list(tree)):

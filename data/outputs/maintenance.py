@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from data.config import RetentionConfig, VectorIndexConfig
+from data.outputs.facts import merge_facts
 from data.outputs.matches import LATEST_MATCHES
 from data.schema import KINDS, DocumentKind
 from data.snapshots.snapshot import Snapshot, contents_of, latest_snapshot, open_snapshot
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
-from data.store.digests import DigestIndex, no_digests
+from data.store.digests import DigestIndex, no_digests, pack_digests
 from data.store.lease import Lease
 from data.store.records import LATEST_REPORT
 from data.vectors.generations import list_generations
@@ -231,6 +232,17 @@ def remove_shards(store: Store, kept: Kept) -> Removed:
         for shard in [*list_shards(store, fingerprint=fingerprint), *list_unusable(store, fingerprint=fingerprint)]:
             if not needed.contains(shard.contents).any():
                 removed += _remove_if_old(store, shard.key, kept)
+    return removed
+
+
+def merge_condition_facts(store: Store) -> Removed:
+    """Drop the facts of documents that the newest snapshots do not hold, and merge small parts."""
+    removed = Removed()
+    for kind in KINDS:
+        snapshot = latest_snapshot(store, kind)
+        if snapshot is not None:
+            ids = [pack_digests(batch["doc_id"]) for batch in snapshot.batches(["doc_id"])]
+            removed += Removed(*merge_facts(store, kind, np.concatenate([no_digests(), *ids])))
     return removed
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from data.conditions.check import Facts, check_pair, read_facts, reading_key
+from data.conditions.check import Check, Facts, check_pair, checks_of, read_facts, reading_key
 from data.conditions.config import ConditionConfig
 from data.conditions.places import Places, read_places
-from data.conditions.statement import Verdict
+from data.conditions.statement import ConditionName, Verdict
 from data.documents.facets import FACET_SCHEMA
 from data.schema import DocumentKind, sha256_json
 from data.vectors.filters import is_one_of
@@ -56,12 +56,26 @@ class Conditions:
 
     def facts(self, kind: DocumentKind, row: Mapping[str, Any]) -> Facts:
         """Facts of a row with the columns of :meth:`columns`."""
-        facets = {name: row.get(name) for name in FACETS}
-        return read_facts(kind, row["title"] or "", row["text"], facets, self.config.check)
+        return facts_of_row(kind, row, self.config.check)
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The checks of the settings.
+
+        Raises:
+            InputError: The table of places cannot be read.
+        """
+        return checks_of(self.config.check, places=self.places, radius_km=self.config.radius_km)
 
     def verdicts(self, job: Facts, resume: Facts) -> list[Verdict]:
         """Verdicts on a pair."""
-        return check_pair(job, resume, self.config.check, places=self.places, radius_km=self.config.radius_km)
+        return check_pair(job, resume, self.checks)
+
+
+def facts_of_row(kind: DocumentKind, row: Mapping[str, Any], names: Collection[ConditionName]) -> Facts:
+    """Facts of a row of a table, for some conditions."""
+    facets = {name: row.get(name) for name in FACETS}
+    return read_facts(kind, row["title"] or "", row["text"], facets, names)
 
 
 def verdicts_on_hits(

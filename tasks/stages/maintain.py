@@ -15,7 +15,7 @@ from tasks.run.context import Run
 from tasks.run.reports import MaintainStep
 from tasks.run.stage_task import stage_task
 
-STEPS = ("tables", "pointers", "generations", "checkpoints", "snapshots", "shards", "results", "leftovers")
+STEPS = ("tables", "pointers", "generations", "checkpoints", "snapshots", "shards", "facts", "results", "leftovers")
 """Names of the steps, in order: later steps remove what earlier ones release."""
 
 
@@ -41,6 +41,7 @@ def maintain_step(run: Run, step: str) -> MaintainStep:
             "checkpoints": partial(remove_checkpoints, store, settings, kept),
             "snapshots": partial(maintenance.remove_snapshots, store, kept),
             "shards": partial(maintenance.remove_shards, store, kept),
+            "facts": partial(maintenance.merge_condition_facts, store),
             "results": partial(maintenance.remove_results, store, kept),
             "leftovers": partial(maintenance.remove_leftovers, store, kept),
         }

@@ -54,6 +54,9 @@ def match_all(run: Run) -> MatchReport:
         return _report(store, match, known, settled, reused=True, started=started)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where, conditions=conditions)
+        for side in sides.values():
+            if side.facts is not None:
+                side.facts.keep(fence=fence)
         recipe = _recipe(pointer, decisive)
         manifest: dict[str, Any] = {
             **{f"{kind}s": len(side) for kind, side in sides.items()},

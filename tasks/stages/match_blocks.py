@@ -110,6 +110,7 @@ def read_sides(
     vocabulary: dict[str, int] = {}
     sides: dict[DocumentKind, Side] = {
         kind: _spill(
+            store,
             served_table(store, pointer, kind),
             scratch / kind,
             vocabulary,
@@ -394,6 +395,7 @@ def _leg(name: str, ranks: np.ndarray, scores: np.ndarray) -> dict[str, pa.Array
 
 
 def _spill(
+    store: Store,
     table: LanceTable,
     path: Path,
     vocabulary: dict[str, int],
@@ -404,7 +406,8 @@ def _spill(
     conditions: Conditions | None,
 ) -> Side:
     """Read a table once: vectors, words and facts go to files, ids and offsets stay in memory."""
-    facts = FactFile(path.with_suffix(".facts")) if conditions is not None and conditions.config.check else None
+    is_checked = conditions is not None and bool(conditions.config.check)
+    facts = FactFile(path.with_suffix(".facts"), store, kind) if is_checked else None
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
     columns += [name for name in (conditions.columns(table) if conditions is not None else ()) if name not in columns]
     ids: list[str] = []
@@ -423,8 +426,8 @@ def _spill(
             ids.extend(row["doc_id"] for row in rows)
             stated = [b"" if facts is None else stated_digest(row) for row in rows]
             digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, stated))
-            if facts is not None and conditions is not None:
-                facts.add(conditions.facts(kind, row) for row in rows)
+            if facts is not None:
+                facts.add(rows, stated)
     counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
     order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
     starts = np.cumsum(counts) - counts

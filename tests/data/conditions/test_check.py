@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.conditions.check import check_pair, read_facts
+from data.conditions.check import check_pair, checks_of, facts_from_json, facts_to_json, read_facts
 from data.conditions.places import Coordinates, Places
 from data.conditions.sentences import SplitDocument
 from data.conditions.statement import CONDITION_NAMES, worst
@@ -41,7 +41,13 @@ def rows():
 
 
 def outcome(condition, job, resume):
-    verdicts = check_pair(side("job", job), side("resume", resume), [condition], places=PLACES, radius_km=50)
+    checks = checks_of([condition], places=PLACES, radius_km=50)
+    facts = side("job", job), side("resume", resume)
+    verdicts = check_pair(*facts, checks)
+    stored = [facts_from_json(facts_to_json(each)) for each in facts]
+    assert list(stored) == list(facts), "facts survive being stored"
+    (check,) = checks
+    assert verdicts == check.of_pair(*facts), "the side that is said to ask does"
     assert all(verdict.asked for verdict in verdicts), "each verdict says what was asked"
     assert all(verdict.found for verdict in verdicts if verdict.outcome != "unknown"), "and what it was read from"
     return worst(verdict.outcome for verdict in verdicts) or "none"
@@ -76,4 +82,4 @@ def test_a_text_without_sentences_is_read_in_parts():
 @pytest.mark.parametrize("text", ["", "\n\n", "....", "§ 34a", "(((", "\0", "5 " * 500, "no " * 500])
 def test_any_text_can_be_read(text):
     for kind in ("job", "resume"):
-        check_pair(read_facts(kind, text, text, {}, CONDITION_NAMES), {}, CONDITION_NAMES)
+        check_pair(read_facts(kind, text, text, {}, CONDITION_NAMES), {}, checks_of(CONDITION_NAMES))

@@ -19,6 +19,7 @@ from data.erasure.scan import Needles, scan_store, scan_tree
 from data.errors import InputError, StoreError
 from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
+from data.outputs.facts import FACT_SCHEMA, add_facts, stored_facts
 from data.outputs.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
 from data.schema import document_id
 from data.snapshots.build import build_snapshot
@@ -121,6 +122,12 @@ def make_home(store):
             "run-3",
         ),
     ]
+    facts = [
+        [PERSON_ID, TWIN_ID, document_id("board", "cv-0")],
+        [b"0123456789abcdef"] * 3,
+        [SECRETS[0].encode(), b"{}", b"{}"],
+    ]
+    add_facts(store, "resume", [pa.record_batch(facts, schema=FACT_SCHEMA)])
     store.put_if_absent("reports/r1/report.json", json.dumps({"worst_query": SECRETS[0]}).encode())
     store.put_if_absent("reports/r2/report.json", b'{"fine": true}')
     store.put_if_absent("reports/latest.json", b'{"report":"r1"}')
@@ -192,7 +199,19 @@ def test_nothing_of_the_person_is_left(copied):
     assert scan_tree(store.root, needles).findings == []
     assert report.removed["snapshots"] == 3
     assert report.removed["tables"] == 1
-    for place in ("shards", "matches", "exports", "reports", "evaluations", "runs", "training state", "leftovers"):
+    (facts,) = stored_facts(store, "resume")
+    assert PERSON_ID not in facts["doc_id"].to_pylist() and len(facts) == 2, "others keep what was read from them"
+    for place in (
+        "shards",
+        "matches",
+        "facts",
+        "exports",
+        "reports",
+        "evaluations",
+        "runs",
+        "training state",
+        "leftovers",
+    ):
         assert report.removed[place] > 0, place
     assert report.scanned_files > 20
     assert read_former_matches(store, recipe="r") is None, "hashes of what was matched go, too"

@@ -7,14 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.conditions.check import check_pair, read_facts
+from data.conditions import check
+from data.conditions.check import check_pair, checks_of, read_facts, reading_key
 from data.conditions.config import ConditionConfig
 from data.conditions.statement import CONDITION_NAMES
+from data.outputs.facts import merge_facts, stored_facts
 from data.outputs.matches import match_files
+from data.store.digests import no_digests, pack_digests
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from tasks.conditions import verdicts
-from tasks.conditions.pairs import FactFile
+from tasks.conditions.pairs import FactFile, stated_digest
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
@@ -98,7 +101,7 @@ def test_verdicts_stand_beside_scores_that_they_do_not_change(home):
             read_facts(kind, title, text, facets, CONDITION_NAMES)
             for kind, (title, text, facets) in (("job", JOBS[key[1]]), ("resume", RESUMES[key[2]]))
         )
-        assert row["conditions"] == [verdict._asdict() for verdict in check_pair(*facts, CONDITION_NAMES)]
+        assert row["conditions"] == [verdict._asdict() for verdict in check_pair(*facts, checks_of(CONDITION_NAMES))]
     nurse = rows["direction=resumes_for_job", 1, 11]
     assert nurse["verdict"] == "pass"
     assert {
@@ -193,12 +196,55 @@ def test_facts_are_read_once_for_each_document(home, monkeypatch):
     assert sorted(read) == ["job"] * len(JOBS) + ["resume"] * len(RESUMES)
 
 
-def test_facts_come_back_from_the_file_in_the_new_order(tmp_path):
+def test_an_unchanged_document_is_never_read_again(home, monkeypatch):
+    _, first = home.match()
+    read = []
+    monkeypatch.setattr(verdicts, "read_facts", lambda kind, *rest: read.append(rest) or read_facts(kind, *rest))
+    home.change("job", {2: ("Carer", "RN licence required.", {})})
+    home.change("resume", {14: ("Clerk", "Typing.", {"city": "Leeds"})})
+    _, after = home.match()
+    assert [title for title, *_ in read] == ["Carer", "Clerk"], "one by its text, one by a facet"
+    _, whole = home.match(top_k=19)
+    assert {key: exact(row) for key, row in after.items()} == {key: exact(row) for key, row in whole.items()}
+    assert len(read) == 2 and after != first
+    monkeypatch.setattr(check, "_VERSION", check._VERSION + 1)
+    reading_key.cache_clear()
+    try:
+        home.match()
+    finally:
+        reading_key.cache_clear()
+    assert len(read) == 2 + len(JOBS) + len(RESUMES), "other readers read everything again"
+    assert len({key.split("/")[1] for key in home.store.list("facts")}) == 1, "and drop what the former ones read"
+    home.match(conditions=ConditionConfig(check=()))
+
+
+def test_facts_come_back_from_the_file_in_the_new_order(home, tmp_path):
     conditions = Conditions(ConditionConfig())
-    facts = [conditions.facts("resume", {"title": title, "text": text}) for title, text, _ in RESUMES.values()]
-    file = FactFile(tmp_path / "facts")
-    file.add(facts[:1])
-    file.add(facts[1:])
-    order = np.array([2, 0, 3, 1])
-    file.reorder(order)
-    assert [file.of(row) for row in range(4)] == [facts[at] for at in order]
+    rows = [{"doc_id": f"{number:032x}", "title": title, "text": text} for number, (title, text, _) in RESUMES.items()]
+    facts = [conditions.facts("resume", row) for row in rows]
+    for name, order in (("first", [2, 0, 3, 1]), ("again", [0, 1, 2, 3])):
+        file = FactFile(tmp_path / name, home.store, "resume")
+        for part in (rows[:1], rows[1:]):
+            file.add(part, [stated_digest(row) for row in part])
+        file.reorder(np.array(order))
+        assert [file.of(row) for row in range(4)] == [facts[at] for at in order]
+        file.keep(fence=lambda: None)
+    (key,) = [key for key in home.store.list("facts") if "resume" in key]
+    assert key.endswith("/000000.parquet"), "nothing new, so no second part"
+
+
+def test_facts_of_gone_documents_are_dropped_and_parts_merged(home):
+    rows = [{"doc_id": f"{number:032x}", "title": "Nurse", "text": f"{number} years"} for number in range(20)]
+    for row in rows:
+        file = FactFile(home.store.root / "facts.tmp", home.store, "resume")
+        file.add([row], [stated_digest(row)])
+        file.keep(fence=lambda: None)
+    assert len(list(home.store.list("facts"))) == 20
+    held = pack_digests(pa.array([row["doc_id"] for row in rows[5:]]))
+    removed, freed = merge_facts(home.store, "resume", held)
+    assert removed == 20 and freed > 0
+    (part,) = stored_facts(home.store, "resume")
+    assert part["doc_id"].to_pylist() == [row["doc_id"] for row in rows[5:]]
+    assert merge_facts(home.store, "resume", held) == (0, 0)
+    assert merge_facts(home.store, "resume", no_digests())[0] == 1
+    assert not list(home.store.list("facts"))
