@@ -85,13 +85,9 @@ def kept_titles(shared_data: Path) -> tuple[list[TitlePair], list[TitlePair]]:
 
 def _write_areas(out_dir: Path, onet: list[TitlePair], esco: list[TitlePair]) -> None:
     out_dir.mkdir(exist_ok=True)
-    for area, groups in _AREAS.items():
-        pairs = [(title, row) for title, row in onet if row["id"].startswith(groups)]
-        random.Random(_SEED).shuffle(pairs)
-        parts = {f"{area}_1": pairs[::2], f"{area}_2": pairs[1::2]} if area == _IN_TWO else {area: pairs}
-        for name, part in parts.items():
-            write_rows(out_dir / f"titles_{name}.jsonl", map(with_title, part))
-            write_rows(out_dir / f"documents_{name}.jsonl", map(with_description, part))
+    for name, pairs in by_area(onet).items():
+        write_rows(out_dir / f"titles_{name}.jsonl", map(with_title, pairs))
+        write_rows(out_dir / f"documents_{name}.jsonl", map(with_description, pairs))
     write_rows(out_dir / "documents_onet.jsonl", map(with_description, onet))
     write_rows(out_dir / "documents_esco.jsonl", map(with_description, esco))
     near = list(near_misses())
@@ -100,6 +96,16 @@ def _write_areas(out_dir: Path, onet: list[TitlePair], esco: list[TitlePair]) ->
     write_rows(
         out_dir / "skills_described.jsonl", ({"anchor": second, "positive": text} for _, second, text in skills())
     )
+
+
+def by_area(onet: list[TitlePair]) -> dict[str, list[TitlePair]]:
+    """Titles of O*NET by area of work, in random order. A batch of one area is harder than one of all."""
+    areas: dict[str, list[TitlePair]] = {}
+    for area, groups in _AREAS.items():
+        pairs = [(title, row) for title, row in onet if row["id"].startswith(groups)]
+        random.Random(_SEED).shuffle(pairs)
+        areas |= {f"{area}_1": pairs[::2], f"{area}_2": pairs[1::2]} if area == _IN_TWO else {area: pairs}
+    return areas
 
 
 def with_title(pair: TitlePair) -> Judgment:

@@ -4,7 +4,8 @@
 
 writes ``texts.jsonl``: sentences of WikiText-2 and FOLDOC, premises and hypotheses of SNLI, sentences of SkillSkape,
 names and descriptions of ESCO's skills and occupations, titles and tasks of O*NET. ``OUT_DIR/judgments`` has a file for
-each source of pairs and triples. The licences of all of them permit publication of what a model learns from them.
+each source of pairs and triples; titles of O*NET have one for each area of work. The licences of all of them permit
+publication of what a model learns from them.
 
 A text that shares eight words in a row with a text of an evaluation task is left out, and so is a short one that equals
 a text of it. Names of skills and occupations stay where they are the documents of a task, because they are the
@@ -24,6 +25,7 @@ from data.sample.eval_tasks import read_skill_pairs
 from llm2vec_core.evaluation.tasks.seen import TextIndex
 from tools.title_judgments import (
     Judgment,
+    by_area,
     kept_titles,
     near_misses,
     read_rows,
@@ -37,9 +39,10 @@ _SEED = 1
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _VOCABULARIES = ("SkillExtractionHouseRetrieval", "SkillSkapeDevRetrieval", "OnetAlternateTitleRetrievalDev")
 _MOST = {"foldoc": 12_000, "skill_texts": 8_000, "skill_names": 8_000, "onet_titles": 15_000, "esco_titles": 8_000,
-         "onet_tasks": 10_000, "esco_texts": 6_000, "onet_title_pairs": 16_000, "esco_title_pairs": 8_000,
+         "onet_tasks": 10_000, "esco_texts": 6_000, "esco_title_pairs": 8_000,
          "occupation_pairs": 8_000, "skill_pairs": 8_000, "skill_text_pairs": 6_000}  # fmt: skip
 """Largest number of texts or rows from a group; the other groups are taken whole."""
+_MOST_OF_AREA = 2_000
 _PAIR_WORDS = 40
 
 _Row = TypeVar("_Row")
@@ -57,7 +60,8 @@ def main(shared_data: Path, out_dir: Path) -> None:
     ]
     for source, rows in {"nli": nli, "skillskape": skillskape, **_pairs_of_names(shared_data)}.items():
         clean_rows = [row for row in rows if not seen.overlaps(row["anchor"])]
-        write_rows(judgments / f"{source}.jsonl", _sampled(clean_rows, _MOST.get(source, len(clean_rows))))
+        most = _MOST_OF_AREA if source.startswith("onet_") else _MOST.get(source, len(clean_rows))
+        write_rows(judgments / f"{source}.jsonl", _sampled(clean_rows, most))
     groups: dict[str, Iterable[str]] = {
         "wikitext": _wikitext(shared_data),
         "foldoc": _sentences((row["text"] for row in read_rows(shared_data / "text" / "foldoc.jsonl")), 4, 40),
@@ -81,7 +85,7 @@ def _pairs_of_names(shared_data: Path) -> Mapping[str, Iterable[Judgment]]:
     onet, esco = kept_titles(shared_data)
     described = [*onet, *esco]
     return {
-        "onet_title_pairs": (with_title(pair) for pair in onet),
+        **{f"onet_{area}": map(with_title, pairs) for area, pairs in by_area(onet).items()},
         "esco_title_pairs": (with_title(pair) for pair in esco),
         "occupation_pairs": (_beginning(with_description(pair)) for pair in described),
         "skill_pairs": near_misses(),
