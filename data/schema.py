@@ -39,6 +39,19 @@ DOCUMENT_SCHEMA = pa.schema(
         column("num_chars", pa.int64(), "characters of the text that is encoded"),
         column("duplicate_of", pa.string(), "doc_id of the first document with equal content", nullable=True),
         column("near_duplicate_of", pa.string(), "doc_id of a document with nearly equal content", nullable=True),
+        column(
+            "similar_to",
+            pa.string(),
+            "doc_id of the first of the similar documents: equal or nearly equal content, or resumes of one person; "
+            "empty: it is the first, or there are no others",
+            nullable=True,
+        ),
+        column(
+            "similar_order",
+            pa.int32(),
+            "place by age among the similar documents, the newest being 1; empty: there are no others",
+            nullable=True,
+        ),
     ]
 )
 

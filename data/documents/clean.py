@@ -40,7 +40,10 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One cleaned document; :data:`data.schema.DOCUMENT_SCHEMA` explains the columns."""
+    """One cleaned document; :data:`data.schema.DOCUMENT_SCHEMA` explains the columns.
+
+    ``contacts`` is no column of it: the keys of a person (``data.redaction.contact_keys``); None if they are unknown.
+    """
 
     doc_id: str
     kind: DocumentKind
@@ -54,6 +57,9 @@ class Document:
     num_chars: int
     duplicate_of: str | None = None
     near_duplicate_of: str | None = None
+    similar_to: str | None = None
+    similar_order: int | None = None
+    contacts: bytes | None = None
 
 
 class _RejectError(Exception):
@@ -104,6 +110,7 @@ def redact_document(document: Document, redactor: Redactor) -> Document:
         num_chars=len(content),
         duplicate_of=None,
         near_duplicate_of=None,
+        contacts=redactor.contacts(redacted) or document.contacts,
     )
 
 
@@ -190,6 +197,7 @@ def _to_document(
         metadata_sha256=sha256_text(metadata),
         metadata=metadata,
         num_chars=len(content),
+        contacts=redactor.contacts(redacted),
     )
 
 

@@ -74,6 +74,11 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "salary_unit": ("salaryunit", "salaryinterval", "salaryperiod", "payperiod"),
 }  # fmt: skip
 
+_DAYS_OF_CHANGE = {
+    *_NAMES["posted_at"], "updatedat", "updated", "lastupdated", "lastmodified", "modifiedat", "modified",
+    "datemodified", "lastchanged", "revisedat",
+}  # fmt: skip
+
 _PARSERS: Mapping[str, Callable[[object], object]] = {
     "city": as_text,
     "region": as_text,
@@ -98,6 +103,12 @@ def facet_columns(metadata: Iterable[str]) -> list[pa.Array]:
 def count_unreadable(metadata: Iterable[str]) -> Counter[str]:
     """Number of documents by facet that has a value which cannot be read."""
     return Counter(name for text in metadata if text != "{}" for name in read_facets(json.loads(text))[1])
+
+
+def last_change(metadata: Mapping[str, Any]) -> str | None:
+    """The latest readable day on which a document was changed or published, as ``2026-01-31``; None without any."""
+    days = [as_day(value) for name, value in metadata.items() if _key(name) in _DAYS_OF_CHANGE and _is_stated(value)]
+    return max((day for day in days if day is not None), default=None)
 
 
 def standard_json(metadata: str) -> str:

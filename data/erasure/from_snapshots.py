@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.erasure.journal import MARKS, MIN_FRAGMENT_CHARS, Journal, Subject, all_snapshots, fragments
@@ -24,9 +25,12 @@ from data.snapshots.manifest import (
     put_manifest,
     snapshot_key,
 )
+from data.snapshots.similar import SIMILAR_COLUMNS, Place, places_without, with_places
 from data.snapshots.snapshot import Snapshot
 from data.snapshots.tombstones import keep_successor
 from data.store.base import Store
+
+_COUNTED_MARKS = {"duplicate_of": "rows_duplicate", "near_duplicate_of": "rows_near_duplicate"}
 
 
 def _former_part(store: Store, manifest: SnapshotManifest, info: PartInfo) -> bytes:
@@ -62,11 +66,15 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
     """Write the snapshot without the documents; returns the new id, or None if it holds none of the documents."""
     manifest = snapshot.manifest
     heirs = _heirs(snapshot, journal.doc_ids)
+    places = places_without(_with_others(snapshot), journal.doc_ids)
     counts = {name: Counter(each.model_dump(exclude={"path"})) for name, each in manifest.sources.items()}
     with store.scratch() as scratch:
         documents = [
             _rewrite_part(
-                snapshot, part, scratch, partial(_without, journal=journal, heirs=heirs, counts=counts[part.source])
+                snapshot,
+                part,
+                scratch,
+                partial(_without, journal=journal, heirs=heirs, places=places, counts=counts[part.source]),
             )
             for part in manifest.documents
         ]
@@ -109,30 +117,42 @@ def _write_successor(store: Store, snapshot: Snapshot, journal: Journal, *, now:
 def _heirs(snapshot: Snapshot, doc_ids: set[str]) -> dict[tuple[str, str], str]:
     """Map each erased original to its heir: the first document that was marked as its duplicate."""
     heirs: dict[tuple[str, str], str] = {}
-    for batch in snapshot.batches(["doc_id", *MARKS]):
+    for batch in snapshot.batches(["doc_id", *_COUNTED_MARKS]):
         for row in batch.to_pylist():
-            for mark in MARKS:
+            for mark in _COUNTED_MARKS:
                 if row[mark] in doc_ids and row["doc_id"] not in doc_ids:
                     heirs.setdefault((mark, row[mark]), row["doc_id"])
     return heirs
 
 
-def _without(table: pa.Table, journal: Journal, heirs: dict[tuple[str, str], str], counts: Counter[str]) -> pa.Table:
-    """A part without the documents. Marks that named them now name their heirs."""
+def _with_others(snapshot: Snapshot) -> pa.Table:
+    """Ids and places of the documents that have similar ones."""
+    columns = ["doc_id", *SIMILAR_COLUMNS]
+    return snapshot.table(columns).filter(pc.field("similar_order").is_valid())
+
+
+def _without(
+    table: pa.Table,
+    journal: Journal,
+    heirs: dict[tuple[str, str], str],
+    places: Mapping[str, Place],
+    counts: Counter[str],
+) -> pa.Table:
+    """A part without the documents. Marks that named them now name their heirs; similar documents move up."""
     doc_ids = journal.doc_ids
+    table = with_places(table, places)
     rows = table.to_pylist()
     if not any(row["doc_id"] in doc_ids or any(row[mark] in doc_ids for mark in MARKS) for row in rows):
         return table
     kept = []
     for row in rows:
-        counted = {"duplicate_of": "rows_duplicate", "near_duplicate_of": "rows_near_duplicate"}
         if row["doc_id"] in doc_ids:
             counts["rows_in"] -= 1
             counts["rows_kept"] -= 1
-            for mark, name in counted.items():
+            for mark, name in _COUNTED_MARKS.items():
                 counts[name] -= row[mark] is not None
             continue
-        for mark, name in counted.items():
+        for mark, name in _COUNTED_MARKS.items():
             heir = heirs.get((mark, row[mark] or ""))
             if heir is not None:
                 row[mark] = None if heir == row["doc_id"] else heir

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.erasure.from_outputs import findings
 from data.erasure.journal import MARKS, Journal, all_tables
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
+from data.snapshots.similar import SIMILAR_COLUMNS, Place, places_without, with_places
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.filters import is_one_of
@@ -58,14 +61,16 @@ def _files_hold(store: Store, name: tuple[str, DocumentKind], journal: Journal) 
 
 
 def _holds(table: LanceTable, doc_ids: set[str]) -> bool:
-    where = " OR ".join(is_one_of(column, doc_ids) for column in ("doc_id", *MARKS))
+    columns = [column for column in ("doc_id", *MARKS) if table.has_column(column)]
+    where = " OR ".join(is_one_of(column, doc_ids) for column in columns)
     return len(table.read(["doc_id"], where=where)) > 0
 
 
 def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str]) -> dict[int, int]:
     """Rewrite versions without the documents: the oldest completely, each later one by its changes.
 
-    Marks that named the documents become empty; the next run takes them from the next snapshot.
+    Marks that named the documents become empty; the next run takes them from the next snapshot. Similar documents move
+    up at once, because a search shows the newest of them only.
 
     Returns:
         Maps each former version to the new one.
@@ -74,18 +79,21 @@ def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str])
     present: dict[str, str] = {}
     for version in versions:
         former = table.at(version)
+        places = _places_without(former, doc_ids)
         hashes = former.read(["doc_id", "row_sha256"])
         wanted = dict(zip(hashes["doc_id"].to_pylist(), hashes["row_sha256"].to_pylist(), strict=True))
         wanted = {doc_id: row_hash for doc_id, row_hash in wanted.items() if doc_id not in doc_ids}
         if not renamed:
             where = f"NOT ({is_one_of('doc_id', doc_ids)})"
-            batches = (_without_marks(batch, doc_ids) for batch in former.batches(where=where))
+            batches = (_without_marks(batch, doc_ids, places) for batch in former.batches(where=where))
             renamed[version] = table.overwrite(batches)
         else:
-            changed = sorted(doc_id for doc_id, row_hash in wanted.items() if present.get(doc_id) != row_hash)
+            changed = sorted(
+                doc_id for doc_id, row_hash in wanted.items() if present.get(doc_id) != row_hash or doc_id in places
+            )
             chunks = (changed[start : start + _MAX_DELTA_IDS] for start in range(0, len(changed), _MAX_DELTA_IDS))
             rows = (
-                pa.Table.from_batches([_without_marks(batch, doc_ids)])
+                pa.Table.from_batches([_without_marks(batch, doc_ids, places)])
                 for chunk in chunks
                 for batch in former.batches(where=is_one_of("doc_id", chunk))
             )
@@ -96,8 +104,16 @@ def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str])
     return renamed
 
 
-def _without_marks(batch: pa.RecordBatch, doc_ids: set[str]) -> pa.RecordBatch:
-    for mark in MARKS:
+def _places_without(table: LanceTable, doc_ids: set[str]) -> Mapping[str, Place]:
+    """New places of the documents that are similar to erased ones."""
+    if not table.has_column("similar_order"):
+        return {}
+    return places_without(table.read(["doc_id", *SIMILAR_COLUMNS], where="similar_order IS NOT NULL"), doc_ids)
+
+
+def _without_marks(batch: pa.RecordBatch, doc_ids: set[str], places: Mapping[str, Place]) -> pa.RecordBatch:
+    batch = with_places(batch, places)
+    for mark in set(MARKS) & set(batch.schema.names):
         column = batch.column(batch.schema.get_field_index(mark))
         is_erased = pc.is_in(column, pa.array(sorted(doc_ids)))
         cleared = pc.if_else(is_erased, pa.scalar(None, column.type), column)

@@ -25,8 +25,8 @@ from data.vectors.filters import is_one_of
 from data.vectors.generations import list_generations
 from data.vectors.lance import LanceTable, generation_key, open_table
 
-MARKS = ("duplicate_of", "near_duplicate_of")
-"""Columns that may name an erased document."""
+MARKS = ("duplicate_of", "near_duplicate_of", "similar_to")
+"""Columns that may name an erased document. Tables of former layouts lack the last one."""
 
 MIN_FRAGMENT_CHARS = 24
 """Minimum length of a text excerpt; shorter ones match by chance."""

@@ -17,7 +17,7 @@ from data.documents.facets import FACET_SCHEMA
 from data.outputs.matches import MATCH_SCHEMA
 from data.schema import DOCUMENT_SCHEMA, column
 
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 """Version of the exported schemas. Raise it with every change that a reader would notice."""
 
 _UNIT = b"unit"
@@ -42,6 +42,8 @@ _RESUME_COLUMNS = {
     "num_chars": "characters",
     "duplicate_of": "",
     "near_duplicate_of": "",
+    "similar_to": "",
+    "similar_order": "place, from 1",
 }
 _FACET_COLUMNS = {
     "location": "",
@@ -74,6 +76,7 @@ _MATCH_COLUMNS = {
     "conditions": "",
     "fit": "share, 0 to 1",
     "fit_class": "",
+    "num_similar": "documents",
     "checkpoint": "",
     "run_id": "",
 }

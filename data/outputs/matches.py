@@ -85,6 +85,13 @@ MATCH_SCHEMA = pa.schema(
             "none, nobody fits; empty: the background was too small",
             nullable=True,
         ),
+        column(
+            "num_similar",
+            pa.int32(),
+            "other documents that the ranked one stands for, because it is the newest of them: equal or nearly equal "
+            "content, or resumes of one person; empty: an earlier version matched",
+            nullable=True,
+        ),
         column("checkpoint", pa.string(), "fingerprint of the encoder"),
         column("run_id", pa.string(), "run that matched"),
     ]
@@ -127,7 +134,7 @@ class FormerMatches:
     """Finished matches whose parts may still be valid.
 
     Attributes:
-        documents: Digest of each matched document, in the order of the ids.
+        documents: Digest of each matched document, in the order of the matching.
         paths: Files by direction.
     """
 
@@ -199,7 +206,7 @@ def write_matches(
         parts: Parts to write. Not read if the matches are finished.
         cut: Determines, with ``match``, the rows of each part. Stored parts with another cut are dropped.
         manifest: Data to record besides the number of rows; ``recipe`` identifies the ranking.
-        documents: Digest of each document, in the order of the ids. The next matches use them to find changes.
+        documents: Digest of each document, in the order of the matching. The next matches use them to find changes.
         fence: Called before the commit; raises when this writer lost its lease.
 
     Returns:

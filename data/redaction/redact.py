@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 
 from data.config import RedactConfig
 from data.errors import InputError
+from data.redaction.contact_keys import ContactKeys
 from data.redaction.placeholders import PLACEHOLDER, PiiType
 from data.redaction.recognisers.addresses import find_addresses
 from data.redaction.recognisers.birth_dates import find_birth_dates
@@ -71,16 +72,25 @@ class Redactor:
         config: Redaction settings.
         kind: Kind of the documents.
         keys: Key file for the replaced values, if any.
+        contact_keys: Hashes the contacts of resumes, if they are to be recognised.
 
     Raises:
         InputError: The name model is not installed.
     """
 
-    def __init__(self, config: RedactConfig, kind: DocumentKind, *, keys: KeyFile | None = None) -> None:
+    def __init__(
+        self,
+        config: RedactConfig,
+        kind: DocumentKind,
+        *,
+        keys: KeyFile | None = None,
+        contact_keys: ContactKeys | None = None,
+    ) -> None:
         """Load the name model if the settings name one and names are replaced."""
         self.types = config.types(kind)
         self._config = config
         self._keys = keys
+        self._contact_keys = contact_keys if kind == "resume" else None
         self._name_model = None
         if config.name_model is not None and "name" in self.types:
             self._name_model = _load(config.name_model)
@@ -120,6 +130,12 @@ class Redactor:
         """Record the replaced values of a document in the key file, if there is one."""
         if self._keys is not None:
             self._keys.add(doc_id, redacted.replaced)
+
+    def contacts(self, redacted: Redacted) -> bytes | None:
+        """Keys of the person that a resume is about; None for a job, or if contacts are not hashed."""
+        if self._contact_keys is None:
+            return None
+        return self._contact_keys.of(redacted.title, redacted.text, redacted.metadata, redacted.replaced)
 
     def _spans(self, text: str, known: set[str]) -> Iterator[Span]:
         finders: dict[PiiType, Callable[[], Iterator[Span]]] = {

@@ -25,6 +25,7 @@ from data.documents.file_names import FileNames
 from data.documents.rows import RawRow, ReadLog, RejectedRow, RejectReason
 from data.documents.sources import source_sha256
 from data.errors import DataError, InputError, SourceShrankError
+from data.redaction.contact_keys import ContactKeys
 from data.redaction.redact import Redactor, open_key_file
 from data.schema import (
     DOCUMENT_SCHEMA,
@@ -181,7 +182,7 @@ def _build(
             kind=kind,
             sources=changed,
             clean=clean,
-            redactor=Redactor(redact, kind, keys=keys),
+            redactor=Redactor(redact, kind, keys=keys, contact_keys=ContactKeys(lambda: store_secret(store))),
             tombstones=read_tombstones(store),
             secret=lambda: store_secret(store),
             previous=Former(previous, redact) if previous is not None else None,
@@ -195,7 +196,7 @@ def _build(
         if previous is not None and previous.manifest.id == snapshot_id:
             return previous
         if store.read(manifest_record(kind, snapshot_id).key) is None:
-            staged.mark_near_duplicates()
+            staged.mark_similar()
             manifest = _make_manifest(
                 staged,
                 snapshot_id=snapshot_id,

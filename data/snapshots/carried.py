@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +35,6 @@ _CHUNK_CHARS = 4_000_000
 
 _MIN_SHARE = 0.05
 """Minimum share of a chunk's rows in a former part for reading it. Below this share, cleaning is cheaper."""
-
-
-DOCUMENT_COLUMNS = tuple(item.name for item in fields(Document))
 
 
 def chunks(
@@ -91,13 +88,16 @@ def in_order(
 ) -> tuple[NDArray[np.int64], pa.Table]:
     """Known and newly cleaned documents of a chunk, in row order, with their positions."""
     numbers = np.array([*known.numbers, *cleaned], np.int64)
-    rows = [
-        (*(getattr(each, name) for name in DOCUMENT_COLUMNS), digests[at] or None, None) for at, each in cleaned.items()
-    ]
+    rows = [_staged(each, raw_digest=digests[at] or None) for at, each in cleaned.items()]
     documents = pa.concat_tables([known.documents, table_of(rows, STAGED_SCHEMA)])
     order = np.argsort(numbers)
     order = order[~np.isin(numbers[order], list(without))]
     return numbers[order], documents.take(order)
+
+
+def _staged(document: Document, *, raw_digest: bytes | None = None) -> tuple[object, ...]:
+    """A newly cleaned or redacted document as a row of ``STAGED_SCHEMA``; its sketch is still missing."""
+    return (*(getattr(document, name) for name in DOCUMENT_SCHEMA.names), raw_digest, None, document.contacts)
 
 
 class FormerRows:
@@ -180,16 +180,16 @@ def stage_former(staged: Staged, name: str, *, previous: Former, redactor: Redac
     snapshot, is_cleaned = previous.snapshot, previous.is_cleaned(staged.clean)
     origins = snapshot.origins(source=name)
     for batch in snapshot.batches(source=name):
+        origin = next(origins, None)
+        unknown = [pa.nulls(len(batch), item.type) for item in ORIGIN_SCHEMA]
+        raw_digest, sketch, contacts = unknown if origin is None else origin.columns
         if previous.is_redacted:
-            origin = next(origins, None)
-            unknown = [pa.nulls(len(batch), item.type) for item in ORIGIN_SCHEMA]
-            raw_digest, sketch = unknown if origin is None else origin.columns
-            columns = [*batch.columns, raw_digest if is_cleaned else unknown[0], sketch]
+            columns = [*batch.columns, raw_digest if is_cleaned else unknown[0], sketch, contacts]
             rows = pa.Table.from_arrays(columns, schema=STAGED_SCHEMA)
         else:
-            redacted = [redact_document(Document(**values), redactor) for values in batch.to_pylist()]
-            values = [(*(getattr(each, column) for column in DOCUMENT_COLUMNS), None, None) for each in redacted]
-            rows = table_of(values, STAGED_SCHEMA)
+            found = zip(batch.to_pylist(), contacts.to_pylist(), strict=True)
+            redacted = [redact_document(Document(**values, contacts=known), redactor) for values, known in found]
+            rows = table_of([_staged(each) for each in redacted], STAGED_SCHEMA)
         staged.add_documents(rows, source=name)
     for batch in snapshot.quarantine_batches(source=name):
         rejected = []

@@ -24,7 +24,9 @@ from data.schema import DocumentKind
 from data.store.base import Store
 from data.store.records import Latest, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of the schemas of a snapshot's files. After a change, every source is cleaned once more."""
+
 _HINT = (
     "Restore it from a backup. Or remove the snapshot's folder and the latest.json beside it, and ingest every source "
     "of that kind again."

@@ -74,10 +74,13 @@ class PartWriter:
         self.parts.append(part)
         self._pending, self._num_rows, self._num_chars = [], 0, 0
 
-    def replace_column(self, folder: str, part: Part, column: pa.Field, values: pa.Array) -> None:
-        """Rewrite one folder's file of a finished part with new values in one column."""
-        path = self.path(folder, part)
-        _write_parquet(replaced_column(pq.read_table(path, schema=self._folders[folder]), column, values), path)
+    def replace_columns(self, folder: str, part: Part, columns: Mapping[str, pa.Array]) -> None:
+        """Rewrite one folder's file of a finished part with new values in some columns."""
+        path, schema = self.path(folder, part), self._folders[folder]
+        rows = pq.read_table(path, schema=schema)
+        for name, values in columns.items():
+            rows = replaced_column(rows, schema.field(name), values)
+        _write_parquet(rows, path)
 
 
 def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

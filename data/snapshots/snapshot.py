@@ -21,9 +21,16 @@ from data.snapshots.tombstones import snapshot_successor
 from data.store.base import Store
 from data.store.digests import DIGEST_BYTES, Digests, no_digests, pack_digests
 
-ORIGIN_SCHEMA = pa.schema([pa.field("raw_digest", pa.binary(DIGEST_BYTES)), pa.field("sketch", pa.binary(256))])
+ORIGIN_SCHEMA = pa.schema(
+    [
+        pa.field("raw_digest", pa.binary(DIGEST_BYTES)),
+        pa.field("sketch", pa.binary(256)),
+        pa.field("contacts", pa.binary()),
+    ]
+)
 """Origin of a document. ``raw_digest``: digest of its raw row; null if other settings cleaned it. ``sketch``: sketch
-of its text; null if it was not needed to find near duplicates."""
+of its text; null if it was not needed to find near duplicates. ``contacts``: keys of the person that a resume is about
+(:mod:`data.redaction.contact_keys`); null for a job, and if they are not known."""
 
 _BATCH_ROWS = 1024
 
@@ -136,7 +143,12 @@ class Snapshot:
 
 
 def _batches_of(parquet: pq.ParquetFile, schema: pa.Schema, groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+    """Batches in a schema. Columns that a file of an earlier version lacks are null."""
+    held = set(parquet.schema_arrow.names)
+    absent = [field for field in schema if field.nullable and field.name not in held]
     for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=schema.names):
+        for field in absent:
+            batch = batch.append_column(field, pa.nulls(len(batch), field.type))
         yield batch.select(schema.names)
 
 

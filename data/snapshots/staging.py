@@ -22,7 +22,8 @@ from data.errors import StoreError
 from data.redaction.placeholders import PLACEHOLDER
 from data.schema import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, DocumentKind, canonical_json, encoded_text, sha256_json
 from data.snapshots.manifest import SCHEMA_VERSION
-from data.snapshots.parts import PartWriter, replaced_column, table_of
+from data.snapshots.parts import Part, PartWriter, replaced_column, table_of
+from data.snapshots.similar import SIMILAR_COLUMNS, Links, days_of, places_by_age
 from data.snapshots.snapshot import ORIGIN_SCHEMA
 from data.store.digests import Digests, FirstRows, pack_digests, unpack_digests
 
@@ -75,6 +76,7 @@ class Staged:
     _ids: list[Digests] = field(default_factory=list)
     _is_judged: list[NDArray[np.bool_]] = field(default_factory=list)
     _bands: list[NDArray[np.uint32]] = field(default_factory=list)
+    _links: Links = field(default_factory=Links)
 
     def add_documents(self, rows: pa.Table, *, source: str) -> None:
         """Add documents of a source with their origins, and mark exact duplicates of earlier documents.
@@ -99,7 +101,13 @@ class Staged:
         originals = iter(self._ids_at(firsts[is_duplicate]))
         marks = [next(originals) if is_marked else None for is_marked in is_duplicate.tolist()]
         rows = replaced_column(rows, DOCUMENT_SCHEMA.field("duplicate_of"), pa.array(marks, pa.string()))
-        rows = replaced_column(rows, DOCUMENT_SCHEMA.field("near_duplicate_of"), pa.nulls(len(rows), pa.string()))
+        for name in ("near_duplicate_of", *SIMILAR_COLUMNS):
+            column = DOCUMENT_SCHEMA.field(name)
+            rows = replaced_column(rows, column, pa.nulls(len(rows), column.type))
+        start = len(self._contents) - len(rows)
+        for number in np.flatnonzero(is_duplicate).tolist():
+            self._links.join(start + number, int(firsts[number]))
+        self._links.add_contacts(rows["contacts"].to_pylist(), start=start)
         if self.clean.near_duplicates:
             rows = self._sketched(rows, is_duplicate)
         num_chars = rows["num_chars"].to_numpy() + pc.utf8_length(rows["metadata"]).to_numpy()
@@ -159,36 +167,67 @@ class Staged:
         clean = self.clean
         marks = [clean.near_duplicates, NEAR_DUPLICATE_SIMILARITY if clean.near_duplicates else None]
         digests = [self.document_digest.hexdigest(), self.rejected_digest.hexdigest()]
+        # Contacts leave no trace in the documents.
+        persons = [self._links.persons] if self._links.persons else []
         return sha256_json(
-            [SCHEMA_VERSION, READER_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests]
+            [SCHEMA_VERSION, READER_VERSION, kind, sorted(self.counts), marks, redact.identity(kind), digests, *persons]
         )[:16]
 
-    def mark_near_duplicates(self) -> None:
-        """Mark near duplicates across all sources. Parts without near duplicates are not rewritten."""
-        if not self.clean.near_duplicates:
-            return
+    def mark_similar(self) -> None:
+        """Mark near duplicates and groups of similar documents across all sources.
+
+        Parts without any are not rewritten.
+        """
+        near = self._near_duplicates() if self.clean.near_duplicates else {}
+        rows, firsts = self._links.groups()
+        is_of_part = self._in_parts(rows)
+        days = [
+            days_of(self._column("documents", part, "metadata").take(pa.array(numbers)).to_pylist())
+            for part, _, numbers in is_of_part
+        ]
+        places = places_by_age(rows, firsts, np.concatenate([np.zeros(0, np.int64), *days])).tolist()
+        marks = zip(rows.tolist(), firsts.tolist(), self._ids_at(firsts), places, strict=True)
+        similar = {row: (None if first == row else first_id, place) for row, first, first_id, place in marks}
+        for part, start, _ in is_of_part:
+            numbers = range(start, start + part.num_rows)
+            values = [(near.get(number), *similar.get(number, (None, None))) for number in numbers]
+            columns = {
+                name: pa.array(column, DOCUMENT_SCHEMA.field(name).type)
+                for name, column in zip(("near_duplicate_of", *SIMILAR_COLUMNS), zip(*values, strict=True), strict=True)
+            }
+            self.counts[part.source].rows_near_duplicate += part.num_rows - columns["near_duplicate_of"].null_count
+            self.documents.replace_columns("documents", part, columns)
+
+    def _near_duplicates(self) -> dict[int, str]:
+        """Id of the near duplicate of each row that has one; both are linked."""
         from data.documents.near_duplicates import NearDuplicateIndex, shares_a_band
 
         is_candidate = np.concatenate(self._is_judged)
         is_candidate[is_candidate] = shares_a_band(np.concatenate(self._bands))
-        index, start = NearDuplicateIndex(NEAR_DUPLICATE_SIMILARITY), 0
+        index, found, row_of = NearDuplicateIndex(NEAR_DUPLICATE_SIMILARITY), dict[int, str](), dict[str, int]()
+        for part, start, candidates in self._in_parts(np.flatnonzero(is_candidate)):
+            ids = self._column("documents", part, "doc_id").take(pa.array(candidates)).to_pylist()
+            sketches = self._column("origins", part, "sketch").take(pa.array(candidates))
+            for number, doc_id, sketch in zip(candidates.tolist(), ids, sketches, strict=True):
+                row_of[doc_id] = start + number
+                mark = index.add(doc_id, np.frombuffer(sketch.as_buffer(), np.uint16))
+                if mark is not None:
+                    found[start + number] = mark
+                    self._links.join(start + number, row_of[mark])
+        return found
+
+    def _in_parts(self, rows: NDArray[np.int64]) -> list[tuple[Part, int, NDArray[np.int64]]]:
+        """Parts that hold some of the rows: the part, its first row, and the numbers of the rows in it."""
+        found, start = [], 0
         for part in self.documents.parts:
-            candidates = np.flatnonzero(is_candidate[start : start + part.num_rows])
+            low, high = np.searchsorted(rows, [start, start + part.num_rows])
+            if low < high:
+                found.append((part, start, rows[low:high] - start))
             start += part.num_rows
-            if not len(candidates):
-                continue
-            ids = pq.read_table(self.documents.path("documents", part), columns=["doc_id"])["doc_id"]
-            sketches = pq.read_table(self.documents.path("origins", part), columns=["sketch"])["sketch"]
-            marks: list[str | None] = [None] * part.num_rows
-            found = zip(candidates, ids.take(candidates), sketches.take(candidates), strict=True)
-            for number, doc_id, sketch in found:
-                marks[number] = index.add(doc_id.as_py(), np.frombuffer(sketch.as_buffer(), np.uint16))
-            column = pa.array(marks, pa.string())
-            num_marked = len(column) - column.null_count
-            if num_marked:
-                self.counts[part.source].rows_near_duplicate += num_marked
-                mark = DOCUMENT_SCHEMA.field("near_duplicate_of")
-                self.documents.replace_column("documents", part, mark, column)
+        return found
+
+    def _column(self, folder: str, part: Part, name: str) -> pa.ChunkedArray:
+        return pq.read_table(self.documents.path(folder, part), columns=[name])[name]
 
 
 def _identity_lines(rows: pa.Table) -> list[str]:

@@ -60,6 +60,7 @@ def search(
         "id",
         "score",
         "fit",
+        *(["similar"] if any(hit["num_similar"] for hit in hits) else []),
         *(["valid through"] if past else []),
         *(["dense", "lexical", "matched terms", "conditions"] if explain else []),
     ]
@@ -70,6 +71,7 @@ def search(
         return [
             *(cell(hit[name]) for name in ("rank", "title", "source_id", "score")),
             _fit(hit),
+            *([cell(hit["num_similar"] or "")] if "similar" in columns else []),
             *last,
             *(legs if explain else []),
         ]
@@ -133,6 +135,8 @@ def explain(
         return
     for found in explanations:
         typer.echo(fit_sentence(found))
+        if found["shown_instead"]:
+            typer.echo(f"Rankings show a newer version of this resume: {found['shown_instead']}.")
         for title, columns, rows in explanation_tables(found):
             print_table(title, columns, rows)
 

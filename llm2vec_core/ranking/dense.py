@@ -101,6 +101,7 @@ def nearest_both_ways(
     right: Float32[np.ndarray, "right dim"],
     *,
     k: int,
+    ranked: tuple[int, int] | None = None,
     tile_rows: int = TILE_ROWS,
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Neighbours, Neighbours]:
@@ -112,6 +113,7 @@ def nearest_both_ways(
         left: Vectors, read tile by tile; may be mapped from a file.
         right: Vectors of the same length; may be mapped from a file.
         k: Number of neighbours of each row.
+        ranked: How many of the first rows of ``left`` and ``right`` may be neighbours (default: all of them).
         tile_rows: Rows of either side to multiply at once; does not change the result.
         on_rows: Called with the number of rows of ``left`` that were just finished.
 
@@ -119,6 +121,7 @@ def nearest_both_ways(
         Neighbours of ``left`` among ``right``, and of ``right`` among ``left``.
     """
     of_left, of_right = Neighbours(len(left), k), Neighbours(len(right), k)
+    ranked_left, ranked_right = (len(left), len(right)) if ranked is None else ranked
     tiles = _tiles(len(right), tile_rows)
     running = [RunningTopK(of_right.keys[tile]) for tile in tiles]
 
@@ -126,9 +129,14 @@ def nearest_both_ways(
         of_rows = RunningTopK(of_left.keys[rows])
         space = np.empty((rows.stop - rows.start) * tile_rows, np.float32)  # reused, because allocation costs time
         for tile, of_tile in zip(tiles, running, strict=True):
+            to_rows, to_tile = max(ranked_right - tile.start, 0), max(ranked_left - rows.start, 0)
+            if not to_rows and not to_tile:
+                continue
             products = _multiply(left[rows], right[tile], space)
-            of_rows.offer(products, axis=0, first_candidate=tile.start)
-            of_tile.offer(products, axis=1, first_candidate=rows.start)
+            if to_rows:
+                of_rows.offer(products[:, :to_rows], axis=0, first_candidate=tile.start)
+            if to_tile:
+                of_tile.offer(products[:to_tile], axis=1, first_candidate=rows.start)
         of_rows.finish()
 
     for rows in _in_threads(search, _tiles(len(left), tile_rows)):

@@ -93,7 +93,12 @@ class LexicalIndex:
     """
 
     def __init__(
-        self, documents: Sequence[Sequence[int]], vocabulary: Mapping[str, int], *, variant: Bm25Variant = "lucene"
+        self,
+        documents: Sequence[Sequence[int]],
+        vocabulary: Mapping[str, int],
+        *,
+        variant: Bm25Variant = "lucene",
+        num_ranked: int | None = None,
     ) -> None:
         """Compute the weights of all words. Texts may be empty.
 
@@ -101,10 +106,13 @@ class LexicalIndex:
             documents: Word numbers of each text, in the order of the scores; read several times.
             vocabulary: Word to number; may contain words that no text has.
             variant: BM25 variant.
+            num_ranked: Score only the first texts (default: all of them). The others count for the statistics.
         """
-        self.num_texts = len(documents)
+        self.num_texts = len(documents) if num_ranked is None else num_ranked
         self.vocabulary = vocabulary
         self._weights = _weigh(documents, vocabulary, variant)
+        if self._weights is not None and self.num_texts < len(documents):
+            self._weights = self._weights[:, : self.num_texts]
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], *, variant: Bm25Variant = "lucene") -> LexicalIndex:

@@ -32,6 +32,7 @@ from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query
 from tasks.queries.served import require_same_space, served, served_table
+from tasks.queries.similar import count_similar, newest_only, shown_instead, similar_columns
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def explain(
 
     Returns:
         ``job`` and ``resume``. ``match``: score and rank of the pair, fused and in each search; a rank is None if the
-        search does not find the resume. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
+        search does not find the resume. ``num_similar``: number of similar resumes, such as other versions of it.
+        ``shown_instead``: doc_id of the newest of these, which rankings show; None if it is the resume itself, whose
+        ranks are None otherwise. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
         ``fit``: class of the pair (None for a short query), limits, and its share among random jobs and among random
         resumes; None if the served documents are too few.
         ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
@@ -138,6 +141,8 @@ def explain(
         "generation": pointer.generation,
         "weight_of_vectors": weight,
         "match": {**_place(resumes, job_row, resume_row, settings, weight), "lexical_score": math.fsum(terms.values())},
+        "num_similar": count_similar(resumes, [resume_row])[0],
+        "shown_instead": shown_instead(resumes, resume_row),
         "fit": _fit(job_row, resume_row, served_fit(store, pointer)),
         "terms": [{"term": word, "bm25": bm25} for word, bm25 in terms.items()],
         "sentences": _near_sentences(of_job, of_resume),
@@ -268,7 +273,8 @@ def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str,
     wanted = sql_string(identity)
     facets = [name for name in FACET_SCHEMA.names if table.has_column(name)]
     rows = table.read(
-        [*_SHOWN, "text", "vector", *facets], where=f"doc_id = {wanted} OR source_id = {wanted}"
+        [*_SHOWN, "text", "vector", *facets, *similar_columns(table)],
+        where=f"doc_id = {wanted} OR source_id = {wanted}",
     ).to_pylist()
     if len(rows) == 1:
         return dict(rows[0])
@@ -295,9 +301,9 @@ def _place(
 ) -> dict[str, Any]:
     """Score and rank of a resume among a job's candidates; for other resumes, only the cosine."""
     vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
-    limit = settings.match.candidates
-    dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"]), {})
-    lexical = ranking(by_words(table, words, limit=limit, where=None), {})
+    limit, shown = settings.match.candidates, newest_only(table)
+    dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"], among=shown), {})
+    lexical = ranking(by_words(table, words, limit=limit, where=None, among=shown), {})
     hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=2 * limit)
     ranks = {doc_id: rank for rank, doc_id in enumerate(hits, start=1)}
     hit = hits.get(resume["doc_id"])

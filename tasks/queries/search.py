@@ -31,6 +31,7 @@ from tasks.encoders.fit import Fit, other_kind, served_fit
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.served import require_same_space, served, served_table, words_of
+from tasks.queries.similar import both, count_similar, newest_only, similar_columns
 from tasks.run.context import utc_now
 from tasks.run.settings import Settings
 
@@ -104,7 +105,8 @@ def search(
     Returns:
         Documents, best first: ids, title, last day of a job and whether it is past, the fields of :class:`Hit`, and the
         query words in the document. Words that occur in fewer hits come first. If all are of class ``none``, nobody
-        fits (:func:`tasks.encoders.fit.nobody_fits`). ``verdict`` and ``conditions`` say whether the hit meets what the
+        fits (:func:`tasks.encoders.fit.nobody_fits`). Similar documents share a place: ``num_similar`` counts those
+        that the newest stands for. ``verdict`` and ``conditions`` say whether the hit meets what the
         query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume.
 
     Raises:
@@ -122,6 +124,7 @@ def search(
     among = None
     if kind == "job" and not (settings.match.past_jobs if past_jobs is None else past_jobs):
         among = _still_open(table, today)
+    shown = both(among, newest_only(table, where=where, among=among))
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     words = tokenize(query)
@@ -131,10 +134,10 @@ def search(
         encoder = load_query_encoder(store, pointer.checkpoint, settings.encode)
         vector = encoder.encode(query, long_texts=settings.encode.long_texts)[0]
         dense = ranking(
-            table.nearest(vector, limit=candidates, columns=_columns(table), where=where, among=among), found
+            table.nearest(vector, limit=candidates, columns=_columns(table), where=where, among=shown), found
         )
     if mode != "dense":
-        lexical = ranking(by_words(table, words, limit=candidates, where=where, among=among), found)
+        lexical = ranking(by_words(table, words, limit=candidates, where=where, among=shown), found)
     if mode == "dense":
         hits = {dense[at][0]: Hit(dense[at][1], *_in_leg(dense, at + 1)) for at in range(min(limit, len(dense)))}
     elif mode == "lexical":
@@ -165,12 +168,21 @@ def search(
             **{name: row[name] for name in _SHOWN},
             **_validity(row, kind, today),
             **asdict(hit),
+            "num_similar": num_similar,
             "matched_terms": terms,
             "verdict": worst(verdict.outcome for verdict in on_hit),
             "conditions": [verdict._asdict() for verdict in on_hit],
         }
-        for rank, (hit, row, terms, on_hit) in enumerate(
-            zip(hits.values(), rows, _matched_terms(words, rows), verdicts, strict=True), start=1
+        for rank, (hit, row, terms, on_hit, num_similar) in enumerate(
+            zip(
+                hits.values(),
+                rows,
+                _matched_terms(words, rows),
+                verdicts,
+                count_similar(table, rows, where=where, among=among),
+                strict=True,
+            ),
+            start=1,
         )
     ]
 
@@ -212,7 +224,7 @@ def require_query(query: str) -> None:
 
 def _columns(table: LanceTable) -> list[str]:
     further = [name for name in ("valid_through",) if table.has_column(name)]
-    return [*_SHOWN, *further, "words" if table.has_words else "text"]
+    return [*_SHOWN, *similar_columns(table), *further, "words" if table.has_words else "text"]
 
 
 def by_words(

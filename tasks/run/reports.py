@@ -224,6 +224,7 @@ class MatchReport(StageReport):
         jobs: Matched jobs.
         past_jobs: Jobs that were left out, because their ``valid_through`` is past.
         filtered: Documents that ``match.where`` and ``match.exclude`` left out.
+        similar: Documents for which a newer similar one is ranked.
         verdicts: Number of pairs by verdict of their conditions.
         nobody_fits: By kind, documents without a possible or strong match; empty if the fit is not known.
         fit_note: The limits of fit, or why there are none.
@@ -236,6 +237,7 @@ class MatchReport(StageReport):
     rows: int
     past_jobs: int = 0
     filtered: int = 0
+    similar: int = 0
     verdicts: dict[str, int] = {}
     nobody_fits: dict[DocumentKind, int] = {}
     fit_note: str = ""
@@ -246,6 +248,7 @@ class MatchReport(StageReport):
         state = " (unchanged)" if self.reused else ""
         if failed := self.verdicts.get("fail"):
             state += f"; {failed:,} of the pairs fail a condition"
+        state += f"; {self.similar:,} older copies and versions are not ranked" if self.similar else ""
         state += f"; {self.filtered:,} documents left out by filter or list" if self.filtered else ""
         state += f"; {self.past_jobs:,} jobs past their valid_through left out" if self.past_jobs else ""
         if self.nobody_fits:

@@ -85,8 +85,9 @@ class FoundDocuments(BaseModel):
     hits: list[dict[str, Any]] = Field(
         description="Per document: rank, doc_id, source, source_id, title, score, score and rank in each search, and "
         "the words of the query that it contains. fit: share of random documents of the other kind for which it has a "
-        "lower cosine; fit_class: strong, possible or none; both null where they are not known. verdict "
-        "and conditions: what one side asks for, with the words of both."
+        "lower cosine; fit_class: strong, possible or none; both null where they are not known. "
+        "num_similar: older copies and versions that the document stands for. verdict and conditions: what one side "
+        "asks for, with the words of both."
     )
     nobody_fits: bool | None = Field(None, description="Whether every class is none; null where one is not known.")
 

@@ -73,12 +73,18 @@ function conditionChips(hit) {
   return rows.length ? make("ul", { class: "chips conditions", "aria-label": "Conditions" }, ...rows) : null;
 }
 
+/** How many older copies or versions a hit stands for. */
+function similar(hit) {
+  if (!hit.num_similar) return "";
+  return `newest of ${hit.num_similar + 1} copies or versions`;
+}
+
 function card(hit, query, canExplain) {
   const title = hit.title || hit.source_id;
   const last = hit.valid_through ? `${hit.past ? "closed since" : "open until"} ${hit.valid_through}` : "";
   const item = make("li", {},
     make("div", { class: "head" }, make("span", { class: "rank" }, String(hit.rank)), make("strong", {}, title), fitBadge(hit)),
-    make("p", { class: "soft" }, [`${hit.source} · ${hit.source_id}`, last].filter(Boolean).join(" · ")),
+    make("p", { class: "soft" }, [`${hit.source} · ${hit.source_id}`, last, similar(hit)].filter(Boolean).join(" · ")),
     chips(hit.matched_terms),
     conditionChips(hit),
     make("p", { class: "soft" }, places(hit)));

@@ -24,7 +24,7 @@ from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
 
-_VERSION = 3
+_VERSION = 4
 """Record version; bump it when ranking changes, so that older matches are not copied."""
 
 
@@ -62,6 +62,7 @@ def match_all(run: Run) -> MatchReport:
             **{f"{kind}s": len(side) for kind, side in sides.items()},
             **({"past_jobs": len(chosen.past)} if chosen.past else {}),
             **({"filtered": chosen.filtered} if chosen.filtered else {}),
+            "similar": sum(len(side) - side.num_ranked for side in sides.values()),
             **chosen.identity,
             "run_id": run.id,
             "recipe": recipe,
@@ -96,7 +97,9 @@ def _report(
     store: Store, match: str, manifest: Mapping[str, Any], settled: Settled, *, reused: bool, started: float
 ) -> MatchReport:
     """The report of finished matches."""
-    counts = {name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered")}
+    counts = {
+        name: int(manifest.get(name, 0)) for name in ("jobs", "resumes", "rows", "past_jobs", "filtered", "similar")
+    }
     unfit: dict[DocumentKind, int] = {}
     if settled.record is not None:
         fitting = manifest["fitting"]

@@ -35,6 +35,7 @@ from tasks.conditions.pairs import FactFile, PairConditions, stated_digest
 from tasks.conditions.verdicts import Conditions
 from tasks.encoders.fit import Fit
 from tasks.queries.served import served_table, words_of
+from tasks.queries.similar import newest_of_groups, similar_columns
 from tasks.run.settings import MatchSettings
 
 BLOCK_ROWS = 2048
@@ -50,7 +51,7 @@ _QUERIES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Side:
-    """One kind of documents, in the order of their ids.
+    """One kind of documents: first those that are ranked, then older ones of similar documents, each by their ids.
 
     Attributes:
         ids: ``doc_id`` of each document.
@@ -59,6 +60,8 @@ class Side:
         vocabulary: Word to number, shared by both sides. Numbers follow the order of the words, so that other documents
             do not change the order of sums over words.
         digests: Hash of the id, words and vector of each document, and of what its facts are read from.
+        num_ranked: Number of documents that stand for their similar ones and may be ranked: the first ones.
+        num_similar: Number of similar documents that each document has among the others.
         facts: What each document states about conditions; None if no condition is checked.
     """
 
@@ -67,6 +70,8 @@ class Side:
     words: TokenLists
     vocabulary: dict[str, int]
     digests: Digests
+    num_ranked: int
+    num_similar: Int64[np.ndarray, " documents"]
     facts: FactFile | None = None
 
     def __len__(self) -> int:
@@ -75,11 +80,15 @@ class Side:
 
     def numbers_of(self, ids: pa.ChunkedArray) -> Int64[np.ndarray, " ids"]:
         """Numbers of documents of this side, by id."""
-        return np.searchsorted(self._sorted_ids, np.array(ids.to_pylist(), "S32"))
+        order, in_order = self._by_id
+        return order[np.searchsorted(in_order, np.array(ids.to_pylist(), "S32"))]
 
     @cached_property
-    def _sorted_ids(self) -> np.ndarray:
-        return np.array(self.ids, "S32")
+    def _by_id(self) -> tuple[Int64[np.ndarray, " documents"], np.ndarray]:
+        """Numbers of the documents in the order of their ids, and these ids."""
+        ids = np.array(self.ids, "S32")
+        order = np.argsort(ids)
+        return order, ids[order]
 
     @cached_property
     def word_list(self) -> pa.Array:
@@ -223,11 +232,12 @@ def _neighbours(
 ) -> dict[Direction, Neighbours]:
     """Nearest documents of the queries that need a ranking, one row each."""
     job, resume = sides["job"].vectors, sides["resume"].vectors
+    ranked = (sides["job"].num_ranked, sides["resume"].num_ranked)
     if (len(ranked_for["resumes_for_job"]), len(ranked_for["jobs_for_resume"])) == (len(job), len(resume)):
-        of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, on_rows=advance)
+        of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, ranked=ranked, on_rows=advance)
     else:
-        of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume, k=settings.candidates)
-        of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job, k=settings.candidates)
+        of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume[: ranked[1]], k=settings.candidates)
+        of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job[: ranked[0]], k=settings.candidates)
         advance(len(job))
     return {"resumes_for_job": of_jobs, "jobs_for_resume": of_resumes}
 
@@ -251,7 +261,7 @@ class _Direction:
     @cached_property
     def index(self) -> LexicalIndex:
         """BM25 over the documents to rank."""
-        return LexicalIndex(self.found.words, self.found.vocabulary)
+        return LexicalIndex(self.found.words, self.found.vocabulary, num_ranked=self.found.num_ranked)
 
     def part(self, block: slice, *, checkpoint: str, run_id: str) -> pa.Table:
         """Matches of a block of queries: new rankings and copied rows."""
@@ -261,12 +271,12 @@ class _Direction:
             return self._with_fit(ranked)
         changed = {self.queries.ids[row] for row in self.rows[first:last]}
         unchanged = [doc_id for doc_id in self.queries.ids[block] if doc_id not in changed]
-        carried = self.former.rows(self.direction, unchanged)
+        carried = self.former.rows(self.direction, sorted(unchanged))
         place = carried.schema.get_field_index("run_id")
         carried = carried.set_column(place, MATCH_SCHEMA.field("run_id"), pa.repeat(run_id, len(carried)))
-        query_column = f"{KINDS_OF[self.direction][0]}_id"
-        in_order = [(query_column, "ascending"), ("rank", "ascending")]
-        return self._with_fit(pa.concat_tables([ranked, carried]).sort_by(in_order))
+        matches = pa.concat_tables([ranked, carried])
+        queries = self.queries.numbers_of(matches[f"{KINDS_OF[self.direction][0]}_id"])
+        return self._with_fit(matches.take(pa.array(np.lexsort((matches["rank"].to_numpy(), queries)))))
 
     def _with_fit(self, matches: pa.Table) -> pa.Table:
         """Set fit and class of matches. Copied matches get new ones, because the background is of today."""
@@ -285,7 +295,7 @@ class _Direction:
 
     def _rank(self, first: int, last: int, *, checkpoint: str, run_id: str) -> pa.Table:
         """Rank documents for some of the queries that need a ranking."""
-        if first == last or not len(self.found):
+        if first == last or not self.found.num_ranked:
             return MATCH_SCHEMA.empty_table()
         rows = self.rows[first:last]
         dense, cosines = self.neighbours.best(slice(first, last))
@@ -321,6 +331,7 @@ class _Direction:
             **self._condition_columns(rows[at], documents),
             "fit": pa.nulls(len(at)),
             "fit_class": pa.nulls(len(at)),
+            "num_similar": pa.array(self.found.num_similar[documents], pa.int32()),
             "checkpoint": pa.repeat(checkpoint, len(at)),
             "run_id": pa.repeat(run_id, len(at)),
         }
@@ -357,7 +368,7 @@ class _Direction:
     ) -> tuple[Int64[np.ndarray, "queries lexical"], Float32[np.ndarray, "queries candidates"]]:
         """Keyword hits of a block of queries, and BM25 of the vector hits, then of the keyword hits."""
         legs, scores = [], []
-        at_once = max(1, _SCORES_AT_ONCE // max(1, len(self.found)))
+        at_once = max(1, _SCORES_AT_ONCE // max(1, self.found.num_ranked))
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             bm25 = self.index.scores_of([self.queries.words[query] for query in rows[part]])
@@ -409,10 +420,12 @@ def _spill(
     is_checked = conditions is not None and bool(conditions.config.check)
     facts = FactFile(path.with_suffix(".facts"), store, kind) if is_checked else None
     columns = ["doc_id", "words", "vector"] if table.has_words else ["doc_id", "title", "text", "vector"]
+    columns += similar_columns(table)
     columns += [name for name in (conditions.columns(table) if conditions is not None else ()) if name not in columns]
     ids: list[str] = []
     digests: list[bytes] = []
     lengths = array("q")
+    members: list[tuple[int, str, int]] = []
     vectors_path, words_path = path.with_suffix(".vectors"), path.with_suffix(".words")
     with vectors_path.open("wb") as vectors, words_path.open("wb") as words:
         for batch in table.batches(columns, where=where, among=among):
@@ -423,13 +436,21 @@ def _spill(
             listed = pa.array(said, pa.list_(pa.string()))
             words.write(_numbered(listed.flatten(), vocabulary).tobytes())
             lengths.extend(listed.value_lengths().to_pylist())
+            members.extend(
+                (number, row["similar_to"] or row["doc_id"], row["similar_order"])
+                for number, row in enumerate(rows, start=len(ids))
+                if row.get("similar_order") is not None
+            )
             ids.extend(row["doc_id"] for row in rows)
-            stated = [b"" if facts is None else stated_digest(row) for row in rows]
+            stated = [_similar_digest(row) + (b"" if facts is None else stated_digest(row)) for row in rows]
             digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, stated))
             if facts is not None:
                 facts.add(rows, stated)
     counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
-    order = np.argsort(np.array(ids, "S32")) if ids else np.empty(0, np.int64)
+    is_ranked, num_similar = np.ones(len(ids), np.bool_), np.zeros(len(ids), np.int64)
+    numbers, keys, places = zip(*members, strict=True) if members else ((), (), ())
+    is_ranked[list(numbers)], num_similar[list(numbers)] = newest_of_groups(keys, places)
+    order = np.lexsort((np.array(ids, "S32"), ~is_ranked)) if ids else np.empty(0, np.int64)
     starts = np.cumsum(counts) - counts
     if facts is not None:
         facts.reorder(order)
@@ -439,14 +460,22 @@ def _spill(
         words=TokenLists(_mapped(words_path, np.int32), starts[order], counts[order]),
         vocabulary=vocabulary,
         digests=np.array(digests, f"S{DIGEST_BYTES}")[order],
+        num_ranked=int(is_ranked.sum()),
+        num_similar=num_similar[order],
         facts=facts,
     )
 
 
 def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"], stated: bytes) -> bytes:
-    """Hash of the parts of a document that its matches depend on: its words, its vector, and what it may state."""
+    """Hash of the parts of a document that its matches depend on: words, vector, what it may state, and its place."""
     said = " ".join((doc_id, *words)).encode()
     return hashlib.blake2b(said + vector.tobytes() + stated, digest_size=DIGEST_BYTES).digest()
+
+
+def _similar_digest(row: Mapping[str, object]) -> bytes:
+    """What decides which of similar documents is ranked, and how many others it stands for."""
+    place = row.get("similar_order")
+    return b"" if place is None else f"{row['similar_to']} {place}".encode()
 
 
 def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from data.documents.judgments import Judgment, judgments_sha256, sample_judgments
 from data.errors import InputError
 from data.schema import KINDS, encoded_text
-from data.snapshots.snapshot import latest_snapshot, open_snapshot
+from data.snapshots.snapshot import Snapshot, latest_snapshot, open_snapshot
 from data.store.base import Store
 from llm2vec_core.model.modes import Stage
 from llm2vec_core.training.settings import Recipe, StepLog, TrainingTriple, read_curves
@@ -189,16 +190,21 @@ def build_base(run: Run) -> CheckpointRef:
 
 
 def _training_texts(store: Store, recipe: Recipe, snapshots: dict[str, str]) -> list[str]:
-    """Distinct texts of the pinned snapshots; a seeded sample if there are more than the recipe's maximum."""
-    texts = [
-        encoded_text(row["title"], row["text"])
-        for kind in KINDS
-        if kind in snapshots
-        for batch in open_snapshot(store, kind, snapshots[kind]).batches(["title", "text", "duplicate_of"])
-        for row in batch.to_pylist()
-        if row["duplicate_of"] is None
-    ]
-    return recipe.sample_documents(texts)
+    """Texts of the pinned snapshots without copies; a seeded sample if there are more than the recipe's maximum."""
+    opened = [open_snapshot(store, kind, snapshots[kind]) for kind in KINDS if kind in snapshots]
+    return recipe.sample_documents([text for snapshot in opened for text in _distinct_texts(snapshot)])
+
+
+def _distinct_texts(snapshot: Snapshot) -> Iterator[str]:
+    """Texts of a snapshot without equal and nearly equal ones.
+
+    Snapshots of the first version give nearly equal ones, too: trainings that began with them go on as they began.
+    """
+    marks = ["duplicate_of", "near_duplicate_of"][: min(snapshot.manifest.schema_version, 2)]
+    for batch in snapshot.batches(["title", "text", *marks]):
+        for row in batch.to_pylist():
+            if all(row[mark] is None for mark in marks):
+                yield encoded_text(row["title"], row["text"])
 
 
 def _judgments(settings: Settings) -> tuple[list[Judgment], dict[str, int]]:

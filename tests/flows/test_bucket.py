@@ -19,12 +19,12 @@ def test_nights_in_a_bucket_and_what_another_machine_sees(small_night, bucket, t
     request = small_night.request.model_copy(update={"overrides": {"home": home, "work_dir": str(work_dir)}})
     first = nightly(request).summary()
     assert (first["encoded_documents"], first["training_steps"]) == (12, 4)
-    assert first["report"].startswith(home) and first["exports"].startswith(f"{home}/exports/v3/")
+    assert first["report"].startswith(home) and first["exports"].startswith(f"{home}/exports/v4/")
     store = open_store(home, work_dir=str(tmp_path / "look"))
     pointer = read_pointer(store)
     assert pointer.checkpoint == first["served_checkpoint"]
     assert {key.split("/")[0] for key in store.list("snapshots")} == {"snapshots"}
-    for name in ("lance", "shards", "checkpoints", "reports", "matches", "runs", "exports/v3"):
+    for name in ("lance", "shards", "checkpoints", "reports", "matches", "runs", "exports/v4"):
         assert store.exists(name), name
     assert not small_night.home.exists()
     local = {path.relative_to(work_dir / bucket / "home").parts[0] for path in work_dir.rglob("*") if path.is_file()}

@@ -231,7 +231,7 @@ def test_everybody_else_is_untouched_and_search_matches_and_exports_go_on(copied
             row.update({mark: None for mark in ("duplicate_of", "near_duplicate_of") if row.get(mark) == PERSON_ID})
         assert after[name] == expected, name
     for run in ("run-1", "run-2", "run-3"):
-        root = store.local_path(f"exports/v3/{run}")
+        root = store.local_path(f"exports/v4/{run}")
         rows = sum(pq.read_metadata(path).num_rows for path in root.rglob("kind=resumes/*.parquet"))
         assert json.loads((root / "manifest.json").read_text())["rows"]["resumes"] == rows
     assert json.loads(store.read("exports/latest.json"))["rows"]["resumes"] == rows
@@ -245,6 +245,8 @@ def test_the_heir_of_a_duplicate_is_the_first_that_bears_its_mark(copied):
     assert rows[TWIN_ID]["duplicate_of"] is None
     tram = [document_id("board", name) for name in ("tram-1", "tram-2")]
     assert [rows[each]["duplicate_of"] for each in tram] == [None, tram[0]]
+    places = [(rows[each]["similar_to"], rows[each]["similar_order"]) for each in (TWIN_ID, *tram)]
+    assert places == [(None, None), (None, 2), (tram[0], 1)]
     counts = second.manifest.sources["board"]
     assert counts.rows_in == counts.rows_kept == len(rows)
     assert counts.rows_duplicate == 1
@@ -255,7 +257,10 @@ def test_a_content_that_another_document_has_keeps_its_vector(copied):
     tram = document_id("board", "tram-1")
     erased(store, tram)
     table = open_table(store, generation=nights[2].generation.generation, kind="resume")
-    assert len(table.read(["doc_id"], where=f"doc_id = '{document_id('board', 'tram-2')}'")) == 1
+    (left,) = table.read(
+        ["similar_to", "similar_order"], where=f"doc_id = '{document_id('board', 'tram-2')}'"
+    ).to_pylist()
+    assert left == {"similar_to": None, "similar_order": None}, "nothing newer is shown in its place"
     assert night(store, {"tram-2": SHARED, PERSON: SECRETS[1]}, {"job-0": "A tram driver."}, "run-4")
 
 

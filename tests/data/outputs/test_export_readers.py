@@ -79,12 +79,12 @@ def test_duckdb(exported):
         ]
         ((found,),) = connection.execute(dictionary).fetchall()
         assert found.startswith('[{"column": "doc_id", "type": "string"')
-        vectors = "SELECT vector FROM read_parquet('var/exports/v3/*/date=*/kind=vectors/*.parquet')"
+        vectors = "SELECT vector FROM read_parquet('var/exports/v4/*/date=*/kind=vectors/*.parquet')"
         assert np.allclose(connection.execute(vectors).fetchall()[0][0], [0.6, 0.8], atol=1e-3)
-        hive = "SELECT DISTINCT date::VARCHAR, kind FROM read_parquet('var/exports/v3/*/date=*/kind=jobs/*.parquet')"
+        hive = "SELECT DISTINCT date::VARCHAR, kind FROM read_parquet('var/exports/v4/*/date=*/kind=jobs/*.parquet')"
         assert connection.execute(hive).fetchall() == [("2026-03-01", "jobs")]
         for kind in EXPORT_SCHEMAS:
-            path = f"var/exports/v3/*/date=*/kind={kind}/*.parquet"
+            path = f"var/exports/v4/*/date=*/kind={kind}/*.parquet"
             columns = connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{path}')").fetchall()
             assert [row[0] for row in columns][:-2] == [row["column"] for row in dictionary_of(kind)]
 

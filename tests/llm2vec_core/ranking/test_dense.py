@@ -93,3 +93,13 @@ def test_progress_adds_up_to_the_left_side():
     told = []
     nearest_both_ways(small_integers(0, 25, 3), small_integers(1, 7, 3), k=2, tile_rows=10, on_rows=told.append)
     assert told == [10, 10, 5]
+
+
+@pytest.mark.parametrize("ranked", [(0, 5), (25, 0), (9, 12), (13, 30), (25, 30)])
+def test_only_the_first_rows_are_neighbours_where_the_caller_says_so(ranked):
+    lefts, rights = small_integers(0, 25, 3), small_integers(1, 30, 3)
+    of_left, of_right = nearest_both_ways(lefts, rights, k=4, ranked=ranked, tile_rows=8)
+    for found, queries, candidates in ((of_left, lefts, rights[: ranked[1]]), (of_right, rights, lefts[: ranked[0]])):
+        expected = nearest_of(np.arange(len(queries)), queries, candidates, k=4)
+        for a, b in zip(found.best(slice(None)), expected.best(slice(None)), strict=True):
+            assert np.array_equal(a, b)

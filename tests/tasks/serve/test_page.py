@@ -92,7 +92,7 @@ CONDITIONS = [
 
 def test_fit_and_conditions_are_shown(page: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     hits = [
-        {**HIT, "fit": 0.9844, "fit_class": "strong", "conditions": CONDITIONS},
+        {**HIT, "fit": 0.9844, "fit_class": "strong", "conditions": CONDITIONS, "num_similar": 2},
         {**HIT, "fit": 0.2, "fit_class": "none"},
     ]
     monkeypatch.setattr(api_module, "search", lambda *_, **__: hits)
@@ -102,6 +102,8 @@ def test_fit_and_conditions_are_shown(page: Any, server: Server, monkeypatch: py
     page.wait_for_selector("#hits > li")
     first, second = page.locator("#hits > li").all()
     assert "strong fit" in first.inner_text()
+    assert "newest of 3 copies or versions" in first.inner_text()
+    assert "copies" not in second.inner_text()
     assert "nearer than to 98.4 % of random ones" in first.inner_text()
     conditions = first.locator(".conditions li").all_inner_texts()
     assert conditions == [

@@ -31,10 +31,23 @@ def rows(kind, count, *, seed):
     rng = np.random.default_rng(seed)
     ids = [f"{number:032x}" for number in rng.permutation(count) * 7 + seed]
     texts = [" ".join(rng.choice(WORDS, rng.integers(0, 9))) for _ in ids]
-    return table_of(kind, ids, texts, list(rng.integers(-2, 3, size=(count, DIM)).astype(np.float32)))
+    vectors = list(rng.integers(-2, 3, size=(count, DIM)).astype(np.float32))
+    return table_of(
+        kind, ids, texts, vectors, [int(number) if number < 4 else None for number in rng.integers(0, 9, count)]
+    )
 
 
-def table_of(kind, ids, texts, vectors):
+def table_of(kind, ids, texts, vectors, groups):
+    """A table; documents with the same number are similar, and the one with the lowest id is the newest."""
+    members = {}
+    for doc_id, group in sorted(zip(ids, groups, strict=True)):
+        members.setdefault(group, []).append(doc_id)
+    places = {
+        doc_id: (None if doc_id == held[-1] else held[-1], place)
+        for group, held in members.items()
+        if group is not None and len(held) > 1
+        for place, doc_id in enumerate(held, start=1)
+    }
     columns = {field.name: [None if field.nullable else "x"] * len(ids) for field in table_schema(DIM)}
     columns |= {
         "doc_id": ids,
@@ -43,6 +56,8 @@ def table_of(kind, ids, texts, vectors):
         "num_chars": [1] * len(ids),
         "words": [" ".join(tokenize(text)) for text in texts],
         "vector": list(vectors),
+        "similar_to": [places.get(doc_id, (None, None))[0] for doc_id in ids],
+        "similar_order": [places.get(doc_id, (None, None))[1] for doc_id in ids],
     }
     return pa.table(columns, schema=table_schema(DIM))
 
@@ -97,6 +112,14 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(match_blocks, "BLOCK_ROWS", 8)
 
 
+def is_older(row):
+    return (row["similar_order"] or 1) > 1
+
+
+def group_of(row):
+    return row["similar_to"] or row["doc_id"]
+
+
 @pytest.mark.parametrize(
     ("block_rows", "weight"), [(1, None), (5, None), (1000, None), (5, 0.35), (1000, 0.0), (5, 1.0)]
 )
@@ -106,14 +129,16 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
     settings = MatchSettings(top_k=6, candidates=8)
     found = match(store, pointer, tmp_path, settings, weight)
     expected = []
+    documents = {kind: sorted(held, key=is_older) for kind, held in documents.items()}
     background = {kind: np.array([row["vector"] for row in held[::2]]) for kind, held in documents.items()}
     for direction in DIRECTIONS:
         query_kind, found_kind = ("job", "resume") if direction == "resumes_for_job" else ("resume", "job")
         corpus = documents[found_kind]
         index = LexicalIndex.of_texts([row["words"] for row in corpus])
-        vectors = np.array([row["vector"] for row in corpus])
+        ranked = [row for row in corpus if not is_older(row)]
+        vectors = np.array([row["vector"] for row in ranked])
         for query in documents[query_kind]:
-            cosines, bm25 = vectors @ np.array(query["vector"]), index.scores(query["words"])
+            cosines, bm25 = vectors @ np.array(query["vector"]), index.scores(query["words"])[: len(ranked)]
             dense = top_k(cosines, settings.candidates).tolist()
             lexical = [at for at in top_k(bm25, settings.candidates).tolist() if bm25[at] > 0]
             if weight is None:
@@ -142,6 +167,7 @@ def test_every_query_is_ranked_as_if_alone(served, tmp_path, monkeypatch, block_
                         "conditions": None,
                         "fit": pytest.approx(np.mean(background[query_kind] @ corpus[at]["vector"] < cosines[at])),
                         "fit_class": LIMITS.classes(cosines[at : at + 1])[0],
+                        "num_similar": sum(group_of(row) == group_of(corpus[at]) for row in corpus) - 1,
                         "checkpoint": "f",
                         "run_id": "run",
                     }
@@ -155,14 +181,14 @@ def test_words_are_numbered_in_their_order_whatever_the_tables_hold(served, tmp_
     for kind, side in sides.items():
         assert list(side.vocabulary) == sorted(side.vocabulary)
         said = [" ".join(side.word_list.take(pa.array(numbers, pa.int64())).to_pylist()) for numbers in side.words]
-        assert said == [row["words"] for row in documents[kind]]
+        assert said == [row["words"] for row in sorted(documents[kind], key=is_older)]
 
 
 class Nights:
     """Two tables that change from night to night, matched incrementally in one store and as a whole in another."""
 
-    def __init__(self, folder, seed, *, exact):
-        self.folder, self.exact = folder, exact
+    def __init__(self, folder, seed, *, exact, similar=False):
+        self.folder, self.exact, self.similar = folder, exact, similar
         self.rng = np.random.default_rng(seed)
         self.documents = {"job": {}, "resume": {}}
         self.night = 0
@@ -181,7 +207,8 @@ class Nights:
 
     def _draw(self):
         vector = self.rng.integers(-2, 3, DIM) if self.exact else self.rng.normal(size=DIM)
-        return " ".join(self.rng.choice(WORDS, self.rng.integers(0, 9))), vector.astype(np.float32)
+        group = self.rng.choice([None, None, 0, 1, 2]) if self.similar else None
+        return " ".join(self.rng.choice(WORDS, self.rng.integers(0, 9))), vector.astype(np.float32), group
 
     def match(self, *, incremental):
         """Publish the matches of tonight's tables; all rows, and how many queries BM25 had to rank."""
@@ -227,7 +254,7 @@ def count_ranked(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_incremental_matches_are_those_of_a_whole_run(tmp_path, monkeypatch, seed):
-    nights = Nights(tmp_path, seed, exact=seed % 2 == 0)
+    nights = Nights(tmp_path, seed, exact=seed % 2 == 0, similar=True)
     nights.match(incremental=True)
     for nights.night in range(1, 5):
         for kind in nights.documents:
@@ -253,6 +280,29 @@ def test_new_resumes_are_ranked_for_and_every_job_is_ranked_anew(tmp_path, monke
     nights.night, ranked[:] = 2, []
     nights.match(incremental=True)
     assert ranked == [], "the tables have other versions, but hold what was matched"
+
+
+def test_a_newer_version_takes_the_place_of_the_former_one(tmp_path):
+    """Only its place among similar documents changes: the former matches must not be copied."""
+    nights = Nights(tmp_path, 0, exact=True)
+    for kind, held in nights.documents.items():
+        for number, (doc_id, (text, vector, _)) in enumerate(held.items()):
+            held[doc_id] = (text, vector, 0 if kind == "resume" and number < 20 else None)
+    nights.match(incremental=True)
+    assert sorted(num_similar_of(nights.folder).values()) == [0, 0, 0, 0, 19]
+    (newest,) = (doc_id for doc_id, others in num_similar_of(nights.folder).items() if others)
+    nights.documents["resume"]["0" * 32] = nights.documents["resume"][newest]
+    nights.night = 1
+    nights.match(incremental=True)
+    found = num_similar_of(nights.folder)
+    assert (found["0" * 32], newest in found) == (20, False)
+
+
+def num_similar_of(folder):
+    """Number of similar documents of each resume that is ranked for a job."""
+    files = latest_match_files(LocalStore(folder / "incremental"))
+    rows = [row for path in files if "resumes_for_job" in str(path) for row in pq.ParquetFile(path).read().to_pylist()]
+    return {row["resume_id"]: row["num_similar"] for row in rows}
 
 
 def test_an_empty_side_has_no_matches(served, tmp_path):

@@ -50,7 +50,7 @@ class Given:
 
 
 @pytest.fixture
-def home(tmp_path, documents, make_pointer, monkeypatch):
+def home(request, tmp_path, documents, make_pointer, monkeypatch):
     """Settings of a home that serves these documents, without a word index; queries are encoded as they are served."""
     settings = Settings(home=str(tmp_path), match=MatchSettings(top_k=LIMIT, candidates=CANDIDATES))
     store, versions = settings.store(), {}
@@ -59,6 +59,7 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
         columns |= {"doc_id": [f"{number:032x}" for number in range(len(rows))], "metadata": ["{}"] * len(rows)}
         columns |= {"num_chars": [1] * len(rows), "words": [text for text, _ in rows]}
         columns |= {"vector": [vector for _, vector in rows]}
+        columns |= similar_columns(kind, len(rows)) if getattr(request, "param", None) == "similar" else {}
         table = create_table(store, generation="g", kind=kind, embedding_dim=4)
         table.upsert([pa.table(columns, schema=table_schema(4))])
         versions[kind] = table.version
@@ -68,6 +69,14 @@ def home(tmp_path, documents, make_pointer, monkeypatch):
     monkeypatch.setattr("tasks.queries.search.load_query_encoder", lambda store, checkpoint, settings: Given(documents))
     monkeypatch.setattr("tasks.queries.search.served", lambda store: pointer)
     return settings, pointer
+
+
+def similar_columns(kind, count):
+    """The first eight documents are similar, the one with the highest number being the newest; so are the next two."""
+    firsts = [0] * 8 + [8] * 2 + [None] * (count - 10)
+    places = [*range(8, 0, -1), 2, 1, *[None] * (count - 10)]
+    named = [None if first in (None, number) else f"{first:032x}" for number, first in enumerate(firsts)]
+    return {"similar_to": named, "similar_order": places}
 
 
 def by_search(settings, documents, mode="hybrid"):
@@ -166,3 +175,23 @@ def test_search_and_bulk_matching_weigh_alike(home, documents, tmp_path, monkeyp
         assert [(number, score) for number, score, *_ in of_search] == expected
         assert [(number, np.float32(score)) for number, score, *_ in of_search] == [hit[:2] for hit in of_bulk]
         assert [hit[2:] for hit in of_search] == [hit[2:] for hit in of_bulk]
+
+
+@pytest.mark.parametrize("home", ["similar"], indirect=True)
+def test_similar_documents_share_one_place_in_search_as_in_bulk(home, documents, tmp_path, monkeypatch):
+    settings, pointer = home
+    vectors = np.array([vector for _, vector in documents["resume"]])
+    hidden = {*range(7), 8}
+    matched = in_bulk(settings, pointer, 1.0, tmp_path)
+    monkeypatch.setattr("tasks.queries.search.served_weight", lambda *_: 1.0)
+    found = zip(documents["job"], by_search(settings, documents, "dense"), matched, strict=True)
+    for (_, vector), of_search, of_bulk in found:
+        best = [at for at in plain_reference.best((vectors @ vector).tolist(), len(vectors)) if at not in hidden]
+        assert [number for number, *_ in of_search] == best[:LIMIT], "the lists are full"
+        assert [number for number, *_ in of_bulk] == best[:LIMIT]
+    hits = search(settings, documents["job"][0][0], kind="resume", mode="dense", limit=26)
+    assert {int(hit["doc_id"], 16): hit["num_similar"] for hit in hits if hit["num_similar"]} == {7: 7, 9: 1}
+    assert len(hits) == len(vectors) - len(hidden)
+    # A filter applies first: the newest that passes it stands for the others that pass it.
+    hits = search(settings, documents["job"][0][0], kind="resume", mode="dense", limit=26, where=f"doc_id < '{6:032x}'")
+    assert [(int(hit["doc_id"], 16), hit["num_similar"]) for hit in hits] == [(5, 5)]
