@@ -44,6 +44,11 @@ def newest_of_groups(
     return is_newest, counts[group] - 1
 
 
+def place_digest(row: Mapping[str, Any]) -> bytes:
+    """Bytes that change when another of similar documents may be ranked; empty if a document has no similar ones."""
+    return b"" if row.get("similar_order") is None else f"{row['similar_to']} {row['similar_order']}".encode()
+
+
 def newest_only(table: LanceTable, *, where: str | None = None, among: str | None = None) -> str | None:
     """SQL condition for the documents that stand for their group; None if no two documents are similar.
 

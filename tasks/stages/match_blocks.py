@@ -35,7 +35,7 @@ from tasks.conditions.pairs import FactFile, PairConditions, stated_digest
 from tasks.conditions.verdicts import Conditions
 from tasks.encoders.fit import Fit
 from tasks.queries.served import served_table, words_of
-from tasks.queries.similar import newest_of_groups, similar_columns
+from tasks.queries.similar import newest_of_groups, place_digest, similar_columns
 from tasks.run.settings import MatchSettings
 
 BLOCK_ROWS = 2048
@@ -442,8 +442,9 @@ def _spill(
                 if row.get("similar_order") is not None
             )
             ids.extend(row["doc_id"] for row in rows)
-            stated = [_similar_digest(row) + (b"" if facts is None else stated_digest(row)) for row in rows]
-            digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, stated))
+            stated = [b"" if facts is None else stated_digest(row) for row in rows]
+            further = [said_by + place_digest(row) for said_by, row in zip(stated, rows, strict=True)]
+            digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, further))
             if facts is not None:
                 facts.add(rows, stated)
     counts = np.frombuffer(lengths, np.int64) if lengths else np.empty(0, np.int64)
@@ -466,16 +467,10 @@ def _spill(
     )
 
 
-def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"], stated: bytes) -> bytes:
+def _digest(doc_id: str, words: list[str], vector: Float32[np.ndarray, " dim"], further: bytes) -> bytes:
     """Hash of the parts of a document that its matches depend on: words, vector, what it may state, and its place."""
     said = " ".join((doc_id, *words)).encode()
-    return hashlib.blake2b(said + vector.tobytes() + stated, digest_size=DIGEST_BYTES).digest()
-
-
-def _similar_digest(row: Mapping[str, object]) -> bytes:
-    """What decides which of similar documents is ranked, and how many others it stands for."""
-    place = row.get("similar_order")
-    return b"" if place is None else f"{row['similar_to']} {place}".encode()
+    return hashlib.blake2b(said + vector.tobytes() + further, digest_size=DIGEST_BYTES).digest()
 
 
 def _numbered(words: pa.StringArray, vocabulary: dict[str, int]) -> Int32[np.ndarray, " words"]:
