@@ -49,6 +49,7 @@ def require_whole_weights(
     """
     from safetensors import SafetensorError
     from transformers import PreTrainedModel
+    from transformers.utils import logging as transformers_logging
 
     original = vars(PreTrainedModel)["from_pretrained"]
     thread = threading.get_ident()
@@ -57,10 +58,15 @@ def require_whole_weights(
         is_ours = threading.get_ident() == thread
         if is_ours:
             settings["ignore_mismatched_sizes"] = True  # transformers' own error has no keys
+        shown = transformers_logging.get_verbosity()
         try:
+            if is_ours:
+                transformers_logging.set_verbosity_error()  # its report of keys would repeat what is checked here
             model, report = original.__func__(cls, *args, output_loading_info=True, **settings)
         except SafetensorError as damage:
             raise error(f"The weights of {name} cannot be read: {damage}.", hint="Restore the files.") from damage
+        finally:
+            transformers_logging.set_verbosity(shown)
         if is_ours:
             _require_whole(
                 model, report, name=name, output_layer=output_layer, error=error, without_output=without_output

@@ -1,4 +1,4 @@
-"""Query encoders: the vectors of the encoder without torch, for the Llama family; others are refused with a reason."""
+"""Query encoders: the vectors of the encoder without torch, for Llama's family and BERT; others get a reason."""
 
 import importlib.util
 import json
@@ -14,6 +14,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    GPT2Config,
+    GPT2Model,
     MistralConfig,
     MistralModel,
     Qwen2Config,
@@ -27,7 +29,7 @@ from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError, ParityError
 from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
-from llm2vec_core.serving import query_graph
+from llm2vec_core.serving import query_nodes
 from llm2vec_core.serving.parity import PROBE_TEXTS
 from llm2vec_core.serving.query_encoder import QUERY_GRAPH_NAME, OnnxEncoder
 from llm2vec_core.serving.query_graph import write_query_graph
@@ -84,10 +86,11 @@ def test_a_llama_of_any_reading_is_equal(tiny_base, tmp_path, attention, pooling
         (MistralConfig(**SMALL, sliding_window=None), MistralModel),
         (Qwen2Config(**SMALL), Qwen2Model),
         (Qwen3Config(**SMALL, head_dim=16), Qwen3Model),
+        (BertConfig(**SIZE, vocab_size=258), BertModel),
     ],
-    ids=["mistral", "qwen2", "qwen3"],
+    ids=["mistral", "qwen2", "qwen3", "bert"],
 )
-def test_relatives_of_llama_are_equal(tiny_base, tmp_path, config, model):
+def test_other_architectures_are_equal(tiny_base, tmp_path, config, model):
     torch.manual_seed(0)
     made = model(config)
     for name, parameter in made.named_parameters():
@@ -107,7 +110,7 @@ def checkpoint(tiny_base, tmp_path_factory) -> Path:
 
 
 def test_a_graph_with_other_vectors_is_removed(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(query_graph._DecoderGraph, "_rotated", lambda self, states, norm, num_heads: states)
+    monkeypatch.setattr(query_nodes.DecoderGraph, "_rotated", lambda self, states, norm, num_heads: states)
     with pytest.raises(ParityError, match="differs from the encoder"):
         write_query_graph(lambda: Encoder.load(checkpoint, device="cpu"), checkpoint, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -122,9 +125,9 @@ def test_encoders_without_a_graph_are_named(checkpoint, tiny_base, tmp_path):
 
     for view in (EncoderView(echo=True), EncoderView(pooling_mode="eos")):
         assert "way to read" in reason(Encoder.load(checkpoint, view=view, device="cpu"), checkpoint)
-    bert = base_of(BertModel(BertConfig(**SIZE, vocab_size=258)), tiny_base, tmp_path / "bert")
-    directory = build(bert, tmp_path / "made")
-    assert "the architecture bert" in reason(Encoder.load(directory, device="cpu"), directory)
+    gpt = base_of(GPT2Model(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=258)), tiny_base, tmp_path / "gpt")
+    directory = build(gpt, tmp_path / "made", attention="causal")
+    assert "the architecture gpt2" in reason(Encoder.load(directory, device="cpu"), directory)
     config = json.loads((checkpoint / "config.json").read_text())
     other = tmp_path / "other"
     other.mkdir()
