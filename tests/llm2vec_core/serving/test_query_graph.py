@@ -24,17 +24,15 @@ from transformers import (
     Qwen3Model,
 )
 
-from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import CheckpointError, InputError, ParityError
-from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.modes import EncoderView
 from llm2vec_core.serving import query_nodes
 from llm2vec_core.serving.parity import PROBE_TEXTS
 from llm2vec_core.serving.query_encoder import QUERY_GRAPH_NAME, OnnxEncoder
 from llm2vec_core.serving.query_graph import write_query_graph
+from tests.llm2vec_core.serving.test_conversion import build
 
-MAX_TOKENS = 64
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL = {**SIZE, "num_key_value_heads": 2, "vocab_size": 258, "max_position_embeddings": 128, "initializer_range": 0.2}
 TEXTS = [*PROBE_TEXTS, "SKILLS\nSQL and C++\nEXPERIENCE\n" + "Rebuilt the platform. " * 20]
@@ -43,16 +41,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None,
     reason="the extra `serving` is not installed",
 )
-
-
-def build(base: Path, directory: Path, *, attention="bidirectional", pooling_mode="mean", calibration=()) -> Path:
-    write_checkpoint(
-        directory,
-        backbone=base,
-        spec=EncoderSpec(base_model="tiny", attention=attention, pooling_mode=pooling_mode, max_tokens=MAX_TOKENS),
-        calibration=calibration,
-    )
-    return directory
 
 
 def base_of(model, tiny_base, directory) -> Path:
