@@ -30,7 +30,7 @@ from transformers import AutoConfig
 from benchmarks.common.machine import base_model_dir, describe, sample_texts
 from llm2vec_core import Encoder
 from llm2vec_core.encoding.batching import padded_length, plan_batches
-from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS
+from llm2vec_core.device.memory import CPU_TOKENS
 from llm2vec_core.planning.architecture import count_architecture
 from llm2vec_core.planning.formulas import Execution, flops_per_token
 from llm2vec_core.planning.peak import measure_peak_flops
@@ -100,7 +100,7 @@ def lowest_cosine(left: np.ndarray, right: np.ndarray) -> float:
 def padding_waste(encoder: Encoder, texts: list[str]) -> float:
     """Share of padding in the batches in which these texts would be encoded."""
     lengths = [min(MAX_TOKENS, len(token_ids)) for token_ids in encoder.model.tokenizer(texts)["input_ids"]]
-    batches = plan_batches(lengths, batch_tokens=DEFAULT_BATCH_TOKENS)
+    batches = plan_batches(lengths, batch_tokens=CPU_TOKENS)
     num_padded = sum(len(batch) * padded_length(lengths[batch[0]]) for batch in batches)
     return 1 - sum(lengths) / num_padded
 

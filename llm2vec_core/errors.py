@@ -9,6 +9,8 @@
     │   └── EvalTaskError       an evaluation task folder without the files or rows that its type needs
     ├── MissingPackageError     a package extra that is not installed
     ├── TrainingError           training went wrong (loss not finite, nothing to train on)
+    ├── DeviceError             a GPU that cannot be used or was lost
+    │   └── DeviceMemoryError   the memory of a device is full
     └── ParityError             another runtime returns other vectors than the encoder
 
 Every message states what was found and what was expected; ``hint`` suggests a fix.
@@ -54,6 +56,14 @@ class MissingPackageError(CoreError):
 
 class TrainingError(CoreError):
     """Training went wrong; the last saved step is intact."""
+
+
+class DeviceError(CoreError):
+    """A GPU that cannot be used, or was lost; nothing that was written is affected."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The memory of a device is full; the hint names the settings that need less."""
 
 
 class ParityError(CoreError):

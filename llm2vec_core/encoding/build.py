@@ -28,5 +28,7 @@ def write_checkpoint(
     """
     standardised = bool(calibration)
     view = EncoderView(standardised=standardised)
-    (encoder,) = read_views(assemble_model(backbone, spec), [view], calibration=calibration)
+    # On the CPU: no device needs room for the weights in fp32. Only a calibration encodes more than a few texts.
+    loaded = assemble_model(backbone, spec, precision="fp32", device=None if standardised else "cpu")
+    (encoder,) = read_views(loaded, [view], calibration=calibration)
     return write_encoder(encoder.model, directory, spec, standardised=standardised)

@@ -46,9 +46,6 @@ from llm2vec_core.model.standardisation import is_standardisation, standardisati
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-DEFAULT_BATCH_TOKENS = 4096
-"""Padded tokens per forward pass: enough to keep two cores busy at under 1 GB for a model of 135M parameters."""
-
 DEFAULT_MAX_TOKENS = 512
 """Default ``max_tokens`` of an encoder made from a base model."""
 
@@ -82,7 +79,7 @@ class Encoder:
         echo: bool = False,
         prompted: str = "",
         spec: EncoderSpec | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         headings: Mapping[str, str] | None = None,
     ) -> None:
         """Wrap a model in memory; :meth:`from_base` and :meth:`load` are the usual constructors.
@@ -100,7 +97,7 @@ class Encoder:
         self.standardised = is_standardisation(list(model)[-1])
         self.embedding_dim: int = model.get_embedding_dimension()
         self.max_tokens = self.forward.max_tokens
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or self.forward.fitting_tokens()
         self.long_texts: LongTexts = "cut"
         self.name, self.spec = name, spec
         self._headings = heading_pattern(headings)
@@ -113,9 +110,9 @@ class Encoder:
         attention: Attention = "bidirectional",
         pooling: PoolingMode = "mean",
         max_tokens: int = DEFAULT_MAX_TOKENS,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         device: str | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         headings: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
     ) -> Encoder:
@@ -128,15 +125,19 @@ class Encoder:
             attention: ``bidirectional`` lets every token see the whole text; ``causal`` leaves a decoder as it is.
             pooling: Pooling of hidden states.
             max_tokens: Longer texts are truncated to this.
-            precision: Precision of the transformer; everything after it computes in fp32.
+            precision: Precision of the transformer; everything after it computes in fp32. Default: bf16 on CUDA from
+                compute capability 8, fp32 elsewhere.
             device: Device of the model. Default: the best device available.
-            batch_tokens: Maximum number of padded tokens in one forward pass.
+            batch_tokens: Maximum number of padded tokens in one forward pass. Default: 4,096 on a CPU, as many as fit
+                into the free memory of a GPU.
             headings: Headings of sections, as for :meth:`load`.
             cache_dir: Directory of converted weights. Default: ``LLM2VEC_CACHE``, otherwise ``~/.cache/llm2vec``.
 
         Raises:
             BaseModelError: The model does not exist, ignores the attention, or has fewer positions than ``max_tokens``.
-            InputError: EOS pooling, but the tokenizer has no end token.
+            DeviceError: The weights do not fit into the device, or its driver is too old.
+            InputError: EOS pooling, but the tokenizer has no end token; or a model above a billion parameters would
+                run in fp32 without being asked to.
 
         Source: BehnamGhader et al. 2024, LLM2Vec, section 2.1.
         """
@@ -159,9 +160,9 @@ class Encoder:
         name_or_path: str | Path,
         *,
         view: EncoderView | None = None,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         device: str | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         calibration: Sequence[str] = (),
         headings: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
@@ -175,9 +176,10 @@ class Encoder:
         Args:
             name_or_path: The encoder, with or without modes.
             view: Attention, pooling, echo and wording, as an alternative to modes in the name.
-            precision: Precision of the transformer; everything after it computes in fp32.
+            precision: Precision of the transformer; everything after it computes in fp32. Default: bf16 on CUDA from
+                compute capability 8, fp32 elsewhere.
             device: Device of the model. Default: the best device available.
-            batch_tokens: Maximum number of padded tokens in one forward pass.
+            batch_tokens: As for :meth:`from_base`.
             calibration: Texts to measure a standardised view on.
             headings: Patterns of the headings that split a text into sections, by kind of section (see
                 :func:`~llm2vec_core.encoding.chunking.heading_pattern`). Default: Markdown and upper-case headings.
@@ -410,7 +412,7 @@ def read_views(
     views: Sequence[EncoderView],
     *,
     calibration: Sequence[str] = (),
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    batch_tokens: int | None = None,
     headings: Mapping[str, str] | None = None,
 ) -> list[Encoder]:
     """Read a model in several ways, over one copy of its weights.

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from llm2vec_core.device.memory import device_errors
+from llm2vec_core.device.precision import default_device, settle_precision, stored_parameters
 from llm2vec_core.encoding.tokenizing import TextTokenizer
 from llm2vec_core.errors import CheckpointError
 from llm2vec_core.model.architectures import (
@@ -29,6 +31,10 @@ from llm2vec_core.model.pooling import pooling_module, saved_pooling_mode, with_
 from llm2vec_core.model.standardisation import is_standardisation
 from llm2vec_core.model.weights import require_plain_weights, require_whole_weights
 
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+_LOAD_HINT = 'Load it in precision="bf16" (encode.precision), or on another device; `l2v plan` says what it needs.'
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -42,6 +48,7 @@ class LoadedModel:
         pooling_mode: Mode of the pooling module; None for one that this package does not name, such as CLS.
         standardised: Whether its last module is a standardisation.
         spec: Its specification; None if this package does not name its pooling.
+        precision: Precision of the transformer.
     """
 
     model: Any
@@ -51,6 +58,7 @@ class LoadedModel:
     pooling_mode: PoolingMode | None
     standardised: bool
     spec: EncoderSpec | None
+    precision: Precision
 
     def changes(self, view: EncoderView) -> EncoderView:
         """The part of a view that differs from the model as loaded."""
@@ -65,17 +73,22 @@ class LoadedModel:
 
 
 def load_model(
-    directory: Path, *, name: str | None = None, precision: Precision = "fp32", device: str | None = None
+    directory: Path, *, name: str | None = None, precision: Precision | None = None, device: str | None = None
 ) -> LoadedModel:
     """Load a checkpoint or any other sentence-transformers directory.
 
     Args:
         directory: Directory of the saved encoder.
         name: Name for messages and reports. Default: the directory's name.
-        precision: Precision of the transformer; everything after it computes in fp32.
+        precision: Precision of the transformer; everything after it computes in fp32. Default: by the device.
         device: Device of the model. Default: the best device available.
 
+    The weights are loaded in this precision, so there is never a second copy of them on the device.
+
     Raises:
+        InputError: A large model would run in fp32 without being asked to
+            (:func:`~llm2vec_core.device.precision.settle_precision`).
+        DeviceError: The weights do not fit, or there is a GPU whose driver is too old.
         CheckpointError: The directory is incomplete, has other weights than its configuration says, or wraps its texts
             in a chat template.
         BaseModelError: The loaded model contradicts the attention in its configuration.
@@ -85,9 +98,13 @@ def load_model(
     require_plain_weights(transformer_directory(directory), name=name, error=CheckpointError)
     from sentence_transformers import SentenceTransformer
 
+    place = torch.device(device) if device else default_device()
+    precision = settle_precision(precision, place, num_parameters=stored_parameters(directory), name=name)
     try:
-        with require_whole_weights(name, error=CheckpointError):
-            model = SentenceTransformer(str(directory), local_files_only=True, device=device)
+        with require_whole_weights(name, error=CheckpointError), device_errors(f"load {name}", hint=_LOAD_HINT):
+            model = SentenceTransformer(
+                str(directory), local_files_only=True, device=str(place), model_kwargs={"dtype": DTYPES[precision]}
+            )
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{directory} could not be loaded as an encoder: {str(error).splitlines()[0]}",
@@ -112,8 +129,6 @@ def load_model(
             pooling_mode=pooling_mode,
             max_tokens=model.max_seq_length or 512,
         )
-    if precision == "bf16":
-        model[0].to(torch.bfloat16)
     return LoadedModel(
         model=model,
         name=name,
@@ -122,11 +137,12 @@ def load_model(
         pooling_mode=pooling_mode,
         standardised=is_standardisation(list(model)[-1]),
         spec=spec,
+        precision=precision,
     )
 
 
 def assemble_model(
-    backbone: Path, spec: EncoderSpec, *, precision: Precision = "fp32", device: str | None = None
+    backbone: Path, spec: EncoderSpec, *, precision: Precision | None = None, device: str | None = None
 ) -> LoadedModel:
     """Make an encoder from a transformer: set its attention and add a pooling module.
 
@@ -134,17 +150,22 @@ def assemble_model(
         backbone: Directory of a transformer with its tokenizer (merged weights, no adapter).
         spec: Attention, pooling and ``max_tokens`` of the encoder. An encoder-only backbone (BERT) can only be
             bidirectional.
-        precision: Precision of the transformer; everything after it computes in fp32.
+        precision: As for :func:`load_model`.
         device: Device of the model. Default: the best device available.
 
     Raises:
+        DeviceError: As for :func:`load_model`.
         BaseModelError: The architecture ignores the requested attention, or has fewer positions than ``max_tokens``.
-        InputError: EOS pooling, which cannot be saved.
+        InputError: EOS pooling, which cannot be saved; or as for :func:`load_model`.
     """
     from sentence_transformers import SentenceTransformer
 
+    place = torch.device(device) if device else default_device()
+    precision = settle_precision(precision, place, num_parameters=stored_parameters(backbone), name=spec.base_model)
     with seeded_missing_weights():
-        transformer = text_transformer(backbone, max_tokens=spec.max_tokens, name=spec.base_model)
+        transformer = text_transformer(
+            backbone, max_tokens=spec.max_tokens, name=spec.base_model, dtype=DTYPES[precision]
+        )
     require_positions(transformer.model.config, spec.max_tokens, name=spec.base_model)
     prepare_padding(transformer.tokenizer)
     if spec.chat_template:
@@ -152,9 +173,8 @@ def assemble_model(
     apply_attention(transformer.model, spec.attention, name=spec.base_model)
     width = state_width(transformer.model.config)
     pooling = pooling_module(spec.pooling_mode, hidden_size=width, pools_prompt=spec.pools_prompt)
-    model = SentenceTransformer(modules=[transformer, pooling], device=device)
-    if precision == "bf16":
-        model[0].to(torch.bfloat16)
+    with device_errors(f"load {spec.base_model}", hint=_LOAD_HINT):
+        model = SentenceTransformer(modules=[transformer, pooling], device=str(place))
     identity = f"{content_hash(backbone)}\n{spec.attention}+{spec.pooling_mode}\n{spec.max_tokens}"
     identity += "" if spec.pools_prompt else "\nprompts are not pooled"
     identity += "\nchat template" if spec.chat_template else ""
@@ -166,6 +186,7 @@ def assemble_model(
         pooling_mode=spec.pooling_mode,
         standardised=False,
         spec=spec,
+        precision=precision,
     )
 
 

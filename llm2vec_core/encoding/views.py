@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm2vec_core.encoding.encoder import DEFAULT_BATCH_TOKENS, Encoder, read_views
+from llm2vec_core.encoding.encoder import Encoder, read_views
 from llm2vec_core.encoding.forward import run_together
 from llm2vec_core.encoding.loading import load_model
 from llm2vec_core.encoding.result import Encoding
@@ -19,8 +19,8 @@ def load_views(
     directory: Path,
     views: Sequence[EncoderView],
     *,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
-    precision: Precision = "fp32",
+    batch_tokens: int | None = None,
+    precision: Precision | None = None,
     device: str | None = None,
     calibration: Sequence[str] = (),
     headings: Mapping[str, str] | None = None,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn, random
 
 from llm2vec_core.errors import BaseModelError
@@ -185,7 +186,15 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
     return dict.fromkeys(names, dropout)
 
 
-def text_transformer(directory: Path, *, max_tokens: int, name: str, module: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+def text_transformer(
+    directory: Path,
+    *,
+    max_tokens: int,
+    name: str,
+    module: Any = None,  # noqa: ANN401
+    dtype: torch.dtype = torch.float32,
+    **settings: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     """The sentence-transformers module of a transformer, set up to read texts without a chat template.
 
     By default, the library assumes a chat model if the tokenizer has a chat template, and wraps every text in it. Short
@@ -196,6 +205,7 @@ def text_transformer(directory: Path, *, max_tokens: int, name: str, module: Any
         max_tokens: Longer texts are truncated to this.
         name: Model's name, for messages.
         module: A subclass of the library's module; its own by default.
+        dtype: Type that the weights are loaded in.
         settings: Further keyword arguments of the module, such as ``config_kwargs``.
 
     Raises:
@@ -207,7 +217,7 @@ def text_transformer(directory: Path, *, max_tokens: int, name: str, module: Any
         return (module or Transformer)(
             str(directory),
             max_seq_length=max_tokens,
-            model_kwargs={"dtype": "float32", "local_files_only": True},
+            model_kwargs={"dtype": dtype, "local_files_only": True},
             modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
             module_output_name="token_embeddings",
             **settings,

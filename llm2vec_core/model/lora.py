@@ -108,11 +108,16 @@ def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers mo
     Args:
         model: Transformer; changed in place, so an adapter is merged into a fresh load of its base.
     """
+    cast_linears(model, only_frozen=True)
+
+
+def cast_linears(model: Any, *, only_frozen: bool = False) -> None:  # noqa: ANN401
+    """Cast the weights of linear layers to bf16, in place, layer by layer; see :func:`cast_frozen_linears`."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
     embeddings = model.get_input_embeddings().weight
     for module in model.modules():
-        is_frozen = isinstance(module, torch.nn.Linear | Conv1D) and not module.weight.requires_grad
-        if is_frozen and module.weight is not embeddings:
+        is_meant = isinstance(module, torch.nn.Linear | Conv1D) and not (only_frozen and module.weight.requires_grad)
+        if is_meant and module.weight is not embeddings:
             module.to(torch.bfloat16)

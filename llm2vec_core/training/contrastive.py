@@ -5,6 +5,8 @@ Trainer, losses and gradient cache are those of sentence-transformers.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import AutoConfig
 
+from llm2vec_core.device.precision import default_device
 from llm2vec_core.model.architectures import (
     apply_attention,
     attention_dropout_overrides,
@@ -34,7 +37,7 @@ from llm2vec_core.model.architectures import (
     text_transformer,
 )
 from llm2vec_core.model.chat_template import apply_chat_template
-from llm2vec_core.model.lora import lora_config
+from llm2vec_core.model.lora import cast_linears, lora_config
 from llm2vec_core.model.modes import Attention, PoolingMode
 from llm2vec_core.model.pooling import pooling_module
 from llm2vec_core.training.loop import cast_and_compile, num_processes, process_share, trainer_arguments
@@ -54,6 +57,9 @@ def contrastive_encoder(
     chat_template: bool = False,
 ) -> SentenceTransformer:
     """Load the encoder that a contrastive stage trains: a transformer in fp32 with its attention and pooling.
+
+    It stays in host memory: the trainer moves it, after :func:`add_adapter` has cast the frozen weights. So a device
+    never holds them in fp32.
 
     Args:
         base: Directory of a transformer with its tokenizer.
@@ -85,7 +91,7 @@ def contrastive_encoder(
     apply_attention(transformer.model, attention, name=name)
     width = state_width(transformer.model.config)
     pooling = pooling_module(pooling_mode, hidden_size=width, pools_prompt=pools_prompt)
-    return SentenceTransformer(modules=[transformer, pooling])
+    return SentenceTransformer(modules=[transformer, pooling], device="cpu")
 
 
 def add_adapter(model: SentenceTransformer, settings: StageSettings) -> None:
@@ -93,7 +99,23 @@ def add_adapter(model: SentenceTransformer, settings: StageSettings) -> None:
     torch.manual_seed(settings.seed)
     transformer = model[0].model
     model.add_adapter(lora_config(settings.lora, transformer))
+    for weight in transformer.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # an adapter takes the type of the layer that it adapts
     cast_and_compile(transformer, settings)
+
+
+@contextlib.contextmanager
+def encoding_on_device(model: SentenceTransformer, settings: StageSettings) -> Iterator[None]:
+    """Move an encoder without an adapter to the device, to encode in the precision of the training that follows."""
+    device = default_device()
+    is_mixed = settings.precision == "bf16"
+    if device.type != "cpu":
+        if is_mixed:
+            cast_linears(model[0].model)
+        model.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed and device.type != "cpu"):
+        yield
 
 
 def in_batch_negatives(model: SentenceTransformer, settings: SimcseSettings | SupervisedSettings) -> Any:  # noqa: ANN401 - an untyped module

@@ -77,7 +77,7 @@ def trainer_arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,
         seed=settings.seed,
-        bf16=settings.bf16,
+        bf16=settings.precision == "bf16",
         use_cpu=not torch.accelerator.is_available(),  # without it, a CPU refuses bf16
         activation_checkpointing=settings.gradient_checkpointing,
         dataloader_num_workers=0,
@@ -278,7 +278,7 @@ def process_share(settings: StageSettings) -> int:
 
 def cast_and_compile(model: torch.nn.Module, settings: StageSettings) -> None:
     """Prepare a model with its adapter for training, according to ``bf16`` and ``compile_blocks``."""
-    if settings.bf16:
+    if settings.precision == "bf16":
         cast_frozen_linears(model)
     if settings.compile_blocks:
         compile_blocks(model)

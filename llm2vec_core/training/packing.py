@@ -1,8 +1,8 @@
 """Packing: several short texts in one row, instead of padding every text to the longest.
 
 Titles and sentences differ so much in length that more than half of a padded batch is padding. Attention stays within a
-text and its positions start at zero, so every state is the same as in a padded batch. The mask is transformers' own.
-With FlashAttention, sentence-transformers already drops padding, and this module does nothing.
+text and its positions start at zero, so every state is the same as in a padded batch. On a GPU all texts lie in one row
+and the kernel gets their borders (``device.varlen``). On a CPU the mask is transformers' own.
 
 Source: Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """
@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float, Int64
 from sentence_transformers.base.modules import Transformer
 from torch import Tensor
 from transformers.masking_utils import create_causal_mask, packed_sequence_mask_function
+
+from llm2vec_core.device.varlen import can_pack, packed_states
+from llm2vec_core.model.bidirectional import stated_attention
 
 _ROW_MULTIPLE = 64
 """The length of a row is a multiple of this: few shapes to compile, and few wasted slots."""
@@ -38,6 +41,8 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
         """
         is_token: Bool[Tensor, "batch seq"] = features["attention_mask"].bool()
         lengths = is_token.sum(dim=1).tolist()
+        if self.borders and can_pack(self.model, longest=max(lengths)):
+            return self._in_one_row(features, is_token, lengths)
         row_length = -(-max(lengths) // _ROW_MULTIPLE) * _ROW_MULTIPLE
         starts, num_rows = pack_rows(lengths, row_length=row_length)
         if num_rows * row_length >= is_token.numel() or not _can_pack(self.model, longest=max(lengths)):
@@ -61,6 +66,25 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
         in_rows: dict[str, Any] = super().forward(features | of_tokens | placed, **kwargs)
         states: Float[Tensor, "rows slots dim"] = in_rows[self.module_output_name]
         features[self.module_output_name] = states.flatten(0, 1)[slots]
+        return features
+
+    @property
+    def borders(self) -> bool:
+        """Whether attention gets the borders of texts instead of a mask."""
+        return bool(self.model.device.type == "cuda")
+
+    def _in_one_row(
+        self, features: dict[str, Any], is_token: Bool[Tensor, "batch seq"], lengths: list[int]
+    ) -> dict[str, Any]:
+        slots = is_token.flatten().nonzero().flatten()
+        states = packed_states(
+            self.model,
+            features["input_ids"].flatten()[slots],
+            lengths,
+            causal=stated_attention(self.model.config) == "causal",
+        )
+        flat = states.new_zeros((is_token.numel(), states.shape[-1])).index_copy(0, slots, states)
+        features[self.module_output_name] = flat.unflatten(0, tuple(is_token.shape))
         return features
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from llm2vec_core.device.precision import machine_precision
 from llm2vec_core.errors import InputError
 from llm2vec_core.model.checkpoint import CURVES_NAME
 from llm2vec_core.model.lora import LoraSettings
@@ -82,7 +83,11 @@ class SharedSettings(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="Warm-up updates (default of supervised: 300).")
     save_steps: int = Field(50, ge=1, description="Updates between two saves; a killed run resumes from the last one.")
     seed: int = Field(42, description="Seed of the order of texts, the masks and the dropout.")
-    bf16: bool = Field(False, description="Mixed precision with frozen weights in bf16; needs a processor with bf16.")
+    bf16: bool | None = Field(
+        None,
+        description="Mixed precision with frozen weights in bf16. Default: on CUDA from compute capability 8, not "
+        "elsewhere. A model above a billion parameters is trained in fp32 only if this is false.",
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations instead of storing them.")
     compile_blocks: bool = Field(
         False,
@@ -98,7 +103,9 @@ class SharedSettings(BaseModel):
 
     @property
     def precision(self) -> Precision:
-        """Precision of a forward pass in training."""
+        """Precision of a forward pass in training: as asked for, otherwise that of this machine's device."""
+        if self.bf16 is None:
+            return machine_precision()
         return "bf16" if self.bf16 else "fp32"
 
 
@@ -506,6 +513,8 @@ class Recipe(SharedSettings):
             for name, default in _YOUNGER_SETTINGS.items():
                 if name in section and section[name] == default:
                     del section[name]
+            if "bf16" in section:
+                section["bf16"] = bool(section["bf16"])  # the device's choice has the key of fp32, as it always had
         return settings
 
     def settings_key(self, *, former: bool = False) -> str:

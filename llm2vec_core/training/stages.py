@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from llm2vec_core.device.precision import default_device, settle_precision, stored_parameters
 from llm2vec_core.model.modes import Stage
 from llm2vec_core.training.distil import train_distil
 from llm2vec_core.training.job import StageJob
@@ -34,12 +35,20 @@ def train_stage(job: StageJob) -> tuple[Path, StageCurve]:
 
     Raises:
         BaseModelError: The stage cannot train this base model.
-        InputError: A Matryoshka dimension is greater than the encoder's.
+        DeviceError: There is a GPU that torch cannot use.
+        InputError: A large model would be trained in fp32 without being asked to; or a Matryoshka dimension is greater than the encoder's.
         TrainingError: There are too few examples, or the loss is not finite.
     """
     finished = job.finished()
     if finished is not None:
         return finished
+    settings = job.settings
+    settle_precision(
+        None if settings.bf16 is None else settings.precision,
+        default_device(),
+        num_parameters=stored_parameters(job.base),
+        name=f"{job.recipe.base_model} ({job.stage})",
+    )
     job.work_dir.mkdir(parents=True, exist_ok=True)
     merged, curve = TRAINERS[job.stage](job)
     if is_main_process():

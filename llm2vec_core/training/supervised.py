@@ -37,7 +37,13 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, ConcatDataset
 
 from llm2vec_core.errors import InputError, TrainingError
-from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder, contrastive_trainer, in_batch_negatives
+from llm2vec_core.training.contrastive import (
+    add_adapter,
+    contrastive_encoder,
+    contrastive_trainer,
+    encoding_on_device,
+    in_batch_negatives,
+)
 from llm2vec_core.training.distil import TEACHER_NAME, ContrastiveWithTeacher, teacher_vectors
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.loop import train_and_merge
@@ -85,14 +91,16 @@ def train_supervised(job: StageJob) -> tuple[Path, StageCurve]:
     )
     sources = negatives_by_source(job.triples)
     if settings.hard_negatives:
-        with PartialState().main_process_first():
+        with PartialState().main_process_first(), encoding_on_device(model, settings):
             sources = _with_mined(sources, model, settings=settings, path=job.work_dir / _MINED_NAME)
     rows = {source: list(as_rows(negatives)) for source, negatives in sources.items()}
     positions = teacher = None
     if settings.teacher:
         positions = _positions(rows)
         named = model if settings.teacher == START else settings.teacher
-        teacher = torch.from_numpy(teacher_vectors(list(positions), named, path=job.work_dir / TEACHER_NAME))
+        with encoding_on_device(model, settings) if named is model else contextlib.nullcontext():
+            vectors = teacher_vectors(list(positions), named, path=job.work_dir / TEACHER_NAME)
+        teacher = torch.from_numpy(vectors)
     loss = contrastive_loss(model, settings, teacher=teacher)
     add_adapter(model, settings)
     trainer = _trainer(model, rows, loss=loss, settings=settings, output_dir=job.saves_dir, positions=positions)

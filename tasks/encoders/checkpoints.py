@@ -141,7 +141,7 @@ def store_candidate(store: Store, name: str) -> CheckpointRef:
         if store.read(f"checkpoints/{ref.fingerprint}/{RECORD_NAME}") is not None:
             return ref
     with store.scratch() as scratch:
-        Encoder.load(name, cache_dir=base_models_dir(store)).save(scratch / "checkpoint")
+        Encoder.load(name, precision="fp32", device="cpu", cache_dir=base_models_dir(store)).save(scratch / "checkpoint")
         ref = store_checkpoint(store, scratch / "checkpoint")
     store.put_if_absent(key, ref.model_dump_json().encode())
     return ref
@@ -188,7 +188,7 @@ def cached_views(directory: Path, encode: EncodeSettings, views: tuple[EncoderVi
 
 @functools.lru_cache(maxsize=2)
 def _cached_views(
-    directory: Path, batch_tokens: int, precision: Precision, views: tuple[EncoderView, ...]
+    directory: Path, batch_tokens: int | None, precision: Precision | None, views: tuple[EncoderView, ...]
 ) -> tuple[Encoder, ...]:
     from llm2vec_core.encoding import views as encoder_views
 

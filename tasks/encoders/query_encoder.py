@@ -97,13 +97,13 @@ def keep_query_encoder(store: Store, fingerprint: str, settings: EncodeSettings)
 def _exact_encoder(store: Store, fingerprint: str, settings: EncodeSettings) -> Encoder:
     """The encoder on the CPU in float32; the one that is loaded, if it is that."""
     directory = checkpoint_dir(store, fingerprint)
-    if settings.precision == "fp32":
+    if settings.settled_precision == "fp32":
         loaded = load_encoder(directory, settings)
         if loaded.model.device.type == "cpu":
             return loaded
     from llm2vec_core.encoding.encoder import Encoder
 
-    return Encoder.load(directory, device="cpu", headings=SECTION_HEADINGS)
+    return Encoder.load(directory, precision="fp32", device="cpu", headings=SECTION_HEADINGS)
 
 
 class _OneAtATime:

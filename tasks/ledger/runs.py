@@ -27,6 +27,7 @@ from tasks.ledger.lineage import emit_end, emit_start
 from tasks.ledger.record import RunRecord
 from tasks.ledger.usage import estimate_cost
 from tasks.run.context import Run, new_run_id, utc_now
+from tasks.run.precision import with_served_precision
 from tasks.run.reports import StageReport, Usage
 from tasks.run.resolved import shown
 from tasks.run.settings import Settings
@@ -56,6 +57,7 @@ def recorded_run(settings: Settings, *, flow: str, parameters: Mapping[str, obje
         except LeaseHeldError as refusal:
             _keep_refusal(store, run_id, flow, parameters=parameters, refusal=refusal)
             raise
+        settings = with_served_precision(settings, store)
         run = Run(run_id, settings, store, lease)
         store.put_if_absent(
             _start_key(run_id), json.dumps({"flow": flow, "started_at": run.clock().isoformat()}).encode()

@@ -70,8 +70,11 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
     per_token = flops_per_token(
         architecture, None, sequence_tokens=max(1, tokens // documents), execution=Execution()
     ).forward
-    peak = peak_flops(run.store, run.settings.cost, run.settings.encode.precision)
-    return Usage(tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak)
+    precision = run.settings.encode.settled_precision
+    peak = peak_flops(run.store, run.settings.cost, precision)
+    return Usage(
+        tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak, precision=precision
+    )
 
 
 def train_usage(run: Run, fingerprint: str) -> Usage | None:
@@ -93,6 +96,7 @@ def train_usage(run: Run, fingerprint: str) -> Usage | None:
         seconds=duration_s,
         flops=sum(of_stage[curve.stage][0].training * curve.tokens for curve in curves),
         peak_flops=max(peak_flops(run.store, run.settings.cost, precision) for precision in precisions),
+        precision=" and ".join(sorted(precisions)),
     )
 
 

@@ -87,7 +87,7 @@ def rehearsed(settings: Settings) -> Iterator[Run]:
         is_there = "://" in settings.home or Path(settings.home).expanduser().is_dir()
         below = settings.store() if is_there else LocalStore(Path(empty) / "home")
         with rehearsal(below) as store:
-            yield Run("preview", settings, store, _NoLease(), utc_now)
+            yield Run("preview", with_served_precision(settings, store), store, _NoLease(), utc_now)
 
 
 def preview_night(settings: Settings) -> NightPreview:

@@ -61,7 +61,7 @@ def convert_encoder(
     found = resolve_encoder(store, settings, named)
     calibration = read_calibration_texts() if found.view.standardised else ()
     # The CPU computes in full float32; the exported weights must not depend on a GPU's reduced precision.
-    encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, device="cpu")
+    encoder = Encoder.load(found.directory, view=found.view, calibration=calibration, precision="fp32", device="cpu")
     prompts: dict[str, str] = {kind: prompt for kind, prompt in settings.encode.prompts.items() if prompt}
     return convert(encoder, to, label=found.label, formats=formats, precision=precision, prompts=prompts)
 

@@ -21,12 +21,14 @@ class Usage(_Ref):
         seconds: Time spent on the work itself, without loading.
         flops: Estimated FLOPs of the work; None for an architecture that the formulas do not cover.
         peak_flops: Peak FLOP/s of the machine, configured or measured.
+        precision: Precision of the model, such as ``bf16``; empty where the record is older.
     """
 
     tokens: int
     seconds: float
     flops: float | None = None
     peak_flops: float | None = None
+    precision: str = ""
 
     @property
     def tokens_per_s(self) -> float:

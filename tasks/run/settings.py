@@ -31,6 +31,7 @@ from data.schema import DocumentKind, sha256_json
 from data.store.base import Store
 from data.store.credentials import has_credentials, mask_credentials
 from data.store.open import open_store
+from llm2vec_core.device.precision import machine_precision
 from llm2vec_core.model.modes import PROMPT_WORDING, LongTexts, PoolingMode, Precision
 from llm2vec_core.training.overlay import merge
 from llm2vec_core.training.settings import Recipe, overlay_recipe
@@ -61,16 +62,23 @@ def _without_credentials(url: str | None, *, expected: str) -> str | None:
 class EncodeSettings(_Section):
     """Encoding of documents."""
 
-    token_budget: int = Field(4096, ge=64, description="Maximum number of padded tokens in one forward pass.")
+    token_budget: int | None = Field(
+        None,
+        ge=64,
+        description="Maximum number of padded tokens in one forward pass (default: 4,096 on a CPU, on a GPU as many as "
+        "half of its free memory holds).",
+    )
     shard_size: int = Field(
         2000, ge=1, description="Documents of one shard, the unit of work; an interrupted run resumes by shard."
     )
     prompts: dict[DocumentKind, str] = Field(
         {}, description="Text put before every document, by kind. Its tokens are read but not pooled."
     )
-    precision: Precision = Field(
-        "fp32",
-        description="Precision of the transformer; bf16 halves the memory, and is faster if the processor supports it.",
+    precision: Precision | None = Field(
+        None,
+        description="Precision of the transformer: fp32, or bf16, which halves the memory. Default: that of the served "
+        "vectors, otherwise bf16 on CUDA from compute capability 8 and fp32 elsewhere. A model above a billion "
+        "parameters runs in fp32 only if this says so.",
     )
     long_texts: LongTexts = Field(
         "parts",
@@ -101,7 +109,12 @@ class EncodeSettings(_Section):
     @property
     def dtype(self) -> str:
         """Torch's name for the precision; part of the keys of vectors and outcomes."""
-        return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
+        return {"fp32": "float32", "bf16": "bfloat16"}[self.settled_precision]
+
+    @property
+    def settled_precision(self) -> Precision:
+        """The precision that is asked for, otherwise that of this machine's device."""
+        return self.precision or machine_precision()
 
 
 class LeaseSettings(_Section):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from data.errors import InputError
+from tasks.run.precision import settled
 from tasks.run.settings import Settings
 from tasks.workers.shards import ShardPlan, ShardReport, encode_planned
 
@@ -49,6 +50,7 @@ def encode_on_ray(
     ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     encode = settings.encode
     shard_function = ray.remote(num_gpus=encode.ray_gpus)(encode_planned)
+    settings = settled(settings)
     waiting = {shard_function.remote(settings, fingerprint, plan): number for number, plan in enumerate(plans)}
     reports: dict[int, ShardReport] = {}
     try:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from llm2vec_core.training import packing
-from llm2vec_core.training.contrastive import contrastive_encoder
+from llm2vec_core.training import contrastive, packing
+from llm2vec_core.training.contrastive import add_adapter, contrastive_encoder
 from llm2vec_core.training.packing import pack_rows
+from llm2vec_core.training.settings import SimcseSettings
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 DECODERS = {
@@ -123,3 +124,41 @@ def test_texts_of_one_length_stay_as_they_are(tiny_base, padded_only):
         packed = model(dict(features))["sentence_embedding"]
         padded = padded_only(lambda: model(dict(features))["sentence_embedding"])
     assert torch.equal(packed, padded)
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_vectors_and_gradients_by_borders_are_those_of_a_padded_batch(
+    model_type, attention, tiny_base, tmp_path, padded_only, monkeypatch
+):
+    """The way of a GPU: all texts in one row, with their borders instead of a mask."""
+    model = encoder(save_decoder(model_type, tmp_path, tiny_base), attention=attention)
+    expected = padded_only(lambda: vectors_and_gradient(model))
+    monkeypatch.setattr(packing.PackedTransformer, "borders", True)
+    total = int(model.preprocess(TEXTS)["attention_mask"].sum())
+    has_capped_scores = model_type == "gemma2"
+    assert (rows_seen(model) == [(1, total)]) is not has_capped_scores
+    torch.testing.assert_close(vectors_and_gradient(model), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_stay_in_host_memory_until_they_are_cast(tiny_base, monkeypatch):
+    """A device never holds the frozen weights in fp32: the trainer moves them after the cast."""
+    monkeypatch.setattr("sentence_transformers.base.model.get_device_name", lambda: "meta", raising=False)
+    monkeypatch.setattr("sentence_transformers.util.get_device_name", lambda: "meta")
+    model = encoder(tiny_base, attention="bidirectional")
+    add_adapter(model, SimcseSettings(bf16=True))
+    assert model.device.type == "cpu"
+    linear = model[0].model.layers[0].self_attn.q_proj
+    assert linear.base_layer.weight.dtype == torch.bfloat16
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+
+
+def test_the_encoder_of_a_mixed_training_encodes_in_its_precision(tiny_base, monkeypatch):
+    """Hard negatives and an own teacher are encoded with the weights that are trained, cast once."""
+    model = encoder(tiny_base, attention="bidirectional")
+    moved = []
+    monkeypatch.setattr(contrastive, "default_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(type(model), "to", lambda self, device: moved.append((device, self[0].model.layers[0].mlp.up_proj.weight.dtype)))
+    with contrastive.encoding_on_device(model, SimcseSettings(bf16=True)):
+        pass
+    assert moved == [(torch.device("meta"), torch.bfloat16)]
