@@ -240,21 +240,30 @@ def _put_parts(store: Store, match: str, parts: Iterable[MatchPart], *, cut: str
         store.put_if_absent(f"{root}/{_CUT}", cut.encode())
     rows = 0
     fitting: dict[str, int] = dict.fromkeys(DIRECTIONS, 0)
-    with store.scratch() as scratch:
-        for part in parts:
-            key = f"{root}/{part.path}"
-            finished = store.read(key)
-            if finished is None:
-                table = part.build()
-                path = scratch / "part.parquet"
-                with storage_errors("write the matches"):
-                    pq.write_table(table.drop_columns(["direction"]), path, compression="zstd")
-                store.put_if_absent(key, path)
-            else:
-                table = pq.read_table(io.BytesIO(finished), columns=[_query_column(part.direction), "fit_class"])
-            rows += len(table)
-            fitting[part.direction] += _num_fitting(table, part.direction)
+    for part in parts:
+        table = put_part(store, match, part)
+        rows += len(table)
+        fitting[part.direction] += _num_fitting(table, part.direction)
     return rows, fitting
+
+
+def put_part(store: Store, match: str, part: MatchPart) -> pa.Table:
+    """Write a part of matches, unless it is there.
+
+    Returns:
+        Its rows; of a part that was there, only the columns that are counted.
+    """
+    key = f"matches/{match}/{part.path}"
+    finished = store.read(key)
+    if finished is not None:
+        return pq.read_table(io.BytesIO(finished), columns=[_query_column(part.direction), "fit_class"])
+    table = part.build()
+    with store.scratch() as scratch:
+        path = scratch / "part.parquet"
+        with storage_errors("write the matches"):
+            pq.write_table(table.drop_columns(["direction"]), path, compression="zstd")
+        store.put_if_absent(key, path)
+    return table
 
 
 def _query_column(direction: Direction) -> str:

@@ -255,9 +255,12 @@ def match(
         str | None,
         typer.Option("--where-resumes", help="SQL filter of the resumes to match (default: match.where.resume)."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Match in this process (local) or on a Ray cluster (ray).")
+    ] = None,
 ) -> None:
     """Rank resumes for every job and jobs for every resume."""
-    filters = {"match.where.job": where, "match.where.resume": where_resumes}
+    filters = {"match.where.job": where, "match.where.resume": where_resumes, "match.engine": engine}
     # as JSON strings, which are TOML strings: a filter such as `true` stays a text
     request = call.request({key: json.dumps(value) for key, value in filters.items() if value is not None})
     prepare_prefect(request, "match")

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,12 @@ def settle_precision(asked: Precision | None, device: torch.device, *, num_param
         )
     logger.info("%s runs in %s on %s", name, settled, device_name(device))
     return settled
+
+
+def stored_precision(trained_in: Sequence[Precision], num_parameters: int) -> Precision:
+    """Precision of a finished checkpoint: bf16 for a large model of which every stage was trained in bf16."""
+    is_large = num_parameters > LARGE_PARAMETERS
+    return "bf16" if is_large and trained_in and set(trained_in) == {"bf16"} else "fp32"
 
 
 def allow_tf32(device: torch.device) -> None:

@@ -1,8 +1,8 @@
 """Attention over texts of different lengths in one row, without padding and without a mask.
 
 The tokens of a batch lie in one row, and the kernel gets the borders of the texts. On CUDA in half precision this is
-torch's variable-length FlashAttention; elsewhere, and with dropout, torch's attention over jagged nested tensors. All
-other layers work on single tokens, so every state is that of a padded batch.
+torch's variable-length FlashAttention, which has no dropout; elsewhere it is one call for each text, which is exact but
+slow. All other layers work on single tokens, so every state is that of a padded batch.
 
 Source: Dao et al. 2022, FlashAttention; Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -126,17 +127,21 @@ def _varlen_attention(
         )
         assert isinstance(out, Tensor)
         return out.unsqueeze(0), None
-    if has_groups:
-        repeats = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    jagged = (
-        torch.nested.nested_tensor_from_jagged(
-            states, varlen_ends.long(), min_seqlen=1, max_seqlen=varlen_longest
-        ).transpose(1, 2)
-        for states in (query, key, value)
+    ends = varlen_ends.tolist()
+    texts = [slice(start, stop) for start, stop in pairwise(ends)]
+    found = torch.cat(
+        [
+            scaled_dot_product_attention(
+                *(states[text].transpose(0, 1).unsqueeze(0) for states in (query, key, value)),
+                dropout_p=dropout,
+                is_causal=varlen_causal,
+                scale=scaling,
+                enable_gqa=has_groups,
+            )[0].transpose(0, 1)
+            for text in texts
+        ]
     )
-    found = scaled_dot_product_attention(*jagged, dropout_p=dropout, is_causal=varlen_causal, scale=scaling)
-    return found.transpose(1, 2).values().unsqueeze(0), None
+    return found.unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, _varlen_attention)

@@ -21,8 +21,8 @@ from llm2vec_core.model.bidirectional import require_attention, stated_attention
 from llm2vec_core.model.modes import Attention
 from llm2vec_core.model.weights import require_whole_weights
 
-# transformers calls the dropout on attention weights by one of these names.
-_ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+ATTENTION_DROPOUT_NAMES = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+"""Names of the dropout on attention weights in the configurations of transformers."""
 
 
 def is_encoder_only(config: Any) -> bool:  # noqa: ANN401 - PretrainedConfig, which ships no types
@@ -176,11 +176,11 @@ def attention_dropout_overrides(config: Any, dropout: float) -> dict[str, float]
     Raises:
         BaseModelError: The architecture has no such dropout, so SimCSE would see two equal views.
     """
-    names = [name for name in _ATTENTION_DROPOUT_NAMES if hasattr(config, name)]
+    names = [name for name in ATTENTION_DROPOUT_NAMES if hasattr(config, name)]
     if not names:
         raise BaseModelError(
             f"A {config.model_type} model has no attention dropout in its configuration "
-            f"(expected one of {', '.join(_ATTENTION_DROPOUT_NAMES)}), which SimCSE needs for two different views.",
+            f"(expected one of {', '.join(ATTENTION_DROPOUT_NAMES)}), which SimCSE needs for two different views.",
             hint="Choose another base model, or train without the SimCSE stage.",
         )
     return dict.fromkeys(names, dropout)

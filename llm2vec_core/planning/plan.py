@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, InputError
@@ -19,7 +19,24 @@ from llm2vec_core.planning.architecture import (
 )
 from llm2vec_core.planning.formulas import Execution, Flops, Memory, embed_bytes, flops_per_token, step_memory
 from llm2vec_core.planning.gpus import Gpu, find_gpu
+from llm2vec_core.device.precision import stored_precision
 from llm2vec_core.training.settings import Recipe, StageSettings
+
+
+_WORTHWHILE_SHARE = 0.95
+"""A plan proposes other settings only if they need less than this share of the FLOPs."""
+
+
+class Choice(Frozen):
+    """The settings of a stage that fit and need the fewest FLOPs.
+
+    A contrastive batch that does not fit is either split (GradCache: a second forward pass) or recomputed block by block
+    (gradient checkpointing: another one). Both at once waste a third of the work.
+    """
+
+    micro_batch_size: int
+    gradient_checkpointing: bool
+    flops_share: float  # FLOPs per token over those of the recipe's own settings
 
 
 class StagePlan(Frozen):
@@ -38,6 +55,9 @@ class StagePlan(Frozen):
     total_bytes: int  # peak of the step
     fits: bool  # whether that is within the memory that a plan may use
     largest_micro_batch_size: int  # largest divisor of the batch size that fits; 0 if none does
+    host_bytes: int  # memory of the host: the weights are loaded and merged there in fp32, and cast before they move
+    cheapest: Choice | None  # settings that fit and need the fewest FLOPs; None if no settings fit
+    remedy: str  # what to set, because the stage does not fit or would be cheaper; empty if nothing
 
 
 class EmbedPlan(Frozen):
@@ -50,6 +70,17 @@ class EmbedPlan(Frozen):
     cost: float | None  # in the currency of the price; None without a price
     total_bytes: int  # peak with batches of :data:`~llm2vec_core.planning.formulas.EMBED_TOKENS` tokens
     fits: bool  # whether that is within the memory that a plan may use
+    remedy: str  # what to set, because it does not fit; empty if it does
+
+
+class DiskPlan(Frozen):
+    """Disk that a recipe needs, in bytes."""
+
+    base: int  # base model as published
+    stages: int  # most that the stages need at once: merged weights in fp32 of two of them, adapters, two saves
+    checkpoint: int  # the finished encoder; bf16 above a billion parameters that were trained in bf16
+    at_rest: int  # what stays: base model and checkpoint
+    peak: int  # most that is needed at once
 
 
 class Plan(Frozen):
@@ -63,6 +94,7 @@ class Plan(Frozen):
     price_per_hour: float | None
     stages: tuple[StagePlan, ...]
     embed: EmbedPlan
+    disk: DiskPlan
     notes: tuple[str, ...]
 
 
@@ -73,7 +105,7 @@ def plan_recipe(
     gpu: str,
     num_documents: int,
     tokens_per_document: int,
-    embed_precision: Precision = "fp32",
+    embed_precision: Precision | None = None,
     long_texts: LongTexts = "cut",
     utilisation: float = 0.4,
     price_per_hour: float | None = None,
@@ -86,7 +118,7 @@ def plan_recipe(
         gpu: Name of a GPU in ``gpus.toml``; case does not matter.
         num_documents: Documents to embed.
         tokens_per_document: Mean number of tokens per document.
-        embed_precision: Precision of embedding; the recipe sets that of training.
+        embed_precision: Precision of embedding; the recipe sets that of training. Default of both: as the GPU decides.
         long_texts: Whether documents beyond the recipe's ``max_tokens`` are cut there, or read whole in pieces.
         utilisation: Expected share of the GPU's peak FLOP/s, in (0, 1].
         price_per_hour: Price of an hour of the GPU; None to omit costs.
@@ -98,6 +130,9 @@ def plan_recipe(
     """
     gpu_name, card = find_gpu(gpu)
     _require_numbers(num_documents, tokens_per_document, utilisation=utilisation, price_per_hour=price_per_hour)
+    if embed_precision is None:
+        embed_precision = "bf16" if card.native_bf16 else "fp32"
+    recipe = _on_gpu(recipe, card)
     architecture, works = _stage_works(base_model, recipe)
     machine = _Machine(card, utilisation, price_per_hour)
     return Plan(
@@ -116,6 +151,7 @@ def plan_recipe(
             embed_precision,
             machine,
         ),
+        disk=_plan_disk(architecture, works),
         notes=_notes(recipe, card, gpu_name, embed_precision),
     )
 
@@ -171,6 +207,47 @@ class _StageWork:
         forward_passes = 2 if self._is_cached(self.settings.micro_batch_size) else 1
         return flops_per_token(self.architecture, self.adapter, **self._shape, forward_passes=forward_passes)
 
+    def with_checkpointing(self, enabled: bool) -> _StageWork:
+        """The stage with or without gradient checkpointing."""
+        return replace(self, settings=self.settings.model_copy(update={"gradient_checkpointing": enabled}))
+
+    def flops_with(self, micro_batch_size: int) -> Flops:
+        """FLOPs per token with another micro batch."""
+        return replace(self, settings=self.settings.model_copy(update={"micro_batch_size": micro_batch_size})).flops
+
+    def choices(self, machine: _Machine) -> list[Choice]:
+        """All settings that fit, the cheapest first, and of equal ones that with the largest micro batch."""
+        batch_size, own = self.settings.batch_size, self.flops.training
+        found = [
+            Choice(
+                micro_batch_size=size,
+                gradient_checkpointing=enabled,
+                flops_share=work.flops_with(size).training / own,
+            )
+            for enabled in (False, True)
+            for work in [self.with_checkpointing(enabled)]
+            for size in range(1, batch_size + 1)
+            if batch_size % size == 0 and machine.fits(work.memory(size).total)
+        ]
+        return sorted(found, key=lambda choice: (choice.flops_share, -choice.micro_batch_size))
+
+    def remedy(self, machine: _Machine, cheapest: Choice | None, *, fits: bool) -> str:
+        """What to set; empty if the settings fit and are as cheap as any."""
+        if cheapest is None:
+            needed = self.with_checkpointing(True).memory(1).total
+            if self.settings.precision == "fp32":
+                half = replace(self, settings=self.settings.model_copy(update={"bf16": True}))
+                if half.choices(machine):
+                    return f"Set train.{self.stage}.bf16 = true."
+            return f"No settings fit: take a GPU that has {needed / 0.9e9:.0f} GB, or a smaller base model."
+        if fits and cheapest.flops_share > _WORTHWHILE_SHARE:
+            return ""
+        saved = f", for {1 - cheapest.flops_share:.0%} fewer FLOPs" if cheapest.flops_share < 1 else ""
+        return (
+            f"Set train.{self.stage}.micro_batch_size = {cheapest.micro_batch_size} and "
+            f"gradient_checkpointing = {str(cheapest.gradient_checkpointing).lower()}{saved}."
+        )
+
     def memory(self, micro_batch_size: int) -> Memory:
         # GradCache keeps one view of a micro batch at a time; a whole batch is kept with all its views.
         views = 1 if self._is_cached(micro_batch_size) else self.settings.views
@@ -185,6 +262,10 @@ class _StageWork:
         duration_s = machine.seconds(flops.training * tokens, settings.precision)
         divisors = (size for size in range(1, batch_size + 1) if batch_size % size == 0)
         fitting = (size for size in divisors if machine.fits(self.memory(size).total))
+        fits = machine.fits(memory.total)
+        cheapest = next(iter(self.choices(machine)), None)
+        has_output = settings.scored_share > 0
+        sizes = self.architecture
         return StagePlan(
             stage=self.stage,
             execution=self.execution,
@@ -197,8 +278,11 @@ class _StageWork:
             micro_batch_size=micro_batch_size,
             memory=memory,
             total_bytes=memory.total,
-            fits=machine.fits(memory.total),
+            fits=fits,
             largest_micro_batch_size=max(fitting, default=0),
+            host_bytes=4 * (sizes.parameters if has_output else sizes.backbone_parameters),
+            cheapest=cheapest,
+            remedy=self.remedy(machine, cheapest, fits=fits),
         )
 
     @property
@@ -259,6 +343,47 @@ def _plan_embed(
         cost=machine.cost(duration_s),
         total_bytes=total_bytes,
         fits=machine.fits(total_bytes),
+        remedy="" if machine.fits(total_bytes) else _embed_remedy(architecture, precision, machine),
+    )
+
+
+def _embed_remedy(architecture: Architecture, precision: Precision, machine: _Machine) -> str:
+    if precision == "fp32" and machine.fits(embed_bytes(architecture, "bf16")):
+        return 'Set encode.precision = "bf16".'
+    needed = embed_bytes(architecture, "bf16") / 0.9e9
+    return f"No settings fit: take a GPU that has {needed:.0f} GB, or a smaller base model."
+
+
+def _on_gpu(recipe: Recipe, card: Gpu) -> Recipe:
+    """The recipe with the precision that the GPU decides on, where the recipe leaves it open."""
+    stages = {
+        stage: getattr(recipe, stage).model_copy(update={"bf16": card.native_bf16})
+        for stage in recipe.stages
+        if getattr(recipe, stage).bf16 is None
+    }
+    return recipe.model_copy(update=stages)
+
+
+def _plan_disk(architecture: Architecture, works: list[_StageWork]) -> DiskPlan:
+    """Disk of a recipe: the stages before the last two keep only their adapters."""
+    merged = [
+        4 * (work.architecture.parameters if work.settings.scored_share else work.architecture.backbone_parameters)
+        for work in works
+    ]
+    adapters = [4 * work.adapter.trainable for work in works]
+    saves = max((2 * 3 * size for size in adapters), default=0)  # weights and two moments, twice
+    last = works[-1].architecture if works else architecture
+    is_half = bool(works) and stored_precision([work.settings.precision for work in works], last.parameters) == "bf16"
+    checkpoint = (2 if is_half else 4) * last.backbone_parameters
+    pairs = [sum(merged[max(0, number - 1) : number + 1]) for number in range(len(merged))]
+    stages = sum(adapters) + saves + max(pairs, default=0)
+    rest = architecture.published_bytes + checkpoint
+    return DiskPlan(
+        base=architecture.published_bytes,
+        stages=stages,
+        checkpoint=checkpoint,
+        at_rest=rest,
+        peak=architecture.published_bytes + max(stages, sum(adapters) + sum(merged[-1:]) + checkpoint),
     )
 
 

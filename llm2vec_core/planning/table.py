@@ -26,6 +26,7 @@ def render_plan(plan: Plan) -> list[tuple[str, str]]:
         ("GPU", f"{plan.gpu_name}, {card.memory_gb:g} GB, at {plan.utilisation:.0%} of its peak"),
         *((f"{stage.stage}: {part}", value) for stage in plan.stages for part, value in _stage_rows(stage)),
         *((f"embed: {part}", value) for part, value in _embed_rows(plan.embed)),
+        ("disk", f"{_gb(plan.disk.at_rest)} at rest, {_gb(plan.disk.peak)} while it is trained"),
         *(("note", note) for note in plan.notes),
     ]
 
@@ -37,6 +38,8 @@ def _stage_rows(stage: StagePlan) -> list[tuple[str, str]]:
         ("precision", stage.execution.precision + checkpointing),
         ("trainable", f"{stage.trainable / 1e6:.2f} million ({stage.trainable_share:.2%})"),
         ("memory", memory),
+        *([("to set", stage.remedy)] if stage.remedy else []),
+        ("memory of the host", _gb(stage.host_bytes)),
         ("largest micro batch", str(stage.largest_micro_batch_size or "none")),
         *((f"memory, {name}", _gb(getattr(stage.memory, field))) for field, name in _MEMORY_PARTS.items()),
         ("FLOPs per token", f"{stage.flops.training / 1e9:.2f} GFLOP (forward {stage.flops.forward / 1e9:.2f})"),
@@ -49,6 +52,7 @@ def _embed_rows(embed: EmbedPlan) -> list[tuple[str, str]]:
     return [
         ("documents", f"{embed.num_documents:,}, {embed.tokens / 1e6:.2f} million tokens"),
         ("memory", f"{_gb(embed.total_bytes)}: {_fits(embed.fits)}"),
+        *([("to set", embed.remedy)] if embed.remedy else []),
         ("FLOPs per token", f"{embed.flops_per_token / 1e9:.2f} GFLOP"),
         *_time_rows(embed.seconds, embed.cost),
     ]

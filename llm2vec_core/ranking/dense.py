@@ -35,6 +35,34 @@ class Neighbours:
         return numbers, _scores_of(keys)
 
 
+class StoredNeighbours(Neighbours):
+    """Nearest candidates that lie in several arrays, each with candidates of some rows.
+
+    Only the rows that are asked for are read, so the arrays may be mapped from files.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Int64[np.ndarray, "rows k"]]]) -> None:
+        """Keep the arrays.
+
+        Args:
+            parts: First row and candidates of each array. A row may have candidates in several.
+        """
+        self._parts = parts
+
+    def best(self, rows: slice) -> tuple[Int64[np.ndarray, "rows k"], Float32[np.ndarray, "rows k"]]:
+        """As :meth:`Neighbours.best`: the best among the candidates of all arrays."""
+        k = self._parts[0][1].shape[1]
+        merged = Neighbours(rows.stop - rows.start, k)
+        for first, keys in self._parts:
+            start, stop = max(rows.start, first), min(rows.stop, first + len(keys))
+            if start < stop:
+                into = slice(start - rows.start, stop - rows.start)
+                both = np.concatenate([merged.keys[into], keys[start - first : stop - first]], axis=1)
+                both.partition(k, axis=1)
+                merged.keys[into] = both[:, -k:]
+        return merged.best(slice(None))
+
+
 class RunningTopK:
     """The ``k`` best candidates of each row among all blocks so far; ties by number, as in ``fusion.top_k``.
 
@@ -102,6 +130,7 @@ def nearest_both_ways(
     *,
     k: int,
     ranked: tuple[int, int] | None = None,
+    first_left: int = 0,
     tile_rows: int = TILE_ROWS,
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Neighbours, Neighbours]:
@@ -114,6 +143,8 @@ def nearest_both_ways(
         right: Vectors of the same length; may be mapped from a file.
         k: Number of neighbours of each row.
         ranked: How many of the first rows of ``left`` and ``right`` may be neighbours (default: all of them).
+        first_left: Number of the first row of ``left`` among the candidates of ``right``, where ``left`` is a part of
+            a larger set.
         tile_rows: Rows of either side to multiply at once; does not change the result.
         on_rows: Called with the number of rows of ``left`` that were just finished.
 
@@ -136,7 +167,7 @@ def nearest_both_ways(
             if to_rows:
                 of_rows.offer(products[:, :to_rows], axis=0, first_candidate=tile.start)
             if to_tile:
-                of_tile.offer(products[:to_tile], axis=1, first_candidate=rows.start)
+                of_tile.offer(products[:to_tile], axis=1, first_candidate=first_left + rows.start)
         of_rows.finish()
 
     for rows in _in_threads(search, _tiles(len(left), tile_rows)):

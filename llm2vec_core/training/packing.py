@@ -1,8 +1,9 @@
 """Packing: several short texts in one row, instead of padding every text to the longest.
 
 Titles and sentences differ so much in length that more than half of a padded batch is padding. Attention stays within a
-text and its positions start at zero, so every state is the same as in a padded batch. On a GPU all texts lie in one row
-and the kernel gets their borders (``device.varlen``). On a CPU the mask is transformers' own.
+text and its positions start at zero, so every state is the same as in a padded batch. In bf16 on a GPU all texts lie in
+one row and the kernel gets their borders (``device.varlen``). Elsewhere, and with dropout on attention weights, the mask
+is transformers' own.
 
 Source: Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 from transformers.masking_utils import create_causal_mask, packed_sequence_mask_function
 
 from llm2vec_core.device.varlen import can_pack, packed_states
+from llm2vec_core.model.architectures import ATTENTION_DROPOUT_NAMES
 from llm2vec_core.model.bidirectional import stated_attention
 
 _ROW_MULTIPLE = 64
@@ -70,8 +72,9 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
 
     @property
     def borders(self) -> bool:
-        """Whether attention gets the borders of texts instead of a mask."""
-        return bool(self.model.device.type == "cuda")
+        """Whether attention gets the borders of texts instead of a mask: on CUDA in bf16, without attention dropout."""
+        has_dropout = self.training and any(getattr(self.model.config, name, 0) for name in ATTENTION_DROPOUT_NAMES)
+        return bool(torch.is_autocast_enabled("cuda") and self.model.device.type == "cuda" and not has_dropout)
 
     def _in_one_row(
         self, features: dict[str, Any], is_token: Bool[Tensor, "batch seq"], lengths: list[int]

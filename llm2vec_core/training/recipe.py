@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from llm2vec_core.device.precision import stored_parameters, stored_precision
 from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import transformer_directory
@@ -98,7 +99,10 @@ def train_encoder(
             triples=triples,
             on_step=counted,
         )
+        former = backbone
         backbone, curve = train_stage(job) if recipe.num_processes == 1 else launch_stage(job)
+        if not recipe.merge and recipe.keep_layers is None and former.is_relative_to(work_dir):
+            shutil.rmtree(former, ignore_errors=True)  # this stage's merged weights contain it; its adapter stays
         curves.append(curve)
         weights[stage] = backbone
     if recipe.merge:
@@ -123,6 +127,9 @@ def train_encoder(
             chat_template=recipe.chat_template,
         ),
         calibration=_calibration(recipe, texts, triples) if recipe.standardised else (),
+        precision=stored_precision(
+            [getattr(recipe, stage).precision for stage in recipe.stages], stored_parameters(backbone)
+        ),
     )
     (target / CURVES_NAME).write_text(json.dumps([curve.model_dump(mode="json") for curve in curves], indent=2))
     return TrainedEncoder(record=record, curves=curves, steps_run=steps_run)

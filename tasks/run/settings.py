@@ -95,6 +95,9 @@ class EncodeSettings(_Section):
     engine: Literal["local", "ray"] = Field(
         "local", description="Where shards are encoded: in the process of the run, or on a Ray cluster."
     )
+    devices: Literal["one", "all"] = Field(
+        "one", description="GPUs of this host that encode in the process of the run: one, or all, each with a process."
+    )
     ray_gpus: float = Field(
         0, ge=0, description="GPUs for each encoder process on Ray; 1 gives each process its own GPU."
     )
@@ -138,6 +141,9 @@ class MatchSettings(_Section):
     judged: str | None = Field(
         None,
         description="Retrieval task whose judgments tune the weight: a folder, or the name of a bundled task.",
+    )
+    engine: Literal["local", "ray"] = Field(
+        "local", description="Where documents are matched: in the process of the run, or on a Ray cluster."
     )
     past_jobs: bool = Field(False, description="Match jobs past their valid_through, too, and find them by default.")
     where: dict[DocumentKind, str] = Field(

@@ -33,6 +33,7 @@ from tasks.run.stage_task import stage_task
 from tasks.stages.backfill import backfilled_contents
 from tasks.ui.artifacts import progress, publish_table
 from tasks.workers.carry import carry_short_texts
+from tasks.workers.devices import encode_on_devices, visible_devices
 from tasks.workers.ray import encode_on_ray
 from tasks.workers.shards import ShardPlan, ShardReport, encode_planned
 
@@ -92,12 +93,15 @@ def encode_shards(run: Run, fingerprint: str, plans: list[ShardPlan]) -> list[Sh
     One task covers all shards, because a night may have thousands and Prefect reports every task to the server.
 
     Raises:
+        DeviceError: A device was lost, and with `encode.devices = "all"` all of them.
         InputError: Ray is configured but not installed.
         StoreError: A shard cannot be written; finished shards are not encoded again.
     """
     with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
         if run.settings.encode.engine == "ray":
             return encode_on_ray(run.settings, fingerprint, plans, on_progress=advance)
+        if run.settings.encode.devices == "all" and len(devices := visible_devices()) > 1 and len(plans) > 1:
+            return encode_on_devices(run.settings, fingerprint, plans, devices, on_progress=advance)
         return [encode_planned(run.settings, fingerprint, plan, on_progress=advance) for plan in plans]
 
 

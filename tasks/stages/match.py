@@ -23,6 +23,8 @@ from tasks.run.settings import Settings
 from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
+from tasks.workers.matching import MatchWork, forget_products, parts_by_units
+from tasks.workers.ray import match_on_ray
 
 _VERSION = 4
 """Record version; bump it when ranking changes, so that older matches are not copied."""
@@ -70,10 +72,21 @@ def match_all(run: Run) -> MatchReport:
             "fit": None if settled.record is None else settled.record.limits.model_dump(),
         }
         with progress("match", 2 * len(sides["job"]) + len(sides["resume"])) as advance:
-            write_matches(
-                store,
-                match,
-                plan_parts(
+            if settings.match.engine == "ray":
+                work = MatchWork(
+                    settings=settings,
+                    pointer=pointer,
+                    match=match,
+                    recipe=recipe,
+                    weight=weight,
+                    among=dict(chosen.among),
+                    where=dict(chosen.where),
+                    excluded=sorted(chosen.pairs),
+                    run_id=run.id,
+                )
+                parts = parts_by_units(work, sides, match_on_ray, advance=advance)
+            else:
+                parts = plan_parts(
                     sides,
                     settings.match,
                     weight=weight,
@@ -84,12 +97,17 @@ def match_all(run: Run) -> MatchReport:
                     checkpoint=pointer.checkpoint,
                     run_id=run.id,
                     advance=advance,
-                ),
+                )
+            write_matches(
+                store,
+                match,
+                parts,
                 documents={kind: side.digests for kind, side in sides.items()},
                 cut=str(BLOCK_ROWS),
                 manifest=manifest,
                 fence=fence,
             )
+            forget_products(store, match)
     return _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
 
 

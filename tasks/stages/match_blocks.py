@@ -28,6 +28,7 @@ from data.store.base import Store
 from data.store.digests import DIGEST_BYTES, DigestIndex, Digests
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
+from llm2vec_core.device.precision import machine_precision
 from llm2vec_core.ranking.dense import Neighbours, nearest_both_ways, nearest_of
 from llm2vec_core.ranking.fusion import Fused, Weighted, fuse, fusion_name, kept_hits, lexical_leg
 from llm2vec_core.ranking.lexical import LexicalIndex, TokenLists, number_words
@@ -148,6 +149,7 @@ def plan_parts(
     conditions: Conditions | None = None,
     fit: Fit | None = None,
     former: FormerMatches | None = None,
+    neighbours: Mapping[Direction, Neighbours] | None = None,
     checkpoint: str,
     run_id: str,
     advance: Callable[[int], object],
@@ -165,13 +167,16 @@ def plan_parts(
         conditions: Conditions of pairs, whose facts the sides hold (default: none).
         fit: Limits and background of the fit; None to leave it empty.
         former: Matches of the same recipe, to copy rows from.
+        neighbours: Nearest documents of the queries that need a ranking (:func:`changed_queries`), by direction.
+            Default: computed first.
         checkpoint: Fingerprint of the encoder.
         run_id: Run that matches.
         advance: Called with the number of documents just finished: each job once for its products, and each document
             once for its ranking.
     """
-    ranked_for = {direction: _changed_queries(direction, sides, former) for direction in DIRECTIONS}
-    neighbours = _neighbours(sides, ranked_for, settings, advance)
+    ranked_for = {direction: changed_queries(direction, sides, former) for direction in DIRECTIONS}
+    if neighbours is None:
+        neighbours = _neighbours(sides, ranked_for, settings, advance)
     for direction, (query_kind, found_kind) in KINDS_OF.items():
         matching = _Direction(
             direction,
@@ -192,7 +197,7 @@ def plan_parts(
             advance(block.stop - block.start)
 
 
-def _changed_queries(
+def changed_queries(
     direction: Direction, sides: Mapping[DocumentKind, Side], former: FormerMatches | None
 ) -> Int64[np.ndarray, " rows"]:
     """Documents whose matches may differ from the former ones."""
@@ -234,12 +239,29 @@ def _neighbours(
     job, resume = sides["job"].vectors, sides["resume"].vectors
     ranked = (sides["job"].num_ranked, sides["resume"].num_ranked)
     if (len(ranked_for["resumes_for_job"]), len(ranked_for["jobs_for_resume"])) == (len(job), len(resume)):
-        of_jobs, of_resumes = nearest_both_ways(job, resume, k=settings.candidates, ranked=ranked, on_rows=advance)
+        of_jobs, of_resumes = nearest_on_machine(job, resume, k=settings.candidates, ranked=ranked, on_rows=advance)
     else:
         of_jobs = nearest_of(ranked_for["resumes_for_job"], job, resume[: ranked[1]], k=settings.candidates)
         of_resumes = nearest_of(ranked_for["jobs_for_resume"], resume, job[: ranked[0]], k=settings.candidates)
         advance(len(job))
     return {"resumes_for_job": of_jobs, "jobs_for_resume": of_resumes}
+
+
+def nearest_on_machine(
+    left: Float32[np.ndarray, "left dim"],
+    right: Float32[np.ndarray, "right dim"],
+    *,
+    k: int,
+    first_left: int = 0,
+    on_rows: Callable[[int], object] = lambda rows: None,
+) -> tuple[Neighbours, Neighbours]:
+    """:func:`~llm2vec_core.ranking.dense.nearest_both_ways`, on this machine's GPU if it has one."""
+    if machine_precision() == "bf16":  # a GPU that computes; torch is not loaded to find out that there is none
+        from llm2vec_core.device.precision import default_device
+        from llm2vec_core.ranking.dense_device import nearest_both_ways_on
+
+        return nearest_both_ways_on(default_device(), left, right, k=k, first_left=first_left, on_rows=on_rows)
+    return nearest_both_ways(left, right, k=k, first_left=first_left, on_rows=on_rows)
 
 
 @dataclass(frozen=True)

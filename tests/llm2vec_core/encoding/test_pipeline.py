@@ -90,8 +90,9 @@ def test_batches_are_padded_one_ahead():
 
 
 def test_a_device_fills_its_batches():
-    lengths = [100] * 20 + [8] * 200
-    assert len(plan_batches(lengths, batch_tokens=4096, enough_tokens=4096)) < len(plan_batches(lengths, batch_tokens=4096)) / 2
+    lengths = list(range(4, 300))
+    assert len(plan_batches(lengths, batch_tokens=65_536)) > 20
+    assert len(plan_batches(lengths, batch_tokens=65_536, enough_tokens=65_536)) == 2
 
 
 def test_a_batch_beyond_the_memory_is_halved_and_nothing_is_lost(encoder, monkeypatch, caplog):

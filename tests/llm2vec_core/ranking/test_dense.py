@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from llm2vec_core.ranking.dense import Neighbours, RunningTopK, nearest_both_ways, nearest_of
+from llm2vec_core.ranking.dense import Neighbours, RunningTopK, StoredNeighbours, nearest_both_ways, nearest_of
+from llm2vec_core.ranking.dense_device import nearest_both_ways_on
 from llm2vec_core.ranking.fusion import top_k
 
 
@@ -103,3 +105,27 @@ def test_only_the_first_rows_are_neighbours_where_the_caller_says_so(ranked):
         expected = nearest_of(np.arange(len(queries)), queries, candidates, k=4)
         for a, b in zip(found.best(slice(None)), expected.best(slice(None)), strict=True):
             assert np.array_equal(a, b)
+
+
+@given(seed=st.integers(0, 99), left=st.integers(1, 40), right=st.integers(1, 40), k=st.integers(1, 12), tile=st.integers(1, 50))
+def test_a_device_gives_the_ranks_of_the_cpu_with_ties_by_number(seed, left, right, k, tile):
+    lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
+    expected = nearest_both_ways(lefts, rights, k=k, first_left=7)
+    found = nearest_both_ways_on(torch.device("cpu"), lefts, rights, k=k, first_left=7, tile_rows=tile)
+    for one, other in zip(found, expected, strict=True):
+        for ours, theirs in zip(one.best(slice(None)), other.best(slice(None)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@given(seed=st.integers(0, 99), left=st.integers(1, 60), right=st.integers(1, 40), k=st.integers(1, 12), stripe=st.integers(1, 70))
+def test_stripes_of_one_side_give_the_candidates_of_one_pass(seed, left, right, k, stripe):
+    lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
+    expected = nearest_both_ways(lefts, rights, k=k)
+    starts = range(0, left, stripe)
+    parts = [nearest_both_ways(lefts[start : start + stripe], rights, k=k, first_left=start) for start in starts]
+    of_left = StoredNeighbours([(start, part.keys) for start, (part, _) in zip(starts, parts, strict=True)])
+    of_right = StoredNeighbours([(0, part.keys) for _, part in parts])
+    for one, whole, rows in ((of_left, expected[0], left), (of_right, expected[1], right)):
+        for part in (slice(0, rows // 2), slice(rows // 2, rows)):
+            for ours, theirs in zip(one.best(part), whole.best(part), strict=True):
+                np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,90 @@
+"""Exact nearest neighbours on a GPU: products and top-k of tiles run there, with the ranks of ``dense``.
+
+A candidate is the integer of ``dense``: score in the high bits, number in the low bits. So ties go to the lower number,
+which ``torch.topk`` over scores would not promise. Products are fp32 without TF32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from llm2vec_core.ranking.dense import Neighbours
+
+DEVICE_TILE_ROWS = 8192
+"""Rows of a tile on either side: half a gigabyte of candidates in the device's memory."""
+
+
+def nearest_both_ways_on(
+    device: torch.device,
+    left: Float32[np.ndarray, "left dim"],
+    right: Float32[np.ndarray, "right dim"],
+    *,
+    k: int,
+    first_left: int = 0,
+    tile_rows: int = DEVICE_TILE_ROWS,
+    on_rows: Callable[[int], object] = lambda rows: None,
+) -> tuple[Neighbours, Neighbours]:
+    """As :func:`llm2vec_core.ranking.dense.nearest_both_ways`, on a device.
+
+    The candidates of both sides stay in host memory; the device holds two tiles of vectors and one of products.
+
+    Args:
+        device: Any device of torch; a CPU gives the same ranks.
+        left: Vectors, read tile by tile; may be mapped from a file.
+        right: Vectors of the same length; may be mapped from a file.
+        k: Number of neighbours of each row.
+        first_left: Number of the first row of ``left`` among the candidates of ``right``.
+        tile_rows: Rows of either side to multiply at once; does not change the ranks.
+        on_rows: Called with the number of rows of ``left`` that were just finished.
+    """
+    of_left, of_right = Neighbours(len(left), k), Neighbours(len(right), k)
+    with _without_tf32():
+        for start in range(0, len(left), tile_rows):
+            rows = slice(start, min(start + tile_rows, len(left)))
+            vectors = _tensor(left[rows], device)
+            own = _tensor(of_left.keys[rows], device)
+            for first in range(0, len(right), tile_rows):
+                tile = slice(first, min(first + tile_rows, len(right)))
+                products = vectors @ _tensor(right[tile], device).T
+                own = _better(own, _keys(products, torch.arange(tile.start, tile.stop, device=device)), k)
+                numbers = torch.arange(rows.start + first_left, rows.stop + first_left, device=device)
+                theirs = _better(_tensor(of_right.keys[tile], device), _keys(products.T, numbers), k)
+                of_right.keys[tile] = theirs.cpu().numpy()
+            of_left.keys[rows] = own.cpu().numpy()
+            on_rows(rows.stop - rows.start)
+    return of_left, of_right
+
+
+class _without_tf32:  # noqa: N801 - a context manager
+    """Full fp32 in products; ranks would differ from those of the CPU."""
+
+    def __enter__(self) -> None:
+        self._before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_float32_matmul_precision(self._before)
+
+
+def _tensor(rows: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows)).to(device)
+
+
+def _better(
+    known: Int64[Tensor, "rows k"], found: Int64[Tensor, "rows candidates"], k: int
+) -> Int64[Tensor, "rows k"]:
+    """The best ``k`` of two sets of candidates of each row."""
+    best = found.topk(min(k, found.shape[1]), dim=1).values
+    return torch.cat([known, best], dim=1).topk(k, dim=1).values
+
+
+def _keys(scores: Float[Tensor, "rows candidates"], numbers: Int64[Tensor, " candidates"]) -> Int64[Tensor, "..."]:
+    """The integers of ``dense``: the order of scores, and for equal scores descending numbers."""
+    bits = (scores + 0).contiguous().view(torch.int32)  # adding zero turns -0 into 0
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+    return (ordered << 32) + (0xFFFFFFFF - numbers)
