@@ -29,8 +29,8 @@ from transformers import AutoConfig
 
 from benchmarks.common.machine import base_model_dir, describe, sample_texts
 from llm2vec_core import Encoder
-from llm2vec_core.encoding.batching import padded_length, plan_batches
 from llm2vec_core.device.memory import CPU_TOKENS
+from llm2vec_core.encoding.batching import padded_length, plan_batches
 from llm2vec_core.planning.architecture import count_architecture
 from llm2vec_core.planning.formulas import Execution, flops_per_token
 from llm2vec_core.planning.peak import measure_peak_flops

@@ -1,11 +1,11 @@
-"""A day on a GPU in calls of nine minutes: speed and memory against the plan, equal results, the paper's recipe in full.
+"""A day on a GPU in calls of nine minutes: speed and memory against the plan, equal results, the paper's recipe.
 
-Needs ``llm2vec_core`` alone, and no network. A step that is done is kept in ``OUT/steps`` and not repeated. A call stops
-before a step for which its time does not suffice; training stops at a save and resumes. Run the same command until it
-prints ``"complete": true``.
+Needs ``llm2vec_core`` alone, and no network. A step that is done is kept in ``OUT/steps`` and not repeated. A call
+stops before a step for which its time does not suffice; training stops at a save and resumes. Run the same command
+until it prints ``"complete": true``.
 
-``DATA`` holds ``base/`` (SmolLM2-135M or another small decoder with its tokenizer), ``texts.jsonl`` (a JSON string a line)
-and, for the supervised stage, ``judgments.jsonl``. Large models have random weights of their real configuration, which
+``DATA`` holds ``base/`` (SmolLM2-135M or another small decoder with its tokenizer), ``texts.jsonl`` (a JSON string a
+line) and, for the supervised stage, ``judgments.jsonl``. Large models have random weights of their real configuration, which
 decide neither speed nor memory. The last line of stdout is one JSON object, also in ``OUT/gpu_day.json``.
 
     python -m benchmarks.gpu_day --data DATA --out OUT [--minutes 9] [--models mistral-7b llama-3-8b] [--rehearse]
@@ -357,7 +357,7 @@ def run(day: Day) -> dict[str, Any]:
             result = step.measure(day)
         except OutOfTimeError:
             break
-        except Exception as error:  # noqa: BLE001 - the day is short, and the next steps do not depend on this one
+        except Exception as error:
             failed[step.name] = f"{type(error).__name__}: {error}"
             free_memory()
             continue
@@ -381,9 +381,11 @@ def main() -> None:
     chosen = parser.parse_args()
     unknown = set(chosen.models) - set(PAPER_MODELS)
     if unknown:
-        raise InputError(f"The paper has no {', '.join(sorted(unknown))}.", hint=f"Its models: {', '.join(PAPER_MODELS)}.")
+        raise InputError(
+            f"The paper has no {', '.join(sorted(unknown))}.", hint=f"Its models: {', '.join(PAPER_MODELS)}."
+        )
     day = Day(chosen.data, chosen.out, time.monotonic() + 60 * chosen.minutes, chosen.rehearse, chosen.models)
-    print(json.dumps(run(day)))  # noqa: T201
+    print(json.dumps(run(day)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What 100 thousand to 100 million documents cost, from unit costs measured here: the table of ``docs/scale.md``.
 
-``--measure`` measures the unit costs of tables and matching on this machine (about a minute of processor time). Without it the
-costs of :data:`MEASURED` give the table. The last line of stdout is one JSON object.
+``--measure`` measures the unit costs of tables and matching on this machine (about a minute of processor time).
+Without it the costs of :data:`MEASURED` give the table. The last line of stdout is one JSON object.
 
     python -m benchmarks.scale_map [--measure]
 """
@@ -130,7 +130,9 @@ def table(unit: UnitCosts = MEASURED) -> str:
     }
     costs = [cost_of(size, unit) for size in SIZES]
     lines = ["| documents | " + " | ".join(f"{size:,}" for size in SIZES) + " |", "| --- |" + " ---: |" * len(SIZES)]
-    lines += [f"| {title} | " + " | ".join(_shown(cost[name]) for cost in costs) + " |" for name, title in names.items()]
+    lines += [
+        f"| {title} | " + " | ".join(_shown(cost[name]) for cost in costs) + " |" for name, title in names.items()
+    ]
     return "\n".join(lines)
 
 

@@ -59,7 +59,7 @@ def device_errors(doing: str, *, hint: str) -> Iterator[None]:
 
     Raises:
         DeviceMemoryError: The memory is full.
-        DeviceError: The device was lost (a crashed driver, a GPU that fell off the bus). The process cannot use it again.
+        DeviceError: The device was lost, such as by a crash of its driver. The process cannot use it again.
     """
     import torch
 

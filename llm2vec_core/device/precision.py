@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LARGE_PARAMETERS = 1_000_000_000
-"""A model with more parameters runs in fp32 only if fp32 is asked for: it takes twice the memory and many times as long."""
+"""A model with more parameters runs in fp32 only if fp32 is asked for: it takes twice the memory and much longer."""
 
 _BF16_CAPABILITY = (8, 0)
 """CUDA compute capability from which tensor cores compute in bf16 and TF32 (Ampere)."""
@@ -60,8 +60,8 @@ def require_usable_driver() -> None:
         return
     found = driver.read_text(errors="replace").splitlines()[0] if driver.stat().st_size else "unknown"
     raise DeviceError(
-        f"This machine has an NVIDIA driver ({found}), but torch {torch.__version__} for CUDA {torch.version.cuda} finds "
-        "no usable GPU; the driver is probably too old.",
+        f"This machine has an NVIDIA driver ({found}), but torch {torch.__version__} for CUDA {torch.version.cuda} "
+        "finds no usable GPU; the driver is probably too old.",
         hint='Update the driver, or set CUDA_VISIBLE_DEVICES="" to use the CPU.',
     )
 
@@ -77,7 +77,7 @@ def device_precision(device: torch.device) -> Precision:
 
 @functools.cache
 def machine_precision() -> Precision:
-    """:func:`device_precision` of this process's best device. Does not import torch on a machine without a GPU driver."""
+    """:func:`device_precision` of this process's best device. Without a GPU driver, torch is not imported."""
     if not any(path.exists() for path in _DRIVER_FILES):
         return "fp32"
     return device_precision(default_device())

@@ -29,8 +29,8 @@ NAME = "llm2vec_varlen"
 def can_pack(model: Any, *, longest: int) -> bool:  # noqa: ANN401 - a transformers model, which ships no types
     """Whether a decoder reads packed texts as it reads padded ones.
 
-    It must take positions, leave attention to transformers' interface without a cap on its scores, and not cut the texts
-    by a sliding window.
+    It must take positions, leave attention to transformers' interface without a cap on its scores, and not cut the
+    texts by a sliding window.
 
     Args:
         model: A decoder without its output layer.

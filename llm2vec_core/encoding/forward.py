@@ -268,7 +268,9 @@ def _pooled(
         return
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
-    logger.warning("a batch of %d texts does not fit into the memory of %s; it is halved", len(batch), first.model.device)
+    logger.warning(
+        "a batch of %d texts does not fit into the memory of %s; it is halved", len(batch), first.model.device
+    )
     for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
         yield from _pooled(passes, tokenized, half, first.padded([tokenized.token_ids[index] for index in half]))
 

@@ -51,7 +51,13 @@ class InFlight:
 
 
 def tokenized_ahead(
-    ahead: ThreadPoolExecutor, tokenizer: TextTokenizer, texts: Sequence[str], *, window: int, **settings: Any
+    ahead: ThreadPoolExecutor,
+    tokenizer: TextTokenizer,
+    texts: Sequence[str],
+    *,
+    window: int,
+    prompt: str,
+    pool_prompt: bool,
 ) -> Iterator[tuple[list[int], TokenizedTexts]]:
     """Tokenize texts window by window in a thread, one window ahead of the device.
 
@@ -61,13 +67,15 @@ def tokenized_ahead(
         Numbers of the texts of a window, and their tokens.
     """
     if len(texts) <= window:
-        yield list(range(len(texts))), tokenizer.texts(texts, **settings)
+        yield list(range(len(texts))), tokenizer.texts(texts, prompt=prompt, pool_prompt=pool_prompt)
         return
     order = sorted(range(len(texts)), key=lambda number: (-len(texts[number]), number))
     windows = [order[start : start + window] for start in range(0, len(order), window)]
 
     def start(numbers: list[int]) -> Future[TokenizedTexts]:
-        return ahead.submit(tokenizer.texts, [texts[number] for number in numbers], **settings)
+        return ahead.submit(
+            tokenizer.texts, [texts[number] for number in numbers], prompt=prompt, pool_prompt=pool_prompt
+        )
 
     upcoming = start(windows[0])
     for numbers, following in zip(windows, [*windows[1:], None], strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llm2vec_core.device.precision import stored_precision
 from llm2vec_core.errors import BaseModelError, InputError
 from llm2vec_core.model.modes import LongTexts, Precision, Stage
 from llm2vec_core.planning.architecture import (
@@ -19,9 +20,7 @@ from llm2vec_core.planning.architecture import (
 )
 from llm2vec_core.planning.formulas import Execution, Flops, Memory, embed_bytes, flops_per_token, step_memory
 from llm2vec_core.planning.gpus import Gpu, find_gpu
-from llm2vec_core.device.precision import stored_precision
 from llm2vec_core.training.settings import Recipe, StageSettings
-
 
 _WORTHWHILE_SHARE = 0.95
 """A plan proposes other settings only if they need less than this share of the FLOPs."""
@@ -30,8 +29,8 @@ _WORTHWHILE_SHARE = 0.95
 class Choice(Frozen):
     """The settings of a stage that fit and need the fewest FLOPs.
 
-    A contrastive batch that does not fit is either split (GradCache: a second forward pass) or recomputed block by block
-    (gradient checkpointing: another one). Both at once waste a third of the work.
+    A contrastive batch that does not fit is either split (GradCache: a second forward pass) or recomputed block by
+    block (gradient checkpointing: another one). Both at once waste a third of the work.
     """
 
     micro_batch_size: int

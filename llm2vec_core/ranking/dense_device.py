@@ -60,7 +60,7 @@ def nearest_both_ways_on(
     return of_left, of_right
 
 
-class _without_tf32:  # noqa: N801 - a context manager
+class _without_tf32:
     """Full fp32 in products; ranks would differ from those of the CPU."""
 
     def __enter__(self) -> None:
@@ -75,15 +75,13 @@ def _tensor(rows: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rows)).to(device)
 
 
-def _better(
-    known: Int64[Tensor, "rows k"], found: Int64[Tensor, "rows candidates"], k: int
-) -> Int64[Tensor, "rows k"]:
+def _better(known: Int64[Tensor, "rows k"], found: Int64[Tensor, "rows candidates"], k: int) -> Int64[Tensor, "rows k"]:
     """The best ``k`` of two sets of candidates of each row."""
     best = found.topk(min(k, found.shape[1]), dim=1).values
     return torch.cat([known, best], dim=1).topk(k, dim=1).values
 
 
-def _keys(scores: Float[Tensor, "rows candidates"], numbers: Int64[Tensor, " candidates"]) -> Int64[Tensor, "..."]:
+def _keys(scores: Float[Tensor, "rows candidates"], numbers: Int64[Tensor, " candidates"]) -> Int64[Tensor, ...]:
     """The integers of ``dense``: the order of scores, and for equal scores descending numbers."""
     bits = (scores + 0).contiguous().view(torch.int32)  # adding zero turns -0 into 0
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()

@@ -2,8 +2,8 @@
 
 Titles and sentences differ so much in length that more than half of a padded batch is padding. Attention stays within a
 text and its positions start at zero, so every state is the same as in a padded batch. In bf16 on a GPU all texts lie in
-one row and the kernel gets their borders (``device.varlen``). Elsewhere, and with dropout on attention weights, the mask
-is transformers' own.
+one row and the kernel gets their borders (``device.varlen``). Elsewhere, and with attention dropout, the mask is
+transformers' own.
 
 Source: Krell et al. 2021, Efficient Sequence Packing without Cross-contamination.
 """

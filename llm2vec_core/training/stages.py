@@ -36,7 +36,8 @@ def train_stage(job: StageJob) -> tuple[Path, StageCurve]:
     Raises:
         BaseModelError: The stage cannot train this base model.
         DeviceError: There is a GPU that torch cannot use.
-        InputError: A large model would be trained in fp32 without being asked to; or a Matryoshka dimension is greater than the encoder's.
+        InputError: A large model would be trained in fp32 without being asked to; or a Matryoshka dimension is greater
+            than the encoder's.
         TrainingError: There are too few examples, or the loss is not finite.
     """
     finished = job.finished()

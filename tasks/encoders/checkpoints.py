@@ -141,7 +141,9 @@ def store_candidate(store: Store, name: str) -> CheckpointRef:
         if store.read(f"checkpoints/{ref.fingerprint}/{RECORD_NAME}") is not None:
             return ref
     with store.scratch() as scratch:
-        Encoder.load(name, precision="fp32", device="cpu", cache_dir=base_models_dir(store)).save(scratch / "checkpoint")
+        Encoder.load(name, precision="fp32", device="cpu", cache_dir=base_models_dir(store)).save(
+            scratch / "checkpoint"
+        )
         ref = store_checkpoint(store, scratch / "checkpoint")
     store.put_if_absent(key, ref.model_dump_json().encode())
     return ref

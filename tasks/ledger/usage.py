@@ -72,9 +72,7 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
     ).forward
     precision = run.settings.encode.settled_precision
     peak = peak_flops(run.store, run.settings.cost, precision)
-    return Usage(
-        tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak, precision=precision
-    )
+    return Usage(tokens=tokens, seconds=duration_s, flops=per_token * tokens, peak_flops=peak, precision=precision)
 
 
 def train_usage(run: Run, fingerprint: str) -> Usage | None:

@@ -58,6 +58,7 @@ from tasks.queries.served import served as served_state
 from tasks.run.consequences import effects_of
 from tasks.run.context import Run, utc_now
 from tasks.run.origins import leaves
+from tasks.run.precision import with_served_precision
 from tasks.run.resolved import shown
 from tasks.run.settings import Settings
 from tasks.stages.backfill import BackfillRequest, backfilled_contents, begin_backfill

@@ -92,7 +92,8 @@ def encode_on_devices(
                     done.result()
     if len(reports) < len(plans):
         raise DeviceError(
-            f"All devices ({', '.join(devices)}) were lost; {len(plans) - len(reports)} of {len(plans)} shards are not encoded.",
+            f"All devices ({', '.join(devices)}) were lost; {len(plans) - len(reports)} of {len(plans)} shards are not "
+            "encoded.",
             hint="Run it again: finished shards stay. See the kernel's log (dmesg, Xid) for the cause.",
         )
     return [reports[number] for number in range(len(plans))]

@@ -1,9 +1,9 @@
 """Match two tables in many processes: units of work that read the store and write to it.
 
-First products: stripes of jobs against all resumes, whose candidates go to the store. Then rankings: one part per block of
-queries, from these candidates. A unit is done once its file is there, so any process may repeat or resume it, and
-the result has the bits of one process: the products are tiles of the same shape, and the best candidates of a row do not
-depend on the order of the tiles. Never imports prefect.
+First products: stripes of jobs against all resumes, whose candidates go to the store. Then rankings: one part per block
+of queries, from these candidates. A unit is done once its file is there, so any process may repeat or resume it. The
+result has the bits of one process: products are tiles of the same shape, and the best candidates of a row do not depend
+on the order of the tiles. Never imports prefect.
 """
 
 from __future__ import annotations

@@ -30,13 +30,16 @@ def test_the_device_decides_the_precision_and_the_log_says_so(gpu, caplog, capab
     gpu(capability)
     with caplog.at_level(logging.INFO):
         assert settle_precision(None, GPU, num_parameters=1000, name="tiny") == expected
-    assert f"tiny runs in {expected} on cuda:0 (Test GPU, compute capability {capability[0]}.{capability[1]})" in caplog.text
+    assert (
+        f"tiny runs in {expected} on cuda:0 (Test GPU, compute capability {capability[0]}.{capability[1]})"
+        in caplog.text
+    )
 
 
 def test_fp32_above_a_billion_parameters_must_be_asked_for(gpu):
     gpu((7, 5))
     for device in (CPU, GPU):
-        with pytest.raises(InputError, match="1.2 billion parameters") as refused:
+        with pytest.raises(InputError, match=r"1\.2 billion parameters") as refused:
             settle_precision(None, device, num_parameters=1_200_000_000, name="large")
         assert 'precision="fp32"' in refused.value.hint
         assert settle_precision("fp32", device, num_parameters=1_200_000_000, name="large") == "fp32"

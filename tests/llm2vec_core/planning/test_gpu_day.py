@@ -54,7 +54,9 @@ def test_a_day_is_rehearsed_and_a_call_that_is_cut_off_goes_on(data, tmp_path, m
 
 
 def test_a_step_that_fails_does_not_stop_the_day(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_day, "steps_of", lambda day: [gpu_day.Step("a", 1, fails), gpu_day.Step("b", 1, lambda day: {"x": 1})])
+    monkeypatch.setattr(
+        gpu_day, "steps_of", lambda day: [gpu_day.Step("a", 1, fails), gpu_day.Step("b", 1, lambda day: {"x": 1})]
+    )
     report = run(Day(data, tmp_path / "out", time.monotonic() + 60, is_rehearsal=True, models=[]))
     assert report["failed"] == {"a": "RuntimeError: out of luck"}
     assert report["steps"]["b"]["x"] == 1 and not report["complete"]

@@ -323,6 +323,7 @@ def test_seven_billion_parameters_take_at_most_35_gb_of_disk_at_rest() -> None:
     for name in ("LLaMA-2-7B", "Mistral-7B", "Meta-LLaMA-3-8B"):
         disk = _plan(name, Recipe.paper("mistral-7b", base_model=name)).disk
         assert disk.at_rest <= 35e9
-        assert ("disk", f"{disk.at_rest / 1e9:.2f} GB at rest, {disk.peak / 1e9:.2f} GB while it is trained") in render_plan(
-            _plan(name, Recipe.paper("mistral-7b", base_model=name))
-        )
+        assert (
+            "disk",
+            f"{disk.at_rest / 1e9:.2f} GB at rest, {disk.peak / 1e9:.2f} GB while it is trained",
+        ) in render_plan(_plan(name, Recipe.paper("mistral-7b", base_model=name)))

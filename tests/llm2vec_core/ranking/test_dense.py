@@ -117,7 +117,13 @@ def test_a_device_gives_the_ranks_of_the_cpu_with_ties_by_number(seed, left, rig
             np.testing.assert_array_equal(ours, theirs)
 
 
-@given(seed=st.integers(0, 99), left=st.integers(1, 60), right=st.integers(1, 40), k=st.integers(1, 12), stripe=st.integers(1, 70))
+@given(
+    seed=st.integers(0, 99),
+    left=st.integers(1, 60),
+    right=st.integers(1, 40),
+    k=st.integers(1, 12),
+    stripe=st.integers(1, 70),
+)
 def test_stripes_of_one_side_give_the_candidates_of_one_pass(seed, left, right, k, stripe):
     lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
     expected = nearest_both_ways(lefts, rights, k=k)

@@ -158,7 +158,9 @@ def test_the_encoder_of_a_mixed_training_encodes_in_its_precision(tiny_base, mon
     model = encoder(tiny_base, attention="bidirectional")
     moved = []
     monkeypatch.setattr(contrastive, "default_device", lambda: torch.device("meta"))
-    monkeypatch.setattr(type(model), "to", lambda self, device: moved.append((device, self[0].model.layers[0].mlp.up_proj.weight.dtype)))
+    monkeypatch.setattr(
+        type(model), "to", lambda self, device: moved.append((device, self[0].model.layers[0].mlp.up_proj.weight.dtype))
+    )
     with contrastive.encoding_on_device(model, SimcseSettings(bf16=True)):
         pass
     assert moved == [(torch.device("meta"), torch.bfloat16)]
