@@ -5,8 +5,8 @@ stops before a step for which its time does not suffice; training stops at a sav
 until it prints ``"complete": true``.
 
 ``DATA`` holds ``base/`` (SmolLM2-135M or another small decoder with its tokenizer), ``texts.jsonl`` (a JSON string a
-line) and, for the supervised stage, ``judgments.jsonl``. Large models have random weights of their real configuration, which
-decide neither speed nor memory. The last line of stdout is one JSON object, also in ``OUT/gpu_day.json``.
+line) and, for the supervised stage, ``judgments.jsonl``. Large models have random weights of their real configuration,
+which decide neither speed nor memory. The last line of stdout is one JSON object, also in ``OUT/gpu_day.json``.
 
     python -m benchmarks.gpu_day --data DATA --out OUT [--minutes 9] [--models mistral-7b llama-3-8b] [--rehearse]
 """
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm2vec_core.device.precision import default_device, device_name
+from llm2vec_core.device.precision import default_device, described_device
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import InputError
 from llm2vec_core.planning.architecture import count_architecture, read_config
@@ -135,7 +135,7 @@ def measure_machine(_: Day) -> dict[str, Any]:
     """The device, and its peak in matrix products."""
     device = default_device()
     found: dict[str, Any] = {
-        "device": device_name(device),
+        "device": described_device(device),
         "torch": torch.__version__,
         "peak_tflops": {name: measure_peak_flops(name) / 1e12 for name in ("bf16", "fp32")},
     }
@@ -313,7 +313,7 @@ def read_judgments(path: Path) -> list[TrainingTriple]:
 
 def planned_gpu() -> str:
     """The known GPU that this device is; :data:`PLANNED_GPU` otherwise."""
-    name = device_name(default_device())
+    name = described_device(default_device())
     return next((known for known in known_gpus() if known.split("-")[0] in name), PLANNED_GPU)
 
 

@@ -105,7 +105,7 @@ def settle_precision(asked: Precision | None, device: torch.device, *, num_param
             hint='Use a GPU of compute capability 8, or ask for the precision by name: precision="fp32" or "bf16" '
             "(encode.precision, and bf16 of a training stage).",
         )
-    logger.info("%s runs in %s on %s", name, settled, device_name(device))
+    logger.info("%s runs in %s on %s", name, settled, described_device(device))
     return settled
 
 
@@ -123,7 +123,7 @@ def allow_tf32(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def device_name(device: torch.device) -> str:
+def described_device(device: torch.device) -> str:
     """Name of a device for logs and records: ``cpu``, or the index with the name and capability of a GPU."""
     import torch
 
