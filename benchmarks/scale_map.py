@@ -48,8 +48,8 @@ class UnitCosts:
         gpu_tokens_per_s: Tokens that one H200 encodes in a second: planned at 0.4 of its peak, not measured.
         cpu_flops_per_s: FLOP/s of exact products on two cores, both top-100s included.
         gpu_flops_per_s: The same on one H200 in fp32: planned at half of its peak, not measured.
-        rank_s: Processor seconds of ranking one document: BM25, fusion, shared words, Parquet.
-        rank_corpus: Documents that were ranked against for ``rank_s``; BM25 grows with them.
+        rank_s: Processor seconds of ranking for one document, however many are ranked: fusion, shared words, Parquet.
+        rank_each_s: Processor seconds of its BM25 for each document that is ranked.
         text_bytes: Bytes of a document in a snapshot, compressed.
         table_bytes: Bytes of a document in its LanceDB table, without its vector.
         match_bytes: Bytes of the matches of a document.
@@ -64,7 +64,7 @@ class UnitCosts:
     cpu_flops_per_s: float
     gpu_flops_per_s: float
     rank_s: float
-    rank_corpus: int
+    rank_each_s: float
     text_bytes: float
     table_bytes: float
     match_bytes: float
@@ -79,12 +79,12 @@ MEASURED = UnitCosts(
     gpu_tokens_per_s=989e12 * 0.4 / 250e6,  # l2v plan: 250 MFLOP a token
     cpu_flops_per_s=0.55 * 177e9,  # bulk_match: gemm_share of the peak
     gpu_flops_per_s=0.5 * 67e12,  # gpus.toml
-    rank_s=0.002,
-    rank_corpus=4000,
-    text_bytes=1500,
-    table_bytes=1500,
-    match_bytes=2000,
-    weight_bytes=1500,
+    rank_s=RANK_S,  # measure(): the line through 1,000 and 4,000 documents
+    rank_each_s=RANK_EACH_S,
+    text_bytes=1500,  # assumed: 4 kB of text, compressed
+    table_bytes=661,  # measure(); this and the next two from synthetic documents of 250 words
+    match_bytes=607,
+    weight_bytes=1416,
     known_bytes=300,  # memory_bound
 )
 
@@ -93,7 +93,7 @@ def cost_of(documents: int, unit: UnitCosts = MEASURED) -> dict[str, float]:
     """Costs of a home with some documents: seconds, gigabytes and files."""
     half = documents / 2
     flops = 2 * half * half * DIM
-    ranks_s = documents * unit.rank_s * max(1.0, half / unit.rank_corpus * _BM25_SHARE + 1 - _BM25_SHARE)
+    ranks_s = documents * (unit.rank_s + half * unit.rank_each_s)
     return {
         "first_store_h": documents * unit.store_s / 3600,
         "night_1_percent_h": (0.99 * documents * unit.kept_s + 0.01 * documents * unit.store_s) / 3600,
@@ -107,10 +107,6 @@ def cost_of(documents: int, unit: UnitCosts = MEASURED) -> dict[str, float]:
         "match_memory_gb": (documents * 800 + half * unit.weight_bytes) / 1e9,
         "shards": documents / 2000,
     }
-
-
-_BM25_SHARE = 0.5
-"""Share of a ranking's time that grows with the documents that are ranked (scores of all of them)."""
 
 
 def table(unit: UnitCosts = MEASURED) -> str:
@@ -140,8 +136,22 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def measure(rows: int = 4000) -> UnitCosts:
-    """Unit costs of tables and matching, from two tables of synthetic documents of 250 words."""
+def measure(*, few: int = 1000, many: int = 4000) -> UnitCosts:
+    """Unit costs of tables and matching: the line through two sizes, and bytes of the larger one."""
+    of_few, of_many = measure_tables(few), measure_tables(many)
+    each_s = (of_many["rank_s"] - of_few["rank_s"]) / (many - few)
+    return replace(
+        MEASURED,
+        rank_s=of_few["rank_s"] - few * each_s,
+        rank_each_s=each_s,
+        table_bytes=of_many["table_bytes"],
+        match_bytes=of_many["match_bytes"],
+        weight_bytes=of_many["weight_bytes"],
+    )
+
+
+def measure_tables(rows: int) -> dict[str, float]:
+    """Costs of a document in two tables of synthetic documents of 250 words."""
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"w{number}" for number in range(50_000)])
     with tempfile.TemporaryDirectory() as folder:
@@ -161,15 +171,12 @@ def measure(rows: int = 4000) -> UnitCosts:
         weights = LexicalIndex.of_texts([" ".join(tokenize(text)) for text in words])._weights
         assert weights is not None
         held = weights.data.nbytes + weights.indices.nbytes
-    vector_bytes = 4 * unit_vectors(1, seed=0).shape[1]
-    return replace(
-        MEASURED,
-        rank_s=seconds / (2 * rows),
-        rank_corpus=rows,
-        table_bytes=size / (2 * rows) - vector_bytes,
-        match_bytes=matched / (2 * rows),
-        weight_bytes=2 * held / rows,  # one matrix by words, one by texts
-    )
+    return {
+        "rank_s": seconds / (2 * rows),
+        "table_bytes": size / (2 * rows) - 4 * unit_vectors(1, seed=0).shape[1],
+        "match_bytes": matched / (2 * rows),
+        "weight_bytes": 2 * held / rows,  # one matrix by words, one by texts
+    }
 
 
 def main() -> None:

@@ -127,21 +127,15 @@ def _varlen_attention(
         )
         assert isinstance(out, Tensor)
         return out.unsqueeze(0), None
-    ends = varlen_ends.tolist()
-    texts = [slice(start, stop) for start, stop in pairwise(ends)]
-    found = torch.cat(
-        [
-            scaled_dot_product_attention(
-                *(states[text].transpose(0, 1).unsqueeze(0) for states in (query, key, value)),
-                dropout_p=dropout,
-                is_causal=varlen_causal,
-                scale=scaling,
-                enable_gqa=has_groups,
-            )[0].transpose(0, 1)
-            for text in texts
-        ]
-    )
-    return found.unsqueeze(0), None
+    texts = [slice(start, stop) for start, stop in pairwise(varlen_ends.tolist())]
+    parts = []
+    for text in texts:
+        own, keys, values = (states[text].transpose(0, 1).unsqueeze(0) for states in (query, key, value))
+        attended = scaled_dot_product_attention(
+            own, keys, values, dropout_p=dropout, is_causal=varlen_causal, scale=scaling, enable_gqa=has_groups
+        )
+        parts.append(attended[0].transpose(0, 1))
+    return torch.cat(parts).unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, _varlen_attention)

@@ -144,7 +144,7 @@ class ForwardPass:
                 causal=stated_attention(transformer.config) == "causal",
             ).float()
             flat = states.new_zeros((mask.numel(), states.shape[-1]))
-            features["token_embeddings"] = flat.index_copy_(0, slots, states).unflatten(0, mask.shape)
+            features["token_embeddings"] = flat.index_copy_(0, slots, states).view(*mask.shape, -1)
             return features
         for module in self._before_pooling:
             features = module(features)

@@ -39,7 +39,7 @@ class InFlight:
         if not vectors[0].is_cuda:
             return cls(rows, [found.cpu() for found in vectors], None)
         copies = [torch.empty(found.shape, pin_memory=True).copy_(found, non_blocking=True) for found in vectors]
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record()
         return cls(rows, copies, arrived)
 

@@ -355,7 +355,7 @@ def _embed_remedy(architecture: Architecture, precision: Precision, machine: _Ma
 
 def _on_gpu(recipe: Recipe, card: Gpu) -> Recipe:
     """The recipe with the precision that the GPU decides on, where the recipe leaves it open."""
-    stages = {
+    stages: dict[str, Any] = {
         stage: getattr(recipe, stage).model_copy(update={"bf16": card.native_bf16})
         for stage in recipe.stages
         if getattr(recipe, stage).bf16 is None

@@ -87,7 +87,7 @@ class PackedTransformer(Transformer):  # type: ignore[misc]
             causal=stated_attention(self.model.config) == "causal",
         )
         flat = states.new_zeros((is_token.numel(), states.shape[-1])).index_copy(0, slots, states)
-        features[self.module_output_name] = flat.unflatten(0, tuple(is_token.shape))
+        features[self.module_output_name] = flat.view(*is_token.shape, -1)
         return features
 
 
