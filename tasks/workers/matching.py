@@ -9,7 +9,9 @@ on the order of the tiles. Never imports prefect.
 from __future__ import annotations
 
 import functools
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -172,12 +174,13 @@ class _Opened:
 
     def __init__(self, work: MatchWork) -> None:
         self.work, self.store = work, work.settings.store()
-        self._scratch = tempfile.TemporaryDirectory(prefix="l2v-match-")
+        scratch = Path(tempfile.mkdtemp(prefix="l2v-match-"))
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         conditions = Conditions(work.settings.match.conditions)
         self.sides = read_sides(
             self.store,
             work.pointer,
-            Path(self._scratch.name),
+            scratch,
             among=work.among,
             where=work.where,
             conditions=conditions,

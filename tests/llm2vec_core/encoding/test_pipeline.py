@@ -66,12 +66,12 @@ def test_windows_are_tokenized_one_ahead():
     made = {text: threading.Event() for text in "abc"}
 
     class Tokenizer:
-        def texts(self, texts):
+        def texts(self, texts, *, prompt, pool_prompt):
             made[texts[0]].set()
             return texts
 
     with ThreadPoolExecutor(1) as ahead:
-        windows = tokenized_ahead(ahead, Tokenizer(), ["a", "b", "c"], window=1)
+        windows = tokenized_ahead(ahead, Tokenizer(), ["a", "b", "c"], window=1, prompt="", pool_prompt=True)
         numbers, tokens = next(windows)
         assert (numbers, tokens) == ([0], ["a"])
         assert made["b"].wait(10)

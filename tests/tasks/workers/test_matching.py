@@ -96,20 +96,20 @@ def a_cluster(monkeypatch, *, dies_after=None, seed=0):
 def test_units_in_any_order_make_the_files_of_one_process(home, tmp_path, monkeypatch):
     settings, _ = home
     done = a_cluster(monkeypatch)
+    others = elsewhere(settings, tmp_path / "units")
     _, expected = matched(settings)
-    report, found = matched(elsewhere(settings, tmp_path / "units"))
+    report, found = matched(others)
     assert found == expected and len(found) == 13
     assert [unit.kind for unit, _ in done].count("both") == 4
     assert sum(finished for _, finished in done) == 2 * 53 + 41
-    store = elsewhere(settings, tmp_path / "other").store()
-    assert not list(store.list(f"matches/{report.match}/products"))
+    assert not list(others.store().list(f"matches/{report.match}/products"))
 
 
 @pytest.mark.parametrize("dies_after", [0, 3, 6, 16])
 def test_a_killed_match_goes_on_and_writes_each_file_once(home, tmp_path, monkeypatch, dies_after):
     settings, _ = home
-    _, expected = matched(settings)
     others = elsewhere(settings, tmp_path / "units")
+    _, expected = matched(settings)
     a_cluster(monkeypatch, dies_after=dies_after)
     with pytest.raises(KeyboardInterrupt):
         matched(others)
@@ -157,6 +157,7 @@ def test_two_ray_workers_make_the_files_of_one_process(home, tmp_path, monkeypat
     for name, value in RAY_ON_A_BUSY_MACHINE.items():
         monkeypatch.setenv(name, value)
     settings, _ = home
+    others = elsewhere(settings, tmp_path / "ray")
     _, expected = matched(settings)
-    _, found = matched(elsewhere(settings, tmp_path / "ray"))
+    _, found = matched(others)
     assert found == expected
