@@ -66,9 +66,9 @@ def packed_states(
     with _attention(model):
         output = model(
             input_ids=input_ids.unsqueeze(0),
-            position_ids=_to(positions, input_ids.device).unsqueeze(0),
+            position_ids=to_device(positions, input_ids.device).unsqueeze(0),
             use_cache=False,
-            varlen_ends=_to(ends.int(), input_ids.device),
+            varlen_ends=to_device(ends.int(), input_ids.device),
             varlen_longest=max(lengths),
             varlen_causal=causal,
         )
@@ -87,8 +87,8 @@ def _attention(model: Any) -> Iterator[None]:  # noqa: ANN401
         config._attn_implementation = before
 
 
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting for the device."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device without waiting for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

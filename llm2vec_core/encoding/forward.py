@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32
 
 from llm2vec_core.device.memory import CPU_TOKENS, batch_tokens_for, device_errors
-from llm2vec_core.device.varlen import can_pack, packed_states
+from llm2vec_core.device.varlen import can_pack, packed_states, to_device
 from llm2vec_core.encoding.batching import ENOUGH_TOKENS, LENGTH_MULTIPLE, padded_length, plan_batches
 from llm2vec_core.encoding.pipeline import MEMORY_HINT, InFlight, padded_ahead, tokenized_ahead
 from llm2vec_core.encoding.result import Encoding
@@ -136,7 +136,7 @@ class ForwardPass:
         if packs:
             transformer = self._before_pooling[0].model
             mask = padded["attention_mask"]
-            slots = mask.flatten().nonzero().flatten().to(self.model.device, non_blocking=True)
+            slots = to_device(mask.flatten().nonzero().flatten(), self.model.device)
             states = packed_states(
                 transformer,
                 features["input_ids"].flatten()[slots],
@@ -214,7 +214,8 @@ def run_together(
                 on_progress(len(done.rows))
 
     window = WINDOW_TEXTS if on_device else len(distinct)
-    enough = batch_tokens if on_device else ENOUGH_TOKENS
+    packs = first.packs
+    enough = batch_tokens if packs else max(ENOUGH_TOKENS, batch_tokens // 8) if on_device else ENOUGH_TOKENS
     with ThreadPoolExecutor(2, thread_name_prefix="ahead") as ahead:
         for numbers, tokenized in tokenized_ahead(
             ahead, first.texts, distinct, window=window, prompt=prompt or "", pool_prompt=pools_prompt
@@ -225,7 +226,7 @@ def run_together(
             batches = plan_batches(of_window, batch_tokens=batch_tokens, enough_tokens=enough)
             num_padded_tokens += sum(len(batch) * padded_length(of_window[batch[0]]) for batch in batches)
             for batch, padded in padded_ahead(ahead if on_device else None, first.padded, tokenized.token_ids, batches):
-                for part, found in _pooled(passes, tokenized, batch, padded):
+                for part, found in _pooled(passes, tokenized, batch, padded, packs=packs):
                     queue.append(InFlight.start([numbers[index] for index in part], found))
                     land(_BATCHES_IN_FLIGHT if on_device else 0)
     land(0)
@@ -245,7 +246,7 @@ def run_together(
 
 
 def _pooled(
-    passes: Sequence[ForwardPass], tokenized: TokenizedTexts, batch: list[int], padded: dict[str, Any]
+    passes: Sequence[ForwardPass], tokenized: TokenizedTexts, batch: list[int], padded: dict[str, Any], *, packs: bool
 ) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
     """Vectors of a batch, one tensor for each pass. A batch that does not fit into the device's memory is halved.
 
@@ -256,7 +257,7 @@ def _pooled(
     first = passes[0]
     try:
         with device_errors(f"encode a batch of {len(batch)} texts", hint=MEMORY_HINT):
-            states = first.states_of(padded, packs=first.packs)
+            states = first.states_of(padded, packs=packs)
             pooled = [tokenized.pooled[index] for index in batch]
             found = [each.pool(states, pooled) for each in passes]
     except DeviceMemoryError:
@@ -272,7 +273,8 @@ def _pooled(
         "a batch of %d texts does not fit into the memory of %s; it is halved", len(batch), first.model.device
     )
     for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-        yield from _pooled(passes, tokenized, half, first.padded([tokenized.token_ids[index] for index in half]))
+        again = first.padded([tokenized.token_ids[index] for index in half])
+        yield from _pooled(passes, tokenized, half, again, packs=packs)
 
 
 def is_cpu(model: SentenceTransformer) -> bool:

@@ -77,13 +77,13 @@ def load_model(
 ) -> LoadedModel:
     """Load a checkpoint or any other sentence-transformers directory.
 
+    The weights are loaded in the precision in which they run, so a device never holds them twice or in fp32.
+
     Args:
         directory: Directory of the saved encoder.
         name: Name for messages and reports. Default: the directory's name.
         precision: Precision of the transformer; everything after it computes in fp32. Default: by the device.
         device: Device of the model. Default: the best device available.
-
-    The weights are loaded in this precision, so there is never a second copy of them on the device.
 
     Raises:
         InputError: A large model would run in fp32 without being asked to

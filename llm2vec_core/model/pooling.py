@@ -103,10 +103,10 @@ def pooled_mask(attention_mask: Int[Tensor, "batch seq"], pooled: Sequence[range
     import torch
 
     position = attention_mask.cumsum(dim=1) - 1
-    start, stop = (
-        torch.tensor(bounds, device=attention_mask.device).unsqueeze(1)
-        for bounds in ([tokens.start for tokens in pooled], [tokens.stop for tokens in pooled])
-    )
+    bounds = torch.tensor([(tokens.start, tokens.stop) for tokens in pooled])
+    if attention_mask.is_cuda:
+        bounds = bounds.pin_memory()  # so that the copy need not be waited for
+    start, stop = bounds.to(attention_mask.device, non_blocking=True).unsqueeze(2).unbind(1)
     return attention_mask * (position >= start) * (position < stop)
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from data.store.base import Store
 from data.store.lease import Lease, adopt_lease
+from tasks.run.precision import with_served_precision
 from tasks.run.settings import Settings
 
 
@@ -50,4 +51,4 @@ def join_run(settings: Settings, run_id: str) -> Run:
         FencedError: That run does not hold the lease of the store any more.
     """
     store = settings.store()
-    return Run(run_id, settings, store, adopt_lease(store, owner=run_id))
+    return Run(run_id, with_served_precision(settings, store), store, adopt_lease(store, owner=run_id))

@@ -17,15 +17,14 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 def with_served_precision(settings: Settings, store: Store) -> Settings:
-    """Settings with the precision of the served vectors, unless one is asked for or nothing like them is served."""
+    """Settings with the precision of the served vectors, where this machine's device would choose another one."""
     if settings.encode.precision is not None:
         return settings
     pointer = read_pointer(store)
     if pointer is None:
         return settings
     served = read_generation(store, pointer.generation).encode_keys
-    for precision in _PRECISIONS:
-        found = with_precision(settings, precision)
+    for found in (settings, *(with_precision(settings, precision) for precision in _PRECISIONS)):
         if {kind: found.encode.encode_key(kind) for kind in KINDS} == served:
             return found
     return settings

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data.store.credentials import mask_credentials
-from tasks.run.precision import settled
 from tasks.run.settings import Settings
 
 _WORK_DIR = "L2V_WORK_DIR"
@@ -20,7 +19,6 @@ _WORK_DIR = "L2V_WORK_DIR"
 
 def hand_over(settings: Settings) -> dict[str, Any]:
     """All settings as JSON for a stage on another worker, without the lineage endpoint."""
-    settings = settled(settings)
     return settings.model_copy(update={"lineage": settings.lineage.model_copy(update={"endpoint": None})}).model_dump(
         mode="json"
     )
