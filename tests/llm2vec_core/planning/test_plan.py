@@ -287,27 +287,26 @@ def test_importing_the_plan_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["llama-2-7b", "mistral-7b", "llama-3-8b"])
-def test_eight_billion_parameters_on_24_gb_fit_or_the_plan_says_what_to_set(name: str) -> None:
-    """Each stage as the paper trains it: it fits, or fits after what the plan names."""
-    recipe = Recipe.paper(name)
+def test_eight_billion_parameters_on_24_gb_fit_or_the_plan_says_what_to_set() -> None:
+    """Each stage as the paper trains it: it fits, or the plan names settings that do. At rest 35 GB of disk suffice."""
+    recipe = Recipe.paper("llama-3-8b")
     planned = _plan(recipe.base_model, recipe, gpu="L4")
-    assert planned.embed.fits
+    assert planned.embed.fits and not planned.embed.remedy
     for stage in planned.stages:
-        if not stage.fits:
-            assert stage.cheapest is None or f"micro_batch_size = {stage.cheapest.micro_batch_size}" in stage.remedy
-            assert stage.remedy
-        if stage.cheapest is not None:
-            chosen = {"micro_batch_size": stage.cheapest.micro_batch_size}
-            chosen["gradient_checkpointing"] = stage.cheapest.gradient_checkpointing
-            again = _plan(recipe.base_model, Recipe.paper(name, **{stage.stage: chosen}), gpu=planned.gpu_name)
-            assert next(each for each in again.stages if each.stage == stage.stage).fits
+        assert stage.cheapest is not None
+        assert stage.fits or f"micro_batch_size = {stage.cheapest.micro_batch_size}" in stage.remedy
+        assert stage.memory.weights < 24e9 < stage.host_bytes, "weights are cast on the host"
+    disk = planned.disk
+    assert disk.at_rest <= 35e9 < disk.peak
+    shown = f"{disk.at_rest / 1e9:.2f} GB at rest, {disk.peak / 1e9:.2f} GB while it is trained"
+    assert ("disk", shown) in render_plan(planned)
 
 
 def test_gradcache_and_checkpointing_are_not_used_together_where_one_suffices() -> None:
     recipe = Recipe(simcse=SimcseSettings(micro_batch_size=32, **_ON_GPU), stages=("simcse",))
     (stage,) = _plan("mistralai/Mistral-7B-Instruct-v0.2", recipe).stages
-    assert stage.cheapest is not None and stage.cheapest.flops_share < 0.85
+    assert stage.cheapest is not None
+    assert stage.cheapest.flops_share < 0.85
     assert not (stage.cheapest.gradient_checkpointing and stage.cheapest.micro_batch_size < 128)
     assert "fewer FLOPs" in stage.remedy
 
@@ -317,13 +316,3 @@ def test_the_gpu_decides_what_the_recipe_leaves_open() -> None:
     assert _plan("bundled:smollm2-135m", open_recipe).stages[0].execution.precision == "bf16"
     old = next(name for name, gpu in known_gpus().items() if not gpu.native_bf16)
     assert _plan("bundled:smollm2-135m", open_recipe, gpu=old).stages[0].execution.precision == "fp32"
-
-
-def test_seven_billion_parameters_take_at_most_35_gb_of_disk_at_rest() -> None:
-    for name in ("LLaMA-2-7B", "Mistral-7B", "Meta-LLaMA-3-8B"):
-        disk = _plan(name, Recipe.paper("mistral-7b", base_model=name)).disk
-        assert disk.at_rest <= 35e9
-        assert (
-            "disk",
-            f"{disk.at_rest / 1e9:.2f} GB at rest, {disk.peak / 1e9:.2f} GB while it is trained",
-        ) in render_plan(_plan(name, Recipe.paper("mistral-7b", base_model=name)))
