@@ -5,13 +5,14 @@ Does not belong here: memory (``memory``) and the precision of stored vectors (t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llm2vec_core.errors import DeviceError, InputError
 from llm2vec_core.model.modes import Precision
@@ -115,12 +116,17 @@ def stored_precision(trained_in: Sequence[Precision], num_parameters: int) -> Pr
     return "bf16" if is_large and trained_in and set(trained_in) == {"bf16"} else "fp32"
 
 
-def allow_tf32(device: torch.device) -> None:
-    """Let products that stay fp32 beside bf16 use TF32 tensor cores. An encoder in fp32 stays exact."""
+@contextlib.contextmanager
+def products_in(precision: Literal["tf32", "fp32"]) -> Iterator[None]:
+    """Compute products of fp32 numbers in TF32, as beside bf16, or exactly, as where ranks must be those of a CPU."""
     import torch
 
-    if device_precision(device) == "bf16":
-        torch.set_float32_matmul_precision("high")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def described_device(device: torch.device) -> str:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from llm2vec_core.device.precision import products_in
 from llm2vec_core.ranking.dense import Neighbours
 
 DEVICE_TILE_ROWS = 8192
@@ -43,7 +44,7 @@ def nearest_both_ways_on(
         on_rows: Called with the number of rows of ``left`` that were just finished.
     """
     of_left, of_right = Neighbours(len(left), k), Neighbours(len(right), k)
-    with _without_tf32():
+    with products_in("fp32"):
         for start in range(0, len(left), tile_rows):
             rows = slice(start, min(start + tile_rows, len(left)))
             vectors = _tensor(left[rows], device)
@@ -58,17 +59,6 @@ def nearest_both_ways_on(
             of_left.keys[rows] = own.cpu().numpy()
             on_rows(rows.stop - rows.start)
     return of_left, of_right
-
-
-class _without_tf32:
-    """Full fp32 in products; ranks would differ from those of the CPU."""
-
-    def __enter__(self) -> None:
-        self._before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_float32_matmul_precision(self._before)
 
 
 def _tensor(rows: np.ndarray, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModel, AutoTokenizer, PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from llm2vec_core.device.precision import products_in
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import apply_attention, prepare_padding, seeded_missing_weights
 from llm2vec_core.model.lora import cast_frozen_linears, merge_adapter
@@ -162,7 +163,8 @@ def _train(trainer: Any, job: StageJob, tokens_per_step: float) -> StageCurve:  
         if isinstance(callback, (PrinterCallback, ProgressCallback)):
             trainer.remove_callback(callback)
     trainer.add_callback(_StepCallback(job, tokens_per_step))
-    with _attention_kernel(trainer.args.device):
+    is_mixed = job.settings.precision == "bf16" and trainer.args.device.type == "cuda"
+    with _attention_kernel(trainer.args.device), products_in("tf32" if is_mixed else "fp32"):
         trainer.train(resume_from_checkpoint=str(save) if save else None)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     return StageCurve(

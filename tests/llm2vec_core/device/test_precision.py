@@ -111,3 +111,13 @@ def test_errors_of_a_device_say_what_to_do():
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
     assert "what was written stays" in lost.value.hint
     assert not isinstance(lost.value, DeviceMemoryError)
+
+
+def test_tf32_is_left_with_its_context():
+    before = torch.get_float32_matmul_precision()
+    with precision.products_in("tf32"):
+        assert torch.get_float32_matmul_precision() == "high"
+        with precision.products_in("fp32"):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
