@@ -26,6 +26,7 @@ def nearest_both_ways_on(
     right: Float32[np.ndarray, "right dim"],
     *,
     k: int,
+    ranked: tuple[int, int] | None = None,
     first_left: int = 0,
     tile_rows: int = DEVICE_TILE_ROWS,
     on_rows: Callable[[int], object] = lambda rows: None,
@@ -39,22 +40,24 @@ def nearest_both_ways_on(
         left: Vectors, read tile by tile; may be mapped from a file.
         right: Vectors of the same length; may be mapped from a file.
         k: Number of neighbours of each row.
+        ranked: How many of the first rows of ``left`` and ``right`` may be neighbours (default: all of them).
         first_left: Number of the first row of ``left`` among the candidates of ``right``.
         tile_rows: Rows of either side to multiply at once; does not change the ranks.
         on_rows: Called with the number of rows of ``left`` that were just finished.
     """
     of_left, of_right = Neighbours(len(left), k), Neighbours(len(right), k)
+    ranked_left, ranked_right = (len(left), len(right)) if ranked is None else ranked
     with products_in("fp32"):
         for start in range(0, len(left), tile_rows):
             rows = slice(start, min(start + tile_rows, len(left)))
-            vectors = _tensor(left[rows], device)
-            own = _tensor(of_left.keys[rows], device)
+            vectors, own = _tensor(left[rows], device), _tensor(of_left.keys[rows], device)
+            to_tile = max(ranked_left - rows.start, 0)
             for first in range(0, len(right), tile_rows):
                 tile = slice(first, min(first + tile_rows, len(right)))
+                to_rows = max(ranked_right - tile.start, 0)
                 products = vectors @ _tensor(right[tile], device).T
-                own = _better(own, _keys(products, torch.arange(tile.start, tile.stop, device=device)), k)
-                numbers = torch.arange(rows.start + first_left, rows.stop + first_left, device=device)
-                theirs = _better(_tensor(of_right.keys[tile], device), _keys(products.T, numbers), k)
+                own = _better(own, products[:, :to_rows], tile.start)
+                theirs = _better(_tensor(of_right.keys[tile], device), products[:to_tile].T, first_left + rows.start)
                 of_right.keys[tile] = theirs.cpu().numpy()
             of_left.keys[rows] = own.cpu().numpy()
             on_rows(rows.stop - rows.start)
@@ -65,14 +68,17 @@ def _tensor(rows: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rows)).to(device)
 
 
-def _better(known: Int64[Tensor, "rows k"], found: Int64[Tensor, "rows candidates"], k: int) -> Int64[Tensor, "rows k"]:
-    """The best ``k`` of two sets of candidates of each row."""
-    best = found.topk(min(k, found.shape[1]), dim=1).values
-    return torch.cat([known, best], dim=1).topk(k, dim=1).values
+def _better(
+    known: Int64[Tensor, "rows k"], scores: Float[Tensor, "rows candidates"], first_candidate: int
+) -> Int64[Tensor, "rows k"]:
+    """The best ``k`` of the known candidates of each row and of a block of new ones.
 
-
-def _keys(scores: Float[Tensor, "rows candidates"], numbers: Int64[Tensor, " candidates"]) -> Int64[Tensor, ...]:
-    """The integers of ``dense``: the order of scores, and for equal scores descending numbers."""
+    A candidate is the integer of ``dense``: the order of scores, and for equal scores descending numbers.
+    """
+    k = known.shape[1]
     bits = (scores + 0).contiguous().view(torch.int32)  # adding zero turns -0 into 0
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
-    return (ordered << 32) + (0xFFFFFFFF - numbers)
+    numbers = torch.arange(first_candidate, first_candidate + scores.shape[1], device=scores.device)
+    keys = (ordered << 32) + (0xFFFFFFFF - numbers)
+    best = keys.topk(min(k, keys.shape[1]), dim=1).values
+    return torch.cat([known, best], dim=1).topk(k, dim=1).values

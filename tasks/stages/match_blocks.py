@@ -252,6 +252,7 @@ def nearest_on_machine(
     right: Float32[np.ndarray, "right dim"],
     *,
     k: int,
+    ranked: tuple[int, int],
     first_left: int = 0,
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Neighbours, Neighbours]:
@@ -260,8 +261,10 @@ def nearest_on_machine(
         from llm2vec_core.device.precision import default_device
         from llm2vec_core.ranking.dense_device import nearest_both_ways_on
 
-        return nearest_both_ways_on(default_device(), left, right, k=k, first_left=first_left, on_rows=on_rows)
-    return nearest_both_ways(left, right, k=k, first_left=first_left, on_rows=on_rows)
+        search = partial(nearest_both_ways_on, default_device())
+    else:
+        search = partial(nearest_both_ways)
+    return search(left, right, k=k, ranked=ranked, first_left=first_left, on_rows=on_rows)
 
 
 @dataclass(frozen=True)

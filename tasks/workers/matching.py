@@ -209,13 +209,15 @@ class _Opened:
 
     def near(self, unit: MatchUnit) -> list[Neighbours]:
         """Candidates of a stripe, one for each of its files."""
-        job, resume = self.sides["job"].vectors, self.sides["resume"].vectors
         k = self.work.settings.match.candidates
         if unit.kind == "both":
-            return list(nearest_on_machine(job[unit.start : unit.stop], resume, k=k, first_left=unit.start))
-        query_kind, found_kind = KINDS_OF[unit.direction]
+            jobs, resumes = self.sides["job"], self.sides["resume"]
+            ranked = (min(max(jobs.num_ranked - unit.start, 0), unit.stop - unit.start), resumes.num_ranked)
+            stripe = jobs.vectors[unit.start : unit.stop]
+            return list(nearest_on_machine(stripe, resumes.vectors, k=k, ranked=ranked, first_left=unit.start))
+        queries, found = (self.sides[kind] for kind in KINDS_OF[unit.direction])
         rows = changed_queries(unit.direction, self.sides, self._former)[unit.start : unit.stop]
-        return [nearest_of(rows, self.sides[query_kind].vectors, self.sides[found_kind].vectors, k=k)]
+        return [nearest_of(rows, queries.vectors, found.vectors[: found.num_ranked], k=k)]
 
     def _neighbours(self, direction: Direction) -> Neighbours:
         units = _product_units(self.work, self.sides)

@@ -107,11 +107,19 @@ def test_only_the_first_rows_are_neighbours_where_the_caller_says_so(ranked):
             assert np.array_equal(a, b)
 
 
-@given(seed=st.integers(0, 99), left=st.integers(1, 40), right=st.integers(1, 40), k=st.integers(1, 12), tile=st.integers(1, 50))
+@given(
+    seed=st.integers(0, 99),
+    left=st.integers(1, 40),
+    right=st.integers(1, 40),
+    k=st.integers(1, 12),
+    tile=st.integers(1, 50),
+)
 def test_a_device_gives_the_ranks_of_the_cpu_with_ties_by_number(seed, left, right, k, tile):
     lefts, rights = small_integers(seed, left, 3), small_integers(seed + 1, right, 3)
-    expected = nearest_both_ways(lefts, rights, k=k, first_left=7)
-    found = nearest_both_ways_on(torch.device("cpu"), lefts, rights, k=k, first_left=7, tile_rows=tile)
+    ranked = (left * 2 // 3, right // 2)
+    expected = nearest_both_ways(lefts, rights, k=k, ranked=ranked, first_left=7)
+    on_cpu = torch.device("cpu")
+    found = nearest_both_ways_on(on_cpu, lefts, rights, k=k, ranked=ranked, first_left=7, tile_rows=tile)
     for one, other in zip(found, expected, strict=True):
         for ours, theirs in zip(one.best(slice(None)), other.best(slice(None)), strict=True):
             np.testing.assert_array_equal(ours, theirs)
