@@ -27,7 +27,7 @@ class Chosen:
         among: SQL conditions that the code made, by kind.
         where: Filters that the user wrote, by kind.
         past: Ids of the jobs past their ``valid_through`` that are left out, sorted.
-        filtered: Number of documents that filters and the exclusion list leave out.
+        left_out: Number of documents that filters and the exclusion list leave out, by kind.
         pairs: ``doc_id`` of job and resume that are never matched with each other.
         kept: Hash of the ids that filters and the list keep, by kind; empty without either.
     """
@@ -35,9 +35,14 @@ class Chosen:
     among: Mapping[DocumentKind, str] = field(default_factory=dict)
     where: Mapping[DocumentKind, str] = field(default_factory=dict)
     past: list[str] = field(default_factory=list)
-    filtered: int = 0
+    left_out: Mapping[DocumentKind, int] = field(default_factory=dict)
     pairs: frozenset[tuple[str, str]] = frozenset()
     kept: Mapping[DocumentKind, str] = field(default_factory=dict)
+
+    @property
+    def filtered(self) -> int:
+        """Number of documents of both kinds that filters and the exclusion list leave out."""
+        return sum(self.left_out.values())
 
     @property
     def identity(self) -> dict[str, object]:
@@ -92,10 +97,21 @@ def choose(store: Store, pointer: Pointer, settings: MatchSettings, day: date) -
         for note in tables[kind].unreadable_values(where):
             logger.warning("%s", note)
     kept = {kind: _ids(tables[kind], settings.where.get(kind), among.get(kind)) for kind in KINDS}
-    filtered = sum(tables[kind].count() - len(kept[kind]) for kind in KINDS) - len(past)
+    left_out = {kind: tables[kind].count() - len(kept[kind]) for kind in KINDS}
+    left_out["job"] -= len(past)
     return Chosen(
-        among, dict(settings.where), past, filtered, pairs, {kind: sha256_json(ids) for kind, ids in kept.items()}
+        among, dict(settings.where), past, left_out, pairs, {kind: sha256_json(ids) for kind, ids in kept.items()}
     )
+
+
+def not_excluded(settings: MatchSettings, kind: DocumentKind) -> str | None:
+    """SQL condition for the documents that the exclusion list does not exclude from everything; None without any.
+
+    Raises:
+        InputError: The exclusion list cannot be read.
+    """
+    ids = frozenset() if settings.exclude is None else read_exclusions(settings.exclude).documents[kind]
+    return f"NOT ({is_one_of('doc_id', ids)} OR {is_one_of('source_id', ids)})" if ids else None
 
 
 def _ids(table: LanceTable, where: str | None, among: str | None) -> list[str]:

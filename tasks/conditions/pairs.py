@@ -183,11 +183,6 @@ class PairConditions:
     conditions: Conditions
     facts: Mapping[DocumentKind, FactFile]
 
-    @property
-    def removes(self) -> bool:
-        """Whether a pair that fails leaves the matches."""
-        return self.conditions.config.on_fail == "remove"
-
     def passing(
         self,
         jobs: Int64[np.ndarray, "queries hits"],

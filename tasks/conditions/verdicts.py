@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from data.conditions.check import Check, Facts, check_pair, checks_of, read_facts, reading_key
@@ -50,6 +51,11 @@ class Conditions:
         decisive = {**self.config.model_dump(mode="json"), "places": known and sha256_json(known)}
         return {"conditions": sha256_json([decisive, reading_key()])}
 
+    @property
+    def removes(self) -> bool:
+        """Whether a pair that fails leaves rankings."""
+        return self.config.on_fail == "remove" and bool(self.config.check)
+
     def columns(self, table: LanceTable) -> list[str]:
         """Columns of a table that facts are read from."""
         return ["title", "text", *(name for name in FACETS if table.has_column(name))] if self.config.check else []
@@ -79,22 +85,35 @@ def facts_of_row(kind: DocumentKind, row: Mapping[str, Any], names: Collection[C
 
 
 def verdicts_on_hits(
-    table: LanceTable, conditions: Conditions, query: str, *, kind: DocumentKind, ids: Sequence[str]
-) -> list[list[Verdict]]:
-    """Verdicts on the hits of a search, in their order; none for a query that states nothing.
+    table: LanceTable, conditions: Conditions, query: str, *, kind: DocumentKind, ids: Sequence[str], limit: int
+) -> dict[str, list[Verdict]]:
+    """Verdicts on the hits of a search, best first; none for a query that states nothing.
 
     Args:
         table: Table of the hits.
-        conditions: The conditions.
+        conditions: The conditions. If failed ones remove pairs, hits that fail are left out.
         query: Text that is read as a document of the other kind.
         kind: Kind of the hits.
-        ids: ``doc_id`` of each hit.
+        ids: ``doc_id`` of each hit, best first.
+        limit: Maximum number of hits to return; the documents behind them are not read.
+
+    Returns:
+        ``doc_id`` to verdicts of the first ``limit`` hits, or of the first ones that fail nothing.
     """
     asking: DocumentKind = "resume" if kind == "job" else "job"
     stated = conditions.facts(asking, {"title": "", "text": query}) if ids else {}
     if not stated:
-        return [[] for _ in ids]
-    rows = table.read(["doc_id", *conditions.columns(table)], where=is_one_of("doc_id", ids)).to_pylist()
-    facts = {row["doc_id"]: conditions.facts(kind, row) for row in rows}
-    pairs = ((stated, facts[each]) if asking == "job" else (facts[each], stated) for each in ids)
-    return [conditions.verdicts(*pair) for pair in pairs]
+        return {doc_id: [] for doc_id in ids[:limit]}
+    found: dict[str, list[Verdict]] = {}
+    for start in range(0, len(ids), limit):
+        part = ids[start : start + limit]
+        rows = table.read(["doc_id", *conditions.columns(table)], where=is_one_of("doc_id", part)).to_pylist()
+        facts = {row["doc_id"]: conditions.facts(kind, row) for row in rows}
+        for doc_id in part:
+            pair = (stated, facts[doc_id]) if asking == "job" else (facts[doc_id], stated)
+            verdicts = conditions.verdicts(*pair)
+            if not (conditions.removes and any(verdict.outcome == "fail" for verdict in verdicts)):
+                found[doc_id] = verdicts
+        if len(found) >= limit:
+            break
+    return dict(islice(found.items(), limit))

@@ -31,6 +31,7 @@ from data.vectors.pointer import Pointer, read_pointer
 from data.vectors.shards import unusable_contents
 from data.vectors.tables import planned_change
 from llm2vec_core.errors import CoreError
+from tasks.conditions.chosen import choose
 from tasks.encoders.checkpoints import find_checkpoint
 from tasks.ledger.runs import latest_summary, read_settings
 from tasks.ledger.usage import estimate_cost
@@ -290,13 +291,21 @@ def _plan_match(
 
 
 def _matched_documents(run: Run, snapshots: Mapping[DocumentKind, Snapshot]) -> dict[DocumentKind, int]:
-    """Number of documents to match of each kind: jobs past their ``valid_through`` are left out."""
+    """Number of documents to match of each kind.
+
+    Jobs past their ``valid_through`` are left out, and served documents that ``match.where`` or the exclusion list
+    leaves out. A new document counts as matched.
+    """
     sizes = {kind: snapshots[kind].manifest.num_documents for kind in KINDS}
     if not run.settings.match.past_jobs:
         day = run.clock().date().isoformat()
         for batch in snapshots["job"].batches(["metadata"]):
             found = (read_facets(json.loads(text))[0].get("valid_through") for text in batch["metadata"].to_pylist())
             sizes["job"] -= sum(last is not None and last < day for last in found)
+    pointer = read_pointer(run.store)
+    if pointer is not None and (run.settings.match.where or run.settings.match.exclude is not None):
+        left_out = choose(run.store, pointer, run.settings.match, run.clock().date()).left_out
+        sizes = {kind: max(0, sizes[kind] - left_out[kind]) for kind in KINDS}
     return sizes
 
 

@@ -12,6 +12,7 @@ from data.erasure.erase import named_documents
 from data.erasure.from_outputs import (
     erase_from_exports,
     erase_from_matches,
+    erase_from_parquet,
     erase_from_records,
     erase_from_shards,
     findings,
@@ -64,6 +65,7 @@ def preview_erasure(settings: Settings, doc_ids: Sequence[str], *, files: Sequen
             "snapshots": lambda: erase_from_snapshots(store, journal, now=run.clock()),
             "shards": lambda: erase_from_shards(store, journal),
             "matches": lambda: erase_from_matches(store, journal),
+            "facts": lambda: erase_from_parquet(store, "facts", journal),
             "exports": lambda: erase_from_exports(store, "exports/", journal),
             "reports": lambda: remove_made_again(store, "reports", journal),
             "evaluations": lambda: remove_made_again(store, "evaluations", journal),

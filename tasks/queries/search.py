@@ -25,6 +25,7 @@ from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
 from llm2vec_core.ranking.words import tokenize
+from tasks.conditions.chosen import not_excluded
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
 from tasks.encoders.fit import Fit, other_kind, served_fit
@@ -107,7 +108,9 @@ def search(
         query words in the document. Words that occur in fewer hits come first. If all are of class ``none``, nobody
         fits (:func:`tasks.encoders.fit.nobody_fits`). Similar documents share a place: ``num_similar`` counts those
         that the newest stands for. ``verdict`` and ``conditions`` say whether the hit meets what the
-        query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume.
+        query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume. As in bulk
+        matching, documents of the exclusion list are left out, and so are hits that fail if
+        ``match.conditions.on_fail`` is ``remove``.
 
     Raises:
         InputError: The query is empty, too long or not UTF-8, the filter cannot be used, or nothing is served.
@@ -121,10 +124,12 @@ def search(
         require_same_space(store, pointer, checkpoint)
     table = served_table(store, pointer, kind)
     today = utc_now().date()
-    among = None
+    still_open = None
     if kind == "job" and not (settings.match.past_jobs if past_jobs is None else past_jobs):
-        among = _still_open(table, today)
+        still_open = _still_open(table, today)
+    among = both(still_open, not_excluded(settings.match, kind))
     shown = both(among, newest_only(table, where=where, among=among))
+    conditions = Conditions(settings.match.conditions)
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     words = tokenize(query)
@@ -138,30 +143,33 @@ def search(
         )
     if mode != "dense":
         lexical = ranking(by_words(table, words, limit=candidates, where=where, among=shown), found)
+    reranker = settings.match.reranker if mode == "hybrid" else None
+    num_judged = limit if reranker is None else max(limit, NUM_READ)
+    num_ranked = len(dense) + len(lexical) if conditions.removes else num_judged
     if mode == "dense":
-        hits = {dense[at][0]: Hit(dense[at][1], *_in_leg(dense, at + 1)) for at in range(min(limit, len(dense)))}
+        hits = {doc_id: Hit(score, *_in_leg(dense, at)) for at, (doc_id, score) in enumerate(dense[:num_ranked], 1)}
     elif mode == "lexical":
         hits = {
-            lexical[at][0]: Hit(lexical[at][1], None, None, *_in_leg(lexical, at + 1))
-            for at in range(min(limit, len(lexical)))
+            doc_id: Hit(score, None, None, *_in_leg(lexical, at))
+            for at, (doc_id, score) in enumerate(lexical[:num_ranked], 1)
         }
     else:
-        weight, reranker = served_weight(settings, store, pointer), settings.match.reranker
-        num_fused = limit if reranker is None else max(limit, NUM_READ)
-        hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_fused)
-        if reranker is not None:
-            hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
+        weight = served_weight(settings, store, pointer)
+        hits = fuse_legs(table, words, vector, dense=dense, lexical=lexical, weight=weight, limit=num_ranked)
+    verdicts = verdicts_on_hits(table, conditions, query, kind=kind, ids=list(hits), limit=num_judged)
+    hits = {doc_id: hits[doc_id] for doc_id in verdicts}
+    if reranker is not None:
+        hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
     if mode != "lexical":
         fit = served_fit(store, pointer, [kind])
         hits = with_fit(hits, table, kind, vector, fit)
         if fit is not None and not fit.has_class(other_kind(kind), query):
             hits = {doc_id: replace(hit, fit_class=None) for doc_id, hit in hits.items()}
-    if among is not None and not hits:
+    if still_open is not None and not hits:
         logger.warning("No open job was found; jobs past their valid_through are left out. --past finds them, too.")
     for note in () if where is None else table.unreadable_values(where):
         logger.warning("%s", note)
     rows = [found[doc_id] for doc_id in hits]
-    verdicts = verdicts_on_hits(table, Conditions(settings.match.conditions), query, kind=kind, ids=list(hits))
     return [
         {
             "rank": rank,
@@ -170,15 +178,14 @@ def search(
             **asdict(hit),
             "num_similar": num_similar,
             "matched_terms": terms,
-            "verdict": worst(verdict.outcome for verdict in on_hit),
-            "conditions": [verdict._asdict() for verdict in on_hit],
+            "verdict": worst(verdict.outcome for verdict in verdicts[row["doc_id"]]),
+            "conditions": [verdict._asdict() for verdict in verdicts[row["doc_id"]]],
         }
-        for rank, (hit, row, terms, on_hit, num_similar) in enumerate(
+        for rank, (hit, row, terms, num_similar) in enumerate(
             zip(
                 hits.values(),
                 rows,
                 _matched_terms(words, rows),
-                verdicts,
                 count_similar(table, rows, where=where, among=among),
                 strict=True,
             ),

@@ -365,13 +365,13 @@ class _Direction:
     @property
     def _bars_pairs(self) -> bool:
         """Whether some candidates may not be matched, so that the fusion must rank all of them."""
-        return len(self.excluded) > 0 or (self.pairs is not None and self.pairs.removes)
+        return len(self.excluded) > 0 or (self.pairs is not None and self.pairs.conditions.removes)
 
     def _is_allowed(self, rows: Int64[np.ndarray, " queries"], fused: Fused) -> Bool[np.ndarray, "queries hits"]:
         """Where a pair is not excluded and, if failed conditions remove pairs, fails none."""
         queries = np.broadcast_to(rows[:, None], fused.documents.shape)
         is_allowed = fused.is_hit & ~np.isin(queries * len(self.found) + fused.documents, self.excluded)
-        if self.pairs is None or not self.pairs.removes:
+        if self.pairs is None or not self.pairs.conditions.removes:
             return is_allowed
         jobs, resumes = self._jobs_and_resumes(queries, fused.documents)
         return self.pairs.passing(jobs, resumes, is_allowed, limit=self.settings.top_k)

@@ -19,6 +19,7 @@ from data.vectors.lance import create_table, table_schema
 from tasks.conditions import verdicts
 from tasks.conditions.pairs import FactFile, stated_digest
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
+from tasks.queries.search import search
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
 from tasks.stages.match import match_all
@@ -166,17 +167,42 @@ def exact(row):
 def test_a_query_asks_as_a_document_of_the_other_kind(home):
     conditions = Conditions(ConditionConfig())
     ids = [f"{number:032x}" for number in (14, 12, 11)]
-    found = verdicts_on_hits(home.tables["resume"], conditions, "RN licence required.", kind="resume", ids=ids)
-    assert [[(each.condition, each.outcome, each.found) for each in verdicts] for verdicts in found] == [
+
+    def found(kind, query, ids, conditions=conditions, limit=10):
+        return verdicts_on_hits(home.tables[kind], conditions, query, kind=kind, ids=ids, limit=limit)
+
+    resumes = found("resume", "RN licence required.", ids)
+    assert list(resumes) == ids
+    assert [[(each.condition, each.outcome, each.found) for each in verdicts] for verdicts in resumes.values()] == [
         [("licences", "unknown", "")],
         [("licences", "fail", "I have no RN licence")],
         [("licences", "pass", "Licenses: RN")],
     ]
-    (jobs,) = verdicts_on_hits(home.tables["job"], conditions, "Remote only.", kind="job", ids=[f"{1:032x}"])
+    (jobs,) = found("job", "Remote only.", [f"{1:032x}"]).values()
     assert [(each.condition, each.outcome) for each in jobs] == [
         ("place", "unknown"), ("remote", "unknown"), ("licences", "unknown"),
     ]  # fmt: skip
-    assert verdicts_on_hits(home.tables["job"], conditions, "cloud engineer", kind="job", ids=ids[:1]) == [[]]
+    assert found("job", "cloud engineer", ids[:1]) == {ids[0]: []}
+    removing = Conditions(ConditionConfig(on_fail="remove"))
+    assert list(found("resume", "RN licence required.", ids, removing)) == [ids[0], ids[2]]
+    assert list(found("resume", "RN licence required.", ids, removing, limit=1)) == ids[:1]
+    assert list(found("resume", "RN licence required.", ids[1:], removing, limit=1)) == ids[2:], "the next moves up"
+
+
+def test_a_search_removes_and_excludes_as_a_match_does(home, tmp_path):
+    def numbers(**settings):
+        chosen = home.settings.model_copy(update={"match": MatchSettings(**settings)})
+        hits = search(chosen, "RN licence required. ward", kind="resume", mode="lexical", limit=2)
+        return [int(hit["doc_id"], 16) for hit in hits], [hit["rank"] for hit in hits]
+
+    assert numbers() == ([11, 12], [1, 2])
+    removing = ConditionConfig(on_fail="remove")
+    assert numbers(conditions=removing) == ([11, 13], [1, 2]), "the next moves up"
+    path = tmp_path / "never.csv"
+    path.write_text(f"resume_id\n{13:032x}\n")
+    assert numbers(conditions=removing, exclude=str(path)) == ([11, 14], [1, 2])
+    path.write_text(f"job_id,resume_id\nx,{13:032x}\n")
+    assert numbers(exclude=str(path)) == ([11, 12], [1, 2]), "a pair excludes nobody from a search"
 
 
 def test_a_table_of_places_is_part_of_the_id(home, tmp_path):
