@@ -6,6 +6,7 @@ A new condition is a reader and a check, entered in ``_RULES``; its name goes to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from data.conditions.authorisation import Right, check_authorisation, read_authorisation
 from data.conditions.education import Degree, check_education, read_education
+from data.conditions.employments import Worked
 from data.conditions.experience import Years, check_seniority, check_years, read_seniority, read_years
 from data.conditions.languages import Spoken, check_languages, read_languages
 from data.conditions.licences import check_licences, read_licences
@@ -35,7 +37,7 @@ from data.documents.facet_values import Salary
 from data.redaction.placeholders import without_placeholders
 from data.schema import DocumentKind, sha256_text
 
-_VERSION = 1
+_VERSION = 2
 """Version of the readers and checks. Raise it when they change: stored verdicts are then made again."""
 
 Facts = Mapping[ConditionName, Sequence[Statement]]
@@ -64,7 +66,7 @@ _RULES: Mapping[ConditionName, _Rule] = {
     "employment_type": _Rule(read_employment, check_employment, frozenset[str], "resume"),
     "languages": _Rule(read_languages, check_languages, Spoken),
     "licences": _Rule(read_licences, check_licences, frozenset[str]),
-    "years": _Rule(read_years, check_years, Years),
+    "years": _Rule(read_years, check_years, Years | Worked),
     "seniority": _Rule(read_seniority, check_seniority, int),
     "education": _Rule(read_education, check_education, Degree),
     "work_authorisation": _Rule(read_authorisation, check_authorisation, Right),
@@ -115,15 +117,19 @@ class Check(NamedTuple):
 
 
 def checks_of(
-    names: Collection[ConditionName], *, places: Places | None = None, radius_km: float = 50.0
+    names: Collection[ConditionName], *, day: date, places: Places | None = None, radius_km: float = 50.0
 ) -> list[Check]:
     """The checks of some conditions, in the order of verdicts.
 
     Args:
         names: Conditions to check.
+        day: Today: employments that last end in its month.
         places: Coordinates of places.
         radius_km: Distance up to which a person is near a job.
     """
+
+    def of_years(job: Facts, resume: Facts) -> list[Verdict]:
+        return check_years(job.get("years", ()), resume.get("years", ()), today=12 * day.year + day.month - 1)
 
     def of_place(job: Facts, resume: Facts) -> list[Verdict]:
         remote = next((each for each in job.get("remote", ()) if each.value), None)
@@ -133,8 +139,9 @@ def checks_of(
     def of_statements(name: ConditionName, job: Facts, resume: Facts) -> list[Verdict]:
         return _RULES[name].check(job.get(name, ()), resume.get(name, ()))
 
+    special = {"place": of_place, "years": of_years}
     return [
-        Check(name, rule.asked_by, of_place if name == "place" else partial(of_statements, name))
+        Check(name, rule.asked_by, special.get(name) or partial(of_statements, name))
         for name, rule in _RULES.items()
         if name in names
     ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
+from data.conditions.employments import Worked, read_worked, total_years
 from data.conditions.sentences import Passage, SplitDocument, quote, stance
 from data.conditions.statement import ConditionOutcome, Statement, Verdict
 from data.conditions.vocabulary import Phrases, any_of, pattern, phrases_for, vocabulary
@@ -78,7 +79,10 @@ def _units() -> Phrases:
 
 
 def read_years(document: SplitDocument) -> list[Statement]:
-    """Statements such as "at least five years of nursing experience"; ages, contracts and companies are none."""
+    """Statements such as "at least five years of nursing experience", and the dates of a resume's employments.
+
+    Ages, contracts and companies are none.
+    """
     found = []
     for sentence, unit in document.matches(_units()):
         statement = None if sentence.section == "offer" else _statement(document, sentence, unit)
@@ -90,6 +94,9 @@ def read_years(document: SplitDocument) -> list[Statement]:
             is_whole = len(sentence.text.split()) <= _SHORT_WORDS
             if (subject or is_whole) and not _NEEDED.search(sentence.text):
                 found.append(Statement(Years(0, 0, subject), "denied", quote(sentence, *match.span())))
+        worked = read_worked(document)
+        if worked is not None:
+            found.append(Statement(_with_stems(worked[0]), "held", worked[1]))
     return found
 
 
@@ -202,15 +209,34 @@ def _stem(word: str) -> str:
         word = word.removesuffix(ending)
 
 
-def check_years(job: Sequence[Statement], resume: Sequence[Statement]) -> list[Verdict]:
-    """One verdict for each number of years that the job requires."""
+def check_years(job: Sequence[Statement], resume: Sequence[Statement], *, today: float) -> list[Verdict]:
+    """One verdict for each number of years that the job requires; ``today`` is the month since the year 0."""
     found = []
+    stated = [each for each in resume if isinstance(each.value, Years)]
+    dated = [each for each in resume if isinstance(each.value, Worked)]
     for need in job:
         if need.stance == "required":
-            held = _held(need.value.subject, resume)
+            subject = need.value.subject
+            held = _held(subject, [*stated, *_by_dates(dated, subject, today)])
             outcome: ConditionOutcome = "unknown" if held is None else _compare(need.value, held.value)
             found.append(Verdict("years", outcome, need.words, "" if held is None else held.words))
     return found
+
+
+def _by_dates(dated: Sequence[Statement], subject: frozenset[str], today: float) -> list[Statement]:
+    """Years by the dates of employments: in general, and in a subject that the entries name."""
+    found = []
+    for worked in dated:
+        for about in dict.fromkeys((frozenset[str](), subject)):
+            low, high = total_years(worked.value, today, about)
+            if low or not about:
+                found.append(Statement(Years(low, high, about), "held", f"{worked.words} ({low:.1f} years by dates)"))
+    return found
+
+
+def _with_stems(worked: Worked) -> Worked:
+    """Employments whose words are stems, as subjects are."""
+    return worked._replace(spans=tuple(span._replace(words=_stems(sorted(span.words))) for span in worked.spans))
 
 
 def _held(subject: frozenset[str], resume: Sequence[Statement]) -> Statement | None:

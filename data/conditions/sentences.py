@@ -20,7 +20,9 @@ Stance = Literal["required", "preferred", "waived", "held", "denied", "pending",
 """How a statement is meant. In a job: required, preferred, waived (said to be unnecessary), offered or only mentioned.
 In a resume: held, denied (also if it lapsed), or pending (begun, expected)."""
 
-Section = Literal["title", "preferred", "required", "languages", "licences", "education", "offer", "other"]
+Section = Literal[
+    "title", "preferred", "required", "languages", "licences", "education", "offer", "experience", "tasks", "other"
+]
 
 _MAX_QUOTE = 160
 _MAX_PASSAGE = 600
@@ -115,7 +117,7 @@ def _sentences(text: str) -> Iterator[Passage]:
             section = heading
             continue
         inline = _INLINE_HEADING.match(line)
-        own = _section_of(inline[1]) if inline else None
+        own = section_of(inline[1]) if inline else None
         for piece in textwrap.wrap(line.strip(), _MAX_PASSAGE) if len(line) > _MAX_PASSAGE else [line.strip()]:
             yield Passage(piece, own or section)
 
@@ -144,11 +146,14 @@ def _heading(line: str) -> Section | None:
     """Section that a heading begins; None for other lines."""
     if len(line) > _MAX_HEADING_CHARS or line.count(" ") >= 2 * _MAX_HEADING_WORDS:
         return None
-    found = _section_of(line)
+    found = section_of(line)
     return found or ("other" if line.rstrip().endswith(":") and len(line.split()) <= _MAX_HEADING_WORDS else None)
 
 
-def _section_of(name: str) -> Section | None:
+def section_of(name: str) -> Section | None:
+    """Section that a line is the known heading of; None for other lines."""
+    if len(name) > _MAX_HEADING_CHARS:
+        return None
     found = _headings().fullmatch(name.strip(" #*_-=:\t"))
     return cast(Section, found.lastgroup) if found else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,12 @@ class Conditions:
 
     Attributes:
         config: The settings.
+        day: Today; its month is part of the key, because employments may last.
     """
 
-    def __init__(self, config: ConditionConfig) -> None:
+    def __init__(self, config: ConditionConfig, day: date) -> None:
         """Keep the settings; the table of places is read when it is needed."""
-        self.config = config
+        self.config, self.day = config, day
 
     @cached_property
     def places(self) -> Places | None:
@@ -49,7 +51,8 @@ class Conditions:
             return {}
         known = None if self.places is None else sorted(self.places.by_name.items())
         decisive = {**self.config.model_dump(mode="json"), "places": known and sha256_json(known)}
-        return {"conditions": sha256_json([decisive, reading_key()])}
+        month = [f"{self.day:%Y-%m}"] if "years" in self.config.check else []
+        return {"conditions": sha256_json([decisive, reading_key(), *month])}
 
     @property
     def removes(self) -> bool:
@@ -71,7 +74,7 @@ class Conditions:
         Raises:
             InputError: The table of places cannot be read.
         """
-        return checks_of(self.config.check, places=self.places, radius_km=self.config.radius_km)
+        return checks_of(self.config.check, day=self.day, places=self.places, radius_km=self.config.radius_km)
 
     def verdicts(self, job: Facts, resume: Facts) -> list[Verdict]:
         """Verdicts on a pair."""

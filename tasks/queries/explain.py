@@ -33,6 +33,7 @@ from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query
 from tasks.queries.served import require_same_space, served, served_table
 from tasks.queries.similar import count_similar, newest_only, shown_instead, similar_columns
+from tasks.run.context import utc_now
 from tasks.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def explain(
     threshold = _background_threshold(encoder, of_resume, named=named)
     skills = _skill_evidence(named, texts["resume"], of_resume, encoder, threshold)
     weight = served_weight(settings, store, pointer)
-    conditions = Conditions(settings.match.conditions)
+    conditions = Conditions(settings.match.conditions, utc_now().date())
     verdicts = conditions.verdicts(conditions.facts("job", job_row), conditions.facts("resume", resume_row))
     terms = _contributions(resumes, texts["job"], texts["resume"], resume_row["doc_id"])
     return {

@@ -129,7 +129,7 @@ def search(
         still_open = _still_open(table, today)
     among = both(still_open, not_excluded(settings.match, kind))
     shown = both(among, newest_only(table, where=where, among=among))
-    conditions = Conditions(settings.match.conditions)
+    conditions = Conditions(settings.match.conditions, today)
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
     words = tokenize(query)

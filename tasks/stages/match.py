@@ -44,9 +44,10 @@ def match_all(run: Run) -> MatchReport:
     pointer = served(store)
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
-    chosen = choose(store, pointer, settings.match, run.clock().date())
-    conditions = Conditions(settings.match.conditions)
-    decisive = {**_decisive(settings, weight), **chosen.ranking}
+    today = run.clock().date()
+    chosen = choose(store, pointer, settings.match, today)
+    conditions = Conditions(settings.match.conditions, today)
+    decisive = {**_decisive(settings, weight, conditions), **chosen.ranking}
     settled = settle_fit(run, pointer.generation, {kind: served_table(store, pointer, kind) for kind in KINDS})
     match = match_id(pointer, {**decisive, **_limits(settled.record), **chosen.identity})
     known = read_manifest(store, match)
@@ -155,8 +156,10 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
         if tuned is None:
             return KnownMatches(is_complete=False, are_copied=False)
         weight = tuned.weight
-    chosen = choose(run.store, pointer, run.settings.match, run.clock().date())
-    decisive = {**_decisive(run.settings, weight), **chosen.ranking}
+    today = run.clock().date()
+    chosen = choose(run.store, pointer, run.settings.match, today)
+    conditions = Conditions(run.settings.match.conditions, today)
+    decisive = {**_decisive(run.settings, weight, conditions), **chosen.ranking}
     limits = _limits(known_fit(run.store, pointer.generation))
     latest = LATEST_MATCHES.name(run.store)
     former = read_manifest(run.store, latest) if latest else None
@@ -167,12 +170,11 @@ def known_matches(run: Run, pointer: Pointer) -> KnownMatches:
     )
 
 
-def _decisive(settings: Settings, weight: float | None) -> dict[str, object]:
+def _decisive(settings: Settings, weight: float | None, conditions: Conditions) -> dict[str, object]:
     """Everything besides the served state that decides the matches."""
     chosen = settings.match.model_dump(include={"top_k", "candidates"})
-    conditions = Conditions(settings.match.conditions).key
     by_rank = {"rrf_k": RRF_K, "dense_votes": DENSE_VOTES}
-    return {**chosen, **by_rank, "weight": weight, "version": _VERSION, **conditions}
+    return {**chosen, **by_rank, "weight": weight, "version": _VERSION, **conditions.key}
 
 
 def _recipe(pointer: Pointer, decisive: dict[str, object]) -> str:

@@ -1,6 +1,6 @@
 """Conditions in bulk matching: columns beside the scores, removal of pairs, and what is carried over."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from tasks.run.settings import MatchSettings, Settings
 from tasks.stages.match import match_all
 from tests.tasks.stages.test_match import serve
 
+TODAY = date(2026, 3, 1)
 JOBS = {
     1: ("Nurse", "RN licence required.", {"city": "Leeds", "country": "GB"}),
     2: ("Carer", "No licence is needed.", {}),
@@ -102,7 +103,9 @@ def test_verdicts_stand_beside_scores_that_they_do_not_change(home):
             read_facts(kind, title, text, facets, CONDITION_NAMES)
             for kind, (title, text, facets) in (("job", JOBS[key[1]]), ("resume", RESUMES[key[2]]))
         )
-        assert row["conditions"] == [verdict._asdict() for verdict in check_pair(*facts, checks_of(CONDITION_NAMES))]
+        assert row["conditions"] == [
+            verdict._asdict() for verdict in check_pair(*facts, checks_of(CONDITION_NAMES, day=TODAY))
+        ]
     nurse = rows["direction=resumes_for_job", 1, 11]
     assert nurse["verdict"] == "pass"
     assert {
@@ -165,7 +168,7 @@ def exact(row):
 
 
 def test_a_query_asks_as_a_document_of_the_other_kind(home):
-    conditions = Conditions(ConditionConfig())
+    conditions = Conditions(ConditionConfig(), TODAY)
     ids = [f"{number:032x}" for number in (14, 12, 11)]
 
     def found(kind, query, ids, conditions=conditions, limit=10):
@@ -183,7 +186,7 @@ def test_a_query_asks_as_a_document_of_the_other_kind(home):
         ("place", "unknown"), ("remote", "unknown"), ("licences", "unknown"),
     ]  # fmt: skip
     assert found("job", "cloud engineer", ids[:1]) == {ids[0]: []}
-    removing = Conditions(ConditionConfig(on_fail="remove"))
+    removing = Conditions(ConditionConfig(on_fail="remove"), TODAY)
     assert list(found("resume", "RN licence required.", ids, removing)) == [ids[0], ids[2]]
     assert list(found("resume", "RN licence required.", ids, removing, limit=1)) == ids[:1]
     assert list(found("resume", "RN licence required.", ids[1:], removing, limit=1)) == ids[2:], "the next moves up"
@@ -245,7 +248,7 @@ def test_an_unchanged_document_is_never_read_again(home, monkeypatch):
 
 
 def test_facts_come_back_from_the_file_in_the_new_order(home, tmp_path):
-    conditions = Conditions(ConditionConfig())
+    conditions = Conditions(ConditionConfig(), TODAY)
     rows = [{"doc_id": f"{number:032x}", "title": title, "text": text} for number, (title, text, _) in RESUMES.items()]
     facts = [conditions.facts("resume", row) for row in rows]
     for name, order in (("first", [2, 0, 3, 1]), ("again", [0, 1, 2, 3])):

@@ -14,7 +14,7 @@ from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER_KEY, Pointer, read_pointer
 from tasks.conditions.verdicts import Conditions
 from tasks.queries.status import count_past_jobs
-from tasks.run.context import Run
+from tasks.run.context import Run, utc_now
 from tasks.run.settings import Settings
 from tasks.stages import match, match_blocks
 from tasks.stages.match import match_all
@@ -64,7 +64,7 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
         after = match_all.fn(run)
     assert (first.reused, again.reused, after.reused) == (False, True, False)
     decisive = {"top_k": 20, "candidates": 100, "rrf_k": 5, "dense_votes": 3, "weight": None, "version": 4}
-    decisive |= Conditions(settings.match.conditions).key
+    decisive |= Conditions(settings.match.conditions, utc_now().date()).key
     assert after.match == match_id(read_pointer(store), decisive), "stored matches keep their names"
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)
     manifest = json.loads(store.read(f"matches/{after.match}/manifest.json"))
