@@ -281,7 +281,7 @@ def _plan_match(
     """Matching after the embedding, for all encoders that may be served."""
     found = [_match_with(run, fingerprint, changes, snapshots) for fingerprint, changes in changes_with.items()]
     kept = {is_reused for is_reused, _ in found}
-    sizes = _matched_documents(run, snapshots)
+    sizes = matched_documents(run, snapshots)
     return MatchPlan(
         jobs=sizes["job"],
         resumes=sizes["resume"],
@@ -290,7 +290,7 @@ def _plan_match(
     )
 
 
-def _matched_documents(run: Run, snapshots: Mapping[DocumentKind, Snapshot]) -> dict[DocumentKind, int]:
+def matched_documents(run: Run, snapshots: Mapping[DocumentKind, Snapshot]) -> dict[DocumentKind, int]:
     """Number of documents to match of each kind.
 
     Jobs past their ``valid_through`` are left out, and served documents that ``match.where`` or the exclusion list
@@ -313,7 +313,7 @@ def _match_with(
     run: Run, fingerprint: str, changes: _Changes, snapshots: Mapping[DocumentKind, Snapshot]
 ) -> tuple[bool, int]:
     """Whether the matches are reused, and the number of documents whose matches are ranked again."""
-    sizes = _matched_documents(run, snapshots)
+    sizes = matched_documents(run, snapshots)
     everything = False, sum(sizes.values())
     pointer = read_pointer(run.store)
     if pointer is None or not _is_served(run, fingerprint):

@@ -231,11 +231,7 @@ def walk(night, steps):
 
 
 FIXED = [
-    {
-        "jobs": {"j0": "nurse Oslo", "j7": "cloud"},
-        "resumes": {},
-        "settings": {"match.top_k": 2, "match.where": {"resume": "source_id <> 'r0'"}},
-    },
+    {"jobs": {"j0": "nurse Oslo", "j7": "cloud"}, "resumes": {}, "settings": {"match.top_k": 2}},
     {"jobs": {}, "resumes": {"r0": None, "r1": ""}, "settings": {"encode.prompts": {"job": "Job: "}}},
     {"jobs": {"j0": None}, "resumes": {}, "settings": {"train.simcse.steps": 1}},
 ]

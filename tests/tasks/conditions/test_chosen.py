@@ -1,6 +1,7 @@
 """Filters and exclusion lists in bulk matching: what is left out, the id of the matches, and what is carried over."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from data.errors import InputError
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table
 from data.vectors.pointer import read_pointer
+from tasks.preview.night import matched_documents
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
 from tasks.stages.match import known_matches, match_all
@@ -127,3 +129,16 @@ def test_the_preview_knows_which_kind_a_filter_changed(home):
     with hold_lease(home.store, owner="run") as lease:
         known = known_matches(Run("run", chosen, home.store, lease), read_pointer(home.store))
     assert (known.is_complete, known.are_copied, known.left_out_others) == (False, True, {"job", "resume"})
+
+
+def test_a_preview_counts_what_filters_leave_out(home, tmp_path):
+    path = tmp_path / "never.csv"
+    path.write_text(f"job_id\n{identity(1)}\n")
+    where = {"job": f"doc_id <> '{identity(0)}'", "resume": "words LIKE '%w1%'"}
+    match = MatchSettings(where=where, exclude=str(path), past_jobs=True)
+    settings = home.settings.model_copy(update={"match": match})
+    sizes = {"job": len(JOBS) + 2, "resume": len(RESUMES)}
+    snapshots = {kind: SimpleNamespace(manifest=SimpleNamespace(num_documents=count)) for kind, count in sizes.items()}
+    with hold_lease(home.store, owner="run") as lease:
+        run = Run("run", settings, home.store, lease, clock=lambda: datetime(2026, 3, 1, tzinfo=UTC))
+        assert matched_documents(run, snapshots) == {"job": 5, "resume": 2}, "two new jobs count as matched"
