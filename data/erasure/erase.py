@@ -36,6 +36,7 @@ from data.erasure.from_tables import erase_from_tables
 from data.erasure.journal import JOURNAL, Journal, begin, forget_words
 from data.erasure.scan import Finding, ScanReport, scan_store
 from data.errors import InputError, StoreError
+from data.outputs.feedback import erase_answers
 from data.redaction.redact import forget_keys
 from data.schema import KINDS, DocumentKind, document_id
 from data.snapshots.snapshot import latest_snapshot
@@ -142,6 +143,7 @@ def erase_documents(
         ("shards", lambda: erase_from_shards(store, journal)),
         ("matches", lambda: erase_from_matches(store, journal)),
         ("facts", lambda: erase_from_parquet(store, "facts", journal)),
+        ("judgments", lambda: erase_answers(store, journal.doc_ids)),
         ("exports", lambda: erase_from_exports(store, "exports/", journal)),
         ("exports elsewhere", lambda: 0 if exports is None else erase_from_exports(exports, "", journal)),
         ("reports", lambda: remove_made_again(store, "reports", journal)),

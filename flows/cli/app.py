@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 import data.errors
 import llm2vec_core.errors
 from data.store.credentials import mask_credentials
-from flows.cli import admin, models, pipeline, query, serve
+from flows.cli import admin, judging, models, pipeline, query, serve
 from flows.cli.environment import configure_logging, is_without_answer, lost_server_hint, trouble_now
 from flows.cli.output import REFUSED, print_json
 from tasks.errors import SettingsError, TaskError
@@ -49,7 +49,7 @@ def _options(
     """Turn a decoder-only language model into a text encoder. Keep jobs and resumes embedded and matched."""
 
 
-for _commands in (pipeline, query, serve, models, admin):
+for _commands in (pipeline, query, judging, serve, models, admin):
     app.add_typer(_commands.app)
 
 _CALLERS_MISTAKES = (data.errors.InputError, llm2vec_core.errors.InputError, SettingsError)

@@ -21,6 +21,7 @@ from data.erasure.from_outputs import (
 from data.erasure.from_snapshots import erase_from_snapshots
 from data.erasure.from_tables import num_tables_that_hold
 from data.erasure.journal import begin
+from data.outputs.feedback import erase_answers
 from data.outputs.maintenance import tables_to_compact, what_to_keep
 from data.store.lease import living_owner
 from data.store.overlay import rehearsal
@@ -66,6 +67,7 @@ def preview_erasure(settings: Settings, doc_ids: Sequence[str], *, files: Sequen
             "shards": lambda: erase_from_shards(store, journal),
             "matches": lambda: erase_from_matches(store, journal),
             "facts": lambda: erase_from_parquet(store, "facts", journal),
+            "judgments": lambda: erase_answers(store, journal.doc_ids),
             "exports": lambda: erase_from_exports(store, "exports/", journal),
             "reports": lambda: remove_made_again(store, "reports", journal),
             "evaluations": lambda: remove_made_again(store, "evaluations", journal),

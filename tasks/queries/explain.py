@@ -117,9 +117,9 @@ def explain(
             "The table of resumes has no word index, which explanations need for BM25.",
             hint="Run `l2v embed` to build the index.",
         )
-    resume_row = _document(resumes, "resume", resume)
+    resume_row = served_document(resumes, "resume", resume)
     if query is None:
-        job_row = _document(served_table(store, pointer, "job"), "job", str(job))
+        job_row = served_document(served_table(store, pointer, "job"), "job", str(job))
         encoder = load_query_encoder(store, pointer.checkpoint, settings.encode)
     else:
         require_query(without_placeholders(query))
@@ -270,11 +270,22 @@ def _text(row: Mapping[str, Any]) -> str:
     return encoded_text(row["title"] or "", row["text"])
 
 
-def _document(table: LanceTable, kind: DocumentKind, identity: str) -> dict[str, Any]:
+def served_document(table: LanceTable, kind: DocumentKind, identity: str, more: Sequence[str] = ()) -> dict[str, Any]:
+    """A served document by its ``doc_id`` or its id in the source.
+
+    Args:
+        table: Table of the kind.
+        kind: Kind of the document.
+        identity: The id.
+        more: Columns besides ids, title, text, vector and facets.
+
+    Raises:
+        InputError: No such document is served, or several have this id.
+    """
     wanted = sql_string(identity)
     facets = [name for name in FACET_SCHEMA.names if table.has_column(name)]
     rows = table.read(
-        [*_SHOWN, "text", "vector", *facets, *similar_columns(table)],
+        [*_SHOWN, "text", "vector", *facets, *similar_columns(table), *more],
         where=f"doc_id = {wanted} OR source_id = {wanted}",
     ).to_pylist()
     if len(rows) == 1:

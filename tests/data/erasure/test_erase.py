@@ -20,6 +20,7 @@ from data.errors import InputError, StoreError
 from data.outputs.export import ExportTable, publish_export
 from data.outputs.export_schemas import EXPORT_SCHEMAS
 from data.outputs.facts import FACT_SCHEMA, add_facts, stored_facts
+from data.outputs.feedback import PairAnswer, add_answer
 from data.outputs.matches import MATCH_SCHEMA, MatchPart, latest_match_files, read_former_matches, write_matches
 from data.schema import document_id
 from data.snapshots.build import build_snapshot
@@ -128,6 +129,11 @@ def make_home(store):
         [SECRETS[0].encode(), b"{}", b"{}"],
     ]
     add_facts(store, "resume", [pa.record_batch(facts, schema=FACT_SCHEMA)])
+    for resume in (PERSON_ID, document_id("board", "cv-0")):
+        said = PairAnswer(
+            job="j", resume=resume, answer="yes", by="Ada", at=Rooms.now, job_content="c", resume_content="c"
+        )
+        add_answer(store, said)
     store.put_if_absent("reports/r1/report.json", json.dumps({"worst_query": SECRETS[0]}).encode())
     store.put_if_absent("reports/r2/report.json", b'{"fine": true}')
     store.put_if_absent("reports/latest.json", b'{"report":"r1"}')

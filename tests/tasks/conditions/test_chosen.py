@@ -127,7 +127,10 @@ def test_the_preview_knows_which_kind_a_filter_changed(home):
     home.match()
     chosen = home.settings.model_copy(update={"match": MatchSettings(where={"resume": "words LIKE '%w1%'"})})
     with hold_lease(home.store, owner="run") as lease:
-        known = known_matches(Run("run", chosen, home.store, lease), read_pointer(home.store))
+        known = known_matches(
+            Run("run", chosen, home.store, lease, clock=lambda: datetime(2026, 3, 1, tzinfo=UTC)),
+            read_pointer(home.store),
+        )
     assert (known.is_complete, known.are_copied, known.left_out_others) == (False, True, {"job", "resume"})
 
 
