@@ -102,7 +102,7 @@ def read_facts(
     return {name: statements for name, statements in found.items() if statements}
 
 
-class Check(NamedTuple):
+class ConditionCheck(NamedTuple):
     """One condition of the settings, ready to check pairs.
 
     Attributes:
@@ -118,7 +118,7 @@ class Check(NamedTuple):
 
 def checks_of(
     names: Collection[ConditionName], *, day: date, places: Places | None = None, radius_km: float = 50.0
-) -> list[Check]:
+) -> list[ConditionCheck]:
     """The checks of some conditions, in the order of verdicts.
 
     Args:
@@ -141,13 +141,13 @@ def checks_of(
 
     special = {"place": of_place, "years": of_years}
     return [
-        Check(name, rule.asked_by, special.get(name) or partial(of_statements, name))
+        ConditionCheck(name, rule.asked_by, special.get(name) or partial(of_statements, name))
         for name, rule in _RULES.items()
         if name in names
     ]
 
 
-def check_pair(job: Facts, resume: Facts, checks: Collection[Check]) -> list[Verdict]:
+def check_pair(job: Facts, resume: Facts, checks: Collection[ConditionCheck]) -> list[Verdict]:
     """Verdicts on a pair, in the order of the checks; none where neither side asks for anything."""
     return [
         verdict

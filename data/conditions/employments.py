@@ -24,7 +24,7 @@ _YEARS_LEFT_OUT = 0.75
 """Years that a resume with a section of experience may lack: some leave out short or old employments."""
 
 
-class Span(NamedTuple):
+class Employment(NamedTuple):
     """One employment, in months since the year 0.
 
     Attributes:
@@ -52,7 +52,7 @@ class Worked(NamedTuple):
         is_whole: Whether they stand under a heading of experience, so that little is missing.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[Employment, ...]
     is_whole: bool
 
 
@@ -68,7 +68,7 @@ def read_worked(document: SplitDocument) -> tuple[Worked, str] | None:
 
     With a heading of experience only the entries below it count, otherwise those above the first heading.
     """
-    found: list[tuple[Section | None, Span, str]] = []
+    found: list[tuple[Section | None, Employment, str]] = []
     section: Section | None = None
     before = ""
     for line in document.text.splitlines():
@@ -105,10 +105,10 @@ def total_years(worked: Worked, today: float, subject: frozenset[str] = frozense
     return Total(sure.low / 12, every.high / 12 + _YEARS_LEFT_OUT if is_bounded else float("inf"))
 
 
-def _sum(spans: Sequence[Span], today: float) -> Total:
+def _sum(spans: Sequence[Employment], today: float) -> Total:
     """Months of the union of spans, at least and at most."""
     low = high = 0.0
-    merged: list[Span] = []
+    merged: list[Employment] = []
     for span in sorted(spans, key=lambda each: each.start):
         if span.start > today:
             continue
@@ -125,11 +125,11 @@ def _sum(spans: Sequence[Span], today: float) -> Total:
     return Total(low, high)
 
 
-def _end(span: Span) -> float:
+def _end(span: Employment) -> float:
     return float("inf") if span.end is None else span.end
 
 
-def _spans_of(line: str, before: str, section: Section | None) -> Iterator[tuple[Span, str]]:
+def _spans_of(line: str, before: str, section: Section | None) -> Iterator[tuple[Employment, str]]:
     """Ranges of a line that are entries and not remarks; ``before`` is the line before it, often a title."""
     matches = list(_range().finditer(line))
     for at, match in enumerate(matches):
@@ -155,7 +155,7 @@ def _spans_of(line: str, before: str, section: Section | None) -> Iterator[tuple
         shown = " ".join(line.split())
         if len(shown) > _QUOTED_CHARS:
             shown = " ".join(line[max(0, match.start() - _QUOTED_CHARS // 2) :].split())[: _QUOTED_CHARS * 2] + "…"
-        yield Span(start.month, last, start.error, 0.0 if lasts else end_error, is_sure, words), shown
+        yield Employment(start.month, last, start.error, 0.0 if lasts else end_error, is_sure, words), shown
 
 
 def _is_entry(line: str, match: re.Match[str], section: Section | None, *, is_vague: bool) -> bool:

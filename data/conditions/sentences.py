@@ -228,6 +228,11 @@ def _is_denied(text: str, start: int, end: int) -> bool:
     return bool(matches) and len(before[matches[-1].end() :].split()) <= _WORDS_BETWEEN
 
 
+def denies(text: str) -> bool:
+    """Whether a sentence has a word such as "no" or "ohne"."""
+    return bool(pattern("stances", "no").search(pattern("stances", "not_a_no").sub(_mask, text)))
+
+
 def _clause(text: str, start: int, end: int) -> str:
     after = _CLAUSE_END.search(text, end)
     return text[_clause_start(text, start) : after.start() if after else len(text)]

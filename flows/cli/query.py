@@ -121,6 +121,7 @@ def explain(
 ) -> None:
     """Explain why a job and a resume match: words, sentences, scores, missing skills."""
     from data.vectors.lance import import_without_pandas
+    from tasks.conditions.skills import requirements_sentence
     from tasks.queries.explain import explain as explain_pair
     from tasks.queries.explain import explanation_page, explanation_tables, fit_sentence
 
@@ -137,6 +138,7 @@ def explain(
         typer.echo(fit_sentence(found))
         if found["shown_instead"]:
             typer.echo(f"Rankings show a newer version of this resume: {found['shown_instead']}.")
+        typer.echo(requirements_sentence(found["requirements"]))
         for title, columns, rows in explanation_tables(found):
             print_table(title, columns, rows)
 

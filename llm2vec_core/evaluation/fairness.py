@@ -5,14 +5,16 @@ and ranked for each sampled job among the same other resumes. Two figures measur
 number of ranks that it moves a resume; neutral edits are the control, because encoders react to any edit. The impact
 ratio of the four-fifths rule compares how often each group reaches the top. Intervals come from a bootstrap over the
 resumes. A permutation of the groups within each resume tests the impact ratio, because the lowest of twelve rates is
-below the highest even by chance.
+below the highest even by chance. A third figure compares whole rankings: rank-biased overlap, with an interval by a
+bootstrap over the jobs.
 
 Belongs here: making the versions, and computing and explaining the figures, over texts and arrays.
 Does not belong here: the attributes and their lines (``data.redaction.fairness_lines``), sampling of resumes and
 jobs (``tasks.stages.audit``).
 
 Source: the four-fifths rule is in 29 CFR 1607.4 D; counterfactual resumes after Bertrand and Mullainathan 2004, "Are
-Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a control after arXiv 2501.04316.
+Emily and Greg More Employable than Lakisha and Jamal?"; neutral edits as a control after arXiv 2501.04316;
+rank-biased overlap after Webber, Moffat and Zobel 2010, "A Similarity Measure for Indefinite Rankings".
 """
 
 from __future__ import annotations
@@ -23,11 +25,19 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from pydantic import BaseModel, ConfigDict
 
+from llm2vec_core.pages import Cell, Column, Group, Table, TableRow, render_page
+from llm2vec_core.pages.rendering import PageForm
+
 NEUTRAL = "neutral edit"
 FOUR_FIFTHS = 0.8
 _NUM_RESAMPLES = 2000
 _LEVEL = 0.05
 _ROUNDING = 1e-9
+OVERLAP_ATTRIBUTE, OVERLAP_GOAL = "name", 0.99
+"""Least rank-biased overlap, at the lower end of its interval, of the rankings with names of two groups, as stored."""
+OVERLAP_DEPTH = 100
+OVERLAP_PERSISTENCE = 0.9
+"""Weight of each place relative to the one before it: the first ten places carry 86 % of the weight."""
 
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "texts dim"]]
 """Vectors of length one."""
@@ -49,6 +59,10 @@ class AttributeAudit(BaseModel):
         impact_p: Share of random relabellings of each resume's versions that yield a ratio as low.
         favoured: Group with the highest rate.
         disfavoured: Group with the lowest rate.
+        overlap: Mean rank-biased overlap of a job's rankings with the versions of two groups, 0 to 1. None in audits
+            of earlier versions.
+        overlap_low: Lower end of its 95 % interval.
+        overlap_high: Upper end.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +79,9 @@ class AttributeAudit(BaseModel):
     impact_p: float | None
     favoured: str
     disfavoured: str
+    overlap: float | None = None
+    overlap_low: float | None = None
+    overlap_high: float | None = None
 
     @property
     def fires(self) -> bool:
@@ -165,6 +182,10 @@ def audit_fairness(
         for name, groups in prepared.items()
     }
     neutral = _displacements(ranks[NEUTRAL])
+    overlaps = {
+        name: _overlaps([vectors[[row_of[text] for text in texts]] for texts in groups.values()], jobs, pool)
+        for name, groups in prepared.items()
+    }
     return FairnessAudit(
         resumes=len(resumes),
         jobs=len(jobs),
@@ -172,10 +193,53 @@ def audit_fairness(
         top_k=top_k,
         encoded=len(distinct),
         attributes=tuple(
-            _judge(name, list(prepared[name]), found, neutral=neutral, top_k=top_k, draw=draw)
+            _judge(name, list(prepared[name]), found, neutral=neutral, overlaps=overlaps[name], top_k=top_k, draw=draw)
             for name, found in ranks.items()
         ),
     )
+
+
+def rank_biased_overlap(
+    first: Int[np.ndarray, "lists depth"], second: Int[np.ndarray, "lists depth"], *, p: float = OVERLAP_PERSISTENCE
+) -> Float[np.ndarray, " lists"]:
+    """Extrapolated rank-biased overlap of pairs of rankings: 1 for equal ones, 0 for rankings without a common item.
+
+    Args:
+        first: Items of rankings without ties, best first; none occurs twice.
+        second: The rankings that they are compared with, of the same depth.
+        p: Weight of each place relative to the one before it, below 1.
+
+    Source: Webber, Moffat and Zobel 2010, equation 23: X_k / k p^k + (1 - p) / p sum of X_d / d p^d up to the depth k,
+    where X_d is the number of items that the first d places have in common.
+    """
+    depth = first.shape[1]
+    places = np.arange(depth)
+    is_same = first[:, :, None] == second[:, None, :]
+    both_at = np.where(is_same.any(axis=2), np.maximum(places, is_same.argmax(axis=2)), depth)
+    common = (both_at[:, :, None] <= places).sum(axis=1)
+    agreement = common / (places + 1)
+    weights = p ** (places + 1)
+    overlap = agreement[:, -1] * weights[-1] + (1 - p) / p * (agreement * weights).sum(axis=1)
+    bounded: Float[np.ndarray, " lists"] = np.minimum(overlap, 1.0)  # rounding
+    return bounded
+
+
+def _overlaps(
+    groups: Sequence[Float32[np.ndarray, "resumes dim"]],
+    jobs: Float32[np.ndarray, "jobs dim"],
+    pool: Float32[np.ndarray, "pool dim"],
+) -> Float[np.ndarray, " jobs"]:
+    """Mean overlap, for each job, of the rankings of the pool with all resumes in the versions of two groups."""
+    others = jobs @ pool.T
+    rankings = []
+    for vectors in groups:
+        scores = np.concatenate([others, jobs @ vectors.T], axis=1)
+        rankings.append(np.argsort(-scores, axis=1, kind="stable")[:, :OVERLAP_DEPTH])
+    pairs = list(zip(*np.triu_indices(len(rankings), k=1), strict=True))
+    total = np.zeros(len(jobs))
+    for first, second in pairs:
+        total += rank_biased_overlap(rankings[first], rankings[second])
+    return total / max(1, len(pairs))
 
 
 def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
@@ -192,17 +256,13 @@ def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
             f"{audit.resumes} resumes in equal versions, ranked for {audit.jobs} jobs among {audit.pool} others; "
             f"the top is the first {audit.top_k}. {audit.encoded} texts were encoded for it.",
             "",
-            "| attribute | ranks moved | 95 % interval | impact ratio | 95 % interval | fires |",
-            "| --- | ---: | ---: | ---: | ---: | --- |",
+            "| attribute | rank-biased overlap | 95 % interval | ranks moved | 95 % interval | impact ratio "
+            "| 95 % interval | fires |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
         ]
         for each in audit.attributes:
-            ratio = "-" if each.impact_ratio is None else f"{each.impact_ratio:.2f}"
-            interval = "-" if each.impact_low is None else f"{each.impact_low:.2f} to {each.impact_high:.2f}"
             fires = "yardstick" if each.attribute == NEUTRAL else "yes" if each.fires else "no"
-            lines.append(
-                f"| {each.attribute} | {each.displacement:.2f} | {each.displacement_low:.2f} to "
-                f"{each.displacement_high:.2f} | {ratio} | {interval} | {fires} |"
-            )
+            lines.append(f"| {' | '.join((each.attribute, *_overlap_cells(each), *_movement_cells(each), fires))} |")
         lines += ["", *(f"- {each.sentence()}" for each in audit.attributes), ""]
     lines.append(
         "The audit shows what an attribute does to this encoder's ranking of these resumes. It is no independent bias "
@@ -210,6 +270,76 @@ def render_fairness(audits: Mapping[str, FairnessAudit]) -> str:
         "effects: 'no' means that none was shown."
     )
     return "\n".join(lines) + "\n"
+
+
+def render_statement(audits: Mapping[str, FairnessAudit], form: PageForm, *, state: str) -> str:
+    """The fairness statement: what was tested, figures and limits, for people outside.
+
+    Args:
+        audits: Audits by encoding variant; the first is what the system does.
+        form: Form of the page.
+        state: What was audited, such as the generation and the day.
+    """
+    stored = next(iter(audits.values()))
+    names = [each.attribute for each in stored.attributes if each.attribute != NEUTRAL]
+    return render_page(
+        "llm2vec_core.evaluation",
+        "fairness_statement.j2",
+        form,
+        eyebrow=state,
+        stored=stored,
+        attributes=names,
+        goal=OVERLAP_GOAL,
+        points=[_main_point(audits, name) for name in names],
+        overlaps=_statement_table("Rank-biased overlap of the rankings of two groups", audits, _overlap_cells),
+        tables=[
+            _statement_table(f"{way.capitalize()}", {way: audit}, _movement_cells) for way, audit in audits.items()
+        ],
+        findings=[each.sentence() for each in stored.attributes],
+    )
+
+
+def _main_point(audits: Mapping[str, FairnessAudit], attribute: str) -> str:
+    """One attribute in two sentences: its overlaps, and for names whether the interval meets the goal."""
+    found = {way: each for way, audit in audits.items() for each in audit.attributes if each.attribute == attribute}
+    figures = ", ".join(f"{_overlap_cells(each)[0]} {way}" for way, each in found.items())
+    first = next(iter(found.values()))
+    low = first.overlap_low if first.overlap_low is not None else 0.0
+    verdict = ""
+    if attribute == OVERLAP_ATTRIBUTE:
+        verdict = "; the goal is met" if low >= OVERLAP_GOAL else "; the goal is not met"
+    moved = "An effect is shown" if first.fires else "No effect is shown"
+    return f"{attribute}: {moved} as stored. Rank-biased overlap {figures}{verdict}."
+
+
+def _overlap_cells(each: AttributeAudit) -> tuple[str, str]:
+    """Overlap and its interval."""
+    if each.overlap is None or each.overlap_low is None or each.overlap_high is None:
+        return "-", "-"
+    return f"{each.overlap:.4f}", f"{each.overlap_low:.4f} to {each.overlap_high:.4f}"
+
+
+def _movement_cells(each: AttributeAudit) -> tuple[str, str, str, str]:
+    ratio = "-" if each.impact_ratio is None else f"{each.impact_ratio:.2f}"
+    interval = "-" if each.impact_low is None else f"{each.impact_low:.2f} to {each.impact_high:.2f}"
+    moved = f"{each.displacement:.2f}", f"{each.displacement_low:.2f} to {each.displacement_high:.2f}"
+    return (*moved, ratio, interval)
+
+
+def _statement_table(
+    caption: str, audits: Mapping[str, FairnessAudit], cells: Callable[[AttributeAudit], Sequence[str]]
+) -> Table:
+    """Attributes as rows, with the cells of each variant."""
+    heads = {2: ("{}", "95 % interval"), 4: ("ranks moved", "95 % interval", "impact ratio", "95 % interval")}
+    rows: dict[str, list[Cell]] = {}
+    columns: list[Column] = []
+    for way, audit in audits.items():
+        for each in audit.attributes:
+            found = cells(each)
+            rows.setdefault(each.attribute, []).extend(map(Cell, found))
+        columns += [Column(head.format(way)) for head in heads[len(found)]]
+    body = tuple(TableRow(name, tuple(values)) for name, values in rows.items())
+    return Table(caption=caption, corner="attribute", columns=tuple(columns), groups=(Group("", body),))
 
 
 # --- versions of a resume ---------------------------------------------------------------------------------------------
@@ -263,6 +393,7 @@ def _judge(
     ranks: Int[np.ndarray, "resumes groups jobs"],
     *,
     neutral: Float[np.ndarray, " resumes"],
+    overlaps: Float[np.ndarray, " jobs"],
     top_k: int,
     draw: np.random.Generator,
 ) -> AttributeAudit:
@@ -279,6 +410,8 @@ def _judge(
         above, below = selected[drawn, best].mean(axis=1), selected[drawn, worst].mean(axis=1)
         impact_low, impact_high = _interval(below[above > 0] / above[above > 0])
         impact_p = _impact_p(selected, impact, draw)
+    of_jobs = draw.integers(0, len(overlaps), size=(_NUM_RESAMPLES, len(overlaps)))
+    overlap_low, overlap_high = _interval(overlaps[of_jobs].mean(axis=1))
     return AttributeAudit(
         attribute=attribute,
         displacement=float(moved.mean()),
@@ -292,6 +425,9 @@ def _judge(
         impact_p=impact_p,
         favoured=labels[best],
         disfavoured=labels[worst],
+        overlap=float(overlaps.mean()),
+        overlap_low=overlap_low,
+        overlap_high=overlap_high,
     )
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from data.conditions.check import Check, Facts, check_pair, checks_of, read_facts, reading_key
+from data.conditions.check import ConditionCheck, Facts, check_pair, checks_of, read_facts, reading_key
 from data.conditions.config import ConditionConfig
 from data.conditions.places import Places, read_places
 from data.conditions.statement import ConditionName, Verdict
@@ -68,7 +68,7 @@ class Conditions:
         return facts_of_row(kind, row, self.config.check)
 
     @cached_property
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[ConditionCheck]:
         """The checks of the settings.
 
         Raises:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -26,6 +26,7 @@ from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
 from llm2vec_core.ranking.words import tokenize
+from tasks.conditions.skills import requirements, requirements_sentence, skill_evidence, split_document
 from tasks.conditions.verdicts import Conditions
 from tasks.encoders.fit import Fit, served_fit
 from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
@@ -49,29 +50,7 @@ BACKGROUND_SKILLS, BACKGROUND_SHARE, BACKGROUND_SEED = 200, 0.99, 42
 """Number of random skills to compare with a resume, and the share of them that a near skill must beat. Skills that the
 job names are left out."""
 
-Evidence = Literal["named", "near", "missing"]
-
 _SHOWN = ("doc_id", "source", "source_id", "title")
-
-
-@dataclass(frozen=True)
-class SkillEvidence:
-    """A skill that the job names, and the evidence for it in the resume.
-
-    Attributes:
-        skill: ESCO's label.
-        job_names_it: Name of the skill in the job.
-        found: ``named``: the resume names the skill. ``near``: a sentence is closer to the label than the resume is to
-            nearly all random skills. ``missing``: neither.
-        evidence: Name of the skill in the resume, or the resume's nearest sentence.
-        cosine: Cosine of the label and the nearest sentence; None if the skill is named.
-    """
-
-    skill: str
-    job_names_it: str
-    found: Evidence
-    evidence: str
-    cosine: float | None
 
 
 def explain(
@@ -95,7 +74,9 @@ def explain(
         resumes; None if the served documents are too few.
         ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
-        ``missing_skills``: the labels of those that the resume lacks. ``near_threshold``: cosine above which a
+        ``missing_skills``: the labels of those that the resume lacks or denies. ``requirements``: labels of the
+        skills that the job asks for, ``met``, ``partly_met`` and ``missing``; None if the job names no known skill, so
+        that nothing can be said. ``near_threshold``: cosine above which a
         sentence counts as near. ``conditions``: what one side asks for and whether the other meets it, with the words
         of both; ``verdict``: the worst outcome of these, None if neither side asks for anything.
 
@@ -130,7 +111,18 @@ def explain(
     of_job, of_resume = (_Sentences.encoded(encoder, split[kind][:MAX_SENTENCES]) for kind in ("job", "resume"))
     named = _finder().find(texts["job"])
     threshold = _background_threshold(encoder, of_resume, named=named)
-    skills = _skill_evidence(named, texts["resume"], of_resume, encoder, threshold)
+    in_resume = _finder().find(texts["resume"])
+    unnamed = [skill for skill in named if skill not in in_resume]
+    skills = skill_evidence(
+        _finder(),
+        named,
+        split_document("job", job_row["title"], job_row["text"]),
+        split_document("resume", resume_row["title"], resume_row["text"]),
+        in_resume=in_resume,
+        sentences=of_resume.texts,
+        cosines=dict(zip(unnamed, encoder.encode(unnamed) @ of_resume.vectors.T, strict=True)),
+        threshold=threshold,
+    )
     weight = served_weight(settings, store, pointer)
     conditions = Conditions(settings.match.conditions, utc_now().date())
     verdicts = conditions.verdicts(conditions.facts("job", job_row), conditions.facts("resume", resume_row))
@@ -149,7 +141,12 @@ def explain(
         "sentences": _near_sentences(of_job, of_resume),
         "compared_sentences": {kind: [min(len(found), MAX_SENTENCES), len(found)] for kind, found in split.items()},
         "skills": [asdict(skill) for skill in skills],
-        "missing_skills": [skill.skill for skill in skills if skill.found == "missing"],
+        "missing_skills": [
+            skill.skill
+            for skill in skills
+            if skill.found in ("missing", "denied") and skill.need not in ("waived", "offered")
+        ],
+        "requirements": requirements(skills),
         "near_threshold": threshold,
         "verdict": worst(verdict.outcome for verdict in verdicts),
         "conditions": [verdict._asdict() for verdict in verdicts],
@@ -180,8 +177,18 @@ def explanation_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list
         ),
         (
             f"{len(found['skills'])} skills that the job names; near is above {_figure(found['near_threshold'])}",
-            ["skill", "found", "in the resume", "cosine"],
-            [[each["skill"], each["found"], each["evidence"], _figure(each["cosine"])] for each in found["skills"]],
+            ["skill", "the job says", "found", "in the resume", "section", "cosine"],
+            [
+                [
+                    each["skill"],
+                    each["need"],
+                    each["found"],
+                    each["sentence"] or (each["evidence"] if each["found"] == "named" else ""),
+                    each["section"] if each["sentence"] else "",
+                    _figure(each["cosine"]),
+                ]
+                for each in found["skills"]
+            ],
         ),
         (
             f"{len(found['conditions'])} conditions, beside the scores; unknown: no answer that can be read",
@@ -206,6 +213,7 @@ def explanation_page(explanations: Sequence[dict[str, Any]]) -> str:
             (
                 _name(found["resume"]),
                 fit_sentence(found),
+                requirements_sentence(found["requirements"]),
                 [_page_table(*table) for table in explanation_tables(found)],
                 found,
             )
@@ -245,7 +253,7 @@ def fit_sentence(found: dict[str, Any]) -> str:
     )
 
 
-_TEXT_COLUMNS = ("found", "in the resume", "resume", "outcome", "asked", "answer")
+_TEXT_COLUMNS = ("the job says", "section", "found", "in the resume", "resume", "outcome", "asked", "answer")
 _LEGS = {"fused": "", "dense": "dense_", "lexical": "lexical_"}
 _MAX_TERMS = 20
 
@@ -358,25 +366,6 @@ def _bm25(table: LanceTable, word: str, doc_id: str) -> float:
 def _near_sentences(job: _Sentences, resume: _Sentences) -> list[dict[str, Any]]:
     pairs = nearest_pairs(job.vectors @ resume.vectors.T, MAX_PAIRS)
     return [{"job": job.texts[at.left], "resume": resume.texts[at.right], "cosine": at.cosine} for at in pairs]
-
-
-def _skill_evidence(
-    named: Mapping[str, str], resume_text: str, resume: _Sentences, encoder: QueryEncoder, threshold: float
-) -> list[SkillEvidence]:
-    """Evidence for each named skill in a resume, in the order of the skills."""
-    in_resume = _finder().find(resume_text)
-    unnamed = [skill for skill in named if skill not in in_resume]
-    cosines = dict(zip(unnamed, encoder.encode(unnamed) @ resume.vectors.T, strict=True))
-    found = []
-    for skill, name in named.items():
-        if skill in in_resume:
-            found.append(SkillEvidence(skill, name, "named", in_resume[skill], None))
-            continue
-        nearest = int(cosines[skill].argmax())
-        cosine = float(cosines[skill][nearest])
-        verdict: Evidence = "near" if cosine > threshold else "missing"
-        found.append(SkillEvidence(skill, name, verdict, resume.texts[nearest], cosine))
-    return found
 
 
 def _background_threshold(encoder: QueryEncoder, resume: _Sentences, *, named: Mapping[str, str]) -> float:

@@ -114,7 +114,7 @@ def pair_texts(settings: Settings, job: str, resume: str) -> list[tuple[str, str
 
 
 @dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
     """How far two people agree.
 
     Attributes:
@@ -131,8 +131,8 @@ class Agreement:
     kappa: float | None
 
 
-def agreement(answers: Iterable[PairAnswer]) -> list[Agreement]:
-    """Agreement of all two people who judged some pairs in common.
+def agreement(answers: Iterable[PairAnswer]) -> list[JudgeAgreement]:
+    """JudgeAgreement of all two people who judged some pairs in common.
 
     Source: Cohen 1960, "A coefficient of agreement for nominal scales"; computed by scikit-learn.
     """
@@ -150,7 +150,7 @@ def agreement(answers: Iterable[PairAnswer]) -> list[Agreement]:
             varied = len({*left, *right}) > 1
             kappa = float(cohen_kappa_score(left, right, labels=list(ANSWERS))) if varied else None
             same = sum(one == other for one, other in both) / len(both)
-            found.append(Agreement((first, second), len(both), same, kappa))
+            found.append(JudgeAgreement((first, second), len(both), same, kappa))
     return found
 
 

@@ -101,7 +101,10 @@ class Explanation(BaseModel):
     terms: list[dict[str, Any]] = Field(description="Shared words with their shares of the BM25 score.")
     sentences: list[dict[str, Any]] = Field(description="The closest pairs of sentences.")
     skills: list[dict[str, Any]] = Field(description="Skills that the job names, and the evidence in the resume.")
-    missing_skills: list[str] = Field(description="Skills that the resume lacks.")
+    missing_skills: list[str] = Field(description="Skills that the resume lacks or denies.")
+    requirements: dict[str, list[str]] | None = Field(
+        None, description="Skills that the job asks for: met, partly_met, missing; null if it names none that is known."
+    )
 
 
 class Health(BaseModel):

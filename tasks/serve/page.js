@@ -111,10 +111,13 @@ async function explain(item, button, hit, query) {
 }
 
 function reasons(found) {
-  const skills = found.skills.map((each) => [each.skill, each.found, each.found === "missing" ? "" : each.evidence, figure(each.cosine)]);
+  const skills = found.skills.map((each) => [each.skill, each.need, each.found, each.sentence, each.sentence ? each.section : "", figure(each.cosine)]);
+  const asked = found.requirements;
+  const title = !asked ? "No requirement was found: the text names no known skill." : asked.missing.length ? "Missing skills" : "No skill that the text asks for is missing.";
   return [
-    ...part(found.missing_skills.length ? "Missing skills" : "No skill that the text names is missing.", chips(found.missing_skills, "bad")),
-    ...part("Skills that the text names", table(["skill", "found", "in the resume", "cosine"], skills)),
+    ...part(title, chips(asked ? asked.missing : [], "bad")),
+    ...(asked && asked.partly_met.length ? part("Partly met", chips(asked.partly_met)) : []),
+    ...part("Skills that the text names", table(["skill", "the text says", "found", "in the resume", "section", "cosine"], skills)),
     ...part("Nearest sentences", table(["text", "resume", "cosine"], found.sentences.map((pair) => [pair.job, pair.resume, figure(pair.cosine)]))),
     ...part("Shared words, the weightiest first", chips(found.terms.slice(0, 20).map((each) => `${each.term} ${figure(each.bm25, 1)}`))),
   ];

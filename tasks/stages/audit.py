@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 from jaxtyping import Float32
@@ -23,9 +24,10 @@ from data.store.records import LATEST_AUDIT
 from data.vectors.filters import is_one_of
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
-from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness
+from llm2vec_core.evaluation.fairness import FairnessAudit, audit_fairness, render_fairness, render_statement
+from llm2vec_core.pages.rendering import PageForm
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
-from tasks.queries.served import served, served_table
+from tasks.queries.served import past_jobs, served, served_table
 from tasks.run.context import Run
 from tasks.run.reports import AuditReport
 from tasks.run.settings import Settings
@@ -43,7 +45,9 @@ TOP_K = 10
 SEED = 0
 """Seed of the samples."""
 
-_VERSION = 2
+_STATEMENTS: dict[PageForm, str] = {"html": "statement.html", "markdown": "statement.md"}
+
+_VERSION = 3
 
 
 @stage_task("fairness audit")
@@ -52,15 +56,19 @@ def audit_served(run: Run) -> AuditReport:
     started = time.monotonic()
     store, settings = run.store, run.settings
     pointer = served(store)
-    key = f"audits/{_audit_id(settings, pointer)}"
+    job_ids = _open_jobs(settings, served_table(store, pointer, "job"), run.clock().date())
+    key = f"audits/{_audit_id(settings, pointer, job_ids)}"
     raw = store.read(f"{key}/audit.json")
     audits = (
         {way: FairnessAudit.model_validate(found) for way, found in json.loads(raw).items()}
         if raw is not None
-        else _audit(settings, store, pointer)
+        else _audit(settings, store, pointer, job_ids)
     )
     run.lease.check()
     store.put_if_absent(f"{key}/audit.md", render_fairness(audits).encode())
+    state = f"generation {pointer.generation}, encoder {pointer.checkpoint[:12]}, {run.clock():%d %B %Y}"
+    for form, name in _STATEMENTS.items():
+        store.put_if_absent(f"{key}/{name}", render_statement(audits, form, state=state).encode())
     content = canonical_json({way: audit.model_dump(mode="json") for way, audit in audits.items()}).encode()
     store.put_if_absent(f"{key}/audit.json", content)
     LATEST_AUDIT.put(store, key.split("/")[1])
@@ -81,8 +89,16 @@ def latest_audit(store: Store) -> str:
     return (kept or b"").decode()
 
 
-def _audit_id(settings: Settings, pointer: Pointer) -> str:
-    decisive = [pointer.generation, pointer.jobs, pointer.resumes, _sizes(settings)]
+def _open_jobs(settings: Settings, jobs: LanceTable, day: date) -> list[str]:
+    """The jobs to rank for: a seeded sample of those that matching uses. It changes only with one of them."""
+    past = set() if settings.match.past_jobs else set(past_jobs(jobs, day))
+    ids = sorted(jobs.read(["doc_id"])["doc_id"].to_pylist())
+    in_order = (ids[place] for place in np.random.default_rng(SEED).permutation(len(ids)))
+    return [doc_id for doc_id in in_order if doc_id not in past][:JOBS]
+
+
+def _audit_id(settings: Settings, pointer: Pointer, job_ids: list[str]) -> str:
+    decisive = [pointer.generation, pointer.jobs, pointer.resumes, sha256_json(job_ids), _sizes(settings)]
     return sha256_json([_VERSION, decisive, settings.redact.identity("resume"), fairness_lines()])[:32]
 
 
@@ -90,13 +106,11 @@ def _sizes(settings: Settings) -> dict[str, int]:
     return {"resumes": settings.audit.resumes, "jobs": JOBS, "pool": POOL, "top_k": TOP_K, "seed": SEED}
 
 
-def _audit(settings: Settings, store: Store, pointer: Pointer) -> dict[str, FairnessAudit]:
+def _audit(settings: Settings, store: Store, pointer: Pointer, job_ids: list[str]) -> dict[str, FairnessAudit]:
     chosen = settings.audit
-    draw = np.random.default_rng(SEED)
     jobs = served_table(store, pointer, "job")
     resumes = served_table(store, pointer, "resume")
-    job_ids = _sample(jobs, JOBS, draw)
-    resume_ids = _sample(resumes, chosen.resumes + POOL, draw)
+    resume_ids = _sample(resumes, chosen.resumes + POOL, np.random.default_rng(SEED))
     audited, others = resume_ids[: chosen.resumes], resume_ids[chosen.resumes :]
     rows = resumes.read(["title", "text"], where=is_one_of("doc_id", audited)).to_pylist()
     encoder = load_encoder(checkpoint_dir(store, pointer.checkpoint), settings.encode)

@@ -26,4 +26,8 @@ def test_a_night_ends_with_the_audit_of_what_it_serves(served_night, monkeypatch
     assert {each["attribute"] for each in name.values()} == {"name"}
     assert name["as stored"]["displacement"] == 0.0  # redacted: exactly the same vectors
     assert name["without redaction"]["displacement"] > 0.0
+    assert name["as stored"]["overlap"] == 1.0 >= name["without redaction"]["overlap"] > 0
+    for ending in ("html", "md"):
+        statement = path.with_name(f"statement.{ending}").read_text()
+        assert "Fairness statement" in statement and "What this does not show" in statement
     assert nightly(request).audited.encoded == 0  # nothing new is served, nothing is encoded again

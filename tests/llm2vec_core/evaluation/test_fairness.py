@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from data.redaction.fairness_lines import pronoun_swaps
-from llm2vec_core.evaluation.fairness import NEUTRAL, FairnessAudit, audit_fairness, render_fairness
+from llm2vec_core.evaluation.fairness import (
+    NEUTRAL,
+    FairnessAudit,
+    audit_fairness,
+    rank_biased_overlap,
+    render_fairness,
+    render_statement,
+)
 
 DIM = 64
 PRONOUNS = pronoun_swaps()
@@ -136,3 +143,56 @@ def test_the_page_says_what_it_means_and_what_it_does_not():
 def test_nothing_to_audit_is_an_error():
     with pytest.raises(ValueError, match="resumes, jobs"):
         audit_fairness(encode, [], jobs=JOBS, pool=POOL, lists=LISTS, rewrites=PRONOUNS)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p", "expected"),
+    [
+        ([1, 2, 3], [1, 2, 3], 0.9, 1.0),
+        ([1, 2, 3], [4, 5, 6], 0.9, 0.0),
+        # Agreement 0, 1 and 1 at the three depths: 1 * 0.5^3 + (0.5 / 0.5) * (0 + 0.25 + 0.125).
+        ([1, 2, 3], [2, 1, 3], 0.5, 0.5),
+        # Agreement 1, 1/2 and 2/3: 2/3 * 0.729 + (0.1 / 0.9) * (0.9 + 0.5 * 0.81 + 2/3 * 0.729).
+        ([1, 2, 3], [1, 3, 4], 0.9, 2 / 3 * 0.729 + 0.1 / 0.9 * (0.9 + 0.405 + 0.486)),
+        # Agreement 0, 0 and 2/3.
+        ([1, 2, 3], [4, 3, 2], 0.9, 2 / 3 * 0.729 + 0.1 / 0.9 * 2 / 3 * 0.729 + 0.1 / 0.9 * 0.0),
+    ],
+)
+def test_rank_biased_overlap_is_that_of_its_definition(first, second, p, expected):
+    for left, right in ((first, second), (second, first)):
+        (found,) = rank_biased_overlap(np.array([left]), np.array([right]), p=p)
+        assert found == pytest.approx(expected)
+
+
+def test_overlap_falls_with_an_encoder_that_knows_names_and_is_one_behind_redaction():
+    def redact(text):
+        return re.sub(r"\A(Emily Walsh|Greg Baker|Lakisha Booker|Jamal Banks)", "[NAME_1]", text)
+
+    moved = found(audit(lambda batch: encode(batch, penalty=1.5)), "name")
+    blind = found(audit(lambda batch: encode(batch, penalty=1.5), prepare=redact), "name")
+    assert moved.overlap < 0.99 and moved.overlap_low <= moved.overlap <= moved.overlap_high
+    assert (blind.overlap, blind.overlap_low, blind.overlap_high) == (1.0, 1.0, 1.0)
+    assert found(audit(), "name").overlap > moved.overlap_high
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_the_statement_says_what_was_tested_the_figures_and_the_limits(form):
+    audits = {"as stored": audit(), "without redaction": audit(lambda batch: encode(batch, penalty=1.5))}
+    statement = render_statement(audits, form, state="generation g, 1 March 2026").replace("\\", "")
+    for said in (
+        "generation g, 1 March 2026",
+        "What was tested",
+        "What this does not show",
+        "no independent bias audit",
+    ):
+        assert said in statement
+    for result in audits.values():
+        name = found(result, "name")
+        assert f"{name.overlap:.4f}" in statement and f"{name.overlap_low:.4f} to {name.overlap_high:.4f}" in statement
+    assert "name: No effect is shown as stored" in statement
+    assert 500 < len(re.sub("<style>.*?</style>|<[^>]+>", " ", statement, flags=re.DOTALL).split()) < 1200, "two pages"
+    old = {"as stored": FairnessAudit.model_validate({**audit().model_dump(), "attributes": [
+        {key: value for key, value in each.model_dump().items() if not key.startswith("overlap")}
+        for each in audit().attributes
+    ]})}  # fmt: skip
+    assert "Fairness statement" in render_statement(old, form, state="old")
