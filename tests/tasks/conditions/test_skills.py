@@ -32,7 +32,7 @@ def evidence(job, resume, *, cosine=0.0, title=""):
     [
         ("I use SAP daily.", "named"),
         ("No experience with SAP.", "denied"),
-        ("Ich habe keine Erfahrung mit SAP.", "denied"),
+        ("Keine Erfahrung mit SAP.", "denied"),
         ("No experience with SAP.\nLater I used SAP for two years.", "named"),
         ("Currently pursuing SAP.", "pending"),
         ("Not only SAP, also Java.", "named"),
