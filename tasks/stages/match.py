@@ -83,6 +83,7 @@ def match_all(run: Run) -> MatchReport:
                     among=dict(chosen.among),
                     where=dict(chosen.where),
                     excluded=sorted(chosen.pairs),
+                    day=today,
                     run_id=run.id,
                 )
                 parts = parts_by_units(work, sides, match_on_ray, advance=advance)

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,7 @@ class MatchWork(BaseModel):
         among: SQL conditions of the documents to match, by kind.
         where: Filters of the user, by kind.
         excluded: Ids of job and resume that are never matched with each other.
+        day: Day of the match, for conditions.
         run_id: Run that matches.
     """
 
@@ -63,6 +65,7 @@ class MatchWork(BaseModel):
     among: dict[DocumentKind, str]
     where: dict[DocumentKind, str]
     excluded: list[tuple[str, str]]
+    day: date
     run_id: str
 
     @property
@@ -176,7 +179,7 @@ class _Opened:
         self.work, self.store = work, work.settings.store()
         scratch = Path(tempfile.mkdtemp(prefix="l2v-match-"))
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        conditions = Conditions(work.settings.match.conditions)
+        conditions = Conditions(work.settings.match.conditions, work.day)
         self.sides = read_sides(
             self.store,
             work.pointer,
