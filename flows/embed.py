@@ -19,6 +19,7 @@ from tasks.stages.embed import (
     plan_shards,
     promote_tables,
     quarantine_unusable,
+    settled_tables,
     update_table,
 )
 from tasks.ui.artifacts import publish_table
@@ -42,6 +43,9 @@ def embed(
     request = request or RunRequest()
     with recorded("embed", request) as record:
         snapshots = latest_snapshots(record.run.store)
+        settled = None if full else settled_tables(record.run, fingerprint, snapshots)
+        if settled is not None:
+            return record.did(settled.model_copy(update={"seconds": time.monotonic() - started}))
         run = settle_long_texts(record.run, fingerprint, snapshots)
         settings = run.settings
         plans = plan_shards(run, fingerprint, snapshots, full=full)

@@ -20,6 +20,7 @@ from flows.workers import run_night_stage
 from tasks.encoders.evaluation_reports import report_location
 from tasks.ledger.runs import peak_rss_bytes, usage_of
 from tasks.ledger.usage import Cost, estimate_cost
+from tasks.preview.outlook import log_outlook
 from tasks.run.reports import (
     AuditReport,
     EmbedReport,
@@ -102,10 +103,13 @@ def nightly(request: RunRequest | None = None) -> NightlyReport:
         run, stage = record.run, request.of_stage(record.run)
         check_night(run)
         ingested = [_logged(record.did(report)) for report in ingest(stage)]
+        log_outlook(run)
         trained = _logged(record.did(run_night_stage(train, TrainReport, stage, newest=False)))
+        if trained.steps:
+            log_outlook(run)
         evaluated = _logged(record.did(run_night_stage(evaluate, EvaluateReport, stage, trained=trained.checkpoint)))
         embedded = _logged(record.did(run_night_stage(embed, EmbedReport, stage, fingerprint=evaluated.served)))
-        watch_served(run)
+        watch_served(run, embedded)
         matched = _logged(record.did(match(stage)))
         audited = _logged(record.did(audit_served(run))) if run.settings.audit.enabled else None
         exported = _logged(record.did(export(stage)))

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LLM2VEC_SERVER_KEPT_S"] = "0"  # embedded servers of tests end with their commands
 # Tiny models lose more to waiting for a second thread than they gain from it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -15,6 +15,7 @@ from flows.cli.environment import prepare_prefect
 from flows.cli.output import cell, print_json, print_table, show
 from flows.cli.preview import show_upkeep, without_prefect_home
 from tasks.errors import SettingsError
+from tasks.queries.server_api import is_embedded
 
 app = typer.Typer()
 generations_app = typer.Typer(
@@ -123,7 +124,7 @@ def automations(
     With LLM2VEC_WEBHOOK_SECRET in the environment, alerts are signed.
     """
     call.request()
-    if "PREFECT_API_URL" not in os.environ:
+    if is_embedded():
         raise SettingsError(
             "There is no Prefect server to create automations on.", hint="Set PREFECT_API_URL; see docs/operate.md."
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import StoreError
 from data.store.credentials import mask_credentials
+from tasks.queries.server_api import is_embedded, server_url
 from tasks.ui.console import STDERR
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _PACKAGES = ("flows", "tasks", "llm2vec_core", "data")
 
 
 def prepare_prefect(request: RunRequest, flow: str) -> None:
-    """Configure Prefect before it is imported, and start its embedded server. Variables that the user has set are kept.
+    """Configure Prefect before it is imported, and use its embedded server. Variables that the user has set are kept.
 
     Args:
         request: Settings of the run.
@@ -29,15 +30,13 @@ def prepare_prefect(request: RunRequest, flow: str) -> None:
     Raises:
         StoreError: The disk is full, or the embedded server's database cannot be used.
     """
-    is_embedded = "PREFECT_API_URL" not in os.environ
-    if is_embedded:
+    if is_embedded():
         os.environ.setdefault("PREFECT_HOME", str(request.settings().store().machine.local_path("prefect")))
         if not os.environ.get("LLM2VEC_DEBUG"):  # an error is reported once, in one sentence
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "CRITICAL")
             os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite: how long a writer waits for another one
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the lease logs from a thread of its own
@@ -45,16 +44,15 @@ def prepare_prefect(request: RunRequest, flow: str) -> None:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    if is_embedded:
+    if is_embedded():
         _start_embedded(request, flow)
 
 
 def _start_embedded(request: RunRequest, flow: str) -> None:
-    """End servers of killed runs, look at disk and database, and start the server. A failure is recorded."""
-    from tasks.run.orchestrator import MIN_FREE_BYTES, MIN_FREE_TO_MAINTAIN_BYTES, machine_trouble, stop_orphans
+    """Look at disk and database, and start the server unless one lives. A failure is recorded."""
+    from tasks.run.orchestrator import MIN_FREE_BYTES, MIN_FREE_TO_MAINTAIN_BYTES, machine_trouble
 
     folder = Path(os.environ["PREFECT_HOME"])
-    stop_orphans(folder)
     try:
         trouble = machine_trouble(folder, MIN_FREE_TO_MAINTAIN_BYTES if flow == "maintain" else MIN_FREE_BYTES)
         if trouble is not None:
@@ -71,7 +69,7 @@ def _start_embedded(request: RunRequest, flow: str) -> None:
 
 def trouble_now() -> StoreError | None:
     """Reason why the embedded server of this process fails now: a full disk, or its database; None if there is none."""
-    if "PREFECT_API_URL" in os.environ or "PREFECT_HOME" not in os.environ:
+    if not is_embedded() or "PREFECT_HOME" not in os.environ:
         return None
     from tasks.run.orchestrator import machine_trouble
 
@@ -103,7 +101,7 @@ def configure_logging() -> None:
 
 
 def is_without_answer(error: BaseException) -> bool:
-    """Return whether a request got no answer: the server is down, or was stopped together with the run."""
+    """Return whether a request got no answer: the server is down."""
     httpx = sys.modules.get("httpx")  # Prefect's, once it is in use
     causes = (error, error.__cause__)
     return httpx is not None and any(isinstance(each, httpx.TransportError) for each in causes)
@@ -112,9 +110,9 @@ def is_without_answer(error: BaseException) -> bool:
 def lost_server_hint() -> str:
     """Return the hint for a Prefect server that does not answer."""
     again = "Run the same command again: it resumes where it stopped."
-    url = os.environ.get("PREFECT_API_URL")
+    url = server_url()
     if url is None:
-        return f"The embedded server ends when a run is stopped. {again}"
+        return f"The log of the embedded server is in {os.environ.get('PREFECT_HOME', 'PREFECT_HOME')}. {again}"
     return (
         f"Check that it is up at {mask_credentials(url)}, or unset PREFECT_API_URL to use the embedded server. {again}"
     )

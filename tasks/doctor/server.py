@@ -51,7 +51,7 @@ def examine_server(prefect_file: Path | None) -> list[Diagnosis]:
     """Check the server, its work pools, deployments and alerts. Without a server there is only one result."""
     url = server_url()
     if url is None:
-        found = "PREFECT_API_URL is not set: each command starts its own server, and nothing is scheduled."
+        found = "PREFECT_API_URL is not set: commands use the embedded server, and nothing is scheduled."
         return [ok("server", found)]
     server = _examine_version(url)
     if server.level == "fail":

@@ -2,20 +2,21 @@
 
 The key of an outcome covers the system's fingerprint (weights, tokenizer, attention, pooling, reading), the content of
 the task, whether intervals draw clusters, the prompt, the precision and the version of mteb. A killed evaluation
-resumes after its last outcome. Never imports prefect.
+resumes after its last outcome. The sample has outcomes of fixed encoders under the same keys. Never imports prefect.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from data.sample.outcomes import bundled_outcome
 from data.schema import sha256_json
 from data.store.base import Store
-from llm2vec_core.evaluation.protocols.registry import ScorableTask
+from llm2vec_core.evaluation.protocols.registry import ScorableTask, can_score
 from llm2vec_core.evaluation.protocols.scoring import Outcome, evaluate_task
 from llm2vec_core.evaluation.results import TaskScore
 from llm2vec_core.evaluation.statistics.stats import Estimate
@@ -36,7 +37,7 @@ class OutcomeStore:
 
     Attributes:
         computed: Outcomes computed by this object.
-        reused: Outcomes found in the store.
+        reused: Outcomes found in the store, or in the sample.
     """
 
     def __init__(self, store: Store, *, dtype: str = "float32", fence: Callable[[], None] | None = None) -> None:
@@ -67,11 +68,20 @@ class OutcomeStore:
         self.computed += 1
         return outcome
 
+    def count_missing(self, systems: Iterable[System], eval_tasks: Sequence[ScorableTask]) -> int:
+        """Number of outcomes of these systems on the tasks that they support which are not stored."""
+        keys = {
+            outcome_key(system, eval_task, dtype=self._dtype)
+            for system in systems
+            for eval_task in eval_tasks
+            if can_score(system, eval_task)
+        }
+        return sum(self._read(f"{key}.json") is None for key in keys)
+
     def find(self, system: System, eval_task: ScorableTask) -> Outcome | None:
-        """The stored outcome of a system on a task; None if it was never computed."""
+        """The outcome of a system on a task, from the store or the sample; None if it was never computed."""
         key = outcome_key(system, eval_task, dtype=self._dtype)
-        score = self._store.read(f"{key}.json")
-        arrays = self._store.read(f"{key}.npz")
+        score, arrays = self._read(f"{key}.json"), self._read(f"{key}.npz")
         if score is None or arrays is None:
             return None
         record = TaskScore.model_validate_json(score)
@@ -80,8 +90,13 @@ class OutcomeStore:
             names = [name.removeprefix(_BY_QUERY) for name in found if name.startswith(_BY_QUERY)]
             by_query = {name: found[_BY_QUERY + name] for name in names}
             queries = QueryScores(by_query, found["first"].tolist(), item_clusters(eval_task)) if names else None
-        task_result = self._store.read(f"{key}.mteb.json")
+        task_result = self._read(f"{key}.mteb.json")
         return Outcome(record, estimate, queries, task_result.decode() if task_result is not None else None)
+
+    def _read(self, key: str) -> bytes | None:
+        """A file of an outcome, from the store or from the sample, which has those of fixed encoders."""
+        found = self._store.read(key)
+        return bundled_outcome(key) if found is None else found
 
     def _keep(self, key: str, outcome: Outcome) -> None:
         """Store an outcome. The score is written last, because it makes the outcome known."""

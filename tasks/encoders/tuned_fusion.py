@@ -24,6 +24,7 @@ from llm2vec_core.ranking.tuning import MIN_JUDGED_QUERIES, JudgedQuery, score_w
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.run.context import Run
 from tasks.run.settings import Settings
+from tasks.ui.console import progress_bar
 
 if TYPE_CHECKING:
     from llm2vec_core.evaluation.tasks.folders import EvalTask
@@ -178,8 +179,14 @@ def _judge(store: Store, settings: Settings, checkpoint: str, task: EvalTask) ->
     documents = [encoded_text(row.get("title", ""), row["text"]) for row in corpus]
     queries = [row for row in task.tables["queries"] if row["_id"] in relevance]
     encoder = load_encoder(checkpoint_dir(store, checkpoint), settings.encode)
-    vectors = encode_documents(encoder, documents, "resume", settings.encode).vectors
-    asked = encode_documents(encoder, [row["text"] for row in queries], "job", settings.encode).vectors
+    texts = [row["text"] for row in queries]
+    with progress_bar("tune the weight of the vectors", len(documents) + len(texts)) as advance:
+
+        def count(num_texts: int) -> None:
+            advance(num_texts, task.name)
+
+        vectors = encode_documents(encoder, documents, "resume", settings.encode, on_progress=count).vectors
+        asked = encode_documents(encoder, texts, "job", settings.encode, on_progress=count).vectors
     index = LexicalIndex.of_texts(documents)
     judged = []
     for row, vector in zip(queries, asked, strict=True):

@@ -28,10 +28,11 @@ from llm2vec_core.ranking.words import tokenize
 from tasks.conditions.chosen import not_excluded
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
-from tasks.encoders.fit import Fit, other_kind, served_fit
+from tasks.encoders.fit import Fit, other_kind
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
-from tasks.queries.served import require_same_space, served, served_table, words_of
+from tasks.queries.opened import OpenedState
+from tasks.queries.served import require_same_space, served, words_of
 from tasks.queries.similar import both, count_similar, newest_only, similar_columns
 from tasks.run.context import utc_now
 from tasks.run.settings import Settings
@@ -90,6 +91,7 @@ def search(
     where: str | None = None,
     past_jobs: bool | None = None,
     checkpoint: str | None = None,
+    opened: OpenedState | None = None,
 ) -> list[dict[str, object]]:
     """Find served documents of a kind for a query.
 
@@ -102,6 +104,7 @@ def search(
         where: SQL filter over columns of the table, applied before ranking.
         past_jobs: Also find jobs past their ``valid_through`` (default: as in ``match.past_jobs``).
         checkpoint: Encode the query with this checkpoint (default: the served one).
+        opened: Tables and limits that stay open for the next search (default: they are opened for this one).
 
     Returns:
         Documents, best first: ids, title, last day of a job and whether it is past, the fields of :class:`Hit`, and the
@@ -118,11 +121,11 @@ def search(
     """
     query = without_placeholders(query)
     require_query(query)
-    store = settings.store()
+    store, opened = settings.store(), opened or OpenedState()
     pointer = served(store)
     if checkpoint is not None:
         require_same_space(store, pointer, checkpoint)
-    table = served_table(store, pointer, kind)
+    table = opened.table(store, pointer, kind)
     today = utc_now().date()
     still_open = None
     if kind == "job" and not (settings.match.past_jobs if past_jobs is None else past_jobs):
@@ -161,7 +164,7 @@ def search(
     if reranker is not None:
         hits = rerank_hits(load_reranker(reranker, base_models_dir(store)), table, query, hits, limit=limit)
     if mode != "lexical":
-        fit = served_fit(store, pointer, [kind])
+        fit = opened.fit(store, pointer, kind)
         hits = with_fit(hits, table, kind, vector, fit)
         if fit is not None and not fit.has_class(other_kind(kind), query):
             hits = {doc_id: replace(hit, fit_class=None) for doc_id, hit in hits.items()}

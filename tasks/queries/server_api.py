@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import urllib.request
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 _TIMEOUT_S = 5.0
+
+EMBEDDED_VARIABLE = "LLM2VEC_EMBEDDED_SERVER"
+"""Environment variable: URL of the embedded server that this process uses, which is then also Prefect's."""
 
 
 class ServerAnswer(NamedTuple):
@@ -20,8 +21,14 @@ class ServerAnswer(NamedTuple):
 
 
 def server_url() -> str | None:
-    """URL of the server's API; None if a command starts its own."""
-    return (os.environ.get("PREFECT_API_URL") or "").rstrip("/") or None
+    """URL of the API of an operator's server; None if commands use the embedded one."""
+    return None if is_embedded() else os.environ["PREFECT_API_URL"].rstrip("/")
+
+
+def is_embedded() -> bool:
+    """Whether commands use the embedded server."""
+    url = os.environ.get("PREFECT_API_URL") or None
+    return url is None or url == os.environ.get(EMBEDDED_VARIABLE)
 
 
 def ask_server(path: str, query: dict[str, Any] | None = None) -> ServerAnswer:
@@ -31,6 +38,9 @@ def ask_server(path: str, query: dict[str, Any] | None = None) -> ServerAnswer:
         OSError: The server does not answer, or refuses the request (``urllib.error.HTTPError``).
         ValueError: The answer is not JSON.
     """
+    import urllib.request  # the command line imports this module, and must start fast
+    from email.utils import parsedate_to_datetime
+
     url = server_url()
     assert url is not None, "the caller checks that there is a server"
     body = None if query is None else json.dumps(query).encode()

@@ -1,28 +1,20 @@
-"""The embedded orchestrator of a machine: its disk, its database, and servers that outlived their run.
+"""The embedded orchestrator of a machine: its disk and its database.
 
-Without ``PREFECT_API_URL``, a run starts a Prefect server of its own. Its database is in ``prefect/`` of the home, or
-of ``work_dir`` if the home is a bucket. This module looks at both without importing Prefect. So a problem is one
-sentence before a run starts, and ``l2v status`` can say it, too.
+Without ``PREFECT_API_URL``, a run uses a Prefect server that it starts itself (``tasks.ui.embedded``). Its database is
+in ``prefect/`` of the home, or of ``work_dir`` if the home is a bucket. This module looks at both without importing
+Prefect. So a problem is one sentence before a run starts, and ``l2v status`` can say it, too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
 import os
 import shutil
-import signal
 import sqlite3
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from data.errors import StoreError
-from data.store.lease import process_identity, process_is_running
-
-logger = logging.getLogger(__name__)
 
 MIN_FREE_BYTES = 64 << 20
 """Free space below which no run starts."""
@@ -30,16 +22,11 @@ MIN_FREE_BYTES = 64 << 20
 MIN_FREE_TO_MAINTAIN_BYTES = 8 << 20
 """Free space below which no maintenance starts, which frees space: the orchestrator's database must fit."""
 
-OWNER_VARIABLE = "LLM2VEC_SERVER_OWNER"
-"""Environment variable of an embedded server: identity of the process that started it."""
-
 LOG_NAME = "server.log"
-"""Log of the embedded server, beside its database; each run writes it anew."""
+"""Log of the embedded server, beside its database; each server writes it anew."""
 
 _DATABASE = "prefect.db"
-_SERVER = "prefect.server.api.server:create_app"
 _LOCK_WAIT_S = 5.0
-_STOP_WAIT_S = 5.0
 
 
 def machine_trouble(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> StoreError | None:
@@ -110,55 +97,20 @@ def database_trouble(folder: Path, *, is_looked_at: bool = True) -> StoreError |
     return None
 
 
+def database_revision(folder: Path) -> str | None:
+    """Revision of the orchestrator's database; None if there is none, or it cannot be read."""
+    path = folder / _DATABASE
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)) as database:
+            found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if found is None else str(found[0])
+
+
 def _known_revisions() -> list[str]:
     """File names of the database migrations of the installed Prefect, which contain the revision."""
     spec = importlib.util.find_spec("prefect")
     roots = list(spec.submodule_search_locations or ()) if spec is not None else []
     folders = [Path(root) / "server" / "database" / "_migrations" / "versions" / "sqlite" for root in roots]
     return [path.name for folder in folders if folder.is_dir() for path in folder.glob("*.py")]
-
-
-def own_identity() -> str:
-    """Identity of this process for :data:`OWNER_VARIABLE`."""
-    return process_identity(os.getpid())
-
-
-def embedded_servers(folder: Path) -> Iterator[tuple[int, bool]]:
-    """Process id of each embedded server of a directory, and whether the run that started it is alive.
-
-    A server is ours only if all of this holds: it is a process of this user in this PID namespace, it runs Prefect's
-    server, its ``PREFECT_HOME`` is ``folder``, and it names its owner. Empty where there is no ``/proc``.
-    """
-    wanted = f"PREFECT_HOME={folder}".encode()
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if path.stat().st_uid != os.getuid() or _SERVER.encode() not in (path / "cmdline").read_bytes():
-                continue
-            variables = (path / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended, or is hidden
-            continue
-        prefix = f"{OWNER_VARIABLE}=".encode()
-        owner = next((each.removeprefix(prefix).decode() for each in variables if each.startswith(prefix)), None)
-        if wanted in variables and owner is not None:
-            yield int(path.name), process_is_running(owner)
-
-
-def stop_orphans(folder: Path) -> list[int]:
-    """End embedded servers whose run was killed; returns their process ids."""
-    orphans = [pid for pid, has_owner in embedded_servers(folder) if not has_owner]
-    for pid in orphans:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_WAIT_S
-    while orphans and time.monotonic() < deadline:
-        left = {pid for pid, _ in embedded_servers(folder)} & set(orphans)
-        if not left:
-            break
-        time.sleep(0.1)
-    else:
-        for pid in {pid for pid, has_owner in embedded_servers(folder) if not has_owner} & set(orphans):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    if orphans:
-        logger.warning("ended %s embedded server(s) of killed runs: %s", len(orphans), ", ".join(map(str, orphans)))
-    return orphans

@@ -25,6 +25,7 @@ from data.store.credentials import mask_credentials
 from tasks.encoders.fit import nobody_fits
 from tasks.errors import SettingsError, TaskError
 from tasks.queries.explain import explain
+from tasks.queries.opened import OpenedState
 from tasks.queries.search import MAX_QUERY_CHARS, search
 from tasks.queries.served import NothingServedError, served
 from tasks.run.settings import Settings
@@ -169,6 +170,8 @@ def build_api(settings: Settings, *, token: str | None = None, hosts: Collection
         },
     )
 
+    opened = OpenedState()
+
     def find(asked: SearchQuery) -> dict[str, Any]:
         hits = search(
             settings,
@@ -178,6 +181,7 @@ def build_api(settings: Settings, *, token: str | None = None, hosts: Collection
             limit=asked.limit,
             where=asked.where,
             past_jobs=asked.past,
+            opened=opened,
         )
         return {"hits": hits, "nobody_fits": nobody_fits(hits)}
 

@@ -29,6 +29,8 @@ from tasks.encoders.query_encoder import keep_query_encoder
 from tasks.encoders.tuned_fusion import tune_fusion
 from tasks.run.context import Run
 from tasks.run.reading import cut_sentence
+from tasks.run.reports import EmbedReport
+from tasks.run.settled import settled_report
 from tasks.run.stage_task import stage_task
 from tasks.stages.backfill import backfilled_contents
 from tasks.ui.artifacts import progress, publish_table
@@ -50,6 +52,20 @@ class TableReport(BaseModel):
     documents: int
     upserted: int
     removed: int
+
+
+@stage_task("look for changes")
+def settled_tables(run: Run, fingerprint: str, snapshots: dict[DocumentKind, str]) -> EmbedReport | None:
+    """The report if a former night left nothing to do for these snapshots, without opening a table; otherwise None."""
+    report = settled_report(run, fingerprint, snapshots)
+    if report is None:
+        return None
+    keep_query_encoder(run.store, fingerprint, run.settings.encode)
+    for kind in snapshots:
+        count = TokenCount(read=report.read_tokens.get(kind, 0), cut=report.cut_tokens.get(kind, 0))
+        if (found := cut_sentence(kind, count, run.settings.encode)) is not None:
+            logger.warning("%s", found)
+    return report
 
 
 @stage_task("plan stale documents")

@@ -82,10 +82,13 @@ def evaluate_recipe(
     decision: Decision | None = None
     refused = False
     references = resolve_systems(store, settings, settings.evaluate.references)
-    with progress("evaluate", (9 + len(references)) * len(eval_tasks)) as advance:
+    candidates = {name: store_candidate(store, name).fingerprint for name in settings.evaluate.candidates}
+    cheap = [lexical_system(), *_cheap_rows(settings, eval_tasks)]
+    encoders = [each.fingerprint for each in (trained, base, unsupervised) if each is not None]
+    encoders += candidates.values()
+    with progress("evaluate", _num_missing(run, eval_tasks, [*cheap, *references], encoders)) as advance:
         scorer = _Scorer(run, eval_tasks, advance=advance)
-        lexical = scorer.score(lexical_system())
-        by_words = [lexical, *(scorer.score(named) for named in _cheap_rows(settings, eval_tasks))]
+        by_words = [scorer.score(named) for named in cheap]
         preferred = before = scorer.score_checkpoint(base.fingerprint, name=BASE_NAME)
         dense = [before]
         if unsupervised is not None:
@@ -99,8 +102,8 @@ def evaluate_recipe(
                 margin=margin,
             )
             preferred = after if decision.served == after.name else before
-        for name in settings.evaluate.candidates:
-            candidate = scorer.score_checkpoint(store_candidate(store, name).fingerprint, name=name)
+        for name, fingerprint in candidates.items():
+            candidate = scorer.score_checkpoint(fingerprint, name=name)
             dense.append(candidate)
             decision = choose_encoder(
                 candidate=(candidate.name, candidate.outcomes),
@@ -173,7 +176,7 @@ def evaluate_named(
         against = _require_served(store)
     systems = resolve_systems(store, settings, [*names, *([against] if against else [])])
     eval_tasks = load_tasks(store, settings.evaluate)
-    with progress("evaluate", len(systems) * len(eval_tasks)) as advance:
+    with progress("evaluate", _num_missing(run, eval_tasks, systems, ())) as advance:
         scorer = _Scorer(run, eval_tasks, advance=advance)
         entries = [scorer.score(named) for named in systems]
     decision: Decision | None = None
@@ -235,7 +238,7 @@ class _Entry:
 
 
 class _Scorer:
-    """Scores systems on the same tasks, and shows its progress."""
+    """Scores systems on the same tasks, and shows how many scores it computed."""
 
     def __init__(
         self,
@@ -260,8 +263,10 @@ class _Scorer:
         system, outcomes = named.system, []
         for eval_task in self._eval_tasks:
             if can_score(system, eval_task):
+                before = self._outcomes.computed
+                self._advance(0, note=f"{system.name}: {eval_task.name}")
                 outcomes.append(self._outcomes.find_or_compute(system, eval_task))
-            self._advance(1, note=f"{system.name}: {eval_task.name}")
+                self._advance(self._outcomes.computed - before, note=f"{system.name}: {eval_task.name}")
         report = system_report(system, named.description, outcomes)
         return _Entry(named, ScoredSystem(report, tuple(outcomes)))
 
@@ -280,6 +285,22 @@ class _Scorer:
             reused=self._outcomes.reused,
             seconds=time.monotonic() - self._started,
         )
+
+
+def _num_missing(
+    run: Run, eval_tasks: Sequence[ScorableTask], systems: Sequence[NamedSystem], encoders: Sequence[str]
+) -> int:
+    """Number of scores to compute of systems and checkpoints, and of the fusions of the encoder that is chosen.
+
+    Which one is chosen depends on scores, so the fusions of the first count for it, and the served one counts, too.
+    """
+    store, settings = run.store, run.settings
+    served = read_pointer(store)
+    known = dict.fromkeys([*encoders, *([served.checkpoint] if served is not None and encoders else [])])
+    dense = [dense_system(settings, resolve_ours(checkpoint_dir(store, fingerprint))) for fingerprint in known]
+    fused = [make(settings, dense[0]) for make in (hybrid_system, tuned_system)] if dense else []
+    outcomes = OutcomeStore(store, dtype=settings.encode.dtype)
+    return outcomes.count_missing((named.system for named in (*systems, *dense, *fused)), eval_tasks)
 
 
 def _publish(run: Run, report: EvaluateReport) -> EvaluateReport:

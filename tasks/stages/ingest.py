@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from data.config import SourceConfig
 from data.errors import DataError, InputError
 from data.schema import DocumentKind
 from data.snapshots.build import build_snapshot
-from data.snapshots.snapshot import Snapshot
+from data.snapshots.snapshot import Snapshot, latest_snapshot
+from data.store.base import Store
 from tasks.run.context import Run
 from tasks.run.reports import IngestReport
 from tasks.run.stage_task import stage_task
+from tasks.ui.artifacts import progress
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +48,27 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         unread[name] = str(error)
         logger.warning("Source '%s' is not required and was not read; its former documents stay. %s", name, error)
 
-    snapshot = build_snapshot(
-        run.store,
-        kind=kind,
-        sources=chosen,
-        clean=settings.clean,
-        redact=settings.redact,
-        run_id=run.id,
-        fence=run.lease.check,
-        now=run.clock(),
-        shrink=settings.ingest,
-        on_unread=on_unread,
-    )
+    with progress(f"read {kind}s", _former_rows(run.store, kind, chosen)) as advance:
+        seen = 0
+
+        def on_progress(num_rows: int) -> None:
+            nonlocal seen
+            advance(max(num_rows - seen, 0))  # after a fault of one source, the others are read again
+            seen = num_rows
+
+        snapshot = build_snapshot(
+            run.store,
+            kind=kind,
+            sources=chosen,
+            clean=settings.clean,
+            redact=settings.redact,
+            run_id=run.id,
+            fence=run.lease.check,
+            now=run.clock(),
+            shrink=settings.ingest,
+            on_progress=on_progress,
+            on_unread=on_unread,
+        )
     counts = [snapshot.manifest.sources[name] for name in chosen if name in snapshot.manifest.sources]
     return IngestReport(
         kind=kind,
@@ -77,6 +88,13 @@ def ingest_kind(run: Run, kind: DocumentKind, *, sources: dict[str, SourceConfig
         rows_replaced=sum(count.rows_replaced for count in counts),
         seconds=time.monotonic() - started,
     )
+
+
+def _former_rows(store: Store, kind: DocumentKind, sources: Collection[str]) -> int | None:
+    """Rows that sources had the last time; None if one of them is new."""
+    former = latest_snapshot(store, kind)
+    counts = {} if former is None else former.manifest.sources
+    return sum(counts[name].rows_in for name in sources) if all(name in counts for name in sources) else None
 
 
 def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:

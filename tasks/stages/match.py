@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, NamedTuple
 
 from data.outputs.matches import KINDS_OF, LATEST_MATCHES, match_id, read_former_matches, read_manifest, write_matches
@@ -20,6 +21,7 @@ from tasks.queries.served import served, served_table
 from tasks.run.context import Run
 from tasks.run.reports import MatchReport
 from tasks.run.settings import Settings
+from tasks.run.settled import keep_settled_match, settled_match
 from tasks.run.stage_task import stage_task
 from tasks.stages.match_blocks import BLOCK_ROWS, plan_parts, read_sides
 from tasks.ui.artifacts import progress
@@ -45,8 +47,14 @@ def match_all(run: Run) -> MatchReport:
     tuned = tune_fusion(run, generation=pointer.generation, checkpoint=pointer.checkpoint)
     weight = tuned.weight if tuned is not None else None
     today = run.clock().date()
-    chosen = choose(store, pointer, settings.match, today)
     conditions = Conditions(settings.match.conditions, today)
+    plain = {**_decisive(settings, weight, conditions), "past_jobs": settings.match.past_jobs}
+    unchanged = settled_match(store, pointer, plain, today) if _is_plain(settings) else None
+    if unchanged is not None and read_manifest(store, unchanged.match) is not None:
+        fence()
+        LATEST_MATCHES.put(store, unchanged.match)
+        return unchanged.model_copy(update={"seconds": time.monotonic() - started})
+    chosen = choose(store, pointer, settings.match, today)
     decisive = {**_decisive(settings, weight, conditions), **chosen.ranking}
     settled = settle_fit(run, pointer.generation, {kind: served_table(store, pointer, kind) for kind in KINDS})
     match = match_id(pointer, {**decisive, **_limits(settled.record), **chosen.identity})
@@ -54,7 +62,8 @@ def match_all(run: Run) -> MatchReport:
     if known is not None:
         fence()
         LATEST_MATCHES.put(store, match)
-        return _report(store, match, known, settled, reused=True, started=started)
+        report = _report(store, match, known, settled, reused=True, started=started)
+        return _settle(run, pointer, plain, report, since=today)
     with store.scratch() as scratch:
         sides = read_sides(store, pointer, scratch, among=chosen.among, where=chosen.where, conditions=conditions)
         for side in sides.values():
@@ -110,7 +119,32 @@ def match_all(run: Run) -> MatchReport:
                 fence=fence,
             )
             forget_products(store, match)
-    return _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
+    report = _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
+    return _settle(run, pointer, plain, report, since=today)
+
+
+def _is_plain(settings: Settings) -> bool:
+    """Whether neither a filter nor an exclusion list leaves out documents: what they mean may change at any time."""
+    return not settings.match.where and settings.match.exclude is None
+
+
+def _settle(
+    run: Run, pointer: Pointer, decisive: Mapping[str, object], report: MatchReport, *, since: date
+) -> MatchReport:
+    """Record until which day the matches stay valid, for a night without changes; returns the report."""
+    if _is_plain(run.settings):
+        until = None if run.settings.match.past_jobs else _first_last_day(run, pointer, since)
+        keep_settled_match(run.store, pointer, decisive, report, since=since, until=until)
+    return report
+
+
+def _first_last_day(run: Run, pointer: Pointer, day: date) -> date | None:
+    """The first last day of the jobs that are open on a day; None if none of them has one."""
+    table = served_table(run.store, pointer, "job")
+    if not table.has_column("valid_through"):
+        return None
+    days = table.read(["valid_through"])["valid_through"].to_pylist()
+    return min((last for last in map(date.fromisoformat, filter(None, days)) if last >= day), default=None)
 
 
 def _report(

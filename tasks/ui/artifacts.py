@@ -51,21 +51,27 @@ Advance = Callable[..., None]
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int) -> Iterator[Advance]:
+def progress(description: str, total: int | None) -> Iterator[Advance]:
     """Progress of a long task: a bar on a terminal, log lines elsewhere, and a Prefect artifact in a run.
+
+    Args:
+        description: Name of the task.
+        total: All units; None if their number is not known. Then there is no artifact.
 
     Yields:
         ``advance(count, note="")``.
     """
-    artifact = _ProgressArtifact(description, total)
+    artifact = None if total is None else _ProgressArtifact(description, total)
     with progress_bar(description, total) as advance_bar:
 
         def advance(count: int = 1, *, note: str = "") -> None:
             advance_bar(count, note)
-            artifact.advance(count)
+            if artifact is not None:
+                artifact.advance(count)
 
         yield advance
-        artifact.finish()
+        if artifact is not None:
+            artifact.finish()
 
 
 def publish_markdown(key: str, markdown: str, *, description: str) -> None:

@@ -22,8 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on a terminal, lines in the log elsewhere.
+
+    Args:
+        description: Name of the task.
+        total: All units; None if their number is not known.
 
     Yields:
         ``advance(count, note)``.
@@ -47,7 +51,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
 
 
 @contextlib.contextmanager
-def _progress_lines(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def _progress_lines(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     """Log the progress every :data:`SECONDS_BETWEEN_LINES`, also while nothing advances."""
     started, is_over, done, last_note = time.monotonic(), threading.Event(), 0, ""
 
@@ -69,26 +73,28 @@ def _progress_lines(description: str, total: int) -> Iterator[Callable[[int, str
         reporter.join()
 
 
-def progress_sentence(description: str, done: int, total: int, *, seconds: float, note: str = "") -> str:
+def progress_sentence(description: str, done: int, total: int | None, *, seconds: float, note: str = "") -> str:
     """Describe the progress of a task: what is done, of how much, and when it will end at the same speed.
 
     Args:
         description: Name of the task.
         done: Finished units.
-        total: All units.
+        total: All units; None if their number is not known.
         seconds: Seconds since it began.
         note: What it works on.
     """
-    if done >= total:
+    if total is None:
+        state = f"{done:,} after {duration(seconds)}"
+    elif done >= total:
         state = f"{done:,} of {total:,}, almost finished"
     elif done:
-        state = f"{done:,} of {total:,} ({done / total:.0%}), about {_duration(seconds * (total - done) / done)} left"
+        state = f"{done:,} of {total:,} ({done / total:.0%}), about {duration(seconds * (total - done) / done)} left"
     else:
-        state = f"0 of {total:,} after {_duration(seconds)}"
+        state = f"0 of {total:,} after {duration(seconds)}"
     return f"{description}: {state}{f' ({note})' if note else ''}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A duration as people say it, such as ``40 s``, ``3 min`` or ``2 h 5 min``."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"

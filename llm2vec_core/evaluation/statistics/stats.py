@@ -18,8 +18,10 @@ item.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,6 +34,11 @@ LEVEL = 0.05
 _POWER = 0.8
 _CHUNK_CELLS = 2_000_000
 """Number of drawn items to score at once; bounds the memory."""
+
+
+def _normal_cdf(deviation: float) -> float:
+    """Share of a normal distribution below a deviation. Stored scores are compared without loading scipy."""
+    return 0.5 * math.erfc(-deviation / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -154,13 +161,11 @@ def probability_not_worse(difference: Estimate, *, margin: float) -> float:
     A small value means that the candidate is significantly worse by more than the margin. Without an interval, the
     score decides: 0 or 1.
     """
-    from scipy.special import ndtr
-
     excess = difference.score + margin
     error = _standard_error(difference)
     if error == 0:
         return 1.0 if excess >= 0 else 0.0
-    return float(ndtr(excess / error))
+    return _normal_cdf(excess / error)
 
 
 def probability_not_better(difference: Estimate) -> float:
@@ -168,12 +173,10 @@ def probability_not_better(difference: Estimate) -> float:
 
     A small value means that the candidate is significantly better. Without an interval, the score decides: 0 or 1.
     """
-    from scipy.special import ndtr
-
     error = _standard_error(difference)
     if error == 0:
         return 0.0 if difference.score > 0 else 1.0
-    return float(ndtr(-difference.score / error))
+    return _normal_cdf(-difference.score / error)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -184,10 +187,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _comparison(scope: str, better: str, worse: str, difference: Estimate, p_value: float) -> Comparison:
-    from scipy.special import ndtri
-
     error = _standard_error(difference)
-    half_width = float(ndtri(1 - LEVEL / 2)) * error
+    half_width = NormalDist().inv_cdf(1 - LEVEL / 2) * error
     return Comparison(
         scope=scope,
         better=better,
@@ -196,18 +197,16 @@ def _comparison(scope: str, better: str, worse: str, difference: Estimate, p_val
         ci_low=difference.score - half_width,
         ci_high=difference.score + half_width,
         p_value=p_value,
-        smallest_difference=half_width + float(ndtri(_POWER)) * error,
+        smallest_difference=half_width + NormalDist().inv_cdf(_POWER) * error,
         is_significant=p_value < LEVEL,
     )
 
 
 def _two_sided(difference: Estimate) -> float:
-    from scipy.special import ndtr
-
     error = _standard_error(difference)
     if error == 0:
         return 1.0 if difference.score == 0 else 0.0
-    return float(2 * ndtr(-abs(difference.score) / error))
+    return 2 * _normal_cdf(-abs(difference.score) / error)
 
 
 def _standard_error(difference: Estimate) -> float:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.sample.eval_tasks import write_sample_tasks
+from data.sample.outcomes import OUTCOMES_DIR
 from data.store.base import LocalStore
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
@@ -216,6 +218,15 @@ def test_the_label_shift_decides_the_key_of_word_tasks_alone() -> None:
     assert outcome_key(dense(traits=AFTER_MNTP), NamedTask()) == outcome_key(dense(traits=UNTRAINED), NamedTask())
 
 
+def test_missing_scores_are_counted_before_they_are_computed(store: LocalStore, counted: Counted) -> None:
+    outcomes, task = OutcomeStore(store), NamedTask()
+    systems = [dense(), dense(), dense("b" * 64)]
+    assert outcomes.count_missing(systems, [task]) == 2, "equal systems have one score"
+    outcomes.find_or_compute(dense(), task)
+    assert outcomes.count_missing(systems, [task]) == 1
+    assert outcomes.count_missing([], [task]) == 0
+
+
 def test_encoders_of_different_weights_never_share(store: LocalStore, counted: Counted) -> None:
     outcomes = OutcomeStore(store)
     found = [outcomes.find_or_compute(dense(fingerprint), NamedTask()) for fingerprint in ("a" * 64, "b" * 64) * 2]
@@ -280,3 +291,39 @@ def test_a_writer_that_lost_its_lease_keeps_nothing(store: LocalStore, counted: 
     with pytest.raises(PermissionError):
         OutcomeStore(store, fence=fenced).find_or_compute(dense(), NamedTask())
     assert not list(store.list("evaluations"))
+
+
+BUNDLED = sorted(OUTCOMES_DIR.glob("*/*[0-9a-f].json"))
+
+
+def test_outcomes_of_three_fixed_encoders_are_bundled() -> None:
+    assert len({path.parent.name for path in BUNDLED if not path.name.endswith(".mteb.json")}) == 3
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in BUNDLED if not path.name.endswith(".mteb.json")], ids=lambda p: p.parent.name[:8]
+)
+def test_a_bundled_outcome_has_the_key_of_todays_task_and_is_not_scored_again(
+    path: Path, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a change of the task, the scoring or mteb, make them again with ``tools/reference_outcomes.py``."""
+    record = TaskScore.model_validate_json(path.read_bytes())
+    (folder,) = write_sample_tasks(tmp_path / "tasks", [record.task])
+    task = load_eval_task(folder)
+    monkeypatch.setattr("tasks.encoders.outcomes.evaluate_task", lambda *_: pytest.fail("it was scored"))
+    outcomes = OutcomeStore(store)
+    found = outcomes.find_or_compute(dense(path.parent.name), task)
+    assert (found.score.content_sha256, found.score.system_fingerprint) == (task.content_sha256, path.parent.name)
+    assert found.score.ci_low < found.score.main_score < found.score.ci_high
+    assert found.queries is not None
+    assert found.task_result is not None
+    assert (outcomes.computed, outcomes.reused, outcomes.count_missing([dense(path.parent.name)], [task])) == (0, 1, 0)
+
+
+def test_a_home_has_its_own_outcome_before_the_bundled_one(store: LocalStore) -> None:
+    path = next(path for path in BUNDLED if not path.name.endswith(".mteb.json"))
+    key = f"evaluations/{path.parent.name}/{path.name}"
+    outcomes = OutcomeStore(store)
+    assert outcomes._read(key) == path.read_bytes()
+    store.put_if_absent(key, b"own")
+    assert outcomes._read(key) == b"own"

@@ -10,6 +10,7 @@ from data.vectors.pointer import POINTER_KEY
 from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.model.checkpoint import EncoderSpec
 from tasks.encoders.checkpoints import store_checkpoint
+from tasks.queries.opened import OpenedState
 from tasks.queries.served import require_same_space, served, served_table, words_of
 
 
@@ -48,3 +49,34 @@ def test_a_query_of_another_checkpoint_is_refused(tmp_path, make_pointer, tiny_b
 def test_rows_of_the_first_layout_have_their_words_in_the_text():
     assert words_of({"words": "ci/cd ci cd", "title": "", "text": "not read"}) == ["ci/cd", "ci", "cd"]
     assert words_of({"title": "C++", "text": "and Go"}) == ["c++", "and", "go"]
+
+
+def test_a_server_opens_a_table_once_and_follows_the_pointer(tmp_path, make_pointer, monkeypatch):
+    store, opened = LocalStore(tmp_path), []
+
+    def open_one(_store, pointer, kind):
+        opened.append((pointer.jobs, kind))
+        return object()
+
+    monkeypatch.setattr("tasks.queries.opened.served_table", open_one)
+    state = OpenedState()
+    first, second = make_pointer(jobs=1), make_pointer(jobs=2)
+    table = state.table(store, first, "job")
+    assert state.table(store, first, "job") is table
+    assert state.table(store, second, "job") is not table, "a promotion is seen by the next search"
+    state.table(store, second, "resume")
+    assert opened == [(1, "job"), (2, "job"), (2, "resume")]
+
+
+def test_a_server_reads_a_background_once_and_again_when_the_limits_change(tmp_path, make_pointer, monkeypatch):
+    read, limits = [], ["first"]
+    monkeypatch.setattr("tasks.queries.opened.known_fit", lambda *_: limits[0])
+    monkeypatch.setattr("tasks.queries.opened.served_fit", lambda *_: read.append(limits[0]) or object())
+    state, pointer, store = OpenedState(), make_pointer(), LocalStore(tmp_path)
+    fit = state.fit(store, pointer, "job")
+    assert state.fit(store, pointer, "job") is fit
+    limits[0] = "fitted again"
+    assert state.fit(store, pointer, "job") is not fit
+    assert read == ["first", "fitted again"]
+    limits[0] = None
+    assert state.fit(store, pointer, "job") is None

@@ -1,27 +1,19 @@
-"""The embedded orchestrator: a full disk, a database that cannot be used, servers that outlived their run."""
+"""The embedded orchestrator: a full disk, a database that cannot be used."""
 
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 
-from data.store.lease import process_identity
 from tasks.run.orchestrator import (
     MIN_FREE_BYTES,
     MIN_FREE_TO_MAINTAIN_BYTES,
-    OWNER_VARIABLE,
     _known_revisions,
+    database_revision,
     database_trouble,
     disk_trouble,
-    embedded_servers,
     machine_trouble,
-    stop_orphans,
 )
 
 Usage = namedtuple("Usage", "total used free")
@@ -48,6 +40,8 @@ def test_nothing_is_wrong_before_the_first_run_and_after_it(folder, database):
     assert machine_trouble(folder.with_name("new") / "prefect") is None
     assert machine_trouble(folder) is None
     assert database_trouble(folder) is None
+    assert database_revision(folder) in sorted(_known_revisions())[-1]
+    assert database_revision(folder.with_name("new") / "prefect") is None
 
 
 def test_a_full_disk_is_one_sentence_and_maintenance_may_still_run(folder, monkeypatch):
@@ -81,45 +75,3 @@ def test_a_locked_database_is_named_and_a_look_needs_no_lock(folder, database, m
         assert database_trouble(folder) is None
         other.execute("ROLLBACK")
     assert machine_trouble(folder) is None
-
-
-def serve(folder, owner):
-    """A process that looks like an embedded server of a home, without one."""
-    script = "import sys, time; print('up', flush=True); time.sleep(60)"
-    others = {name: value for name, value in os.environ.items() if name != OWNER_VARIABLE}
-    variables = {"PREFECT_HOME": str(folder), **({OWNER_VARIABLE: owner} if owner else {})}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "prefect.server.api.server:create_app"],
-        env={**others, **variables},
-        stdout=subprocess.PIPE,
-    )
-    process.stdout.readline()
-    return process
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are found in /proc")
-def test_only_servers_of_this_home_whose_run_is_dead_are_ended(folder):
-    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    dead = process_identity(ended.pid)
-    ended.communicate(b"\n")
-    alive = process_identity(os.getpid())
-    servers = {
-        "orphan": serve(folder, dead),
-        "of a living run": serve(folder, alive),
-        "of another home": serve(folder.with_name("other"), dead),
-        "of nobody that is known": serve(folder, None),
-    }
-    try:
-        assert dict(embedded_servers(folder)) == {
-            servers["orphan"].pid: False,
-            servers["of a living run"].pid: True,
-        }
-        assert stop_orphans(folder) == [servers["orphan"].pid]
-        assert servers["orphan"].wait(10) == -signal.SIGTERM
-        assert {name for name, each in servers.items() if each.poll() is None} == {*servers} - {"orphan"}
-        assert stop_orphans(folder) == []
-    finally:
-        for each in servers.values():
-            each.kill()
-            each.wait()
-            each.stdout.close()

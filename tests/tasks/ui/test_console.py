@@ -24,6 +24,10 @@ def test_a_line_says_what_is_done_and_what_is_left(done, seconds, expected):
     assert progress_sentence("encode", done, 1000, seconds=seconds) == expected
 
 
+def test_a_line_without_a_total_says_what_is_done():
+    assert progress_sentence("read jobs", 12_000, None, seconds=90) == "read jobs: 12,000 after 2 min"
+
+
 def test_a_line_names_what_is_worked_on():
     assert progress_sentence("evaluate", 1, 2, seconds=10, note="BM25").endswith("about 10 s left (BM25)")
 
