@@ -47,7 +47,8 @@ def _outlook(run: Run) -> str:
     snapshots, pointer, trained = latest_snapshots(store), read_pointer(store), find_trained(store, settings)
     if trained is not None and pointer is not None and settled_report(run, pointer.checkpoint, snapshots) is not None:
         return ""
-    steps = {stage: getattr(settings.train, stage).steps for stage in ([] if trained else settings.train.stages)}
+    stages = () if trained is not None else settings.train.stages
+    steps = {str(stage): int(getattr(settings.train, stage).steps) for stage in stages}
     last = latest_summary(store, flow="nightly", state="completed")
     before = (read_settings(store, last["run_id"]) or {}) if last is not None else {}
     known = before.get("evaluate", {}).get("references", [])
