@@ -25,7 +25,7 @@ from data.snapshots.manifest import (
     put_manifest,
     snapshot_key,
 )
-from data.snapshots.similar import SIMILAR_COLUMNS, Place, places_without, with_places
+from data.snapshots.similar import SIMILAR_COLUMNS, Standing, places_without, with_places
 from data.snapshots.snapshot import Snapshot
 from data.snapshots.tombstones import keep_successor
 from data.store.base import Store
@@ -135,7 +135,7 @@ def _without(
     table: pa.Table,
     journal: Journal,
     heirs: dict[tuple[str, str], str],
-    places: Mapping[str, Place],
+    places: Mapping[str, Standing],
     counts: Counter[str],
 ) -> pa.Table:
     """A part without the documents. Marks that named them now name their heirs; similar documents move up."""

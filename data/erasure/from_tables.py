@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from data.erasure.from_outputs import findings
 from data.erasure.journal import MARKS, Journal, all_tables
 from data.schema import KINDS, TABLE_OF_KIND, DocumentKind
-from data.snapshots.similar import SIMILAR_COLUMNS, Place, places_without, with_places
+from data.snapshots.similar import SIMILAR_COLUMNS, Standing, places_without, with_places
 from data.snapshots.tombstones import current_id
 from data.store.base import Store
 from data.vectors.filters import is_one_of
@@ -104,14 +104,14 @@ def _rewrite_versions(table: LanceTable, versions: list[int], doc_ids: set[str])
     return renamed
 
 
-def _places_without(table: LanceTable, doc_ids: set[str]) -> Mapping[str, Place]:
+def _places_without(table: LanceTable, doc_ids: set[str]) -> Mapping[str, Standing]:
     """New places of the documents that are similar to erased ones."""
     if not table.has_column("similar_order"):
         return {}
     return places_without(table.read(["doc_id", *SIMILAR_COLUMNS], where="similar_order IS NOT NULL"), doc_ids)
 
 
-def _without_marks(batch: pa.RecordBatch, doc_ids: set[str], places: Mapping[str, Place]) -> pa.RecordBatch:
+def _without_marks(batch: pa.RecordBatch, doc_ids: set[str], places: Mapping[str, Standing]) -> pa.RecordBatch:
     batch = with_places(batch, places)
     for mark in set(MARKS) & set(batch.schema.names):
         column = batch.column(batch.schema.get_field_index(mark))

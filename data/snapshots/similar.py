@@ -31,7 +31,7 @@ SIMILAR_COLUMNS = ("similar_to", "similar_order")
 
 _Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
-Place = tuple[str | None, int | None]
+Standing = tuple[str | None, int | None]
 """``similar_to`` and ``similar_order`` of a document."""
 
 
@@ -119,7 +119,7 @@ def group_keys(ids: pa.Array | pa.ChunkedArray, similar_to: pa.Array | pa.Chunke
     return [first or doc_id for doc_id, first in zip(ids.to_pylist(), similar_to.to_pylist(), strict=True)]
 
 
-def places_without(members: pa.Table, erased: Collection[str]) -> Mapping[str, Place]:
+def places_without(members: pa.Table, erased: Collection[str]) -> Mapping[str, Standing]:
     """New places of the documents whose group loses some.
 
     Args:
@@ -132,7 +132,7 @@ def places_without(members: pa.Table, erased: Collection[str]) -> Mapping[str, P
         keys, members["doc_id"].to_pylist(), members["similar_order"].to_pylist(), strict=True
     ):
         groups.setdefault(key, []).append((place, doc_id))
-    found: dict[str, Place] = {}
+    found: dict[str, Standing] = {}
     for key, group in groups.items():
         left = [doc_id for _, doc_id in sorted(group) if doc_id not in erased]
         if len(left) == len(group):
@@ -143,7 +143,7 @@ def places_without(members: pa.Table, erased: Collection[str]) -> Mapping[str, P
     return found
 
 
-def with_places(rows: _Rows, places: Mapping[str, Place]) -> _Rows:
+def with_places(rows: _Rows, places: Mapping[str, Standing]) -> _Rows:
     """Documents with other places; rows without a new place keep theirs."""
     ids = rows["doc_id"].to_pylist()
     if not places or not any(doc_id in places for doc_id in ids):

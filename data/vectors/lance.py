@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lancedb.query import LanceQueryBuilder
     from lancedb.table import Table
 
-TABLE_LAYOUT = 7
+TABLE_LAYOUT = 8
 """Version of the columns and the tokenization; part of a generation's name."""
 
 _MAX_IDS_PER_DELETE = 1000

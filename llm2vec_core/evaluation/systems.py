@@ -41,11 +41,11 @@ HOW_LONG_TEXTS_ARE_READ: dict[LongTexts, str] = {"parts": "in parts", "sections"
 _ATTENTION_TITLES = {"causal": "Uni", "bidirectional": "Bi"}
 _POOLING_TITLES = {"mean": "mean", "weighted_mean": "w. mean", "last": "last", "eos": "EOS"}
 
-OVERLAP_FINGERPRINT = "jaccard-words3"
+OVERLAP_FINGERPRINT = "jaccard-words4"
 """Identity of word overlap; the number is that of :data:`LEXICAL_FINGERPRINT`."""
 
-LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words3"
-"""Identity of lexical scoring; the last number counts the versions of ``lexical.tokenize``."""
+LEXICAL_FINGERPRINT = "bm25-okapi-k1.5-b0.75-words4"
+"""Identity of lexical scoring; the last number counts the versions of ``words.tokenize``."""
 
 
 class SystemTraits(BaseModel):

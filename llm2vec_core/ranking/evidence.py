@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.ranking.words import tokenize
+from llm2vec_core.ranking.words import split_words
 
 _BORDER = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|[\r\n\u2022\u25cf]+|\s[-*]\s")  # a full stop, a line, or a bullet
 _WORD = re.compile(r"\w")
@@ -95,7 +95,7 @@ class SkillFinder:
         phrases: dict[tuple[str, ...], tuple[str, str]] = {}
         own_labels = [(label, label) for label in names]
         for label, name in [*own_labels, *((label, name) for label, known in names.items() for name in known)]:
-            words = tuple(tokenize(name))
+            words = tuple(split_words(name))
             if words:
                 phrases.setdefault(words, (label, name))
         self._by_first: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
@@ -105,7 +105,7 @@ class SkillFinder:
 
     def find(self, text: str) -> dict[str, str]:
         """Labels of the skills that a text names, in order, with the name that was found first."""
-        words = tokenize(text)
+        words = split_words(text)
         found: dict[str, str] = {}
         start = 0
         while start < len(words):

@@ -1,4 +1,4 @@
-"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole.
+"""The tokenizer of this domain: names such as "C++", "CI/CD" and "B.Sc." stay whole, inflections become one token.
 
 Text in scripts without spaces between words is split into pairs of characters.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from llm2vec_core.ranking.word_forms import forms_of
+
+_CACHED_COMPOUNDS = 1 << 17
 _ABBREVIATED = 2  # maximum letters of a part of an abbreviation: "b.sc", "ph.d"
 _HYPHENS = str.maketrans({"\u2010": "-", "\u2011": "-"})  # hyphen and non-breaking hyphen, as PDFs write them
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
@@ -70,14 +73,30 @@ def _marks() -> _Marks:
 
 
 def tokenize(text: str) -> list[str]:
-    """Split a text into lower-cased words, keeping the names of this domain whole.
+    """Split a text into lower-cased words, keeping the names of this domain whole, and all forms of a word alike.
+
+    Each word of :func:`split_words` is replaced by its base or by the name that it is an alias of
+    (:mod:`~llm2vec_core.ranking.word_forms`): "Managing teams in ReactJS" gives "manage", "team", "in", "react".
+    Words of three letters or fewer, and words with a mark or a sign, have no other forms: "C++" and "C#" stay apart.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Words in the order of the text; an empty list without words.
+    """
+    return [token for compound in _compounds_of(text) for token in _tokens_of(compound)]
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text into lower-cased words as they are written.
 
     "C", "C++", "C#", "F#", ".NET", "Node.js", "R", "Go" and "IT" are words. A compound is kept whole and followed by
     its parts, so that a query finds it in either spelling: "CI/CD" gives "ci/cd", "ci", "cd"; "front-end" gives
     "front-end", "front", "end" and "frontend"; "B.Sc." also gives "bsc". A part of one character counts only beside a
     slash: "R/Python" is about R, but "R&D" and "C-level" name no language. Vowel signs belong to their word; the ones
-    that Arabic and Hebrew usually omit are removed. There are no stop words ("IT" and "Go" would be two), and no
-    stemming. Case is lost: "IT" and "it" are the same word.
+    that Arabic and Hebrew usually omit are removed. There are no stop words ("IT" and "Go" would be two). Case is lost:
+    "IT" and "it" are the same word.
 
     Chinese, Japanese, Korean, Thai, Lao, Burmese and Khmer are split where another script begins. Each run of them
     gives its overlapping pairs of characters; a single character stays alone. Placeholders such as ``[EMAIL_1]`` are no
@@ -89,6 +108,11 @@ def tokenize(text: str) -> list[str]:
     Returns:
         Words in the order of the text; an empty list without words.
     """
+    return [word for compound in _compounds_of(text) for word in _words_of(compound)]
+
+
+def _compounds_of(text: str) -> Iterator[str]:
+    """Words and compounds of a text, lower-cased; runs of a script without spaces are one compound."""
     if "[" in text:
         text = _PLACEHOLDER.sub(" ", text)
     lowered = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text).translate(_HYPHENS).lower())
@@ -98,7 +122,13 @@ def tokenize(text: str) -> list[str]:
             lowered, compound = lowered.translate(_marks().unwritten), _marks().compound
         if _UNSPACED_START.search(lowered):
             lowered = _UNSPACED_RUN.sub(r" \g<0> ", lowered)
-    return [token for match in compound.finditer(lowered) for token in _words_of(match.group())]
+    return (match.group() for match in compound.finditer(lowered))
+
+
+@lru_cache(maxsize=_CACHED_COMPOUNDS)
+def _tokens_of(compound: str) -> tuple[str, ...]:
+    """Tokens of a word or compound. Texts repeat few of them, so most are looked up."""
+    return tuple(form for word in _words_of(compound) for form in forms_of(word))
 
 
 def _words_of(compound: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from data.documents.near_duplicates import sketch
 from data.redaction.placeholders import PII_TYPES, without_placeholders
 from data.schema import encoded_text, sha256_text
 from data.snapshots.build import build_snapshot
-from llm2vec_core.ranking.words import tokenize
+from llm2vec_core.ranking.words import split_words
 
 CONTACT_LINES = (
     "[EMAIL_1]",
@@ -58,7 +58,7 @@ def test_a_contact_line_changes_nothing_that_counts(title, lines, contact, data)
 
 @pytest.mark.parametrize("name", PII_TYPES)
 def test_the_tokenizer_knows_every_placeholder(name):
-    assert tokenize(f"I weld [{name.upper()}_12], daily") == ["i", "weld", "daily"]
+    assert split_words(f"I weld [{name.upper()}_12], daily") == ["i", "weld", "daily"]
 
 
 def build(store, path, rows):

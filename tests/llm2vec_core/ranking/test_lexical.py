@@ -153,7 +153,7 @@ def test_matched_words_are_the_shared_ones(texts: list[str], query: list[str]) -
     found = index.matched_words(numbers, range(len(texts)))
     for text, words in zip(texts, found, strict=True):
         assert len(words) == len(set(words))
-        assert {word_of[word] for word in words} == set(query) & set(tokenize(text))
+        assert {word_of[word] for word in words} == set(tokenize(" ".join(query))) & set(tokenize(text))
     assert index.matched_words(numbers, range(len(texts)), limit=1) == [words[:1] for words in found]
 
 
