@@ -18,8 +18,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
-import phonenumbers
-
 from data.documents.headings import SECTION_HEADINGS
 from data.redaction.placeholders import PLACEHOLDER
 
@@ -100,6 +98,8 @@ def _contact(placeholder: str, value: str) -> str:
 
 def _national(value: str) -> str:
     """Digits of a telephone number without the prefix of a country or of national calls."""
+    import phonenumbers  # search imports this module, and needs no telephone numbers
+
     digits = re.sub(r"\D", "", value)
     if value.lstrip(" (").startswith("+"):
         try:

@@ -43,12 +43,12 @@ def test_training_texts_behind_a_document_are_found_by_words(tmp_path):
         {"_id": "b", "title": "Bakers", "text": "bread"},
     ]
     (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in corpus))
-    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "RGN"}) + "\n")
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "SRN"}) + "\n")
     (tmp_path / "qrels.tsv").write_text("q\td\ts\nq\tn\t1\n")
     header = {"name": "T", "type": "Retrieval", "main_score": "ndcg_at_10"}
     (tmp_path / "task.json").write_text(json.dumps(header))
     eval_task = load_eval_task(tmp_path)
-    expansion = Expansion.of_pairs([("RGN", "registered  nurses"), ("ward nurse", "Registered Nurses"), ("x", "y")])
+    expansion = Expansion.of_pairs([("SRN", "registered  nurses"), ("ward nurse", "Registered Nurses"), ("x", "y")])
     expanded = System("BM25 with titles", "lexical", expansion=expansion)
     plain = System("BM25", "lexical")
     assert evaluate_task(plain, eval_task).score.main_score == 0
