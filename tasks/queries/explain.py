@@ -25,14 +25,13 @@ from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
-from llm2vec_core.ranking.words import tokenize
 from tasks.conditions.skills import requirements, requirements_sentence, skill_evidence, split_document
 from tasks.conditions.verdicts import Conditions
 from tasks.encoders.fit import Fit, served_fit
 from tasks.encoders.query_encoder import QueryEncoder, load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.search import by_words, fuse_legs, ranking, require_query
-from tasks.queries.served import require_same_space, served, served_table
+from tasks.queries.served import require_same_space, served, served_table, split_as_served
 from tasks.queries.similar import count_similar, newest_only, shown_instead, similar_columns
 from tasks.run.context import utc_now
 from tasks.run.settings import Settings
@@ -320,7 +319,7 @@ def _place(
     table: LanceTable, job: Mapping[str, Any], resume: Mapping[str, Any], settings: Settings, weight: float | None
 ) -> dict[str, Any]:
     """Score and rank of a resume among a job's candidates; for other resumes, only the cosine."""
-    vector, words = np.array(job["vector"], np.float32), tokenize(_text(job))
+    vector, words = np.array(job["vector"], np.float32), split_as_served(table, _text(job))
     limit, shown = settings.match.candidates, newest_only(table)
     dense = ranking(table.nearest(vector, limit=limit, columns=["doc_id"], among=shown), {})
     lexical = ranking(by_words(table, words, limit=limit, where=None, among=shown), {})
@@ -352,7 +351,7 @@ def _fit(job: Mapping[str, Any], resume: Mapping[str, Any], fit: Fit | None) -> 
 
 def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: str) -> dict[str, float]:
     """Share of each common word in the resume's BM25 score, which is a sum over words; largest first."""
-    counts, held = Counter(tokenize(job_text)), set(tokenize(resume_text))
+    counts, held = Counter(split_as_served(table, job_text)), set(split_as_served(table, resume_text))
     added = {word: count * _bm25(table, word, doc_id) for word, count in counts.items() if word in held}
     return dict(sorted(added.items(), key=lambda pair: -pair[1]))
 

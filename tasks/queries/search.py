@@ -24,7 +24,6 @@ from llm2vec_core.ranking.fit import FitClass
 from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
-from llm2vec_core.ranking.words import tokenize
 from tasks.conditions.chosen import not_excluded
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
@@ -32,7 +31,7 @@ from tasks.encoders.fit import Fit, other_kind
 from tasks.encoders.query_encoder import load_query_encoder
 from tasks.encoders.tuned_fusion import served_weight
 from tasks.queries.opened import OpenedState
-from tasks.queries.served import require_same_space, served, words_of
+from tasks.queries.served import require_same_space, served, split_as_served, words_of
 from tasks.queries.similar import both, count_similar, newest_only, similar_columns
 from tasks.run.context import utc_now
 from tasks.run.settings import Settings
@@ -135,7 +134,7 @@ def search(
     conditions = Conditions(settings.match.conditions, today)
     candidates = max(limit, settings.match.candidates)
     found: dict[str, dict[str, Any]] = {}
-    words = tokenize(query)
+    words = split_as_served(table, query)
     dense: Leg = ()
     lexical: Leg = ()
     if mode != "lexical":

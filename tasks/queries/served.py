@@ -67,8 +67,15 @@ def require_same_space(store: Store, pointer: Pointer, checkpoint: str) -> None:
         )
 
 
+def split_as_served(table: LanceTable, text: str) -> list[str]:
+    """Words of a text in the form in which a table holds them; tables of former layouts hold words as written."""
+    from llm2vec_core.ranking.words import split_words, tokenize
+
+    return tokenize(text) if table.has_column("similar_order") else split_words(text)
+
+
 def words_of(row: dict[str, Any]) -> list[str]:
     """Words of a row. Tables of the first layout store only the text."""
-    from llm2vec_core.ranking.words import tokenize
+    from llm2vec_core.ranking.words import split_words
 
-    return row["words"].split() if "words" in row else tokenize(encoded_text(row["title"], row["text"]))
+    return row["words"].split() if "words" in row else split_words(encoded_text(row["title"], row["text"]))

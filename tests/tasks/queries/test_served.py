@@ -5,13 +5,13 @@ import pytest
 
 from data.errors import InputError, VectorSpaceError
 from data.store.base import LocalStore
-from data.vectors.lance import create_table, table_schema
+from data.vectors.lance import LanceTable, create_table, table_schema
 from data.vectors.pointer import POINTER_KEY
 from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.model.checkpoint import EncoderSpec
 from tasks.encoders.checkpoints import store_checkpoint
 from tasks.queries.opened import OpenedState
-from tasks.queries.served import require_same_space, served, served_table, words_of
+from tasks.queries.served import require_same_space, served, served_table, split_as_served, words_of
 
 
 def test_an_empty_home_serves_nothing(tmp_path):
@@ -80,3 +80,11 @@ def test_a_server_reads_a_background_once_and_again_when_the_limits_change(tmp_p
     assert read == ["first", "fitted again"]
     limits[0] = None
     assert state.fit(store, pointer, "job") is None
+
+
+@pytest.mark.parametrize(("has_forms", "expected"), [(True, ["manage", "team"]), (False, ["managing", "teams"])])
+def test_a_query_is_split_as_the_words_of_the_table_are(monkeypatch, has_forms, expected):
+    """Tables of former layouts hold words as they were written, until the next night."""
+    table = object.__new__(LanceTable)
+    monkeypatch.setattr(LanceTable, "has_column", lambda _, name: has_forms and name == "similar_order")
+    assert split_as_served(table, "Managing teams") == expected

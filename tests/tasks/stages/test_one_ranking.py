@@ -7,6 +7,7 @@ import pytest
 from data.vectors.lance import create_table, table_schema
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.ranking.lexical import LexicalIndex
+from llm2vec_core.ranking.words import tokenize
 from tasks.queries.search import search
 from tasks.run.settings import MatchSettings, Settings
 from tasks.stages.match_blocks import plan_parts, read_sides
@@ -57,7 +58,7 @@ def home(request, tmp_path, documents, make_pointer, monkeypatch):
     for kind, rows in documents.items():
         columns = {field.name: [None if field.nullable else "x"] * len(rows) for field in table_schema(4)}
         columns |= {"doc_id": [f"{number:032x}" for number in range(len(rows))], "metadata": ["{}"] * len(rows)}
-        columns |= {"num_chars": [1] * len(rows), "words": [text for text, _ in rows]}
+        columns |= {"num_chars": [1] * len(rows), "words": [" ".join(tokenize(text)) for text, _ in rows]}
         columns |= {"vector": [vector for _, vector in rows]}
         columns |= similar_columns(kind, len(rows)) if getattr(request, "param", None) == "similar" else {}
         table = create_table(store, generation="g", kind=kind, embedding_dim=4)
