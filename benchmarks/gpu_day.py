@@ -51,6 +51,8 @@ SMALL_GPU_BYTES = 24e9
 
 WARM_UP_STEPS = 3
 
+_ON_CPU = {"bf16": False, "gradient_checkpointing": False}
+
 
 class OutOfTimeError(Exception):
     """The call's time is over; the next call goes on."""
@@ -248,7 +250,7 @@ def run_recipe(day: Day) -> dict[str, Any]:
     stages = [stage for stage in ("mntp", "simcse", "supervised") if stage != "supervised" or judgments]
     changes: dict[str, Any] = {"base_model": str(day.base), "stages": stages, "chat_template": False}
     if day.is_rehearsal:
-        tiny = {"steps": 2, "save_steps": 1, "batch_size": 4, "micro_batch_size": 4, "bf16": False}
+        tiny = {"steps": 2, "save_steps": 1, "batch_size": 4, "micro_batch_size": 4, **_ON_CPU}
         changes |= {"mntp": {**tiny, "chunk_tokens": 64}, "simcse": {**tiny, "max_tokens": 32}, "supervised": tiny}
     recipe = Recipe.paper("s-llama-1.3b", **changes)
     work_dir, kept = day.out / "work" / "recipe", day.out / "recipe"
@@ -298,7 +300,7 @@ def small_recipe(day: Day, base: Path, *, steps: int) -> Recipe:
     """MNTP and SimCSE of the paper, for a few updates."""
     changes: dict[str, Any] = {stage: {"steps": steps, "save_steps": steps} for stage in ("mntp", "simcse")}
     if day.is_rehearsal:
-        tiny = {"steps": steps, "save_steps": steps, "batch_size": 4, "micro_batch_size": 4, "bf16": False}
+        tiny = {"steps": steps, "save_steps": steps, "batch_size": 4, "micro_batch_size": 4, **_ON_CPU}
         changes = {"mntp": {**tiny, "chunk_tokens": 64}, "simcse": {**tiny, "max_tokens": 32}}
     return Recipe.paper("s-llama-1.3b", base_model=str(base), chat_template=False, **changes)
 
