@@ -406,7 +406,7 @@ def _notes(recipe: Recipe, card: Gpu, gpu_name: str, embed_precision: Precision)
     precisions = {getattr(recipe, stage).precision for stage in recipe.stages}
     notes = [
         "Attention is planned as one fused kernel (sdpa), which keeps no attention weights.",
-        "Weights are loaded, merged and cast in the memory of the host, so loading needs no more of the GPU than a step.",
+        "Weights are loaded, merged and cast in the memory of the host: loading needs no more of the GPU than a step.",
     ]
     if "simcse" in recipe.stages:
         notes.append("simcse is planned with every sentence at max_tokens; most are shorter.")
