@@ -32,7 +32,7 @@ def test_values_are_written_as_the_command_line_takes_them():
     assert "| `--onnx`, `--no-onnx` | bool |" in commands
     assert "| `--to` | Path | (required) |" in commands
     arguments = commands.split("| argument | value | default | meaning |")[1:]
-    assert [each.split("`")[1] for each in arguments] == ["generation", "directory", "text"]
+    assert [each.split("`")[1] for each in arguments] == ["generation", "job", "directory", "text"]
     assert "schema.org-jobposting" in settings
     assert not [name for name in ("Optional[", "Literal[", "Union[", "typing.") if name in commands + settings]
 
