@@ -56,7 +56,7 @@ def audit_served(run: Run) -> AuditReport:
     started = time.monotonic()
     store, settings = run.store, run.settings
     pointer = served(store)
-    job_ids = _open_jobs(settings, served_table(store, pointer, "job"), run.clock().date())
+    job_ids = sampled_jobs(settings, served_table(store, pointer, "job"), run.clock().date())
     key = f"audits/{_audit_id(settings, pointer, job_ids)}"
     raw = store.read(f"{key}/audit.json")
     audits = (
@@ -89,7 +89,7 @@ def latest_audit(store: Store) -> str:
     return (kept or b"").decode()
 
 
-def _open_jobs(settings: Settings, jobs: LanceTable, day: date) -> list[str]:
+def sampled_jobs(settings: Settings, jobs: LanceTable, day: date) -> list[str]:
     """The jobs to rank for: a seeded sample of those that matching uses. It changes only with one of them."""
     past = set() if settings.match.past_jobs else set(past_jobs(jobs, day))
     ids = sorted(jobs.read(["doc_id"])["doc_id"].to_pylist())

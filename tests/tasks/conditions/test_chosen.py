@@ -12,6 +12,7 @@ from data.vectors.pointer import read_pointer
 from tasks.preview.night import matched_documents
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
+from tasks.stages.audit import sampled_jobs
 from tasks.stages.match import known_matches, match_all
 from tests.tasks.stages.test_match import documents, ranked_pairs, serve
 
@@ -145,3 +146,12 @@ def test_a_preview_counts_what_filters_leave_out(home, tmp_path):
     with hold_lease(home.store, owner="run") as lease:
         run = Run("run", settings, home.store, lease, clock=lambda: datetime(2026, 3, 1, tzinfo=UTC))
         assert matched_documents(run, snapshots) == {"job": 5, "resume": 2}, "two new jobs count as matched"
+
+
+def test_a_fairness_audit_samples_no_expired_job(home):
+    day = datetime(2026, 3, 1, tzinfo=UTC).date()
+    sampled = sampled_jobs(home.settings, home.tables["job"], day)
+    assert sorted(sampled) == [identity(number) for number in range(4)]
+    with_past = home.settings.model_copy(update={"match": MatchSettings(past_jobs=True)})
+    everything = sampled_jobs(with_past, home.tables["job"], day)
+    assert [each for each in everything if each != identity(4)] == sampled, "the others keep their order"
