@@ -120,7 +120,8 @@ def start_server(folder: Path) -> None:
             is_alone = _is_alone(lock)
             fcntl.flock(lock, fcntl.LOCK_SH)  # waits for a server that is about to end
             record, started_as = _read_record(folder), _started_as()
-            is_usable = record is not None and record.is_alive()
+            # Without the database that it began with, which somebody moved away, a server would write to that file.
+            is_usable = record is not None and database_revision(folder) == record.revision and record.is_alive()
             if record is not None and is_alone and not (is_usable and record.started_as == started_as):
                 _end(record)
                 is_usable = False
@@ -130,6 +131,16 @@ def start_server(folder: Path) -> None:
             count = mark_crashed() if is_alone else 0
     if count:
         logger.warning("marked %s run(s) of killed processes as crashed", count)
+
+
+def end_server(folder: Path) -> None:
+    """End the embedded server of a folder unless a command uses it, so that its database can be rewritten."""
+    record = _read_record(folder)
+    if record is None or not record.is_running():
+        return
+    with (folder / LOCK_NAME).open("ab") as lock:
+        if _is_alone(lock):
+            _end(record)
 
 
 def _has_server_already() -> bool:

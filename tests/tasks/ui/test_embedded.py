@@ -18,7 +18,15 @@ from prefect.states import Running
 from data.errors import StoreError
 from tasks.queries.server_api import EMBEDDED_VARIABLE
 from tasks.ui import embedded
-from tasks.ui.embedded import KEPT_VARIABLE, ServerRecord, mark_crashed, prune_history, prune_runs, start_server
+from tasks.ui.embedded import (
+    KEPT_VARIABLE,
+    ServerRecord,
+    end_server,
+    mark_crashed,
+    prune_history,
+    prune_runs,
+    start_server,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -201,6 +209,28 @@ def test_a_server_that_hangs_is_ended_and_another_started(folder):
     assert after.words[-1] != first.words[-1]
     assert not hung.is_running()
     after.kill()
+
+
+def test_an_erasure_ends_a_server_that_nobody_uses(folder):
+    end_server(folder)
+    command = Command(folder, **{KEPT_VARIABLE: "60"})
+    record = ServerRecord.model_validate_json((folder / "server.json").read_bytes())
+    end_server(folder)
+    assert record.is_running(), "a command uses it"
+    command.end()
+    end_server(folder)
+    assert not record.is_running()
+
+
+def test_a_server_whose_database_was_moved_away_is_started_anew(folder):
+    first = Command(folder, **{KEPT_VARIABLE: "60"})
+    first.end()
+    record = ServerRecord.model_validate_json((folder / "server.json").read_bytes())
+    moved = record.model_copy(update={"revision": "of the file that was moved"})
+    (folder / "server.json").write_text(moved.model_dump_json())
+    later = Command(folder)
+    assert later.words[-1] != first.words[-1]
+    later.end()
 
 
 def test_half_a_record_is_no_server(folder):
