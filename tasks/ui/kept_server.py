@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _CLOSING_SECONDS = 10.0
 
 
-def main() -> None:
+def run_kept_server() -> None:
     """Serve on a socket that the starting process passed on.
 
     The arguments are the file descriptor of the socket, the folder of the database, and for how many seconds the server
@@ -74,4 +74,4 @@ def _is_in_place(opened: IO[bytes], path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run_kept_server()
