@@ -106,7 +106,9 @@ def erase(
             show_upkeep(preview_erasure(settings, doc_ids, files=files), as_json=call.as_json)
         return
     from tasks.queries.erase import erase as erase_documents
+    from tasks.ui.embedded import end_server
 
+    end_server(settings.store().machine.local_path("prefect"))  # its database may name the documents
     report = erase_documents(settings, doc_ids, files=files, former_versions=former_versions)
     show(report.model_dump(), as_json=call.as_json, title=report.sentence())
 

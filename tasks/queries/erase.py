@@ -19,7 +19,6 @@ from tasks.encoders.checkpoints import stored_checkpoints
 from tasks.run.context import new_run_id, utc_now
 from tasks.run.reports import EraseReport
 from tasks.run.settings import Settings
-from tasks.ui.embedded import end_server
 
 _ADVICE = (
     "These checkpoints were trained on snapshots that held the documents; weights cannot be searched for a text. "
@@ -52,7 +51,6 @@ def erase(
     started = time.monotonic()
     store = settings.store()
     with hold_lease(store, owner=new_run_id()) as lease:
-        end_server(store.machine.local_path("prefect"))  # its database may name the documents
         report = erase_documents(
             store,
             named_documents(store, doc_ids, files),
