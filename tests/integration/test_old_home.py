@@ -93,8 +93,8 @@ def test_a_home_of_a_release_opens_and_a_night_on_it_trains_and_encodes_nothing(
     assert (night["training_steps"], night["encoded_documents"]) == (0, 0)
     assert night["served_checkpoint"] == before.checkpoint
     before_rows = state["last_night"]["stages"]["export"]["rows"]
-    # Fusion by rank is scored again, and has two metrics more: R-precision at 5 and at 10.
-    assert night["stages"]["export"]["rows"] == before_rows | {"evaluation": before_rows["evaluation"] + 2}
+    # Words and fusion by rank are scored again, and have two metrics more each: R-precision at 5 and at 10.
+    assert night["stages"]["export"]["rows"] == before_rows | {"evaluation": before_rows["evaluation"] + 4}
     assert l2v("generations", "rollback")["checkpoint"] == before.checkpoint
 
 
