@@ -106,7 +106,8 @@ def settle_precision(asked: Precision | None, device: torch.device, *, num_param
             hint='Use a GPU of compute capability 8, or ask for the precision by name: precision="fp32" or "bf16" '
             "(encode.precision, and bf16 of a training stage).",
         )
-    logger.info("%s runs in %s on %s", name, settled, described_device(device))
+    if device.type != "cpu":  # on a CPU there was nothing to decide
+        logger.info("%s runs in %s on %s", name, settled, described_device(device))
     return settled
 
 
