@@ -6,6 +6,7 @@ machine: what is served decides before the device does.
 
 from __future__ import annotations
 
+from data.errors import InputError
 from data.schema import KINDS
 from data.store.base import Store
 from data.vectors.generations import read_generation
@@ -23,7 +24,10 @@ def with_served_precision(settings: Settings, store: Store) -> Settings:
     pointer = read_pointer(store)
     if pointer is None:
         return settings
-    served = read_generation(store, pointer.generation).encode_keys
+    try:
+        served = read_generation(store, pointer.generation).encode_keys
+    except InputError:  # the first stage that reads the generation says that it is missing
+        return settings
     for found in (settings, *(with_precision(settings, precision) for precision in _PRECISIONS)):
         if {kind: found.encode.encode_key(kind) for kind in KINDS} == served:
             return found

@@ -208,9 +208,8 @@ def stale_after(night, key, value, monkeypatch):
     elif preview.match.reused is False:
         found.add("match")
     pointer = read_pointer(store)
-    if settings.audit.enabled != before.audit.enabled or audit._audit_id(settings, pointer) != audit._audit_id(
-        before, pointer
-    ):
+    audited, audited_before = (audit._audit_id(each, pointer, ["job"]) for each in (settings, before))
+    if (settings.audit.enabled, audited) != (before.audit.enabled, audited_before):
         found.add("audit")
     if settings.export.to != before.export.to or set(export._tables(store, pointer, settings)) != set(
         export._tables(store, pointer, before)

@@ -28,7 +28,7 @@ def clean(values, **settings):
 
 
 def test_a_document_has_the_columns_of_the_schema():
-    assert list(Document.__dataclass_fields__) == DOCUMENT_SCHEMA.names
+    assert list(Document.__dataclass_fields__) == [*DOCUMENT_SCHEMA.names, "contacts"], "its contacts are stored apart"
 
 
 def test_a_good_row_becomes_a_document():

@@ -173,7 +173,7 @@ def test_time_and_cost_follow_utilisation_and_price(tiny_base: Path) -> None:
 
 
 def test_a_stage_without_bf16_gets_the_fp32_peak_and_a_note(tiny_base: Path) -> None:
-    fast, slow = _plan(tiny_base), _plan(tiny_base, Recipe())
+    fast, slow = _plan(tiny_base), _plan(tiny_base, Recipe(bf16=False))
     assert slow.stages[0].execution.precision == "fp32"
     assert slow.stages[0].seconds > 5 * fast.stages[0].seconds
     assert any("fp32 peak" in note for note in slow.notes if "stage" in note)

@@ -30,8 +30,9 @@ def encoded(monkeypatch):
     """Encoders of noise; what was encoded as which kind."""
     calls = []
 
-    def encode(encoder, texts, kind, settings):
+    def encode(encoder, texts, kind, settings, *, on_progress):
         calls.append((kind, len(texts)))
+        on_progress(len(texts))
         noise = np.random.default_rng(len(calls)).standard_normal((len(texts), 8)).astype(np.float32)
         return SimpleNamespace(vectors=noise / np.linalg.norm(noise, axis=1, keepdims=True))
 
