@@ -132,14 +132,14 @@ def store_candidate(store: Store, name: str) -> CheckpointRef:
         BaseModelError: There is no such model.
         CheckpointError: The directory is incomplete.
     """
-    from llm2vec_core.encoding.encoder import Encoder
-
     key = f"untrained/candidate-{sha256_json(_base_identity(name))[:32]}.json"
     known = store.read(key)
     if known is not None:
         ref = CheckpointRef.model_validate_json(known)
         if store.read(f"checkpoints/{ref.fingerprint}/{RECORD_NAME}") is not None:
             return ref
+    from llm2vec_core.encoding.encoder import Encoder
+
     with store.scratch() as scratch:
         Encoder.load(name, precision="fp32", device="cpu", cache_dir=base_models_dir(store)).save(
             scratch / "checkpoint"

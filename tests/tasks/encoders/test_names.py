@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from llm2vec_core.model.checkpoint import RECORD_NAME, EncoderSpec, read_record
 from llm2vec_core.model.checkpoint import fingerprint as directory_fingerprint
 from llm2vec_core.model.modes import Attention, EncoderView, PoolingMode, parse_encoder_name
 from llm2vec_core.training.settings import Recipe
-from tasks.encoders.checkpoints import build_untrained, checkpoint_dir, find_checkpoint, store_checkpoint
+from tasks.encoders.checkpoints import (
+    build_untrained,
+    checkpoint_dir,
+    find_checkpoint,
+    store_candidate,
+    store_checkpoint,
+)
 from tasks.encoders.names import ResolvedEncoder, resolve_encoder
 from tasks.run.reports import CheckpointRef
 from tasks.run.settings import Settings
@@ -273,3 +280,11 @@ def test_a_standardised_encoder_of_others_has_the_identity_that_it_loads_with(
         found = resolve(settings, f"{directory}{modes}")
         assert found.fingerprint == Encoder.load(directory, view=found.view).fingerprint
     assert resolve(settings, f"{directory}+standardised").fingerprint == directory_fingerprint(directory)
+
+
+def test_a_candidate_is_stored_once_and_found_again_without_loading_encoders(
+    settings: Settings, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = store_candidate(settings.store(), str(tiny_base))
+    monkeypatch.setitem(sys.modules, "llm2vec_core.encoding.encoder", None)  # an import of it fails
+    assert store_candidate(settings.store(), str(tiny_base)) == stored
