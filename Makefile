@@ -16,7 +16,7 @@ help:  ## show this list
 
 env: $(VENV)/.locked  ## create the environment in .venv; the command is .venv/bin/l2v
 
-nightly: env  ## run the pipeline on the bundled sample (about ten minutes on two cores)
+nightly: env  ## run the pipeline on the bundled sample (about six minutes on two cores)
 	$(BIN)/l2v nightly
 
 test: env  ## run the fast tests, offline
