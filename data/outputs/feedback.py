@@ -10,15 +10,15 @@ Belongs here: the records, and which side of the split a job is on. Does not bel
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from data.errors import StoreError
 from data.schema import sha256_text
 from data.store.base import Store
+from data.store.records import Record
 
 Answer = Literal["yes", "no", "unsure"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
@@ -66,16 +66,15 @@ def read_answers(store: Store) -> list[PairAnswer]:
     Raises:
         StoreError: A record is damaged.
     """
-    return sorted((_read(store, key) for key in list(store.list(_FOLDER))), key=lambda each: each.at)
+    return sorted((answer for _, answer in _stored_answers(store)), key=lambda each: each.at)
 
 
-def _read(store: Store, key: str) -> PairAnswer:
-    try:
-        return PairAnswer.model_validate_json(store.read(key) or b"")
-    except ValidationError as error:
-        raise StoreError(
-            f"The judgment {key} is damaged: {error.error_count()} fault(s).", hint="Remove it, or restore a backup."
-        ) from error
+def _stored_answers(store: Store) -> Iterator[tuple[str, PairAnswer]]:
+    """Every answer with its key. An answer that an erasure removes meanwhile is left out."""
+    for key in list(store.list(_FOLDER)):
+        answer = Record(PairAnswer, key, hint="Remove it, or restore a backup.").read(store)
+        if answer is not None:
+            yield key, answer
 
 
 def newest_answers(answers: Iterable[PairAnswer]) -> dict[tuple[str, str], dict[str, PairAnswer]]:
@@ -88,11 +87,7 @@ def newest_answers(answers: Iterable[PairAnswer]) -> dict[tuple[str, str], dict[
 
 def erase_answers(store: Store, doc_ids: Collection[str]) -> int:
     """Remove the answers on erased documents; returns their number."""
-    doomed = [
-        key
-        for key in list(store.list(_FOLDER))
-        if (answer := _read(store, key)).job in doc_ids or answer.resume in doc_ids
-    ]
+    doomed = [key for key, answer in _stored_answers(store) if answer.job in doc_ids or answer.resume in doc_ids]
     for key in doomed:
         store.delete(key)
     return len(doomed)

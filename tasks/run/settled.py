@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from data.errors import StoreError
 from data.schema import KINDS, DocumentKind, sha256_json
 from data.store.base import Store
+from data.store.records import Record, T
 from data.vectors.lance import TABLE_LAYOUT, generation_key
 from data.vectors.pointer import Pointer, read_pointer
 from tasks.run.context import Run
@@ -56,11 +58,8 @@ def settled_report(
     pointer = read_pointer(run.store)
     if pointer is None or pointer.checkpoint != fingerprint or pointer.snapshots != dict(snapshots):
         return None
-    try:
-        found = _Settled.model_validate_json(run.store.read(_report_key(pointer)) or b"{}")
-    except ValidationError:  # there is none, or it is damaged
-        return None
-    return found.report if found.key == _key(run.store, run.settings, pointer) else None
+    found = _read(run.store, Record(_Settled, _report_key(pointer)))
+    return found.report if found is not None and found.key == _key(run.store, run.settings, pointer) else None
 
 
 def keep_settled(run: Run, pointer: Pointer, report: EmbedReport) -> None:
@@ -81,9 +80,8 @@ def keep_settled(run: Run, pointer: Pointer, report: EmbedReport) -> None:
 
 def settled_match(store: Store, pointer: Pointer, decisive: Mapping[str, object], day: date) -> MatchReport | None:
     """The report of the matches of what is served, if they are valid on a day; None if the tables have to be read."""
-    try:
-        found = _SettledMatch.model_validate_json(store.read(_match_key(pointer)) or b"{}")
-    except ValidationError:
+    found = _read(store, Record(_SettledMatch, _match_key(pointer)))
+    if found is None:
         return None
     is_valid = found.since <= day and (found.until is None or day <= found.until)
     return found.report if is_valid and found.key == _matched_key(store, pointer, decisive) else None
@@ -102,6 +100,15 @@ def keep_settled_match(
     reused = report.model_copy(update={"reused": True, "seconds": 0.0})
     key = _matched_key(store, pointer, decisive)
     _replace(store, _match_key(pointer), _SettledMatch(key=key, since=since, until=until, report=reused))
+
+
+def _read(store: Store, record: Record[T]) -> T | None:
+    """A record; None if there is none, or if it is damaged. The caller then reads the tables."""
+    raw = store.read(record.key)
+    try:
+        return record.parse(raw)
+    except StoreError:
+        return None
 
 
 def _replace(store: Store, key: str, record: BaseModel) -> None:

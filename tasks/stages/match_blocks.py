@@ -257,13 +257,12 @@ def nearest_on_machine(
     on_rows: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Neighbours, Neighbours]:
     """:func:`~llm2vec_core.ranking.dense.nearest_both_ways`, on this machine's GPU if it has one."""
+    search: Callable[..., tuple[Neighbours, Neighbours]] = nearest_both_ways
     if machine_precision() == "bf16":  # a GPU that computes; torch is not loaded to find out that there is none
         from llm2vec_core.device.precision import default_device
         from llm2vec_core.ranking.dense_device import nearest_both_ways_on
 
         search = partial(nearest_both_ways_on, default_device())
-    else:
-        search = partial(nearest_both_ways)
     return search(left, right, k=k, ranked=ranked, first_left=first_left, on_rows=on_rows)
 
 

@@ -110,7 +110,9 @@ def parts_by_units(
         run_units: Runs units of work.
         advance: Called with the number of documents just finished, as in ``plan_parts``.
     """
-    for units in (_product_units(work, sides), _part_units(sides)):
+    former = read_former_matches(work.settings.store(), recipe=work.recipe)
+    changed = {direction: len(changed_queries(direction, sides, former)) for direction in DIRECTIONS}
+    for units in (_product_units(sides, changed), _part_units(sides)):
         for finished in run_units(do_unit, work, units):
             advance(finished)
     for unit in _part_units(sides):
@@ -141,10 +143,13 @@ def forget_products(store: Store, match: str) -> None:
     store.delete(f"matches/{match}/products")
 
 
-def _product_units(work: MatchWork, sides: Mapping[DocumentKind, Side]) -> list[MatchUnit]:
-    """Stripes of jobs if all documents need a ranking; otherwise the queries that changed, tile by tile."""
-    former = read_former_matches(work.settings.store(), recipe=work.recipe)
-    changed = {direction: len(changed_queries(direction, sides, former)) for direction in DIRECTIONS}
+def _product_units(sides: Mapping[DocumentKind, Side], changed: Mapping[Direction, int]) -> list[MatchUnit]:
+    """Stripes of jobs if all documents need a ranking; otherwise the queries that changed, tile by tile.
+
+    Args:
+        sides: Both tables.
+        changed: Number of queries that need a ranking, by direction.
+    """
     num_jobs = len(sides["job"])
     if changed == {direction: len(sides[KINDS_OF[direction][0]]) for direction in DIRECTIONS}:
         tiles = -(-num_jobs // TILE_ROWS)
@@ -192,6 +197,11 @@ class _Opened:
         self._former = read_former_matches(self.store, recipe=work.recipe)
 
     @functools.cached_property
+    def _changed(self) -> dict[Direction, np.ndarray]:
+        """Rows of the queries that need a ranking, by direction."""
+        return {direction: changed_queries(direction, self.sides, self._former) for direction in DIRECTIONS}
+
+    @functools.cached_property
     def parts(self) -> dict[tuple[Direction, int], MatchPart]:
         """All parts, over the candidates in the store; every stripe must be there."""
         work = self.work
@@ -219,11 +229,11 @@ class _Opened:
             stripe = jobs.vectors[unit.start : unit.stop]
             return list(nearest_on_machine(stripe, resumes.vectors, k=k, ranked=ranked, first_left=unit.start))
         queries, found = (self.sides[kind] for kind in KINDS_OF[unit.direction])
-        rows = changed_queries(unit.direction, self.sides, self._former)[unit.start : unit.stop]
+        rows = self._changed[unit.direction][unit.start : unit.stop]
         return [nearest_of(rows, queries.vectors, found.vectors[: found.num_ranked], k=k)]
 
     def _neighbours(self, direction: Direction) -> Neighbours:
-        units = _product_units(self.work, self.sides)
+        units = _product_units(self.sides, {direction: len(rows) for direction, rows in self._changed.items()})
         parts: list[tuple[int, np.ndarray]] = []
         for unit in units:
             for key in _product_keys(self.work, unit):
