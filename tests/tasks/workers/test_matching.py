@@ -18,14 +18,13 @@ from tasks.stages import match as match_stage
 from tasks.stages import match_blocks
 from tasks.stages.match import match_all
 from tasks.workers import matching
-from tests.tasks.workers.test_shard_engines import RAY_ON_A_BUSY_MACHINE
 
 DIM = 8
 
 
 def documents(kind, numbers):
     rng = np.random.default_rng(len(kind))
-    vectors = rng.normal(size=(1000, DIM)).astype(np.float32)
+    vectors = rng.normal(size=(5000, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     columns = {field.name: [None if field.nullable else "x"] * len(numbers) for field in table_schema(DIM)}
     columns |= {
@@ -149,15 +148,47 @@ def test_a_worker_with_another_store_is_an_error(home, tmp_path, monkeypatch):
     assert "same store" in lost.value.hint
 
 
+@pytest.fixture
+def large_home(tmp_path, make_pointer):
+    """A served state of three tiles on each side, with the sizes of the code."""
+    settings = Settings(home=str(tmp_path / "home"), match=MatchSettings(top_k=5, candidates=9))
+    tables = {
+        kind: create_table(settings.store(), generation="g", kind=kind, embedding_dim=DIM) for kind in ("job", "resume")
+    }
+    for kind, table in tables.items():
+        table.upsert([documents(kind, range(2 * match_blocks.BLOCK_ROWS + 100))])
+    serve(settings.store(), tables, make_pointer)
+    return settings
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # several processes load numpy and LanceDB at once
-def test_two_ray_workers_make_the_files_of_one_process(home, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    monkeypatch.undo()  # workers have the sizes of the code
-    for name, value in RAY_ON_A_BUSY_MACHINE.items():
-        monkeypatch.setenv(name, value)
-    settings, _ = home
-    others = elsewhere(settings, tmp_path / "ray")
-    _, expected = matched(settings)
-    _, found = matched(others)
-    assert found == expected
+@pytest.mark.usefixtures("two_ray_nodes")
+def test_two_ray_nodes_make_the_files_of_one_process_though_workers_die(large_home, tmp_path, monkeypatch):
+    """The worker dies in a product and in a ranking; Ray repeats both units in other processes."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def dying_once(work, unit):
+        import os
+        import signal
+        import time
+
+        import ray
+
+        (marks / f"node-{ray.get_runtime_context().get_node_id()}").touch()
+        time.sleep(0.5)  # long enough that one node alone would not take all
+        if unit.start and not (dead := marks / f"dead-{unit.kind}").exists():
+            dead.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return matching.do_unit(work, unit)
+
+    others = elsewhere(large_home, tmp_path / "ray")
+    _, expected = matched(large_home)
+    on_ray = match_stage.match_on_ray
+    monkeypatch.setattr(match_stage, "match_on_ray", lambda _, work, units: on_ray(dying_once, work, units))
+    report, found = matched(others)
+    assert found == expected and len(found) == 6
+    assert sorted(mark.name for mark in marks.glob("dead-*")) == ["dead-both", "dead-rank"]
+    assert len(list(marks.glob("node-*"))) == 2
+    assert not list(others.store().list(f"matches/{report.match}/products"))

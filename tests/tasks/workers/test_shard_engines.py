@@ -195,51 +195,33 @@ def test_two_prefect_workers_share_the_shards_of_a_night(night, tmp_path):
     assert_same_tables(settings, others, fingerprint)
 
 
-RAY_ON_A_BUSY_MACHINE = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "300",
-    "RAY_worker_register_timeout_seconds": "300",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "300",
-    "RAY_health_check_initial_delay_ms": "120000",
-    "RAY_health_check_timeout_ms": "120000",
-    "RAY_prestart_worker_first_driver": "0",  # processes are made when there is work, not before
-    "RAY_enable_worker_prestart": "0",
-    "RAY_memory_monitor_refresh_ms": "0",
-}
-"""Slow is no failure; and no more processes than it takes."""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # several processes load torch at once
-def test_two_nodes_of_a_ray_cluster_make_the_table_of_one_process(night, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    for name, value in RAY_ON_A_BUSY_MACHINE.items():
-        monkeypatch.setenv(name, value)
-    from ray.cluster_utils import Cluster
-
+@pytest.mark.usefixtures("two_ray_nodes")
+def test_two_nodes_of_a_ray_cluster_make_the_table_of_one_process_though_a_worker_dies(night, tmp_path, monkeypatch):
     settings, fingerprint, plans = night
-    others, nodes = elsewhere(settings, tmp_path / "ray"), tmp_path / "nodes"
+    others, nodes, dead = elsewhere(settings, tmp_path / "ray"), tmp_path / "nodes", tmp_path / "dead"
     nodes.mkdir()
     encode_all(settings, fingerprint, plans)
+    victim = plans[-1]
 
-    def telling_where(settings, fingerprint, plan):
+    def dying_once(settings, fingerprint, plan):
+        import os
+        import signal
+
         import ray
 
         (nodes / ray.get_runtime_context().get_node_id()).touch()
         time.sleep(0.5)  # long enough that one node alone would not take all
+        if plan == victim and not dead.exists():
+            dead.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         return encode_planned(settings, fingerprint, plan)
 
-    monkeypatch.setattr(ray_engine, "encode_planned", telling_where)
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    try:
-        cluster.add_node(**node)
-        cluster.wait_for_nodes(timeout=300)
-        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-        done = []
-        reports = ray_engine.encode_on_ray(others, fingerprint, plans, on_progress=done.append)
-    finally:
-        cluster.shutdown()
+    monkeypatch.setattr(ray_engine, "encode_planned", dying_once)
+    done = []
+    reports = ray_engine.encode_on_ray(others, fingerprint, plans, on_progress=done.append)
+    assert dead.exists()
     assert [report.documents for report in reports] == [len(plan.rows) for plan in plans]
     assert sum(done) == 28
     assert len(list(nodes.iterdir())) == 2
