@@ -4,6 +4,7 @@
 
     TaskError
     ├── SettingsError      invalid settings: the caller's mistake
+    ├── ServerError        an embedding server does not answer, or gives other vectors than proven
     ├── StageFailedError   a stage on another worker did not complete
     └── StaleError         the served tables are too old
 
@@ -28,6 +29,10 @@ class TaskError(Exception):
 
 class SettingsError(TaskError):
     """Invalid settings. The message lists every fault."""
+
+
+class ServerError(TaskError):
+    """An embedding server does not answer, or gives other vectors than the checkpoint."""
 
 
 class StageFailedError(TaskError):

@@ -60,6 +60,8 @@ def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Us
     duration_s = sum(shard.seconds for shard in shards)
     if not tokens:
         return None
+    if run.settings.encode.backend != "local":  # another machine computed
+        return Usage(tokens=tokens, seconds=duration_s)
     from llm2vec_core.planning.architecture import count_architecture, read_config
     from llm2vec_core.planning.formulas import Execution, flops_per_token
 

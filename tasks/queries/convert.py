@@ -5,29 +5,22 @@ Never imports prefect.
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from data.errors import InputError
 from data.sample.esco import read_calibration_texts
 from llm2vec_core.model.modes import INSTRUCTED, parse_encoder_name
 from tasks.encoders.names import resolve_encoder
+from tasks.errors import ServerError
 from tasks.queries.served import served
 from tasks.run.settings import Settings
+from tasks.workers.embedding_server import ask_embeddings
 
 if TYPE_CHECKING:
     from llm2vec_core.serving.parity import ServedPrecision
     from llm2vec_core.serving.record import Conversion, Proof, ServedFormat
-
-_TIMEOUT_S = 600.0
-"""Timeout of a request; a server may load its model on the first one."""
 
 
 def convert_encoder(
@@ -73,7 +66,8 @@ def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
 
     Args:
         directory: Directory of the converted encoder.
-        url: OpenAI-compatible embeddings endpoint, such as ``http://localhost:8000/v1/embeddings``.
+        url: Endpoint of OpenAI's interface, such as ``http://localhost:8000/v1/embeddings``, or ``…/embed`` of
+            text-embeddings-inference.
         runtime: Name of the server software.
 
     Raises:
@@ -84,28 +78,13 @@ def prove_server(directory: Path, *, url: str, runtime: str) -> Proof:
     from llm2vec_core.serving.record import prove, read_conversion, with_proof, write_conversion
 
     conversion, probe = read_conversion(directory), read_probe(directory)
-    vectors = np.array(_ask_embeddings(url, probe.texts), dtype=np.float32)
+    try:
+        vectors = ask_embeddings(url, probe.texts)
+    except ServerError as error:
+        raise InputError(str(error), hint=error.hint) from error
     known = next((proof for proof in conversion.proofs if proof.runtime == runtime), None)
     proof = prove(runtime, vectors, probe=probe, precision="float16")
     if known is not None:
         proof = proof.model_copy(update={"serve": known.serve, "prove": known.prove})
     write_conversion(directory, with_proof(conversion, proof))
     return proof
-
-
-def _ask_embeddings(url: str, texts: Sequence[str]) -> list[list[float]]:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(
-            f"'{url}' is not an HTTP address.", hint="Pass one such as http://localhost:8000/v1/embeddings."
-        )
-    body = {"model": "encoder", "input": list(texts), "encoding_format": "float"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["data"]
-        return [each["embedding"] for each in sorted(found, key=lambda each: each["index"])]
-    except (OSError, ValueError, http.client.HTTPException, KeyError, TypeError) as error:
-        raise InputError(
-            f"{url} did not answer with embeddings: {type(error).__name__}: {error}",
-            hint="Start the server first (see README.md in the directory), and pass the URL of its /v1/embeddings.",
-        ) from error

@@ -49,6 +49,7 @@ _SETTINGS: dict[str, tuple[Effect, ...]] = {
     "encode.prompts": ("encode",),
     "encode.precision": ("score", "encode"),
     "encode.long_texts": ("encode",),
+    "encode.backend": ("encode",),
     "match.top_k": ("match",),
     "match.candidates": ("score", "match"),
     "match.fusion": ("match",),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data.conditions.config import ConditionConfig
 from data.config import (
@@ -98,15 +98,43 @@ class EncodeSettings(_Section):
     devices: Literal["one", "all"] = Field(
         "one", description="GPUs of this host that encode in the process of the run: one, or all, each with a process."
     )
+    backend: Literal["local", "http"] = Field(
+        "local",
+        description="What turns texts into vectors: the encoder in this process, or an embedding server (http) of the "
+        "converted checkpoint, which is proven first.",
+    )
+    url: str | None = Field(
+        None,
+        description="Endpoint of the embedding server: .../v1/embeddings of vLLM, or .../embed of "
+        "text-embeddings-inference.",
+    )
     ray_gpus: float = Field(
         0, ge=0, description="GPUs for each encoder process on Ray; 1 gives each process its own GPU."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _no_credentials(cls, url: str | None) -> str | None:
+        return _without_credentials(url, expected="a URL without them, and the token in LLM2VEC_ENCODE_TOKEN")
+
+    @model_validator(mode="after")
+    def _server_can_encode(self) -> EncodeSettings:
+        if self.backend == "http":
+            if self.url is None:
+                raise ValueError('backend "http" needs encode.url')
+            if any(self.prompts.values()):
+                raise ValueError('backend "http" takes no encode.prompts: servers pool the tokens of a prompt')
+            if self.long_texts == "cut":
+                raise ValueError('backend "http" takes no long_texts "cut": servers cut long texts in other ways')
+        return self
 
     def encode_key(self, kind: DocumentKind) -> str:
         """Hash of the settings that affect a vector. Batching does not, and the checkpoint has its own key."""
         decisive = {"prompt": self.prompts.get(kind, ""), "precision": self.dtype, "normalize": True}
         if self.prompts.get(kind):
             decisive["pool_prompt"] = False  # earlier versions pooled the prompt
+        if self.backend != "local":
+            decisive["backend"] = self.backend  # equal within a tolerance only
         return sha256_json(decisive if self.long_texts == "cut" else {**decisive, "long_texts": self.long_texts})
 
     @property

@@ -111,12 +111,15 @@ def encode_shards(run: Run, fingerprint: str, plans: list[ShardPlan]) -> list[Sh
     Raises:
         DeviceError: A device was lost, and with `encode.devices = "all"` all of them.
         InputError: Ray is configured but not installed.
+        ServerError: The embedding server does not answer, or gives other vectors than proven.
         StoreError: A shard cannot be written; finished shards are not encoded again.
     """
     with progress("encode documents", sum(len(plan.rows) for plan in plans)) as advance:
         if run.settings.encode.engine == "ray":
             return encode_on_ray(run.settings, fingerprint, plans, on_progress=advance)
-        if run.settings.encode.devices == "all" and len(devices := visible_devices()) > 1 and len(plans) > 1:
+        encode = run.settings.encode
+        on_all = encode.backend == "local" and encode.devices == "all" and len(plans) > 1
+        if on_all and len(devices := visible_devices()) > 1:
             return encode_on_devices(run.settings, fingerprint, plans, devices, on_progress=advance)
         return [encode_planned(run.settings, fingerprint, plan, on_progress=advance) for plan in plans]
 

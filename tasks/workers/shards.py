@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,10 @@ from pydantic import BaseModel, ConfigDict
 from data.schema import DocumentKind, encoded_text
 from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.vectors.shards import is_usable, keep_unusable, shard_key, write_shard
+from llm2vec_core.encoding.result import Encoding
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
 from tasks.run.settings import Settings
+from tasks.workers.embedding_server import proven_server
 
 
 class ShardPlan(BaseModel):
@@ -77,6 +81,7 @@ def encode_planned(
         on_progress: Called with the number of texts just finished.
 
     Raises:
+        ServerError: The embedding server does not answer, or gives other vectors than proven.
         StoreError: The shard cannot be written; nothing else is lost.
     """
     store = settings.store()
@@ -86,9 +91,9 @@ def encode_planned(
         if on_progress is not None:
             on_progress(len(texts))
         return ShardReport(documents=len(texts))
-    encoder = load_encoder(checkpoint_dir(store, fingerprint), settings.encode)
+    encode = _encoder_of(settings, checkpoint_dir(store, fingerprint), plan.kind, on_progress)
     started = time.monotonic()
-    encoding = encode_documents(encoder, list(texts.values()), plan.kind, settings.encode, on_progress=on_progress)
+    encoding = encode(list(texts.values()))
     duration_s = time.monotonic() - started
     usable = is_usable(encoding.vectors)
     contents, bad = list(texts), [content for content, is_good in zip(texts, usable, strict=True) if not is_good]
@@ -113,6 +118,17 @@ def encode_planned(
         truncated=encoding.num_truncated,
         seconds=duration_s,
     )
+
+
+def _encoder_of(
+    settings: Settings, directory: Path, kind: DocumentKind, on_progress: Callable[[int], None] | None
+) -> Callable[[list[str]], Encoding]:
+    """Encode documents of a kind with a checkpoint, on this machine or by a server that was proven."""
+    if settings.encode.backend == "http":
+        server = proven_server(directory, settings.encode)
+        return partial(server.encode, on_progress=on_progress)
+    encoder = load_encoder(directory, settings.encode)
+    return lambda texts: encode_documents(encoder, texts, kind, settings.encode, on_progress=on_progress)
 
 
 def texts_of(snapshot: Snapshot, rows: NDArray[np.int64]) -> dict[str, str]:

@@ -93,7 +93,7 @@ def test_every_setting_is_named_in_a_profile_a_page_or_a_test():
     }
     written = set(re.findall(r"\b[a-z]+(?:\.\w+)+|\b\w+(?==)", "\n".join(texts)))
     assert [key for key in keys if not {key, key.rpartition(".")[2]} & (named | written)] == []
-    assert len(keys) <= 142  # the last two: encode.devices and match.engine
+    assert len(keys) <= 144  # the last two: encode.backend and encode.url
 
 
 def files(language):
