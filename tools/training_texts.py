@@ -4,8 +4,8 @@
 
 writes ``texts.jsonl``: sentences of WikiText-2 and FOLDOC, premises and hypotheses of SNLI, sentences of SkillSkape,
 names and descriptions of ESCO's skills and occupations, titles and tasks of O*NET. ``OUT_DIR/judgments`` has a file for
-each source of pairs and triples; titles of O*NET have one for each area of work. The licences of all of them permit
-publication of what a model learns from them.
+each source of pairs and triples; titles and duties of O*NET have one for each area of work. The licences of all of
+them permit publication of what a model learns from them.
 
 A text that shares eight words in a row with a text of an evaluation task is left out, and so is a short one that equals
 a text of it. Names of skills and occupations stay where they are the documents of a task, because they are the
@@ -14,6 +14,7 @@ vocabulary that the task searches; its queries are left out.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import sys
@@ -25,6 +26,7 @@ from data.sample.eval_tasks import read_skill_pairs
 from llm2vec_core.evaluation.tasks.seen import TextIndex
 from tools.title_judgments import (
     Judgment,
+    TitlePair,
     by_area,
     kept_titles,
     near_misses,
@@ -44,6 +46,9 @@ _MOST = {"foldoc": 12_000, "skill_texts": 8_000, "skill_names": 8_000, "onet_tit
 """Largest number of texts or rows from a group; the other groups are taken whole."""
 _MOST_OF_AREA = 2_000
 _PAIR_WORDS = 40
+_DUTIES = 3
+"""Tasks of an occupation on each side of a pair of duties."""
+_PAIRS_OF_DUTIES = 3
 
 _Row = TypeVar("_Row")
 
@@ -86,11 +91,35 @@ def _pairs_of_names(shared_data: Path) -> Mapping[str, Iterable[Judgment]]:
     described = [*onet, *esco]
     return {
         **{f"onet_{area}": map(with_title, pairs) for area, pairs in by_area(onet).items()},
+        **{f"duties_{area}": _duties(pairs) for area, pairs in by_area(onet).items() if not area.endswith("_2")},
         "esco_title_pairs": (with_title(pair) for pair in esco),
         "occupation_pairs": (_beginning(with_description(pair)) for pair in described),
         "skill_pairs": near_misses(),
         "skill_text_pairs": (_beginning({"anchor": second, "positive": text}) for _, second, text in skills()),
     }
+
+
+def _duties(pairs: Iterable[TitlePair]) -> Iterator[Judgment]:
+    """Tasks of an occupation with other tasks of it, as a posting and a resume of one trade share few sentences.
+
+    The first pair of an occupation has no titles, the second has one before its anchor, the third before both.
+    """
+    titles: dict[str, list[str]] = {}
+    occupations = {}
+    for title, row in pairs:
+        occupations[row["id"]] = row
+        titles.setdefault(row["id"], []).append(title)
+    for number, row in occupations.items():
+        tasks = random.Random(number).sample(row["tasks"], len(row["tasks"]))
+        sides = [" ".join(tasks[start : start + _DUTIES]) for start in range(0, len(tasks) - _DUTIES + 1, _DUTIES)]
+        names = titles[number]
+        for pair, (anchor, positive) in enumerate(
+            itertools.islice(zip(sides[::2], sides[1::2], strict=False), _PAIRS_OF_DUTIES)
+        ):
+            yield {
+                "anchor": f"{names[0]}. {anchor}" if pair > 0 else anchor,
+                "positive": f"{names[-1]}. {positive}" if pair > 1 else positive,
+            }
 
 
 def _beginning(row: Judgment) -> Judgment:

@@ -31,7 +31,6 @@ from llm2vec_core.model.architectures import apply_attention, base_attention, tr
 from llm2vec_core.model.base_models import fetch_base_model, holds_base_model, short_name, user_cache_dir
 from llm2vec_core.model.checkpoint import CheckpointRecord, EncoderSpec, write_encoder
 from llm2vec_core.model.modes import (
-    INSTRUCTED,
     Attention,
     EncoderName,
     EncoderView,
@@ -474,11 +473,10 @@ def _cache(directory: str | Path | None) -> Path:
 
 
 def _refuse_modes_of_evaluations(name: EncoderName) -> None:
-    for mode in (INSTRUCTED if name.instructed else None, name.ranking):
-        if mode is not None:
-            raise InputError(
-                f"'{mode}' in '{name}' is a way to evaluate an encoder, not to load one.", hint=f"Leave +{mode} out."
-            )
+    for mode in name.modes_of_evaluation:
+        raise InputError(
+            f"'{mode}' in '{name}' is a way to evaluate an encoder, not to load one.", hint=f"Leave +{mode} out."
+        )
 
 
 def _require_stages(name: EncoderName, loaded: LoadedModel) -> None:

@@ -191,6 +191,11 @@ def _system(encoder: Encoder | str | Path) -> tuple[System, str]:
             f"'{name}' asks for re-ranking, which needs a cross-encoder.",
             hint="Leave +reranked out, or run `l2v evaluate` with match.reranker set.",
         )
+    if name.expanded:
+        raise InputError(
+            f"'{name}' asks for training texts, which belong to a configuration.",
+            hint="Leave +expanded out, or run `l2v evaluate` with judgments.sources set.",
+        )
     system, description = _dense_system(Encoder.load(str(replace(name, instructed=False, ranking=None))))
     if name.instructed:
         system = replace(system, name=f"{system.name}, instructed", instructed=True)

@@ -98,7 +98,8 @@ class System:
         candidates: Number of documents from each search to fuse.
         instructed: Whether the task's instruction is put before its texts (in rankings, only before queries). Its
             tokens are not pooled, as in LLM2Vec.
-        expansion: Training texts that ``lexical`` reads behind the documents that they belong to.
+        expansion: Training texts of the documents. BM25 reads them behind a document; an encoder finds a document by
+            them, too.
     """
 
     name: str
@@ -144,6 +145,8 @@ class System:
             parts = [self.reranking.reranker.fingerprint, str(self.reranking.num_read), *parts]
         if self.instructed:
             parts = ["instructed", *parts]
+        if self.expansion is not None:
+            parts = [f"expanded {self.expansion.fingerprint}", *parts]
         return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property

@@ -57,6 +57,7 @@ PROMPT_WORDING = 'This sentence : "{text}" means in one word:"'
 
 STANDARDISED = "standardised"
 INSTRUCTED = "instructed"
+EXPANDED = "expanded"
 LongTexts = Literal["cut", "parts", "sections"]
 """Long texts are cut at ``max_tokens``, or encoded as the mean of their parts or of their sections."""
 
@@ -75,6 +76,7 @@ _MODES_BY_KIND: dict[str, tuple[str, ...]] = {
     "scaling": (STANDARDISED,),
     "long texts": get_args(LongTexts),
     "prompt": (INSTRUCTED,),
+    "documents": (EXPANDED,),
     "search": RANKING_MODES,
 }
 _MODES = tuple(mode for modes in _MODES_BY_KIND.values() for mode in modes)
@@ -171,6 +173,7 @@ class EncoderName:
         stages: Requested training stages, in training order; None if none are named.
         long_texts: Treatment of long texts.
         instructed: Whether the instruction of an evaluation task is put before its texts.
+        expanded: Whether documents are found by their training texts, too (``evaluation.tasks.expansion``).
         ranking: Fusion of its ranking with BM25: ``hybrid`` by rank, ``tuned`` by a weight tuned on judged queries,
             ``reranked`` by rank and then by a cross-encoder; None: no fusion.
     """
@@ -180,7 +183,14 @@ class EncoderName:
     stages: tuple[str, ...] | None = None
     long_texts: LongTexts = "cut"
     instructed: bool = False
+    expanded: bool = False
     ranking: RankingMode | None = None
+
+    @property
+    def modes_of_evaluation(self) -> tuple[str, ...]:
+        """Modes that say how an encoder is evaluated, and nothing about the encoder itself."""
+        named = (INSTRUCTED if self.instructed else None, EXPANDED if self.expanded else None, self.ranking)
+        return tuple(mode for mode in named if mode is not None)
 
     def __str__(self) -> str:
         """Canonical name, which :func:`parse_encoder_name` parses to an equal object."""
@@ -189,15 +199,15 @@ class EncoderName:
         modes |= {PROMPTED} if self.view.prompted else set()
         modes |= {STANDARDISED} if self.view.standardised else set()
         modes |= {self.long_texts} - {"cut"}
-        modes |= {INSTRUCTED} if self.instructed else set()
-        modes |= {self.ranking}
+        modes |= set(self.modes_of_evaluation)
         return "+".join((self.source, *(mode for mode in _MODES if mode in modes)))
 
 
 def parse_encoder_name(name: str) -> EncoderName:
     """Parse a source and modes after plus signs, in any order.
 
-    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo|+prompted][+standardised][+LONG_TEXTS][+instructed][+RANKING]``
+    ``SOURCE[+ATTENTION][+STAGE ...][+POOLING][+echo|+prompted][+standardised][+LONG_TEXTS][+instructed][+expanded]``
+    ``[+RANKING]``
     A directory may have a plus sign in its name: the longest prefix of ``name`` that is a directory is the source.
 
     Raises:
@@ -226,6 +236,7 @@ def parse_encoder_name(name: str) -> EncoderName:
         tuple(stage for stage in STAGES if stage in modes) or None,
         long_texts=next((mode for mode in get_args(LongTexts) if mode in modes), "cut"),
         instructed=INSTRUCTED in modes,
+        expanded=EXPANDED in modes,
         ranking=next((mode for mode in RANKING_MODES if mode in modes), None),
     )
 

@@ -57,10 +57,17 @@ def expanded_system(settings: Settings) -> NamedSystem:
     Raises:
         InputError: The settings name no judgments.
     """
+    return _expanded(settings, lexical_system())
+
+
+def _expanded(settings: Settings, plain: NamedSystem) -> NamedSystem:
+    """The same system, which finds documents by the training texts that belong to them, too."""
     judged = read_all_judgments(settings.judgments)
     expansion = Expansion.of_pairs((each.anchor, each.positive) for each in judged)
-    system = System("BM25, documents with their training texts", "lexical", expansion=expansion)
-    return NamedSystem(system, f"keyword search; {len(judged):,} judgments expand the documents")
+    system = replace(
+        plain.system, name=f"{plain.system.name}, documents with their training texts", expansion=expansion
+    )
+    return NamedSystem(system, f"{plain.description}; {len(judged):,} judgments expand the documents")
 
 
 def dense_system(settings: Settings, encoder: ResolvedEncoder, *, name: str | None = None) -> NamedSystem:
@@ -115,7 +122,7 @@ def reranked_system(store: Store, settings: Settings, dense: NamedSystem, *, nam
 def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> list[NamedSystem]:
     """Systems by name: fingerprints, directories, model names, ``bm25``, ``jaccard``; ``NAME+hybrid`` and so on fuse.
 
-    ``bm25+expanded`` searches documents with the training texts of ``judgments.sources`` behind them.
+    With ``+expanded``, documents are found by the training texts of ``judgments.sources``, too.
 
     Raises:
         InputError: A name matches no encoder, or reranking has no cross-encoder.
@@ -142,6 +149,8 @@ def resolve_systems(store: Store, settings: Settings, names: Sequence[str]) -> l
             found = _long_text_system(settings, encoder, long_texts)
         if parsed[name].instructed:
             found = instructed_system(found)
+        if parsed[name].expanded:
+            found = _expanded(settings, found)
         systems.append(_ranked(store, settings, found, parsed[name].ranking))
     return _distinct(systems)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import InputError
 from data.sample.esco import read_calibration_texts
-from llm2vec_core.model.modes import INSTRUCTED, parse_encoder_name
+from llm2vec_core.model.modes import parse_encoder_name
 from tasks.encoders.names import resolve_encoder
 from tasks.errors import ServerError
 from tasks.queries.served import served
@@ -45,12 +45,9 @@ def convert_encoder(
 
     store = settings.store()
     named = parse_encoder_name(name or served(store).checkpoint)
-    long_texts = None if named.long_texts == "cut" else named.long_texts
-    for mode in (INSTRUCTED if named.instructed else None, long_texts, named.ranking):
-        if mode is not None:
-            raise InputError(
-                f"'+{mode}' is a mode of evaluation; it cannot be converted.", hint=f"Leave out '+{mode}'."
-            )
+    long_texts = () if named.long_texts == "cut" else (named.long_texts,)
+    for mode in (*long_texts, *named.modes_of_evaluation):
+        raise InputError(f"'+{mode}' is a mode of evaluation; it cannot be converted.", hint=f"Leave out '+{mode}'.")
     found = resolve_encoder(store, settings, named)
     calibration = read_calibration_texts() if found.view.standardised else ()
     # The CPU computes in full float32; the exported weights must not depend on a GPU's reduced precision.

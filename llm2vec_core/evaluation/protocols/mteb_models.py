@@ -19,6 +19,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 from mteb.types import PromptType
 
+from llm2vec_core.evaluation.protocols.documents import DocumentVectors, normalise
 from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.ranking.fusion import Weighted, either_leg, fuse, lexical_leg, top_k
@@ -63,7 +64,7 @@ class DenseModel:
 
 
 class RankingModel:
-    """BM25, alone or fused with an encoder, behind mteb's ``SearchProtocol``.
+    """BM25, alone or fused with an encoder, or an encoder with expanded documents, behind mteb's ``SearchProtocol``.
 
     BM25 does not retrieve a document without a query word. Among given candidates (reranking) every document is
     ranked, and those without a match come last.
@@ -74,24 +75,25 @@ class RankingModel:
         self.mteb_model_meta = _model_meta(system)
         self._encoder = system.encoder
         self._is_instructed = system.instructed
+        self._is_fused = system.mode != "dense"
         self._candidates = system.candidates
         self._expansion = system.expansion
         self._ids: list[str] = []
         self._documents: list[str] = []
         self._lexical = LexicalIndex.of_texts([])
-        self._vectors: np.ndarray | None = None
+        self._vectors: DocumentVectors | None = None
 
     def index(self, corpus: Any, **kwargs: Any) -> None:  # noqa: ANN401 (mteb's signature)
         """Index the words of a corpus, and encode it if the system has an encoder."""
         self._ids = list(corpus["id"])
-        # mteb joins title and text this way for encoders (_corpus_to_dict); all systems read the same text
-        texts = [f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)]
-        self._documents = texts
+        pairs = list(zip(corpus["title"], corpus["text"], strict=True))
+        self._documents = texts = [f"{title} {text}".strip() for title, text in pairs]
         if self._expansion is not None:
-            pairs = zip(corpus["title"], corpus["text"], strict=True)
             texts = [self._expansion.expand(title, text) for title, text in pairs]
-        self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
-        self._vectors = normalise(self._encoder.encode(texts)) if self._encoder else None
+        if self._is_fused:
+            self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
+        if self._encoder is not None:
+            self._vectors = DocumentVectors(self._encoder, pairs, expansion=self._expansion)
 
     def search(
         self,
@@ -121,11 +123,15 @@ class RankingModel:
     ) -> list[tuple[int, float]]:
         """Positions in the corpus with their scores, best first."""
         pool = np.arange(len(self._ids)) if among is None else among
-        bm25 = self._lexical.scores(query)[pool]
         if vector is None or self._vectors is None:
+            bm25 = self._lexical.scores(query)[pool]
             best = (lexical_leg if among is None else top_k)(bm25, limit)
             return [(int(pool[at]), float(bm25[at])) for at in best[best >= 0]]
-        dense = top_k((self._vectors @ vector)[pool], self._candidates)
+        cosines = self._vectors.cosines(vector[None])[0][pool]
+        if not self._is_fused:
+            return [(int(pool[at]), float(cosines[at])) for at in top_k(cosines, limit)]
+        dense = top_k(cosines, self._candidates)
+        bm25 = self._lexical.scores(query)[pool]
         fused = fuse(dense[None], lexical_leg(bm25, self._candidates)[None], limit=limit)
         # trec_eval orders equal scores by id; negative ranks keep the order that search shows
         return [(int(pool[at]), -float(place)) for place, at in enumerate(fused.documents[fused.is_hit])]
@@ -173,7 +179,9 @@ class TunedModel(RankingModel):
         vectors = normalise(self._encoder.encode(texts, prompt=prompt))
         judged, candidates = [], []
         for query_id, text, vector in zip(queries["id"], texts, vectors, strict=True):
-            query, found = self._judge(text, self._vectors @ vector, split["relevant_docs"].get(query_id, {}))
+            query, found = self._judge(
+                text, self._vectors.cosines(vector[None])[0], split["relevant_docs"].get(query_id, {})
+            )
             judged.append(query)
             candidates.append(found)
         weights = cross_fit_weights(score_weights(judged), seed=_SEED)
@@ -202,7 +210,7 @@ def build_mteb_model(system: System, task: AbsTask) -> DenseModel | RankingModel
         return TunedModel(system, task)
     if system.reranking is not None:
         return RerankedModel(system, system.reranking)
-    if system.mode == "dense" and system.encoder is not None:
+    if system.mode == "dense" and system.encoder is not None and system.expansion is None:
         return DenseModel(system, system.encoder)
     return RankingModel(system)
 
@@ -219,10 +227,3 @@ def _model_meta(system: System) -> ModelMeta:
     """Metadata of a model for mteb, which keys results by name and revision; both contain the fingerprint."""
     identity = system.fingerprint
     return ModelMeta.create_empty(overwrites={"name": f"llm2vec-pipelines/{identity}", "revision": identity})
-
-
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors to length one; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    normalised: np.ndarray = vectors / np.where(lengths > 0, lengths, 1.0).astype(vectors.dtype)
-    return normalised

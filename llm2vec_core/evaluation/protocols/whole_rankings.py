@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from llm2vec_core.evaluation.metrics import WHOLE_RANKING_METRICS
-from llm2vec_core.evaluation.protocols.mteb_models import normalise
+from llm2vec_core.evaluation.protocols.documents import DocumentVectors, normalise
 from llm2vec_core.evaluation.statistics.observations import MeanOfItems, Observations
 from llm2vec_core.evaluation.systems import System
 from llm2vec_core.evaluation.tasks.folders import EvalTask
@@ -82,12 +82,11 @@ def _scorer(
     system: System, documents: Sequence[tuple[str, str]], *, instruction: str | None
 ) -> Callable[[Sequence[str]], Float[np.ndarray, "queries documents"]]:
     """A function from query texts to the scores of all documents."""
-    texts = [f"{title} {text}".strip() for title, text in documents]
     if system.encoder is None:
-        if system.expansion is not None:
-            texts = [system.expansion.expand(title, text) for title, text in documents]
+        expand = system.expansion.expand if system.expansion is not None else "{} {}".format
+        texts = [expand(title, text).strip() for title, text in documents]
         index = LexicalIndex.of_texts(texts, variant="okapi")
         return lambda queries: index.scores_of([index.numbers(query) for query in queries])
-    encoder, vectors = system.encoder, normalise(system.encoder.encode(texts))
+    encoder, found = system.encoder, DocumentVectors(system.encoder, documents, expansion=system.expansion)
     prompt = f"{instruction.strip()} " if system.instructed and instruction else None
-    return lambda queries: normalise(encoder.encode(queries, prompt=prompt)) @ vectors.T
+    return lambda queries: found.cosines(normalise(encoder.encode(queries, prompt=prompt)))

@@ -2,7 +2,8 @@
 
 An encoder that was trained on pairs of a title and an alternative title has read much about the documents with these
 titles. BM25 gets the same knowledge when it reads the alternative titles behind each document. Without this row, a gain
-over plain BM25 may be nothing more than the training data.
+over plain BM25 may be nothing more than the training data. An encoder finds the documents by the same titles
+(``protocols.documents``), so that both legs of a fusion know them.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ class Expansion:
         """Hash of all pairs, 16 hex digits."""
         return hashlib.sha256(json.dumps(sorted(self.anchors.items())).encode()).hexdigest()[:16]
 
-    def expand(self, title: str, text: str) -> str:
-        """A document with the anchors of its title and of its text."""
+    def added(self, title: str, text: str) -> list[str]:
+        """The anchors of a document's title and of its text."""
         keys = dict.fromkeys(map(_key, (title, text, f"{title} {text}")))
-        added = [anchor for key in keys if key for anchor in self.anchors.get(key, ())]
-        return " ".join(part for part in (title, text, *added) if part)
+        return [anchor for key in keys if key for anchor in self.anchors.get(key, ())]
+
+    def expand(self, title: str, text: str) -> str:
+        """A document with the anchors of its title and of its text behind it."""
+        return " ".join(part for part in (title, text, *self.added(title, text)) if part)
 
     def count(self, corpus: Sequence[TaskRow]) -> int:
         """Number of documents that get longer."""

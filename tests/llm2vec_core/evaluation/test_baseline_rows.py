@@ -7,7 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from llm2vec_core.encoding.encoder import Encoder
+from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.errors import InputError
+from llm2vec_core.evaluation.protocols.documents import DocumentVectors
+from llm2vec_core.evaluation.protocols.encode_once import EncodeOnce
 from llm2vec_core.evaluation.protocols.lexical_pairs import overlap_similarities
 from llm2vec_core.evaluation.protocols.registry import can_score
 from llm2vec_core.evaluation.protocols.scoring import evaluate_task
@@ -58,6 +61,43 @@ def test_training_texts_behind_a_document_are_found_by_words(tmp_path):
     assert not expanded.supports("STS") and can_score(expanded, eval_task)
 
 
+class _Axes:
+    """An encoder whose vectors are written in the texts: numbers, separated by blanks."""
+
+    embedding_dim = 3
+
+    def encode_with_counts(self, texts, *, prompt=None, pool_prompt=True):
+        vectors = np.array([[float(part) for part in text.split()] for text in texts], dtype=np.float32)
+        return Encoding(vectors, len(texts), len(texts), 0)
+
+
+def test_an_expanded_document_is_as_near_as_its_three_nearest_texts():
+    anchors = {"0 1 0": ("1 0 0", "1 1 0", "0 0 1", "1 0 1"), "0 0 1": ("1 0 0",)}
+    expansion = Expansion(anchors)
+    documents = [("", "0 1 0"), ("", "0 0 1"), ("", "1 2 2")]
+    vectors = DocumentVectors(EncodeOnce("axes", _Axes), documents, expansion=expansion)
+    plain = DocumentVectors(EncodeOnce("axes", _Axes), documents)
+    query = np.array([[1.0, 0.0, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(vectors.cosines(query), [[(1 + 2 / np.sqrt(2)) / 3, 0.5, 1 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(plain.cosines(query), [[0, 0, 1 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+def test_an_encoder_finds_documents_by_their_training_texts(mode, tmp_path):
+    corpus = [{"_id": f"d{axis}", "title": "", "text": text} for axis, text in enumerate(("1 0 0", "0 1 0", "0 0 1"))]
+    (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in corpus))
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "3 1 2"}) + "\n")
+    (tmp_path / "qrels.tsv").write_text("q\td\ts\nq\td2\t1\n")
+    header = {"name": "T", "type": "Retrieval", "main_score": "mrr_at_10"}
+    (tmp_path / "task.json").write_text(json.dumps(header))
+    eval_task = load_eval_task(tmp_path)
+    plain = System("axes", mode, EncodeOnce("axes", _Axes))
+    expanded = System("axes", mode, EncodeOnce("axes", _Axes), expansion=Expansion({"0 0 1": ("3 1 2", "3 1 2")}))
+    assert evaluate_task(plain, eval_task).score.main_score < 100
+    assert evaluate_task(expanded, eval_task).score.main_score == pytest.approx(100)
+    assert expanded.fingerprint != plain.fingerprint and not expanded.supports("Reranking")
+
+
 def test_a_prompted_text_is_the_state_of_the_last_token_of_its_wording(tiny_base):
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -87,6 +127,7 @@ def test_the_wording_is_part_of_the_identity():
     assert len({view_fingerprint("f", view) for view in (*views, EncoderView())}) == 3
     name = parse_encoder_name("tiny+prompted+causal")
     assert (str(name), name.view.prompted) == ("tiny+causal+prompted", PROMPT_WORDING)
+    assert str(parse_encoder_name("tiny+hybrid+expanded")) == "tiny+expanded+hybrid"
 
 
 @pytest.mark.parametrize(("wording", "echo"), [("no place", False), ("{text} {text}", False), ("{text}", True)])
