@@ -32,6 +32,7 @@ names = st.builds(
     st.none() | stages,
     st.sampled_from(["cut", "parts", "sections"]),
     st.booleans(),
+    st.booleans(),
     st.none() | st.sampled_from(RANKING_MODES),
 )
 
