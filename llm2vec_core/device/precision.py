@@ -79,9 +79,12 @@ def device_precision(device: torch.device) -> Precision:
 @functools.cache
 def machine_precision() -> Precision:
     """:func:`device_precision` of this process's best device. Without a GPU driver, torch is not imported."""
-    if not any(path.exists() for path in _DRIVER_FILES):
-        return "fp32"
-    return device_precision(default_device())
+    return device_precision(default_device()) if has_gpu_driver() else "fp32"
+
+
+def has_gpu_driver() -> bool:
+    """Whether a GPU driver is loaded. Does not import torch."""
+    return any(path.exists() for path in _DRIVER_FILES)
 
 
 def settle_precision(asked: Precision | None, device: torch.device, *, num_parameters: int, name: str) -> Precision:

@@ -58,6 +58,7 @@ class OnnxEncoder:
 
     Attributes:
         described: Record of the graph.
+        texts: Tokenizes texts.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class OnnxEncoder:
         self._num_encoded, self._is_packed, self._packing = 0, False, threading.Lock()
         described = QueryGraph.model_validate_json(self._session.get_modelmeta().custom_metadata_map[QUERY_GRAPH_NAME])
         self.described = described
-        self._texts = TextTokenizer(
+        self.texts = TextTokenizer(
             _PlainTokenizer(tokenizer, described.special_tokens),
             max_tokens=described.max_tokens,
             pooling_mode=None,
@@ -135,9 +136,22 @@ class OnnxEncoder:
             texts: Any number of texts.
             long_texts: Treatment of long texts, as in :meth:`llm2vec_core.encoding.encoder.Encoder.encode`.
         """
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        found = read_long_texts(listed, long_texts, cut=self._cut, split=self._texts.split, headings=self._headings)
-        return scaled(found).vectors
+        return self.encode_with_counts([texts] if isinstance(texts, str) else texts, long_texts=long_texts).vectors
+
+    def encode_with_counts(
+        self, texts: Sequence[str], *, long_texts: LongTexts = "cut", on_progress: Callable[[int], None] | None = None
+    ) -> Encoding:
+        """Encode texts like :meth:`encode`; also return the numbers of tokens and of truncated texts.
+
+        Args:
+            texts: Any number of texts.
+            long_texts: As for :meth:`encode`.
+            on_progress: Called with the number of texts, at the end.
+        """
+        found = read_long_texts(texts, long_texts, cut=self._cut, split=self.texts.split, headings=self._headings)
+        if on_progress is not None:
+            on_progress(len(texts))
+        return scaled(found)
 
     def _pack_if_worthwhile(self, num_texts: int) -> None:
         """Arrange the weights for faster products once many texts were encoded.
@@ -152,19 +166,29 @@ class OnnxEncoder:
     def _cut(self, texts: Sequence[str]) -> Encoding:
         """Pooled vectors of texts, each truncated to the limit."""
         distinct = list(dict.fromkeys(texts))
-        tokenized = self._texts.texts(distinct)
+        tokenized = self.texts.texts(distinct)
         lengths = [len(ids) for ids in tokenized.token_ids]
         vectors = np.empty((len(distinct), self.described.embedding_dim), np.float32)
         self._pack_if_worthwhile(len(distinct))
+        num_padded = 0
         for batch in plan_batches(lengths, batch_tokens=_BATCH_TOKENS):
-            ids = np.full((len(batch), max(lengths[at] for at in batch)), self.described.special_tokens.get("pad", 0))
+            num_padded += len(batch) * lengths[batch[0]]
+            ids = np.full((len(batch), lengths[batch[0]]), self.described.special_tokens.get("pad", 0))
             mask = np.zeros_like(ids)
             for row, at in enumerate(batch):
                 ids[row, : lengths[at]] = tokenized.token_ids[at]
                 mask[row, : lengths[at]] = 1
             (vectors[batch],) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
         place = {text: number for number, text in enumerate(distinct)}
-        return Encoding(vectors[[place[text] for text in texts]], sum(lengths), sum(lengths), tokenized.num_truncated)
+        order = [place[text] for text in texts]
+        return Encoding(
+            vectors[order],
+            sum(lengths),
+            num_padded,
+            tokenized.num_truncated,
+            read_tokens=np.array(lengths, np.int32)[order],
+            cut_tokens=np.array(tokenized.num_cut, np.int32)[order],
+        )
 
 
 class _PlainTokenizer:

@@ -1,6 +1,6 @@
 """The encoder of queries: a graph that a checkpoint gets when it is promoted, and torch where there is none.
 
-Never imports prefect.
+A night with a few new documents encodes them with the graph, too. Never imports prefect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.documents.headings import SECTION_HEADINGS
+from data.schema import DocumentKind
 from data.store.base import Store
+from llm2vec_core.device.precision import has_gpu_driver
 from llm2vec_core.errors import CheckpointError, InputError, MissingPackageError, ParityError
 from llm2vec_core.model.modes import LongTexts
 from llm2vec_core.serving.query_encoder import QUERY_GRAPH_NAME, QUERY_GRAPH_VERSION, OnnxEncoder
@@ -30,6 +32,9 @@ _REASON_NAME = f"query_encoder.reason-{QUERY_GRAPH_VERSION}"
 """Beside the weights of a checkpoint that has no query encoder: the reason, so that no night tries again."""
 
 _MAX_LOADED = 2
+
+FEW_TEXTS = 32
+"""Documents of a shard that the graph encodes. Importing torch takes as long as encoding about so many."""
 
 
 class QueryEncoder(Protocol):
@@ -66,6 +71,20 @@ def load_query_encoder(store: Store, fingerprint: str, settings: EncodeSettings)
                 logger.info("Torch encodes the query, which takes longer: no query encoder for it. %s", error)
                 _loaded[str(directory)] = _OneAtATime(load_encoder(directory, settings))
         return _loaded[str(directory)]
+
+
+def find_graph(store: Store, fingerprint: str, settings: EncodeSettings, kind: DocumentKind) -> OnnxEncoder | None:
+    """The graph of a checkpoint, if it reads documents of a kind as torch would on this machine; otherwise None.
+
+    Its vectors were compared with those of torch in float32 when it was written: no dimension differs by more than
+    1e-5, as those of another processor may. So both may stand in one table, under the same key.
+    """
+    if settings.settled_precision != "fp32" or settings.prompts.get(kind) or has_gpu_driver():
+        return None
+    if not (checkpoint_dir(store, fingerprint) / QUERY_GRAPH_NAME).is_file():
+        return None
+    found = load_query_encoder(store, fingerprint, settings)
+    return found if isinstance(found, OnnxEncoder) else None
 
 
 def keep_query_encoder(store: Store, fingerprint: str, settings: EncodeSettings) -> None:

@@ -55,12 +55,15 @@ def estimate_cost(settings: CostSettings, duration_s: float) -> Cost:
 
 
 def embed_usage(run: Run, fingerprint: str, shards: Sequence[ShardReport]) -> Usage | None:
-    """Usage of encoding; None when nothing was encoded."""
+    """Usage of encoding; None when nothing was encoded.
+
+    Without a share of the peak if torch encoded nothing: the formulas and the measurement of the peak import it.
+    """
     documents, tokens = sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards)
     duration_s = sum(shard.seconds for shard in shards)
     if not tokens:
         return None
-    if run.settings.encode.backend != "local":  # another machine computed
+    if all(shard.without_torch or not shard.tokens for shard in shards):
         return Usage(tokens=tokens, seconds=duration_s)
     from llm2vec_core.planning.architecture import count_architecture, read_config
     from llm2vec_core.planning.formulas import Execution, flops_per_token

@@ -20,6 +20,7 @@ from data.snapshots.snapshot import Snapshot, open_snapshot
 from data.vectors.shards import is_usable, keep_unusable, shard_key, write_shard
 from llm2vec_core.encoding.result import Encoding
 from tasks.encoders.checkpoints import checkpoint_dir, encode_documents, load_encoder
+from tasks.encoders.query_encoder import FEW_TEXTS, find_graph
 from tasks.run.settings import Settings
 from tasks.workers.embedding_server import proven_server
 
@@ -57,6 +58,7 @@ class ShardReport(BaseModel):
 
     Attributes:
         no_vector: Contents whose vector is not finite, or zero; they are recorded, and are in no shard.
+        without_torch: Whether the query encoder of the checkpoint, or a server, encoded them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +69,7 @@ class ShardReport(BaseModel):
     padded_tokens: int = 0
     truncated: int = 0
     seconds: float = 0.0
+    without_torch: bool = False
 
 
 def encode_planned(
@@ -91,7 +94,15 @@ def encode_planned(
         if on_progress is not None:
             on_progress(len(texts))
         return ShardReport(documents=len(texts))
-    encode = _encoder_of(settings, checkpoint_dir(store, fingerprint), plan.kind, on_progress)
+    is_remote = settings.encode.backend == "http"
+    graph = None
+    if len(texts) <= FEW_TEXTS and not is_remote:
+        graph = find_graph(store, fingerprint, settings.encode, plan.kind)
+    encode = (
+        _encoder_of(settings, checkpoint_dir(store, fingerprint), plan.kind, on_progress)
+        if graph is None
+        else partial(graph.encode_with_counts, long_texts=settings.encode.long_texts, on_progress=on_progress)
+    )
     started = time.monotonic()
     encoding = encode(list(texts.values()))
     duration_s = time.monotonic() - started
@@ -117,6 +128,7 @@ def encode_planned(
         padded_tokens=encoding.num_padded_tokens,
         truncated=encoding.num_truncated,
         seconds=duration_s,
+        without_torch=is_remote or graph is not None,
     )
 
 
