@@ -1,7 +1,8 @@
 """Exclusion lists: pairs and documents that must never be matched, from a CSV or Parquet file.
 
 The file has the columns ``job_id`` and ``resume_id``, or one of them. A row with both ids excludes the pair; a row with
-one excludes the document from all matches. An id is a ``doc_id``, or the id in the source.
+one excludes the document from all matches. An id is a ``doc_id``, or the id in the source. It also means the documents
+that share a place with this one, such as other versions of one person's resume.
 """
 
 from __future__ import annotations

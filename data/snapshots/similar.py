@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.documents.facets import last_change
-from data.redaction.contact_keys import KEY_BYTES
+from data.redaction.contact_keys import CONTACT_BYTES, KEY_BYTES, persons_of_contact
 
 MAX_OF_ONE_PERSON = 10
 """A contact in more resumes than this is an office's or an agency's, and joins nobody."""
@@ -41,7 +41,7 @@ class Links:
     def __init__(self) -> None:
         """Start without documents."""
         self._parents: dict[int, int] = {}
-        self._contacts: list[tuple[NDArray[np.int64], NDArray[np.bytes_]]] = []
+        self._contacts: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
 
     def join(self, row: int, other: int) -> None:
         """Link two documents."""
@@ -62,24 +62,29 @@ class Links:
         """Add the contacts of consecutive documents; see :class:`data.redaction.contact_keys.ContactKeys`."""
         lengths = np.array([len(each or b"") // KEY_BYTES for each in contacts], np.int64)
         if lengths.any():
-            keys = np.frombuffer(b"".join(each or b"" for each in contacts), f"S{KEY_BYTES}")
+            keys = np.frombuffer(b"".join(each or b"" for each in contacts), np.uint8).reshape(-1, KEY_BYTES)
             self._contacts.append((np.repeat(start + np.arange(len(contacts)), lengths), keys))
 
     @cached_property
     def persons(self) -> list[list[int]]:
-        """Documents that share a contact, for each such contact.
+        """Documents that share a contact, for each person with such a contact.
 
         They are sorted, so that the secret of a store has no effect on the id of a snapshot.
         """
         if not self._contacts:
             return []
         rows, keys = (np.concatenate(parts) for parts in zip(*self._contacts, strict=True))
-        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        contacts = np.ascontiguousarray(keys[:, :CONTACT_BYTES]).view(f"S{CONTACT_BYTES}")[:, 0]
+        _, inverse, counts = np.unique(contacts, return_inverse=True, return_counts=True)
         is_shared = (counts > 1) & (counts <= MAX_OF_ONE_PERSON)
         found: dict[int, list[int]] = {}
         for at in np.flatnonzero(is_shared[inverse]).tolist():
-            found.setdefault(int(inverse[at]), []).append(int(rows[at]))
-        return sorted(map(sorted, found.values()))
+            found.setdefault(int(inverse[at]), []).append(at)
+        return sorted(
+            sorted(int(rows[shared[place]]) for place in person)
+            for shared in found.values()
+            for person in persons_of_contact([keys[at].tobytes() for at in shared])
+        )
 
     def groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All linked documents, ascending, and the first document of the group of each."""

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Int64
 
 from llm2vec_core.errors import InputError
 
-RRF_K, DENSE_VOTES = 5, 3
+RRF_K, DENSE_VOTES = 5, 4
 """Constant of reciprocal rank fusion, and how many votes the dense leg has for each of the lexical leg.
 
 The paper's 60, with one vote each, is made for many equal systems. For two unequal ones it puts a document of rank 61

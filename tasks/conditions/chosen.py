@@ -14,6 +14,7 @@ from data.vectors.filters import is_one_of, open_on
 from data.vectors.lance import LanceTable
 from data.vectors.pointer import Pointer
 from tasks.queries.served import past_jobs, served_table
+from tasks.queries.similar import versions_of
 from tasks.run.settings import MatchSettings
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def choose(store: Store, pointer: Pointer, settings: MatchSettings, day: date) -
         listed = read_exclusions(settings.exclude)
         known = {kind: _known_ids(tables[kind], listed.ids(kind)) for kind in KINDS}
         _warn_of_unknown(listed, known, settings.exclude)
+        known = {kind: _with_versions(tables[kind], known[kind]) for kind in KINDS}
         pairs = frozenset(
             (job, resume)
             for pair in listed.pairs
@@ -104,14 +106,21 @@ def choose(store: Store, pointer: Pointer, settings: MatchSettings, day: date) -
     )
 
 
-def not_excluded(settings: MatchSettings, kind: DocumentKind) -> str | None:
+def not_excluded(settings: MatchSettings, table: LanceTable, kind: DocumentKind) -> str | None:
     """SQL condition for the documents that the exclusion list does not exclude from everything; None without any.
+
+    A listed document excludes the similar ones, too: they share its place.
 
     Raises:
         InputError: The exclusion list cannot be read.
     """
-    ids = frozenset() if settings.exclude is None else read_exclusions(settings.exclude).documents[kind]
-    return f"NOT ({is_one_of('doc_id', ids)} OR {is_one_of('source_id', ids)})" if ids else None
+    ids = frozenset[str]() if settings.exclude is None else read_exclusions(settings.exclude).documents[kind]
+    if not ids:
+        return None
+    listed = f"{is_one_of('doc_id', ids)} OR {is_one_of('source_id', ids)}"
+    versions = versions_of(table, table.read(["doc_id"], where=listed)["doc_id"].to_pylist())
+    doomed = {doc_id for found in versions.values() for doc_id in found}
+    return f"NOT {is_one_of('doc_id', doomed)}" if doomed else None
 
 
 def _ids(table: LanceTable, where: str | None, among: str | None) -> list[str]:
@@ -132,6 +141,12 @@ def _known_ids(table: LanceTable, ids: Iterable[str]) -> dict[str, list[str]]:
             for name in wanted & {doc_id, source_id}:
                 found.setdefault(name, []).append(doc_id)
     return found
+
+
+def _with_versions(table: LanceTable, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Ids of a list with the documents that they mean, other versions of these included."""
+    versions = versions_of(table, {doc_id for found in known.values() for doc_id in found})
+    return {name: sorted({each for doc_id in found for each in versions[doc_id]}) for name, found in known.items()}
 
 
 def _warn_of_unknown(listed: Exclusions, known: Mapping[DocumentKind, Mapping[str, list[str]]], path: str) -> None:

@@ -129,7 +129,7 @@ def search(
     still_open = None
     if kind == "job" and not (settings.match.past_jobs if past_jobs is None else past_jobs):
         still_open = _still_open(table, today)
-    among = both(still_open, not_excluded(settings.match, kind))
+    among = both(still_open, not_excluded(settings.match, table, kind))
     shown = both(among, newest_only(table, where=where, among=among))
     conditions = Conditions(settings.match.conditions, today)
     candidates = max(limit, settings.match.candidates)

@@ -7,7 +7,7 @@ documents are similar, and their order by age (``data.snapshots.similar``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,25 @@ def shown_instead(table: LanceTable, row: Mapping[str, Any]) -> str | None:
     named = f"{is_one_of('doc_id', [key])} OR {is_one_of('similar_to', [key])}"
     newest = _members(table, f"similar_order = 1 AND ({named})", where=None, among=None)["doc_id"].to_pylist()
     return newest[0] if newest else None
+
+
+def versions_of(table: LanceTable, ids: Collection[str]) -> dict[str, list[str]]:
+    """Ids of each document and of all that are similar to it, such as other versions of one person's resume."""
+    found = {doc_id: [doc_id] for doc_id in ids}
+    if not ids or not similar_columns(table):
+        return found
+    listed = _members(table, is_one_of("doc_id", ids), where=None, among=_HAS_OTHERS)
+    key_of = dict(zip(listed["doc_id"].to_pylist(), group_keys(listed["doc_id"], listed["similar_to"]), strict=True))
+    if not key_of:
+        return found
+    named = f"{is_one_of('doc_id', key_of.values())} OR {is_one_of('similar_to', key_of.values())}"
+    members = _members(table, named, where=None, among=_HAS_OTHERS)
+    groups: dict[str, list[str]] = {}
+    for key, doc_id in zip(
+        group_keys(members["doc_id"], members["similar_to"]), members["doc_id"].to_pylist(), strict=True
+    ):
+        groups.setdefault(key, []).append(doc_id)
+    return found | {doc_id: sorted(groups[key]) for doc_id, key in key_of.items()}
 
 
 def _members(table: LanceTable, condition: str, *, where: str | None, among: str | None) -> pa.Table:

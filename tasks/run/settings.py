@@ -163,7 +163,7 @@ class MatchSettings(_Section):
     )
     fusion: Literal["rrf", "tuned"] = Field(
         "rrf",
-        description="Fusion of both legs. rrf: by reciprocal ranks, of which the dense ones count three times; "
+        description="Fusion of both legs. rrf: by reciprocal ranks, of which the dense ones count four times; "
         "tuned: by scores, with a weight tuned on judged pairs.",
     )
     judged: str | None = Field(

@@ -118,7 +118,7 @@ def match_all(run: Run) -> MatchReport:
                 manifest=manifest,
                 fence=fence,
             )
-            forget_products(store, match)
+            forget_products(store)
     report = _report(store, match, read_manifest(store, match) or {}, settled, reused=False, started=started)
     return _settle(run, pointer, plain, report, since=today)
 

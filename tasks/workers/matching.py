@@ -138,9 +138,13 @@ def do_unit(work: MatchWork, unit: MatchUnit) -> int:
     return unit.stop - unit.start if unit.kind == "both" else 0
 
 
-def forget_products(store: Store, match: str) -> None:
-    """Remove the candidates of a finished match."""
-    store.delete(f"matches/{match}/products")
+def forget_products(store: Store) -> None:
+    """Remove all candidates: of the match that is finished, and of killed ones that nobody resumes.
+
+    The caller holds the lease, so no other match is running.
+    """
+    for folder in {key.partition("/products/")[0] for key in store.list("matches") if "/products/" in key}:
+        store.delete(f"{folder}/products")
 
 
 def _product_units(sides: Mapping[DocumentKind, Side], changed: Mapping[Direction, int]) -> list[MatchUnit]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.config import CleanConfig, RedactConfig, ShrinkConfig, SourceConfig
-from data.redaction.contact_keys import KEY_BYTES
+from data.redaction.contact_keys import CONTACT_BYTES, KEY_BYTES, persons_of_contact
 from data.snapshots.build import build_snapshot
 from data.snapshots.similar import (
     MAX_OF_ONE_PERSON,
@@ -103,6 +103,45 @@ def test_contacts_of_referees_employers_and_agencies_join_nobody(store, tmp_path
         resume(10 + n, "Agency: desk@example.org", trade=f"worker {n} {n * n} in {n + 7} towns") for n in range(many)
     ]
     assert groups(build(store, tmp_path / "a.jsonl", rows)) == []
+
+
+SWITCHBOARD = "+44 20 7946 0958"
+
+
+def test_a_switchboard_or_an_agency_joins_nobody_but_versions_of_one_person(store, tmp_path):
+    """A shared contact joins resumes whose names have a part in common."""
+    names = ["Anna Kern", "Ben Osei", "Clara Nowak", "Ms Anna Maria Kern"]
+    heads = [f"{name}\nPhone: {SWITCHBOARD} | E-mail: desk@agency.example.org" for name in names]
+    rows = [resume(number, head) for number, head in enumerate(heads)]
+    assert groups(build(store, tmp_path / "a.jsonl", rows)) == [["3", "0"]]
+    # Names in fields of the source, in another order, and an unknown one: three persons, so it belongs to nobody.
+    fields = [{"name": "Kern, Anna"}, {"first_name": "Anna", "last_name": "Kern"}, {"name": "Ben Osei"}, {}]
+    rows = [resume(number, "", phone="0170 1234567", **each) for number, each in enumerate(fields)]
+    assert groups(build(LocalStore(tmp_path / "b"), tmp_path / "b.jsonl", rows)) == [["1", "0"]]
+
+
+def test_one_name_takes_resumes_without_a_name_along(store, tmp_path):
+    rows = [
+        resume(1, "Anna Kern\nPhone: 0170 1234567"),
+        resume(2, "Phone: 0170 1234567"),
+        resume(3, f"Phone: {SWITCHBOARD}"),
+        resume(4, f"Phone: {SWITCHBOARD}"),
+    ]
+    assert groups(build(store, tmp_path / "a.jsonl", rows)) == [["2", "1"]], "a fixed line without a name is left out"
+
+
+@given(st.lists(st.sampled_from([b"\0\0\0\0", b"AABB", b"AACC", b"DDCC", b"EEFF", b"EEEE"]), max_size=8))
+def test_keys_of_one_contact_are_split_by_name(marks):
+    found = persons_of_contact([b"c" * CONTACT_BYTES + each for each in marks])
+    assert sorted(at for group in found for at in group) == sorted({at for group in found for at in group})
+    assert all(len(group) > 1 and group == sorted(group) for group in found)
+    place = {at: number for number, group in enumerate(found) for at in group}
+    persons = {0 if set(each) & set(b"ABCD") else 1 for each in marks if any(each)}
+    linked = {at for at, each in enumerate(marks) if set(each) & set(b"EF")}
+    assert len({place.get(at, -1 - at) for at in linked}) == (1 if linked else 0)
+    nameless = [at for at, each in enumerate(marks) if not any(each)]
+    if len(persons) == 2:
+        assert not place.keys() & set(nameless)
 
 
 def test_a_chain_of_near_duplicates_and_contacts_is_one_group(store, tmp_path):

@@ -16,7 +16,7 @@ def sharing_words(bm25: Sequence[float], k: int) -> list[int]:
     return [at for at in best(bm25, k) if bm25[at] > 0]
 
 
-def by_rank(rankings: Sequence[Iterable[int]], *, k: int = 5, votes: int = 3) -> list[tuple[int, float]]:
+def by_rank(rankings: Sequence[Iterable[int]], *, k: int = 5, votes: int = 4) -> list[tuple[int, float]]:
     """Reciprocal rank fusion, with more votes for the first ranking: ties by rank in it, then by document number."""
     shares: dict[int, list[float]] = {}
     distinct = [list(dict.fromkeys(ranking)) for ranking in rankings]

@@ -38,7 +38,7 @@ def fuse_one(dense, lexical, *, limit=2 * WIDTH):
 
 def test_the_formula() -> None:
     fused = dict(fuse_one([7, 3], [3, 9]))
-    assert fused == {3: pytest.approx(3 / 7 + 1 / 6), 7: pytest.approx(3 / 6), 9: pytest.approx(1 / 7)}
+    assert fused == {3: pytest.approx(4 / 7 + 1 / 6), 7: pytest.approx(4 / 6), 9: pytest.approx(1 / 7)}
 
 
 def test_the_first_of_the_dense_leg_is_above_everything_in_the_middle_of_both() -> None:

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from data.errors import InputError
 from data.store.lease import hold_lease
 from data.vectors.lance import create_table
 from data.vectors.pointer import read_pointer
+from tasks.conditions.chosen import not_excluded
 from tasks.preview.night import matched_documents
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
@@ -93,6 +95,28 @@ def test_pairs_and_documents_of_the_list_are_never_matched(home, tmp_path, caplo
     assert (identity(0), identity(10)) not in {row[1:3] for row in pairs}
     assert report.filtered == 2
     assert "1 of 4 ids of resumes" in caplog.text and "'gone'" in caplog.text
+
+
+@pytest.mark.parametrize("listed", [11, 12])
+def test_a_listed_resume_excludes_the_other_versions_of_it(home, tmp_path, listed):
+    """Rankings show the newest (11); the list may name any of them."""
+    versions = documents("resume", (11, 12))
+    for name, values in (("similar_to", [None, identity(11)]), ("similar_order", [1, 2])):
+        at = versions.schema.get_field_index(name)
+        versions = versions.set_column(at, versions.field(at), pa.array(values, versions.field(at).type))
+    home.tables["resume"].upsert([versions], rewrite=True)
+    serve(home.store, home.tables)
+    path = tmp_path / "never.csv"
+    path.write_text(f"job_id,resume_id\n,{identity(listed)}\n", encoding="utf-8")
+    report, pairs = home.match(exclude=str(path))
+    assert ids_of(pairs) == ({0, 1, 2, 3}, {10, 13, 14, 15})
+    assert report.filtered == 2
+    excluded = not_excluded(MatchSettings(exclude=str(path)), home.tables["resume"], "resume")
+    assert home.tables["resume"].count(where=excluded) == 4
+    path.write_text(f"job_id,resume_id\n{identity(0)},{identity(listed)}\n", encoding="utf-8")
+    _, pairs = home.match(exclude=str(path))
+    assert (identity(0), identity(11)) not in {row[1:3] for row in pairs}
+    assert (identity(1), identity(11)) in {row[1:3] for row in pairs}
 
 
 def test_an_excluded_pair_makes_room_for_the_next(home, tmp_path):

@@ -63,7 +63,7 @@ def test_a_served_state_is_matched_once_and_the_next_goes_on_from_it(tmp_path, m
         serve(store, tables)
         after = match_all.fn(run)
     assert (first.reused, again.reused, after.reused) == (False, True, False)
-    decisive = {"top_k": 20, "candidates": 100, "rrf_k": 5, "dense_votes": 3, "weight": None, "version": 4}
+    decisive = {"top_k": 20, "candidates": 100, "rrf_k": 5, "dense_votes": 4, "weight": None, "version": 4}
     decisive |= Conditions(settings.match.conditions, utc_now().date()).key
     assert after.match == match_id(read_pointer(store), decisive), "stored matches keep their names"
     assert (first.rows, after.resumes, after.rows) == (2 * 6 * 6, 7, 2 * 6 * 7)

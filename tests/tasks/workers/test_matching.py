@@ -123,6 +123,20 @@ def test_a_killed_match_goes_on_and_writes_each_file_once(home, tmp_path, monkey
     assert not report.reused
 
 
+def test_candidates_of_a_killed_match_go_with_the_next_one(home, tmp_path, monkeypatch):
+    """Settings that changed after the kill make another match, which resumes nothing."""
+    settings, _ = home
+    others = elsewhere(settings, tmp_path / "units")
+    a_cluster(monkeypatch, dies_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        matched(others)
+    store = others.store()
+    assert [key for key in store.list("matches") if "/products/" in key]
+    match = others.match.model_copy(update={"engine": "local", "top_k": 4})
+    matched(others.model_copy(update={"match": match}))
+    assert not [key for key in store.list("matches") if "/products/" in key]
+
+
 def test_only_changed_documents_are_ranked_by_units(home, tmp_path, monkeypatch, make_pointer):
     """The next night copies what did not change, as in one process."""
     settings, tables = home
