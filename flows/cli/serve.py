@@ -24,8 +24,16 @@ def serve(
             "--host", help="Address to listen on. Other machines reach it only with the token in LLM2VEC_SERVE_TOKEN."
         ),
     ] = "127.0.0.1",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="NAME",
+            help="Also show pairs of the latest matches, and keep answers on them under this name, as l2v judge does.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve search and explanations over HTTP, with a page for people. Reads only."""
+    """Serve search and explanations over HTTP, with a page for people. Reads only, unless --judge names a person."""
     from tasks.serve.server import Started
     from tasks.serve.server import serve as serve_search
 
@@ -34,4 +42,5 @@ def serve(
             print_json({"url": started.url})
             sys.stdout.flush()  # a program waits for it while the server runs
 
-    serve_search(call.request().settings(), host=host, port=port, environment=os.environ, on_start=announce)
+    settings = call.request().settings()
+    serve_search(settings, host=host, port=port, environment=os.environ, judge=judge, on_start=announce)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import InputError
@@ -27,7 +28,8 @@ from data.outputs.matches import latest_match_files
 from data.schema import KINDS, encoded_text
 from data.vectors.filters import is_one_of
 from data.vectors.lance import LanceTable
-from tasks.queries.explain import served_document
+from tasks.conditions.skills import requirements_sentence
+from tasks.queries.explain import explain, fit_sentence, served_document
 from tasks.queries.served import served, served_table
 from tasks.run.context import utc_now
 from tasks.run.settings import Settings
@@ -52,12 +54,7 @@ def judge(
     Raises:
         InputError: A document is not served, or the name is empty or too long.
     """
-    name = " ".join(by.split())
-    if not name or len(name) > _MAX_NAME_CHARS:
-        raise InputError(
-            f"The name of the judge has {len(name)} characters; expected 1 to {_MAX_NAME_CHARS}.",
-            hint="Pass --by with a name or initials.",
-        )
+    name = judge_name(by)
     store = settings.store()
     pointer = served(store)
     rows = {
@@ -77,8 +74,30 @@ def judge(
     return said
 
 
-def unjudged_pairs(settings: Settings, by: str) -> Iterator[tuple[str, str]]:
+def judge_name(by: str) -> str:
+    """The name of a person who judges, without needless blanks.
+
+    Raises:
+        InputError: It is empty or too long.
+    """
+    name = " ".join(by.split())
+    if not name or len(name) > _MAX_NAME_CHARS:
+        raise InputError(
+            f"The name of the judge has {len(name)} characters; expected 1 to {_MAX_NAME_CHARS}.",
+            hint="Pass a name or initials.",
+        )
+    return name
+
+
+def unjudged_pairs(
+    settings: Settings, by: str, *, after: tuple[str, str] | None = None
+) -> Iterator[tuple[str, str]]:
     """Pairs of the latest matches that a person has not judged: the first place of every job, then the second.
+
+    Args:
+        settings: Settings of the run.
+        by: Name of the person.
+        after: Go on behind this pair, if the latest matches have it (default: start with the first one).
 
     Raises:
         InputError: Nothing was matched yet.
@@ -88,14 +107,56 @@ def unjudged_pairs(settings: Settings, by: str) -> Iterator[tuple[str, str]]:
     if not files:
         raise InputError("There are no matches to judge.", hint="Run `l2v match`, or name a job and a resume.")
     done = {(each.job, each.resume) for each in read_answers(store) if each.by == " ".join(by.split())}
-    pairs: list[tuple[int, str, str]] = []
+    is_behind = after is None
+    for rank in count(1):
+        pairs = _pairs_of_rank(files, rank)
+        if not pairs:
+            break
+        for pair in pairs:
+            if is_behind and pair not in done:
+                yield pair
+            is_behind = is_behind or pair == after
+    if not is_behind:
+        yield from unjudged_pairs(settings, by)
+
+
+def _pairs_of_rank(files: Sequence[Path], rank: int) -> list[tuple[str, str]]:
+    """Job and resume of the matches that rank resumes for a job, of one rank, sorted."""
+    found: list[tuple[str, str]] = []
     for path in files:
         if "direction=resumes_for_job" in path.parts:
             rows = pq.read_table(path, columns=["rank", "job_id", "resume_id"], partitioning=None)
-            pairs += zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True)
-    for _, job, resume in sorted(pairs):
-        if (job, resume) not in done:
-            yield job, resume
+            chosen = rows.filter(pc.equal(rows["rank"], rank))
+            found += zip(chosen["job_id"].to_pylist(), chosen["resume_id"].to_pylist(), strict=True)
+    return sorted(found)
+
+
+def next_pair(settings: Settings, by: str, *, after: tuple[str, str] | None = None) -> dict[str, Any] | None:
+    """The next pair that a person has not judged, with its evidence; None if none is left.
+
+    Args:
+        settings: Settings of the run.
+        by: Name of the person.
+        after: Pair that was skipped, see :func:`unjudged_pairs`.
+
+    Returns:
+        ``job`` and ``resume`` with ``doc_id``, ``title`` and ``text``; sentences about ``fit`` and ``requirements``;
+        the ``explanation``.
+
+    Raises:
+        InputError: Nothing was matched yet.
+    """
+    for pair in unjudged_pairs(settings, by, after=after):
+        texts = pair_texts(settings, *pair)
+        if texts is not None:
+            found = explain(settings, job=pair[0], resume=pair[1])
+            documents = {
+                kind: {"doc_id": doc_id, "title": found[kind]["title"] or "", "text": text}
+                for kind, doc_id, (_, text) in zip(KINDS, pair, texts, strict=True)
+            }
+            requirements = requirements_sentence(found["requirements"])
+            return {**documents, "fit": fit_sentence(found), "requirements": requirements, "explanation": found}
+    return None
 
 
 def pair_texts(settings: Settings, job: str, resume: str) -> list[tuple[str, str]] | None:

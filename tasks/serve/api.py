@@ -31,6 +31,7 @@ from tasks.queries.served import NothingServedError, served
 from tasks.run.settings import Settings
 from tasks.run.version import version
 from tasks.serve.guard import Guard
+from tasks.serve.judging import Judging
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class Health(BaseModel):
     checkpoint: str = Field(description="Checkpoint that wrote its vectors.")
     promoted_at: datetime = Field(description="Time of the promotion.")
     age_hours: float = Field(description="Hours since then.")
+    judging: bool = Field(False, description="Whether answers on pairs are kept (l2v serve --judge).")
 
 
 class ErrorAnswer(BaseModel):
@@ -133,6 +135,7 @@ class _Page(NamedTuple):
 _PAGES = {
     "/": _Page("page.html", "text/html"),
     "/page.js": _Page("page.js", "text/javascript"),
+    "/judge.js": _Page("judge.js", "text/javascript"),
     "/page.css": _Page("page.css", "text/css"),
 }
 
@@ -148,18 +151,26 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_api(settings: Settings, *, token: str | None = None, hosts: Collection[str] | None = None) -> FastAPI:
+def build_api(
+    settings: Settings,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    judging: Judging | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         settings: Settings with the store to read.
         token: Token that callers must send; None if nobody needs one.
         hosts: Host names that a request may be sent to; None for any.
+        judging: Who judges pairs; None if no answers are kept.
     """
     api = FastAPI(
         title="llm2vec-pipelines",
         version=version(),
-        description="Search the served jobs and resumes, and explain why they are found. Read only.",
+        description="Search the served jobs and resumes, and explain why they are found. "
+        + ("Read only." if judging is None else "Only /judge writes: it keeps an answer on a pair."),
         docs_url=None,  # the pages of FastAPI load their scripts from elsewhere
         redoc_url=None,
         exception_handlers={
@@ -218,7 +229,11 @@ def build_api(settings: Settings, *, token: str | None = None, hosts: Collection
             checkpoint=pointer.checkpoint,
             promoted_at=pointer.promoted_at,
             age_hours=round(age.total_seconds() / 3600, 2),
+            judging=judging is not None,
         )
+
+    if judging is not None:
+        judging.add_routes(api, _ERRORS)
 
     @api.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

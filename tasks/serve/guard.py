@@ -28,8 +28,11 @@ MAX_SECONDS_OF_BODY = 20.0
 MAX_WAITING = 200
 """Maximum number of searches that wait. Further ones are refused at once."""
 
-OPEN_PATHS = frozenset({"/", "/page.js", "/page.css", "/health", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/page.js", "/judge.js", "/page.css", "/health", "/docs", "/openapi.json"})
 """Paths without data of documents. They need no token."""
+
+WRITING_PATHS = frozenset({"/judge"})
+"""Paths that write. A page of another site must not reach them through somebody's browser."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -92,6 +95,8 @@ class Guard:
                 await self._app(scope, receive, send_safely)
                 return
             self._require_token(scope)
+            if scope["path"] in WRITING_PATHS:
+                self._require_own_page(scope)
             body = await _read_body(scope, receive)
             await self._search(scope, _replayed(body, receive), send_safely)
         except Refusal as refusal:
@@ -133,6 +138,27 @@ class Guard:
                 "The request has no token, or another one.",
                 "Send the header `Authorization: Bearer TOKEN` with the token of the server.",
             )
+
+
+    def _require_own_page(self, scope: Scope) -> None:
+        """Refuse requests that a browser sends for a page of another site (CSRF); programs name no page.
+
+        Without a token, the page must also have the host that the request is sent to. A proxy may change that host, and
+        another site cannot send the token.
+        """
+        site, origin, host = (_header(scope, name) for name in (b"sec-fetch-site", b"origin", b"host"))
+        is_own = site in (None, "same-origin", "none")
+        if self._token is None and origin is not None:
+            is_own = is_own and urlsplit(origin).netloc == host
+        if not is_own:
+            raise Refusal(
+                403,
+                f"The request comes from a page of another site: {(origin or site or '')[:100]}.",
+                "Open the page of this server, and answer there.",
+            )
+        kind = (_header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Refusal(415, f"The body is '{kind[:100]}'; expected application/json.", "Send the answer as JSON.")
 
 
 def num_searches_at_once() -> int:

@@ -172,9 +172,18 @@ byId("access").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(TOKEN, byId("token").value.trim());
   byId("token").value = "";
-  search();
+  if (byId("judging").hidden) search();
+  else nextPair(null);
 });
 
-fetch("health").then((answer) => answer.json()).then((state) => {
-  byId("state").textContent = state.status === "ok" ? `State of ${new Date(state.promoted_at).toLocaleString()}` : `${state.error} ${state.hint}`;
-}).catch(() => {});
+const served = fetch("health").then((answer) => answer.json()).catch(() => ({}));
+
+/** Call a function with the state of the server, once it is known. */
+function onState(act) {
+  served.then(act);
+}
+
+onState((state) => {
+  if (state.status === "ok") byId("state").textContent = `State of ${new Date(state.promoted_at).toLocaleString()}`;
+  else if (state.error) byId("state").textContent = `${state.error} ${state.hint}`;
+});

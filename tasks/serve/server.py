@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from data.errors import InputError
+from tasks.queries.judge import judge_name
 from tasks.queries.served import NothingServedError, served
 from tasks.run.settings import Settings
 
@@ -46,6 +47,7 @@ def serve(
     host: str,
     port: int,
     environment: Mapping[str, str],
+    judge: str | None = None,
     on_start: Callable[[Started], None] = lambda _: None,
 ) -> None:
     """Serve search until SIGTERM or Ctrl-C. Requests under way are answered first.
@@ -55,22 +57,25 @@ def serve(
         host: Address to listen on. Any other than loopback needs a token.
         port: Port; 0 for a free one.
         environment: Environment variables, of which one is the token.
+        judge: Name under which the page keeps answers on pairs (default: it keeps none, and the server reads only).
         on_start: Called when the port is open.
 
     Raises:
-        InputError: The address or port cannot be used, or the token is missing or short.
+        InputError: The address or port cannot be used, the token is missing or short, or the name is empty or long.
     """
     token = _token(environment, host)
+    by = None if judge is None else judge_name(judge)
     listener = _listen(host, port)
     try:
         import uvicorn
 
         from tasks.serve.api import build_api
+        from tasks.serve.judging import Judging
 
         _allow_many_connections()
         hosts = None if token is not None else _LOOPBACK_NAMES | {host}
         config = uvicorn.Config(
-            build_api(settings, token=token, hosts=hosts),
+            build_api(settings, token=token, hosts=hosts, judging=by and Judging(settings, by)),
             http="h11",  # it bounds the size of addresses and headers
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             ws="none",
@@ -82,6 +87,8 @@ def serve(
         )
         url = _url(listener)
         logger.info("Serving %s at %s. Stop with Ctrl-C.", settings.home_location, url)
+        if by is not None:
+            logger.info("Answers on pairs are kept under the name %s.", by)
         try:
             served(settings.store())
         except NothingServedError as error:

@@ -1,6 +1,8 @@
 """What people say about pairs: kept, counted, agreed on, exported once for training or for evaluation."""
 
+import io
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,10 +10,14 @@ import pytest
 from data.documents.judgments import read_judgments
 from data.errors import InputError, StoreError
 from data.outputs.feedback import PairAnswer, add_answer, erase_answers, newest_answers, read_answers, use_of
+from data.store.lease import hold_lease
 from flows.cli.app import run
 from llm2vec_core.evaluation.tasks.folders import load_eval_task
 from tasks.queries.judge import TASK_NAME, agreement, export_judgments, judge, judgments_report, unjudged_pairs
+from tasks.run.context import Run
+from tasks.stages.match import match_all
 from tests.tasks.conditions.test_pairs import Home
+from tests.tasks.serve.conftest import make_home
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -114,3 +120,36 @@ def test_the_command_line_keeps_and_reports_answers(home, tmp_path, capsys, monk
         assert run([*wrong, *shared]) == 2
         assert "error" in json.loads(capsys.readouterr().out)
     assert len(read_answers(home.store)) == 1
+
+
+class Terminal(io.StringIO):
+    """Keys that a person types in a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_pairs_are_judged_one_by_one_in_a_terminal(tmp_path, capsys, monkeypatch, tiny_base, make_pointer):
+    served = make_home(tmp_path, tiny_base, make_pointer)
+    store = served.settings.store()
+    with hold_lease(store, owner="run") as lease:
+        match_all.fn(Run("run", served.settings, store, lease))
+    monkeypatch.chdir(tmp_path)
+
+    def type_keys(keys):
+        monkeypatch.setattr(sys, "stdin", Terminal(keys))
+        assert run(["judge", "--by", "Ada", "--set", f"home={served.settings.home}"]) == 0
+        return capsys.readouterr().out
+
+    shown = type_keys("what\nY\ns\nq\n")
+    assert shown.count("Does it fit?") == 4, "an unknown key asks again"
+    assert shown.count("job: Data engineer") == 3 and "Nearest sentences" in shown
+    assert [each.answer for each in read_answers(store)] == ["yes"]
+    assert shown.index("resume: ") < shown.index("Does it fit?")
+    last = type_keys("n\nunsure\n")
+    assert "No pair of the latest matches is left to judge." in last
+    assert [(each.answer, each.by) for each in read_answers(store)] == [
+        ("yes", "Ada"), ("no", "Ada"), ("unsure", "Ada")
+    ]  # fmt: skip
+    assert len({each.resume for each in read_answers(store)}) == 3
+    assert type_keys("").strip() == "No pair of the latest matches is left to judge."

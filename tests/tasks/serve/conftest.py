@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from data.schema import KINDS, encoded_text
+from data.store.lease import hold_lease
 from data.store.records import Record
 from data.vectors.lance import create_table, table_schema
 from data.vectors.pointer import POINTER, Pointer
@@ -21,8 +22,10 @@ from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.ranking.words import tokenize
 from tasks.encoders.checkpoints import checkpoint_dir, load_encoder, store_checkpoint
 from tasks.encoders.query_encoder import keep_query_encoder
+from tasks.run.context import Run
 from tasks.run.settings import Settings
 from tasks.serve.server import Started, serve
+from tasks.stages.match import match_all
 
 JOBS = {"j1": ("Data engineer", "Moves data with SQL. Knows Hadoop and Haskell.")}
 RESUMES = {
@@ -102,7 +105,9 @@ class Server:
 
 
 @contextmanager
-def running(settings: Settings, environment: dict[str, str] | None = None) -> Iterator[Server]:
+def running(
+    settings: Settings, environment: dict[str, str] | None = None, *, judge: str | None = None
+) -> Iterator[Server]:
     """A server in a thread of this process."""
     started: list[Started] = []
     is_open = threading.Event()
@@ -114,7 +119,7 @@ def running(settings: Settings, environment: dict[str, str] | None = None) -> It
     thread = threading.Thread(
         target=serve,
         args=(settings,),
-        kwargs={"host": "127.0.0.1", "port": 0, "environment": environment or {}, "on_start": note},
+        kwargs={"host": "127.0.0.1", "port": 0, "environment": environment or {}, "judge": judge, "on_start": note},
     )
     thread.start()
     assert is_open.wait(200)
@@ -148,3 +153,12 @@ def make_home(folder: Path, tiny_base: Path, make_pointer: Callable[..., Pointer
 def server(served_home: Home) -> Iterator[Server]:
     with running(served_home.settings) as found:
         yield found
+
+
+@pytest.fixture
+def judged_home(tmp_path: Path, tiny_base: Path, make_pointer: Callable[..., Pointer]) -> Home:
+    """A home of its own with matches, so that pairs can be judged."""
+    home = make_home(tmp_path, tiny_base, make_pointer)
+    with hold_lease(home.settings.store(), owner="run") as lease:
+        match_all.fn(Run("run", home.settings, home.settings.store(), lease))
+    return home

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from data.outputs.feedback import read_answers
 from tasks.serve import api as api_module
 from tasks.serve.server import TOKEN_VARIABLE
 from tests.tasks.serve.conftest import Server, running
@@ -131,6 +132,39 @@ def test_a_token_is_asked_for_once(page: Any, served_home: Any) -> None:
         page.get_by_role("button", name="Search").click()
         page.wait_for_selector("#hits > li")
         assert page.evaluate("localStorage.length") == 0
+
+
+def test_pairs_are_judged_on_the_page(page: Any, judged_home: Any) -> None:
+    store = judged_home.settings.store()
+    with running(judged_home.settings, {TOKEN_VARIABLE: TOKEN}, judge="Ada") as server:
+        page.goto(server.url)
+        page.get_by_role("button", name="Judge pairs").click()
+        page.get_by_label("This server asks for a token").fill(TOKEN)
+        page.get_by_role("button", name="Continue").click()
+        page.wait_for_selector("#pair article")
+        assert not page.locator("#search").is_visible()
+        assert "Answers are kept under the name Ada." in page.locator("#judging").inner_text()
+        seen = []
+        for name in ("Skip", "Yes, it fits", "Unsure"):
+            seen.append(page.locator("#pair article").nth(1).inner_text())
+            assert fits(page)
+            page.get_by_role("button", name=name).click()
+            page.wait_for_function("text => document.querySelectorAll('#pair article')[1]?.innerText !== text", arg=seen[-1])
+        assert page.locator("#pair img, #pair b").count() == 0, "text of documents is no markup"
+        page.get_by_text("Evidence").click()
+        assert page.get_by_role("heading", name="Nearest sentences").is_visible()
+        page.get_by_role("button", name="No", exact=True).click()
+        page.get_by_text("No pair of the latest matches is left").wait_for()
+        page.get_by_role("button", name="Back to the search").click()
+        assert page.locator("#search").is_visible()
+    assert sorted(each.answer for each in read_answers(store)) == ["no", "unsure", "yes"]
+    assert {each.by for each in read_answers(store)} == {"Ada"}
+
+
+def test_without_a_judge_the_page_offers_no_judging(page: Any, server: Server) -> None:
+    page.goto(server.url)
+    page.get_by_text("State of").wait_for()
+    assert not page.locator("#to-judging, #judging").first.is_visible()
 
 
 def test_the_reference_fits_a_phone_and_loads_from_here_only(page: Any, server: Server) -> None:
