@@ -89,9 +89,7 @@ def judge_name(by: str) -> str:
     return name
 
 
-def unjudged_pairs(
-    settings: Settings, by: str, *, after: tuple[str, str] | None = None
-) -> Iterator[tuple[str, str]]:
+def unjudged_pairs(settings: Settings, by: str, *, after: tuple[str, str] | None = None) -> Iterator[tuple[str, str]]:
     """Pairs of the latest matches that a person has not judged: the first place of every job, then the second.
 
     Args:

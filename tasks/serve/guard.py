@@ -139,7 +139,6 @@ class Guard:
                 "Send the header `Authorization: Bearer TOKEN` with the token of the server.",
             )
 
-
     def _require_own_page(self, scope: Scope) -> None:
         """Refuse requests that a browser sends for a page of another site (CSRF); programs name no page.
 

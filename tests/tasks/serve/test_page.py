@@ -149,7 +149,9 @@ def test_pairs_are_judged_on_the_page(page: Any, judged_home: Any) -> None:
             seen.append(page.locator("#pair article").nth(1).inner_text())
             assert fits(page)
             page.get_by_role("button", name=name).click()
-            page.wait_for_function("text => document.querySelectorAll('#pair article')[1]?.innerText !== text", arg=seen[-1])
+            page.wait_for_function(
+                "text => document.querySelectorAll('#pair article')[1]?.innerText !== text", arg=seen[-1]
+            )
         assert page.locator("#pair img, #pair b").count() == 0, "text of documents is no markup"
         page.get_by_text("Evidence").click()
         assert page.get_by_role("heading", name="Nearest sentences").is_visible()
