@@ -31,7 +31,7 @@ KEY_BYTES, CONTACT_BYTES = 16, 12
 _MARK_BYTES = (KEY_BYTES - CONTACT_BYTES) // 2
 _NO_NAME = bytes(KEY_BYTES - CONTACT_BYTES)
 _NAME_PART = re.compile(r"[^\W\d_]{2,}")
-_FORMS_OF_ADDRESS = frozenset("dr prof mr mrs ms miss mx herr frau mme dipl ing msc bsc mba phd".split())
+_FORMS_OF_ADDRESS = frozenset({"dr", "frau", "herr", "miss", "mme", "mr", "mrs", "ms", "mx", "prof"})
 _HEAD_CHARS, _SECTION_CHARS = 1000, 400
 _MIN_DIGITS = 7
 
