@@ -63,7 +63,11 @@ MATCH_SCHEMA = pa.schema(
         column("dense_rank", pa.int32(), "place in the dense ranking; empty: not among its candidates", nullable=True),
         column("lexical_score", pa.float32(), "BM25 score, zero or more", nullable=True),
         column("lexical_rank", pa.int32(), "place in the BM25 ranking; empty: not among its candidates", nullable=True),
-        column("matched_terms", _WORDS, "the weightiest words that both share, at most 20, the weightiest first"),
+        column(
+            "matched_terms",
+            _WORDS,
+            "the weightiest words that both share, in a base form, at most 20, the weightiest first",
+        ),
         column(
             "verdict",
             pa.string(),

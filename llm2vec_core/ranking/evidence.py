@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float
 
 from llm2vec_core.errors import InputError
-from llm2vec_core.ranking.words import split_words
+from llm2vec_core.ranking.words import places_of_words
 
 _BORDER = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？；])|[\r\n\u2022\u25cf]+|\s[-*]\s")  # a full stop, a line, or a bullet
 _WORD = re.compile(r"\w")
@@ -80,6 +81,10 @@ def near_threshold(background: Float[np.ndarray, "skills sentences"], share: flo
     return float(np.quantile(background.max(axis=1), share, method="higher"))
 
 
+_Hit = tuple[str, str, int]
+"""Label of a skill, its name, and the place behind it."""
+
+
 class SkillFinder:
     """Finds skills by their names in texts: whole words, the longest name first."""
 
@@ -95,8 +100,7 @@ class SkillFinder:
         phrases: dict[tuple[str, ...], tuple[str, str]] = {}
         own_labels = [(label, label) for label in names]
         for label, name in [*own_labels, *((label, name) for label, known in names.items() for name in known)]:
-            words = tuple(split_words(name))
-            if words:
+            for words in _ways_to_write(name):
                 phrases.setdefault(words, (label, name))
         self._by_first: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
         for words, (label, name) in sorted(phrases.items(), key=lambda item: -len(item[0])):
@@ -104,27 +108,69 @@ class SkillFinder:
         self._everyday = frozenset(everyday)
 
     def find(self, text: str) -> dict[str, str]:
-        """Labels of the skills that a text names, in order, with the name that was found first."""
-        words = split_words(text)
+        """Labels of the skills that a text names, in order, with the name that was found first.
+
+        A name may end or begin inside a compound: "machine learning-based" names machine learning.
+        """
+        places = places_of_words(text)
         found: dict[str, str] = {}
         start = 0
-        while start < len(words):
-            hit = self._longest_at(words, start, text)
+        while start < len(places):
+            hit = self._longest_at(places, start, text)
             if hit is None:
                 start += 1
                 continue
-            phrase, label, name = hit
+            label, name, start = hit
             found.setdefault(label, name)
-            start += len(phrase)
         return found
 
-    def _longest_at(self, words: Sequence[str], start: int, text: str) -> tuple[tuple[str, ...], str, str] | None:
-        for phrase, label, name in self._by_first.get(words[start], ()):
-            if tuple(words[start : start + len(phrase)]) == phrase and self._is_meant(name, text):
-                return phrase, label, name
-        return None
+    def _longest_at(self, places: Sequence[Sequence[tuple[str, int]]], start: int, text: str) -> _Hit | None:
+        """The longest name that begins at a place, with the place behind it."""
+        found: tuple[int, _Hit] | None = None
+        for first, _ in places[start]:
+            for phrase, label, name in self._by_first.get(first, ()):
+                if found is not None and len(phrase) <= found[0]:
+                    break
+                end = _end_of_phrase(places, start, phrase)
+                if end is not None and self._is_meant(name, text):
+                    found = (len(phrase), (label, name, end))
+                    break
+        return None if found is None else found[1]
 
     def _is_meant(self, name: str, text: str) -> bool:
         if name.lower() not in self._everyday:
             return True
         return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _ways_to_write(name: str) -> Iterator[tuple[str, ...]]:
+    """Words of a name, with each compound whole; in a name of several words also apart and as one word.
+
+    A name that is one compound is only itself: "make up" is no "make-up".
+    """
+    places = places_of_words(name)
+    whole: list[list[tuple[str, ...]]] = []
+    start = 0
+    while start < len(places):
+        word, end = places[start][0]
+        parts = tuple(each for at in range(start, end) for each, behind in places[at] if behind == at + 1)
+        ways: list[tuple[str, ...]] = [(word,)]
+        if "-" in word and len(parts) == end - start:
+            ways += [parts, *((each,) for each, behind in places[start][1:] if behind == end)]
+        whole.append(ways)
+        start = end
+    if len(whole) == 1:
+        whole[0] = whole[0][:1]
+    for chosen in product(*whole):
+        if chosen:
+            yield tuple(word for words in chosen for word in words)
+
+
+def _end_of_phrase(places: Sequence[Sequence[tuple[str, int]]], start: int, phrase: Sequence[str]) -> int | None:
+    """The place behind a phrase that begins at a place; None if it does not stand there."""
+    at: int | None = start
+    for word in phrase:
+        if at is None or at >= len(places):
+            return None
+        at = next((end for each, end in places[at] if each == word), None)
+    return at

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -111,6 +111,42 @@ def split_words(text: str) -> list[str]:
     return [word for compound in _compounds_of(text) for word in _words_of(compound)]
 
 
+def places_of_words(text: str) -> list[list[tuple[str, int]]]:
+    """Words of a text by the place where they begin: with each word the place behind it.
+
+    A compound takes one place for each of its parts. So "machine learning-based" has the words "machine" from 0 to 1,
+    "learning-based" from 1 to 3, "learning" from 1 to 2 and "based" from 2 to 3, and a phrase is a path.
+
+    Args:
+        text: Any text.
+    """
+    places: list[list[tuple[str, int]]] = []
+    for compound in _compounds_of(text):
+        first = len(places)
+        for word, start, end in _placed_words(compound):
+            places.extend([] for _ in range(first + end - len(places)))
+            places[first + start].append((word, first + end))
+    return places
+
+
+def spellings(text: str, tokens: Collection[str]) -> dict[str, str]:
+    """The first word of a text that each token stands for, as it is written there, in lower case.
+
+    Args:
+        text: Any text.
+        tokens: Tokens as of :func:`tokenize`; those that the text does not contain are left out.
+    """
+    found: dict[str, str] = {}
+    for compound in _compounds_of(text):
+        if found.keys() >= set(tokens):
+            break
+        for word in _words_of(compound):
+            for token in forms_of(word):
+                if token in tokens:
+                    found.setdefault(token, word)
+    return found
+
+
 def _compounds_of(text: str) -> Iterator[str]:
     """Words and compounds of a text, lower-cased; runs of a script without spaces are one compound."""
     if "[" in text:
@@ -133,28 +169,36 @@ def _tokens_of(compound: str) -> tuple[str, ...]:
 
 def _words_of(compound: str) -> Iterator[str]:
     """Pairs of characters in a script without spaces; otherwise the compound and its parts."""
+    return (word for word, _, _ in _placed_words(compound))
+
+
+def _placed_words(compound: str) -> Iterator[tuple[str, int, int]]:
+    """Words of a compound with the place of their first part and the place behind the last one."""
     if compound.isascii() or not _UNSPACED_START.match(compound):
-        return _with_parts(compound)
+        yield from _with_parts(compound)
+        return
     characters = _marks().character.findall(compound)
-    return iter(map("".join, pairwise(characters)) if len(characters) > 1 else characters)
+    words = map("".join, pairwise(characters)) if len(characters) > 1 else characters
+    yield from ((word, at, at + 1) for at, word in enumerate(words))
 
 
-def _with_parts(compound: str) -> Iterator[str]:
-    """A compound, its alternatives between slashes, and their parts of at least two characters."""
-    yield compound
+def _with_parts(compound: str) -> Iterator[tuple[str, int, int]]:
+    """A compound, its alternatives between slashes, and their parts of at least two characters, with their places."""
     alternatives = compound.split("/")
-    for alternative in alternatives:
+    parts_of = [[each] if each == ".net" else _INNER.split(each) for each in alternatives]
+    yield compound, 0, sum(map(len, parts_of))
+    start = 0
+    for alternative, parts in zip(alternatives, parts_of, strict=True):
+        end = start + len(parts)
         if len(alternatives) > 1:
-            yield alternative
-        if alternative == ".net":
-            continue
-        parts = _INNER.split(alternative)
+            yield alternative, start, end
         if len(parts) > 1:
             # "ASP.NET" is a kind of .NET
             named = (".net" if part == "net" and f".{part}" in alternative else part for part in parts)
-            yield from (part for part in named if len(part) > 1)
+            yield from ((part, at, at + 1) for at, part in enumerate(named, start) if len(part) > 1)
             if _is_also_one_word(alternative, parts):
-                yield "".join(parts)
+                yield "".join(parts), start, end
+        start = end
 
 
 def _is_also_one_word(compound: str, parts: Sequence[str]) -> bool:

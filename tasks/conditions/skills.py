@@ -138,7 +138,8 @@ def _stances(finder: SkillFinder, document: SplitDocument, order: Sequence[Stanc
     best: dict[str, _Mention] = {}
     for passage in document.sentences:
         for label, name in finder.find(passage.text).items():
-            match = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", passage.text, re.IGNORECASE)
+            words = r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", name)))
+            match = re.search(rf"(?<!\w){words}(?!\w)", passage.text, re.IGNORECASE)
             at = match.span() if match else (0, len(passage.text))
             meant = stance(document.kind, passage, *at)
             if label not in best or order.index(meant) < order.index(best[label][0]):

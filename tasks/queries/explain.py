@@ -25,6 +25,7 @@ from data.schema import DocumentKind, encoded_text
 from data.vectors.filters import sql_string
 from data.vectors.lance import LanceTable
 from llm2vec_core.ranking.evidence import SkillFinder, near_threshold, nearest_pairs, split_sentences
+from llm2vec_core.ranking.words import spellings
 from tasks.conditions.skills import requirements, requirements_sentence, skill_evidence, split_document
 from tasks.conditions.verdicts import Conditions
 from tasks.encoders.fit import Fit, served_fit
@@ -71,7 +72,7 @@ def explain(
         ranks are None otherwise. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
         ``fit``: class of the pair (None for a short query), limits, and its share among random jobs and among random
         resumes; None if the served documents are too few.
-        ``terms``: shared words with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
+        ``terms``: shared words, as the resume writes them, with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks or denies. ``requirements``: labels of the
         skills that the job asks for, ``met``, ``partly_met`` and ``missing``; None if the job names no known skill, so
@@ -136,7 +137,7 @@ def explain(
         "num_similar": count_similar(resumes, [resume_row])[0],
         "shown_instead": shown_instead(resumes, resume_row),
         "fit": _fit(job_row, resume_row, served_fit(store, pointer)),
-        "terms": [{"term": word, "bm25": bm25} for word, bm25 in terms.items()],
+        "terms": _as_written(terms, texts["resume"]),
         "sentences": _near_sentences(of_job, of_resume),
         "compared_sentences": {kind: [min(len(found), MAX_SENTENCES), len(found)] for kind, found in split.items()},
         "skills": [asdict(skill) for skill in skills],
@@ -354,6 +355,15 @@ def _contributions(table: LanceTable, job_text: str, resume_text: str, doc_id: s
     counts, held = Counter(split_as_served(table, job_text)), set(split_as_served(table, resume_text))
     added = {word: count * _bm25(table, word, doc_id) for word, count in counts.items() if word in held}
     return dict(sorted(added.items(), key=lambda pair: -pair[1]))
+
+
+def _as_written(terms: Mapping[str, float], text: str) -> list[dict[str, Any]]:
+    """Shares of the words that a text has for some tokens. An alias stands for several ("RN")."""
+    found, shares = spellings(text, terms.keys()), dict[str, float]()
+    for term, bm25 in terms.items():
+        word = found.get(term, term)
+        shares[word] = shares.get(word, 0.0) + bm25
+    return [{"term": word, "bm25": bm25} for word, bm25 in sorted(shares.items(), key=lambda pair: -pair[1])]
 
 
 def _bm25(table: LanceTable, word: str, doc_id: str) -> float:

@@ -148,8 +148,8 @@ def next_pair(settings: Settings, by: str, *, after: tuple[str, str] | None = No
         texts = pair_texts(settings, *pair)
         if texts is not None:
             found = explain(settings, job=pair[0], resume=pair[1])
-            documents = {
-                kind: {"doc_id": doc_id, "title": found[kind]["title"] or "", "text": text}
+            documents: dict[str, Any] = {
+                str(kind): {"doc_id": doc_id, "title": found[kind]["title"] or "", "text": text}
                 for kind, doc_id, (_, text) in zip(KINDS, pair, texts, strict=True)
             }
             requirements = requirements_sentence(found["requirements"])

@@ -24,6 +24,7 @@ from llm2vec_core.ranking.fit import FitClass
 from llm2vec_core.ranking.fusion import Weighted, fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex, number_words
 from llm2vec_core.ranking.reranking import NUM_READ
+from llm2vec_core.ranking.words import spellings
 from tasks.conditions.chosen import not_excluded
 from tasks.conditions.verdicts import Conditions, verdicts_on_hits
 from tasks.encoders.checkpoints import base_models_dir, load_reranker
@@ -107,7 +108,7 @@ def search(
 
     Returns:
         Documents, best first: ids, title, last day of a job and whether it is past, the fields of :class:`Hit`, and the
-        query words in the document. Words that occur in fewer hits come first. If all are of class ``none``, nobody
+        query words in the document, as it writes them. Words that occur in fewer hits come first. If all are of class ``none``, nobody
         fits (:func:`tasks.encoders.fit.nobody_fits`). Similar documents share a place: ``num_similar`` counts those
         that the newest stands for. ``verdict`` and ``conditions`` say whether the hit meets what the
         query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume. As in bulk
@@ -172,6 +173,8 @@ def search(
     for note in () if where is None else table.unreadable_values(where):
         logger.warning("%s", note)
     rows = [found[doc_id] for doc_id in hits]
+    texts = table.read(["doc_id", "title", "text"], where=is_one_of("doc_id", hits)).to_pylist() if hits else []
+    text_of = {row["doc_id"]: encoded_text(row["title"], row["text"]) for row in texts}
     return [
         {
             "rank": rank,
@@ -179,7 +182,7 @@ def search(
             **_validity(row, kind, today),
             **asdict(hit),
             "num_similar": num_similar,
-            "matched_terms": terms,
+            "matched_terms": as_written(terms, text_of[row["doc_id"]]),
             "verdict": worst(verdict.outcome for verdict in verdicts[row["doc_id"]]),
             "conditions": [verdict._asdict() for verdict in verdicts[row["doc_id"]]],
         }
@@ -372,3 +375,9 @@ def _matched_terms(words: Sequence[str], rows: Sequence[dict[str, Any]]) -> list
     held = [set(words_of(row)).intersection(asked) for row in rows]
     frequency = Counter(word for each in held for word in each)
     return [sorted((word for word in asked if word in each), key=frequency.__getitem__) for each in held]
+
+
+def as_written(terms: Sequence[str], text: str) -> list[str]:
+    """Words of a text that some tokens stand for, each once; a token that it does not have stays."""
+    found = spellings(text, terms)
+    return list(dict.fromkeys(found.get(term, term) for term in terms))

@@ -75,7 +75,7 @@ def serve(
         _allow_many_connections()
         hosts = None if token is not None else _LOOPBACK_NAMES | {host}
         config = uvicorn.Config(
-            build_api(settings, token=token, hosts=hosts, judging=by and Judging(settings, by)),
+            build_api(settings, token=token, hosts=hosts, judging=None if by is None else Judging(settings, by)),
             http="h11",  # it bounds the size of addresses and headers
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             ws="none",

@@ -71,6 +71,26 @@ def test_only_whole_words_are_names() -> None:
     assert list(find("C++/SQL; front-end development")) == ["C++", "SQL", "front-end development"]
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("machine learning-based ranking", ["machine learning"]),
+        ("Machine-learning models", ["machine learning"]),
+        ("AI/machine learning/SQL", ["machine learning", "SQL"]),
+        ("non\u2011machine\u2010learning", ["machine learning"]),
+        ("front end development", ["front-end development"]),
+        ("frontend development", ["front-end development"]),
+        ("SQL Server-to-cloud", ["SQL Server"]),
+        ("machine tools, learning", []),
+        ("pick up the phone and make up", []),
+        ("machinelearning", []),
+    ],
+)
+def test_names_are_found_in_compounds(text: str, names: list[str]) -> None:
+    known = {**NAMES, "machine learning": [], "make-up": []}
+    assert list(SkillFinder(known).find(text)) == names
+
+
 def test_an_everyday_word_is_a_name_only_as_it_is_written() -> None:
     assert find("has access to SQL") == {"SQL": "SQL"}
     assert find("Reports in MS Access.") == {"Access": "Access"}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm2vec_core.ranking import word_forms
-from llm2vec_core.ranking.words import split_words, tokenize
+from llm2vec_core.ranking.words import places_of_words, spellings, split_words, tokenize
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,20 @@ def test_importing_the_ranking_changes_neither_environment_nor_logging() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@given(st.text(alphabet="ab1.-/&+# 软件é", max_size=30))
+def test_places_hold_the_words_of_a_text_in_their_order(text: str) -> None:
+    places = places_of_words(text)
+    assert sorted(word for place in places for word, _ in place) == sorted(split_words(text))
+    assert all(start < end <= len(places) for start, place in enumerate(places) for _, end in place)
+
+
+@given(st.lists(st.sampled_from(["RNs", "nurses", "managing", "React.js", "AI", "front-end", "C++"]), max_size=8))
+def test_a_token_is_spelled_as_a_word_of_the_text(words: list[str]) -> None:
+    text = " ".join(words)
+    found = spellings(text, set(tokenize(text)))
+    assert found.keys() == set(tokenize(text))
+    for token, word in found.items():
+        assert token in tokenize(word) and word in split_words(text)
+    assert spellings(text, {"absent"}) == {}

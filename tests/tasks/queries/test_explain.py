@@ -96,6 +96,16 @@ def test_terms_add_up_to_the_score_that_search_gives(settings: Settings) -> None
         assert found["match"][name] == pytest.approx(hit[name], rel=1e-4), name
 
 
+def test_words_are_shown_as_the_document_writes_them(settings: Settings) -> None:
+    """The index holds "garden" and "year"."""
+    query = "A gardener who likes gardening, one year"
+    (hit,) = [hit for hit in search(settings, query, kind="resume") if hit["doc_id"] == RESUME]
+    assert sorted(hit["matched_terms"]) == ["gardened", "like", "years"]
+    assert {term["term"] for term in explain(settings, query=query, resume="r1")["terms"]} == {
+        "gardened", "like", "years"
+    }  # fmt: skip
+
+
 def test_what_no_leg_brings_has_scores_but_no_ranks(settings: Settings) -> None:
     narrow = settings.model_copy(update={"match": settings.match.model_copy(update={"candidates": 1})})
     matches = [explain(narrow, job="j1", resume=resume)["match"] for resume in RESUMES]
