@@ -37,7 +37,7 @@ from data.documents.facet_values import Salary
 from data.redaction.placeholders import without_placeholders
 from data.schema import DocumentKind, sha256_text
 
-_VERSION = 2
+_VERSION = 3
 """Version of the readers and checks. Raise it when they change: stored verdicts are then made again."""
 
 Facts = Mapping[ConditionName, Sequence[Statement]]

@@ -24,6 +24,10 @@ _YEARS_LEFT_OUT = 0.75
 """Years that a resume with a section of experience may lack: some leave out short or old employments."""
 
 
+CHANGED_MONTH = "changed_month"
+"""Name among the facets of a resume for the month of its last change, as 2026-01."""
+
+
 class Employment(NamedTuple):
     """One employment, in months since the year 0.
 
@@ -50,10 +54,21 @@ class Worked(NamedTuple):
     Attributes:
         spans: The employments.
         is_whole: Whether they stand under a heading of experience, so that little is missing.
+        as_of: Month of the last change of the resume, since the year 0; None if it is not known.
     """
 
     spans: tuple[Employment, ...]
     is_whole: bool
+    as_of: float | None = None
+
+    @property
+    def until(self) -> str:
+        """Up to when employments that last are counted; empty if none lasts."""
+        if all(span.end is not None for span in self.spans):
+            return ""
+        if self.as_of is None:
+            return ", up to today"
+        return f", up to {int(self.as_of // 12)}-{int(self.as_of % 12) + 1:02d}, when the resume was last changed"
 
 
 class Total(NamedTuple):
@@ -85,21 +100,28 @@ def read_worked(document: SplitDocument) -> tuple[Worked, str] | None:
     words = "; ".join(words for _, words in counted[:_QUOTED_ENTRIES])
     more = len(counted) - _QUOTED_ENTRIES
     shown = f"{words}; {more} more" if more > 0 else words
-    return Worked(tuple(span for span, _ in counted), has_heading), shown
+    changed = document.facets.get(CHANGED_MONTH)
+    as_of = None if changed is None else _date(changed)
+    spans = tuple(span for span, _ in counted)
+    return Worked(spans, has_heading, None if as_of is None else as_of.month), shown
 
 
 @lru_cache(maxsize=65_536)
 def total_years(worked: Worked, today: float, subject: frozenset[str] = frozenset()) -> Total:
     """Years of all employments, or of those whose entry names a subject; overlaps count once, gaps not at all.
 
+    An old resume still says "present". So employments that last surely lasted until its last change, and at most until
+    today.
+
     Args:
         worked: The employments.
-        today: The current month; employments that last end here.
+        today: The current month.
         subject: Words that an entry must have.
     """
+    known = today if worked.as_of is None else min(worked.as_of, today)
     sure, every = (
-        _sum([span for span in worked.spans if (span.is_sure or not only_sure) and subject <= span.words], today)
-        for only_sure in (True, False)
+        _sum([span for span in worked.spans if (span.is_sure or not only_sure) and subject <= span.words], until)
+        for only_sure, until in ((True, known), (False, today))
     )
     is_bounded = worked.is_whole and not subject and every.high > 0
     return Total(sure.low / 12, every.high / 12 + _YEARS_LEFT_OUT if is_bounded else float("inf"))

@@ -227,10 +227,13 @@ def _by_dates(dated: Sequence[Statement], subject: frozenset[str], today: float)
     """Years by the dates of employments: in general, and in a subject that the entries name."""
     found = []
     for worked in dated:
+        until = worked.value.until
         for about in dict.fromkeys((frozenset[str](), subject)):
             low, high = total_years(worked.value, today, about)
             if low or not about:
-                found.append(Statement(Years(low, high, about), "held", f"{worked.words} ({low:.1f} years by dates)"))
+                found.append(
+                    Statement(Years(low, high, about), "held", f"{worked.words} ({low:.1f} years by dates{until})")
+                )
     return found
 
 

@@ -26,15 +26,17 @@ from data.outputs.matches import MATCH_SCHEMA, match_files
 from data.schema import KINDS, DocumentKind, canonical_json
 from data.store.base import Store
 from data.store.digests import DIGEST_BYTES, DigestIndex, no_digests
-from tasks.conditions.verdicts import FACETS, Conditions, facts_of_row
+from tasks.conditions.verdicts import FACETS, Conditions, changed_month, facts_of_row
 
 _FACTS_IN_MEMORY = 50_000
 _ROWS_PER_BATCH = 4096
 
 
-def stated_digest(row: Mapping[str, Any]) -> bytes:
+def stated_digest(kind: DocumentKind, row: Mapping[str, Any]) -> bytes:
     """What the facts of a row depend on: equal digests give equal facts."""
-    return canonical_json([row["title"], row["text"], [row.get(name) for name in FACETS]]).encode()
+    month = changed_month(kind, row)
+    changed = [] if month is None else [month]
+    return canonical_json([row["title"], row["text"], [row.get(name) for name in FACETS], *changed]).encode()
 
 
 class FactFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import cached_property
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from data.conditions.check import ConditionCheck, Facts, check_pair, checks_of, read_facts, reading_key
 from data.conditions.config import ConditionConfig
+from data.conditions.employments import CHANGED_MONTH
 from data.conditions.places import Places, read_places
 from data.conditions.statement import ConditionName, Verdict
-from data.documents.facets import FACET_SCHEMA
+from data.documents.facets import FACET_SCHEMA, last_change
 from data.schema import DocumentKind, sha256_json
 from data.vectors.filters import is_one_of
 
@@ -61,7 +63,9 @@ class Conditions:
 
     def columns(self, table: LanceTable) -> list[str]:
         """Columns of a table that facts are read from."""
-        return ["title", "text", *(name for name in FACETS if table.has_column(name))] if self.config.check else []
+        if not self.config.check:
+            return []
+        return ["title", "text", *(name for name in (*FACETS, "metadata") if table.has_column(name))]
 
     def facts(self, kind: DocumentKind, row: Mapping[str, Any]) -> Facts:
         """Facts of a row with the columns of :meth:`columns`."""
@@ -83,8 +87,17 @@ class Conditions:
 
 def facts_of_row(kind: DocumentKind, row: Mapping[str, Any], names: Collection[ConditionName]) -> Facts:
     """Facts of a row of a table, for some conditions."""
-    facets = {name: row.get(name) for name in FACETS}
+    facets = {name: row.get(name) for name in FACETS} | {CHANGED_MONTH: changed_month(kind, row)}
     return read_facts(kind, row["title"] or "", row["text"], facets, names)
+
+
+def changed_month(kind: DocumentKind, row: Mapping[str, Any]) -> str | None:
+    """Month of the last change of a resume, as 2026-01, by its metadata or facets; None for a job, or if unknown."""
+    if kind == "job":
+        return None
+    stored = row.get("metadata") or "{}"
+    day = (None if stored == "{}" else last_change(json.loads(stored))) or row.get("posted_at")
+    return None if day is None else day[:7]
 
 
 def verdicts_on_hits(

@@ -291,7 +291,7 @@ def served_document(table: LanceTable, kind: DocumentKind, identity: str, more: 
         InputError: No such document is served, or several have this id.
     """
     wanted = sql_string(identity)
-    facets = [name for name in FACET_SCHEMA.names if table.has_column(name)]
+    facets = [name for name in (*FACET_SCHEMA.names, "metadata") if table.has_column(name)]
     rows = table.read(
         [*_SHOWN, "text", "vector", *facets, *similar_columns(table), *more],
         where=f"doc_id = {wanted} OR source_id = {wanted}",

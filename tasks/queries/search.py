@@ -108,10 +108,10 @@ def search(
 
     Returns:
         Documents, best first: ids, title, last day of a job and whether it is past, the fields of :class:`Hit`, and the
-        query words in the document, as it writes them. Words that occur in fewer hits come first. If all are of class ``none``, nobody
-        fits (:func:`tasks.encoders.fit.nobody_fits`). Similar documents share a place: ``num_similar`` counts those
-        that the newest stands for. ``verdict`` and ``conditions`` say whether the hit meets what the
-        query asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume. As in bulk
+        query words in the document, as it writes them. Words that occur in fewer hits come first. If all are of class
+        ``none``, nobody fits (:func:`tasks.encoders.fit.nobody_fits`). Similar documents share a place: ``num_similar``
+        counts those that the newest stands for. ``verdict`` and ``conditions`` say whether the hit meets what the query
+        asks for, or the reverse: a query for resumes is read as a job, and one for jobs as a resume. As in bulk
         matching, documents of the exclusion list are left out, and so are hits that fail if
         ``match.conditions.on_fail`` is ``remove``.
 

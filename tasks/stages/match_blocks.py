@@ -466,7 +466,7 @@ def _spill(
                 if row.get("similar_order") is not None
             )
             ids.extend(row["doc_id"] for row in rows)
-            stated = [b"" if facts is None else stated_digest(row) for row in rows]
+            stated = [b"" if facts is None else stated_digest(kind, row) for row in rows]
             further = [said_by + place_digest(row) for said_by, row in zip(stated, rows, strict=True)]
             digests.extend(map(_digest, ids[-len(rows) :], said, of_batch, further))
             if facts is not None:

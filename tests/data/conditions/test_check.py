@@ -85,3 +85,20 @@ def test_a_text_without_sentences_is_read_in_parts():
 def test_any_text_can_be_read(text):
     for kind in ("job", "resume"):
         check_pair(read_facts(kind, text, text, {}, CONDITION_NAMES), {}, checks_of(CONDITION_NAMES, day=TODAY))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("{changed_month=2015-03} ", "(2.2 years by dates, up to 2015-03, when the resume was last changed)"),
+        ("", "(13.2 years by dates, up to today)"),
+    ],
+)
+def test_the_evidence_says_until_when_an_employment_is_counted(changed, said):
+    resume = side("resume", f"{changed}Experience\\n01/2013 - present Clerk")
+    job = side("job", "At least 5 years of experience required.")
+    (verdict,) = check_pair(job, resume, checks_of(["years"], day=TODAY))
+    assert verdict.found.endswith(said)
+    ended = side("resume", f"{changed}Experience\\n01/2003 - 12/2009 Clerk")
+    (verdict,) = check_pair(job, ended, checks_of(["years"], day=TODAY))
+    assert verdict.found.endswith("(7.0 years by dates)")

@@ -1,5 +1,6 @@
 """Conditions in bulk matching: columns beside the scores, removal of pairs, and what is carried over."""
 
+import json
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -18,7 +19,7 @@ from data.store.lease import hold_lease
 from data.vectors.lance import create_table, table_schema
 from tasks.conditions import verdicts
 from tasks.conditions.pairs import FactFile, stated_digest
-from tasks.conditions.verdicts import Conditions, verdicts_on_hits
+from tasks.conditions.verdicts import Conditions, changed_month, verdicts_on_hits
 from tasks.queries.search import search
 from tasks.run.context import Run
 from tasks.run.settings import MatchSettings, Settings
@@ -254,7 +255,7 @@ def test_facts_come_back_from_the_file_in_the_new_order(home, tmp_path):
     for name, order in (("first", [2, 0, 3, 1]), ("again", [0, 1, 2, 3])):
         file = FactFile(tmp_path / name, home.store, "resume")
         for part in (rows[:1], rows[1:]):
-            file.add(part, [stated_digest(row) for row in part])
+            file.add(part, [stated_digest("resume", row) for row in part])
         file.reorder(np.array(order))
         assert [file.of(row) for row in range(4)] == [facts[at] for at in order]
         file.keep(fence=lambda: None)
@@ -266,7 +267,7 @@ def test_facts_of_gone_documents_are_dropped_and_parts_merged(home):
     rows = [{"doc_id": f"{number:032x}", "title": "Nurse", "text": f"{number} years"} for number in range(20)]
     for row in rows:
         file = FactFile(home.store.root / "facts.tmp", home.store, "resume")
-        file.add([row], [stated_digest(row)])
+        file.add([row], [stated_digest("resume", row)])
         file.keep(fence=lambda: None)
     assert len(list(home.store.list("facts"))) == 20
     held = pack_digests(pa.array([row["doc_id"] for row in rows[5:]]))
@@ -277,3 +278,15 @@ def test_facts_of_gone_documents_are_dropped_and_parts_merged(home):
     assert merge_facts(home.store, "resume", held) == (0, 0)
     assert merge_facts(home.store, "resume", no_digests())[0] == 1
     assert not list(home.store.list("facts"))
+
+
+def test_the_month_of_the_last_change_is_read_from_metadata_or_facets():
+    row = {"metadata": '{"updatedAt": "2019-03-07", "posted_at": "2018-01-01"}', "posted_at": "2018-01-01"}
+    assert changed_month("resume", row) == "2019-03"
+    assert changed_month("resume", {"metadata": "{}", "posted_at": "2018-01-01"}) == "2018-01"
+    assert changed_month("job", row) is None and changed_month("resume", {}) is None
+    plain = {"title": "Clerk", "text": "I type.", "metadata": "{}"}
+    later = [{**plain, "metadata": json.dumps({"updated": day})} for day in ("2019-03-07", "2019-03-20", "2019-04-01")]
+    of_resume = [stated_digest("resume", each) for each in (plain, *later)]
+    assert of_resume[1] == of_resume[2] and len(set(of_resume)) == 3, "read again once a month at most"
+    assert len({stated_digest("job", each) for each in (plain, *later)}) == 1
