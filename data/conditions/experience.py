@@ -231,9 +231,8 @@ def _by_dates(dated: Sequence[Statement], subject: frozenset[str], today: float)
         for about in dict.fromkeys((frozenset[str](), subject)):
             low, high = total_years(worked.value, today, about)
             if low or not about:
-                found.append(
-                    Statement(Years(low, high, about), "held", f"{worked.words} ({low:.1f} years by dates{until})")
-                )
+                words = f"{worked.words} ({low:.1f} years by dates{until})"
+                found.append(Statement(Years(low, high, about), "held", words))
     return found
 
 

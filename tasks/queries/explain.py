@@ -72,7 +72,8 @@ def explain(
         ranks are None otherwise. ``weight_of_vectors``: weight of vector search, None for fusion by rank.
         ``fit``: class of the pair (None for a short query), limits, and its share among random jobs and among random
         resumes; None if the served documents are too few.
-        ``terms``: shared words, as the resume writes them, with their shares of the BM25 score, largest first. ``sentences``: the closest pairs.
+        ``terms``: shared words, as the resume writes them, with their shares of the BM25 score, largest first.
+        ``sentences``: the closest pairs.
         ``compared_sentences``: numbers of encoded and of all sentences. ``skills``: the skills that the job names;
         ``missing_skills``: the labels of those that the resume lacks or denies. ``requirements``: labels of the
         skills that the job asks for, ``met``, ``partly_met`` and ``missing``; None if the job names no known skill, so
