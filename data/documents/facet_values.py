@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 _MIN_YEAR, _MAX_YEAR = 1970, 2200
 _MAX_AMOUNT = 1e9
@@ -95,6 +96,7 @@ def as_day(value: object) -> str | None:
     return found.isoformat() if found is not None and _MIN_YEAR <= found.year <= _MAX_YEAR else None
 
 
+@lru_cache(10_000)
 def _parsed_day(text: str) -> date | None:
     try:
         return datetime.fromisoformat(text).date()
@@ -179,8 +181,11 @@ def as_salary(value: object) -> Salary:
         amount = as_amount(value)
         return Salary(amount, amount) if amount else Salary()
     text = as_text(value)
-    if text is None or len(text) > _MAX_CHARS:
-        return Salary()
+    return Salary() if text is None or len(text) > _MAX_CHARS else _salary_in(text)
+
+
+@lru_cache(10_000)
+def _salary_in(text: str) -> Salary:
     matches = list(_RANGE.finditer(text))
     match = next((each for each in matches if _currency_in(each.group())), None)
     if match is None:

@@ -121,11 +121,7 @@ def standard_json(metadata: str) -> str:
 def read_facets(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Facets of one document by name, and the names of those whose value cannot be read."""
     values = {_key(name): value for name, value in metadata.items() if _is_stated(value)}
-    given = {
-        facet: values[name]
-        for facet, names in _NAMES.items()
-        if (name := next((each for each in names if each in values), None)) is not None
-    }
+    given = {facet: values[name] for facet, name in _chosen_names(tuple(values)).items()}
     found: dict[str, Any] = {name: parse(given[name]) for name, parse in _PARSERS.items() if name in given}
     unreadable = [name for name, value in found.items() if value is None]
     found["country"] = _as_country(given.get("country"))
@@ -138,6 +134,13 @@ def read_facets(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         "salary_unit": salary.unit,
     }
     return found, unreadable + faults
+
+
+@lru_cache(maxsize=10_000)
+def _chosen_names(names: tuple[str, ...]) -> dict[str, str]:
+    """The most specific name of each facet among the names of a row's fields."""
+    chosen = {facet: next((each for each in known if each in names), None) for facet, known in _NAMES.items()}
+    return {facet: name for facet, name in chosen.items() if name is not None}
 
 
 def _salary(given: Mapping[str, Any]) -> tuple[Salary, list[str]]:

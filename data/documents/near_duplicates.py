@@ -1,7 +1,7 @@
 """Near duplicates: find nearly equal texts by MinHash and locality-sensitive hashing.
 
-Import this module locally: datasketch loads scipy, which readers of a snapshot do not need. Does not belong here: exact
-duplicates, which have equal content hashes.
+Import this module locally: readers of a snapshot do not need it. Does not belong here: exact duplicates, which have equal
+content hashes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 import zlib
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
 
 _SHINGLE_WORDS = 3
@@ -24,7 +23,12 @@ _ID_BYTES = 16  # a doc_id is 32 hex digits
 _SHINGLE_WEIGHTS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 # Odd 64-bit numbers: the high half of a sum of products is a hash.
 _BAND_WEIGHTS: NDArray[np.uint64] = np.random.default_rng(1).integers(0, 2**63, 16, dtype=np.uint64) * 2 + 1
-_PERMUTATIONS: NDArray[np.uint32] = MinHash(NUM_PERM, seed=1).permutations
+# datasketch.MinHash(128, seed=1).permutations: importing datasketch takes longer than sketching a thousand texts.
+_random = np.random.RandomState(1)
+_PERMUTATIONS: tuple[NDArray[np.uint32], NDArray[np.uint32]] = (
+    _random.randint(0, 1 << 31, NUM_PERM, dtype=np.uint32) * np.uint32(2) + np.uint32(1),
+    _random.randint(0, 1 << 32, NUM_PERM, dtype=np.uint32),
+)
 
 
 def minhash(text: str) -> NDArray[np.uint32]:
@@ -39,7 +43,7 @@ def minhash(text: str) -> NDArray[np.uint32]:
     if not text.isascii():
         text = _UNSPACED.sub(r" \g<0> ", text)
     # crc32, because Python's hash differs between processes.
-    words = np.array([zlib.crc32(word) for word in text.lower().encode().split()] or [0], dtype=np.uint64)
+    words = np.array([*map(zlib.crc32, text.lower().encode().split())] or [0], dtype=np.uint64)
     width = min(_SHINGLE_WORDS, len(words))
     windows = [words[start : len(words) - width + 1 + start] * _SHINGLE_WEIGHTS[start] for start in range(width)]
     shingles: NDArray[np.uint64] = np.sum(windows, axis=0, dtype=np.uint64)

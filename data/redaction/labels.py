@@ -18,6 +18,7 @@ _MAX_CHARS = 48
 _MAX_WORDS = 6
 _BEHIND = " \t\u00a0:：.=|\"'#(*–-_>,\u2022"
 """Characters between a label and its value."""
+_START_CHARS = 3
 _WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
 _NOTE = re.compile(r"\([^()\n]{1,20}\)[ \t]{0,2}$")
 _MAX_GAP = 8
@@ -39,6 +40,7 @@ class _Labels:
     """Labels of some types by their key: in lower case, without blanks and punctuation."""
 
     keys: frozenset[str]
+    starts: frozenset[str]
     first_words: frozenset[str]
     last_words: frozenset[str]
     unspaced: tuple[str, ...]
@@ -91,7 +93,11 @@ def _label_start(text: str, begin: int, end: int, types: tuple[str, ...]) -> int
 
 def is_label(text: str, *types: str) -> bool:
     """Return whether a whole text is a label."""
-    return len(text) <= _MAX_CHARS and _key(text) in _labels(types).keys
+    if len(text) > _MAX_CHARS:
+        return False
+    labels, start = _labels(types), text[:_START_CHARS].casefold()
+    # A key begins as its label does, if that begins with letters: most texts need no key.
+    return not (start.isalpha() and start[:_START_CHARS] not in labels.starts) and _key(text) in labels.keys
 
 
 def may_begin_label(word: str, *types: str) -> bool:
@@ -109,8 +115,10 @@ def _labels(types: tuple[str, ...]) -> _Labels:
         for label in _read()[type_]["labels"]
         for number in _NUMBER
     ]
+    keys = frozenset(map(_key, listed))
     return _Labels(
-        keys=frozenset(map(_key, listed)),
+        keys=keys,
+        starts=frozenset(key[:_START_CHARS] for key in keys),
         first_words=frozenset(label.split(" ")[0].casefold() for label in listed),
         last_words=frozenset(_key(label[match.start() :]) for label in listed for match in _WORD_START.finditer(label)),
         unspaced=tuple(label for label in listed if _UNSPACED.match(label[-1])),

@@ -10,6 +10,7 @@ Does not belong here: recognising personal data (a module for each kind), cleani
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -46,6 +47,7 @@ _FILE_NAME_FIELDS = (FILE_NAME_FIELD, "attachments")
 
 _MAX_FIELD_CHARS = 200
 """Maximum length of a metadata value that may be a name."""
+_MAX_KNOWN_FIELDS = 10_000
 
 
 @dataclass
@@ -94,6 +96,8 @@ class Redactor:
         self._name_model = None
         if config.name_model is not None and "name" in self.types:
             self._name_model = _load(config.name_model)
+        # The short fields of many rows have few different values.
+        self._short_spans = functools.lru_cache(_MAX_KNOWN_FIELDS)(lambda text: [*self._unknown_spans(text)])
         self._whole_fields: dict[str, PiiType] = {
             name: type_
             for type_, names in (
@@ -138,6 +142,14 @@ class Redactor:
         return self._contact_keys.of(redacted.title, redacted.text, redacted.metadata, redacted.replaced)
 
     def _spans(self, text: str, known: set[str]) -> Iterator[Span]:
+        yield from self._unknown_spans(text)
+        yield from self._known_spans(text, known)
+
+    def _known_spans(self, text: str, known: set[str]) -> Iterator[Span]:
+        if "name" in self.types:
+            yield from find_parts(known, text)
+
+    def _unknown_spans(self, text: str) -> Iterator[Span]:
         finders: dict[PiiType, Callable[[], Iterator[Span]]] = {
             "email": lambda: find_emails(text),
             "url": lambda: find_urls(text, kept_hosts=self._config.kept_hosts),
@@ -146,14 +158,13 @@ class Redactor:
             "id_number": lambda: find_identity_numbers(text),
             "phone": lambda: find_phones(text, self._config.phone_regions),
             "address": lambda: find_addresses(text),
-            "name": lambda: self._find_names(text, known),
+            "name": lambda: self._find_names(text),
         }
         for type_ in self.types:
             yield from finders[type_]()
 
-    def _find_names(self, text: str, known: set[str]) -> Iterator[Span]:
+    def _find_names(self, text: str) -> Iterator[Span]:
         yield from find_listed_names(text)
-        yield from find_parts(known, text)
         if self._name_model is not None:
             yield from (Span(start, end, "name") for start, end in self._name_model(text))
 
@@ -181,11 +192,13 @@ class Redactor:
         if key in _FILE_NAME_FIELDS and "name" in self.types:
             return self._replace(value, [*find_file_names(value), *self._spans(value, known)], numbering)
         label = f"{key.replace('_', ' ')}: "
-        spans = (
+        find = self._short_spans if len(value) <= _MAX_FIELD_CHARS else self._unknown_spans
+        found = [*find(label + value), *self._known_spans(label + value, known)]
+        spans = [
             Span(max(span.start - len(label), 0), span.end - len(label), span.type)
-            for span in self._spans(label + value, known)
+            for span in found
             if span.end > len(label)
-        )
+        ]
         return self._replace(value, spans, numbering)
 
     @staticmethod

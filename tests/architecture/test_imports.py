@@ -67,6 +67,10 @@ def test_the_data_room_loads_no_model_library():
     assert loaded_by(*modules_of("data")) & {"prefect", "torch", "transformers", "llm2vec_core"} == set()
 
 
+def test_an_ingest_of_tables_loads_no_scientific_library():
+    assert loaded_by("data.snapshots.build", "data.documents.near_duplicates") & {"scipy", "datasketch"} == set()
+
+
 def test_interactive_commands_load_neither_prefect_nor_torch():
     assert loaded_by(*INTERACTIVE) & {"prefect", "torch", "transformers", "mteb", "matplotlib"} == set()
 

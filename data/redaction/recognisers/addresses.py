@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.redaction.labels import label_before
-from data.redaction.recognisers.spans import Span
+from data.redaction.recognisers.spans import Span, has_any
 
 FORMS_FILE = Path(__file__).parent / "addresses.toml"
 """Its bytes are part of the redaction identity, like those of the name lists."""
@@ -50,9 +50,10 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class _Form:
-    """The form of addresses in a country: words of which it has one, a closer test, the pattern."""
+    """The form of addresses in a country: words of which it has one, those for a text in ASCII, a closer test, the pattern."""
 
     hints: tuple[str, ...]
+    ascii_hints: tuple[str, ...]
     test: re.Pattern[str] | None
     pattern: re.Pattern[str]
 
@@ -63,6 +64,7 @@ def address_forms() -> tuple[_Form, ...]:
     return tuple(
         _Form(
             hints=tuple(form["hints"]),
+            ascii_hints=tuple(hint for hint in form["hints"] if hint.isascii()),
             test=re.compile(form["test"]) if "test" in form else None,
             pattern=re.compile(re.sub("<[A-Z]+>", lambda part: _PARTS[part.group()], "".join(form["form"]))),
         )
@@ -101,9 +103,10 @@ _NO_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|https?:|www\.|@|\[[A-Z]")
 
 def find_addresses(text: str) -> Iterator[Span]:
     """Find streets with a number (and a following town and postcode), post boxes and postcodes, but not towns alone."""
-    lowered = text.lower()
+    lowered, is_ascii = text.lower(), text.isascii()
     for form in address_forms():
-        if any(hint in lowered for hint in form.hints) and (form.test is None or form.test.search(text)):
+        hints = form.ascii_hints if is_ascii else form.hints
+        if has_any(lowered, hints) and (form.test is None or form.test.search(text)):
             yield from (Span(*match.span(), "address") for match in form.pattern.finditer(text))
     for test, pattern in _ANCHORED:
         if test.search(text):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from data.redaction.labels import label_before
-from data.redaction.recognisers.spans import Span
+from data.redaction.recognisers.spans import Span, has_any
 
 _HINTS = (
     "birth", "born", "dob", "d.o.b", "d. o. b", "d o b", "geb",
@@ -17,6 +17,7 @@ _HINTS = (
     "doğum", "szület", "出生", "生日", "生年", "誕生", "생년", "ميلاد",
     "जन्म",
 )  # fmt: skip
+_ASCII_HINTS = tuple(hint for hint in _HINTS if hint.isascii())
 _D, _Y = r"\d(?: ?\d)?", r"(?:\d(?: ?\d){3}|\d\d)"
 _DATE = re.compile(
     r"(?<![\w])(?:"
@@ -45,7 +46,7 @@ _CONTEXT = 64
 def find_birth_dates(text: str) -> Iterator[Span]:
     """Find dates behind a label such as "DOB", and dates or years behind "born"."""
     folded = text.casefold()
-    if not any(hint in folded for hint in _HINTS):
+    if not has_any(folded, _ASCII_HINTS if text.isascii() else _HINTS):
         return
     for match in _DATE.finditer(text):
         before = text[max(0, match.start() - _CONTEXT) : match.start()].rpartition("\n")[2]

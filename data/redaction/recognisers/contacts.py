@@ -26,7 +26,7 @@ _SPACED_EMAIL = re.compile(
     rf"(?:[\w-]{{1,63}}{_SPACED_DOT}){{1,4}}(?:{_SPACED_TLD})\b",
     re.IGNORECASE,
 )
-_AT = re.compile(r"[@＠]|[\[(] ?at ?[\])]", re.IGNORECASE)
+_AT = re.compile(r"[@＠\[(](?:(?<=[@＠])| ?[aA][tT] ?[\])])")
 _URL_END = r"[^\s<>\"'|`{}\\]"
 _URLS = (
     re.compile(rf"\b(?:https?|ftp) ?: ?/ ?/ ?(?:www ?\. ?)?{_URL_END}{{1,2048}}", re.IGNORECASE),
@@ -43,7 +43,8 @@ _URLS = (
     # Only in lower case if there is no scheme or path: "Booking.com" is an employer.
     re.compile(rf"(?<![\w.@/-])[a-z0-9-]{{2,63}}(?:\.[a-z0-9-]{{1,63}}){{0,3}}\.(?:{_TLD})\b(?![\w@-]|\.\w)"),
 )
-_URL_HINT = re.compile(rf":? ?/ ?/|[wW]{{3}} ?\.|\.(?:{_TLD})\b")
+_SLASHES = re.compile(r"/ ?/")
+_DOMAIN_END = re.compile(rf"\.(?:{_TLD})\b")
 _TECHNOLOGIES = re.compile(
     r"(?:asp|vb|ado|ml|dot|entity|nunit|xunit|paint|c|f|json|socket|draw|crates|deeplearning|fast|node|npm|rx|next)"
     r"\.(?:net|io|ai|me|dev|in)\b",
@@ -68,7 +69,7 @@ def find_urls(text: str, *, kept_hosts: Iterable[str] = ()) -> Iterator[Span]:
         text: Text to search.
         kept_hosts: Hosts whose URLs do not identify a person, such as those of a taxonomy.
     """
-    if not _URL_HINT.search(text):
+    if not (_SLASHES.search(text) or "www" in text.lower() or _DOMAIN_END.search(text)):
         return
     kept = frozenset(kept_hosts)
     for pattern in _URLS:

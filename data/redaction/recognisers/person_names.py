@@ -7,6 +7,7 @@ Does not belong here: the lists (``names``), replacing names (``redact``).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -17,10 +18,10 @@ from data.redaction.recognisers.phones import PHONE
 from data.redaction.recognisers.spans import Span
 
 _JOINTS = (" ", "  ", ". ", ", ")
-_TOKEN = re.compile(r"(?<![^\W_])[A-Z\u00c0-\u024f\u0370-\u052f](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
+_TOKEN = re.compile(r"[A-Z\u00c0-\u024f\u0370-\u052f](?<![^\W_].)(?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_])){0,40}")
 _SEQUENCE = r"[^\W\d_][\w'’.-]{0,30}(?:,? {1,2}[^\W\d_][\w'’.-]{0,30}){0,3}"
-_SEPARATOR = re.compile(r"[:：|=\t]|\n[\n \t]{0,7}|(?<=\w) [–-] ")
+_SEPARATOR = re.compile(r"[:：|=\t\n ](?:(?<=[:：|=\t])|(?<=\n)[\n \t]{0,7}|(?<=\w )[–-] )")
 _LABELLED = re.compile(rf"[ \t\u00a0\"']{{0,4}}(?P<name>{_SEQUENCE})", re.IGNORECASE)
 _UNSPACED_NAME = re.compile(
     "[ \u3000\"']{0,4}(?P<name>[\u3400-\u9fff\u30a0-\u30ff\u3041-\u309f\uac00-\ud7af]{1,8}"
@@ -104,7 +105,7 @@ def _names_one(match: re.Match[str], text: str) -> bool:
 def _labelled_names(text: str) -> Iterator[Span]:
     for separator in _SEPARATOR.finditer(text):
         at = separator.end()
-        if separator.group().startswith("\n") and not _is_label_line(text, separator.start()):
+        if text[separator.start()] == "\n" and not _is_label_line(text, separator.start()):
             continue
         start = label_before(text, at, "name")
         if start is None or not (_begins_segment(text, start) or _is_unmistakable(text[start:at])):
@@ -262,11 +263,13 @@ def _head_lines(text: str, limit: int = _HEADER_LINES) -> Iterator[tuple[int, st
 def find_listed_names(text: str) -> Iterator[Span]:
     """Find names on the repository's lists. Names that are also words ("Will", "May") need a surname beside them."""
     lists = name_lists()
-    tokens = [match for match in _TOKEN.finditer(text) if _is_capitalised(match.group())]
+    tokens = [*_TOKEN.finditer(text)]
+    if not text.isascii():  # the pattern also has small letters of other alphabets
+        tokens = [match for match in tokens if match.group()[0].isupper()]
     taken = -1
     for number, match in enumerate(tokens):
-        first = _base(match.group()).casefold()
-        if match.start() < taken or first not in lists.first:
+        first = _folded_base(match.group())
+        if first not in lists.first or match.start() < taken:
             continue
         before = tokens[number - 1] if number and text[tokens[number - 1].end() : match.start()] in _JOINTS else None
         if before is not None and before.group().casefold() in lists.royals:
@@ -307,6 +310,11 @@ def _joins(between: str) -> bool:
 def _base(token: str) -> str:
     """Remove the possessive ending of a token."""
     return token[:-2] if token.endswith(("'s", "’s")) else token
+
+
+@functools.lru_cache(20_000)
+def _folded_base(token: str) -> str:
+    return _base(token).casefold()
 
 
 def _is_capitalised(token: str) -> bool:

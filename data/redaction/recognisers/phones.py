@@ -18,6 +18,7 @@ _SEPARATOR = r"[ \u00a0]{0,2}[().\-–/]{0,2}[ \u00a0]{0,2}"
 PHONE = re.compile(
     rf"(?<![\w@#/.,$£€-])(?:\+[ \u00a0]?\(?|\(\+)?\(?\d(?:{_SEPARATOR}\d){{6,33}}(?![^\W_]|[.,]\d|%|[ \u00a0]?[€$£])"
 )
+_ENOUGH_DIGITS = re.compile(r"\d(?:[^\d\n]{0,6}\d){6}")
 _HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212\u30fc", "-"))  # written by PDFs and word processors
 _OTHER_NUMBER = re.compile(
     r"(?:\b(?:order|invoice|ref|reference|no|nr|id|ticket|isbn|issn|serial|account|iban|bic|patent|case|licen[cs]e|member"
@@ -57,7 +58,10 @@ def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
         text: Text to search.
         regions: Two-letter regions whose national numbers are recognised.
     """
-    text = text.translate(_HYPHENS)
+    if not _ENOUGH_DIGITS.search(text):
+        return
+    if not text.isascii():
+        text = text.translate(_HYPHENS)
     for match in PHONE.finditer(text):
         found, start = match.group(), match.start()
         if _is_phone(text, start, found, regions):
