@@ -44,9 +44,7 @@ _WITH_LETTER_FIRST = re.compile(
 )
 _LETTER_HINT = re.compile(r"[A-Z]{2}(?: ?\d{2} ?[\dA-Z]{2}|[A-Za-z]{4}\d{2}[A-Z])|[XYZ][ -]?\d{7}", re.IGNORECASE)
 _COMPILED = tuple((module, re.compile(form)) for module, form in _FORMS)
-_HINT = re.compile(
-    r"\d(?:\d{5}|\d{1,3}[ .-]\d{2,4}[ .-]\d|(?:(?<=[A-Z]{2}\d)|(?<=[A-Z]{2} \d))\d ?[\dA-Z]{2})"
-)
+_HINT = re.compile(r"\d(?:\d{5}|\d{1,3}[ .-]\d{2,4}[ .-]\d|(?:(?<=[A-Z]{2}\d)|(?<=[A-Z]{2} \d))\d ?[\dA-Z]{2})")
 _VALUE = re.compile(r"[A-ZА-Я]{0,3}[ -]?(?:[A-Z0-9]{1,12}[ ./№-]{0,3}){1,7}", re.IGNORECASE)
 _SEPARATED = re.compile(r"[:：#№=|\n \t][ \t]{0,3}(?=[A-ZА-Я]{0,6} ?\d)")
 _MARKS = ":：#№=|\n"
