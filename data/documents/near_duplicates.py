@@ -1,7 +1,7 @@
 """Near duplicates: find nearly equal texts by MinHash and locality-sensitive hashing.
 
-Import this module locally: readers of a snapshot do not need it. Does not belong here: exact duplicates, which have equal
-content hashes.
+Import this module locally: readers of a snapshot do not need it. Does not belong here: exact duplicates, which have
+equal content hashes.
 """
 
 from __future__ import annotations
