@@ -50,7 +50,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class _Form:
-    """The form of addresses in a country: words of which it has one (also those in ASCII), a closer test, the pattern."""
+    """The form of addresses in a country: words of which it has one (and those in ASCII), a closer test, a pattern."""
 
     hints: tuple[str, ...]
     ascii_hints: tuple[str, ...]
