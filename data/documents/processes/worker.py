@@ -11,8 +11,8 @@ from pathlib import Path
 from data.documents.processes.reading import READY, encoded, read_document
 from data.documents.readers.formats import Format
 
-MAX_MEMORY_BYTES = 4 * 2**30
-"""Address space of a worker: a file that needs more is not readable."""
+MAX_MEMORY_BYTES = 768 * 2**20
+"""Address space of a worker: a file that needs more is not readable. Ordinary files need less than 200 MB."""
 
 
 def answer_requests() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.redaction.labels import label_before
-from data.redaction.recognisers.spans import Span, has_any
+from data.redaction.recognisers.spans import Span, has_any, line_around
 
 FORMS_FILE = Path(__file__).parent / "addresses.toml"
 """Its bytes are part of the redaction identity, like those of the name lists."""
@@ -90,6 +90,8 @@ _STREET_BEFORE = re.compile(
     rf"(?:^|(?<=[\n|;:•·,\t])) {{0,2}}(?:{_CAPITAL} ?(?:[\w'’.-]{{1,25}} ){{0,4}})(?:n\.?º? ?)?"
     r"\d{1,4} ?[A-Za-z]?(?:[/-]\d{1,4})?(?:,| [–-]|)? ?\n? ?$"
 )
+_NO_HOUSE = re.compile(r"19[5-9]\d|20[0-3]\d|0\d{1,8}")
+_TOWN_AND_ZIP = re.compile(rf"[ ,\n]{{1,3}}{_TOWN}[ ,\n]{{1,3}}{_ZIP}")
 _YEAR = re.compile(r"(?:19|20)\d\d (?![A-Z]{2} )|\d{2}000 ")
 _LOOK_BACK = 80
 _FLAT_CHARS = 20
@@ -107,15 +109,33 @@ def find_addresses(text: str) -> Iterator[Span]:
     for form in address_forms():
         hints = form.ascii_hints if is_ascii else form.hints
         if has_any(lowered, hints) and (form.test is None or form.test.search(text)):
-            yield from (Span(*match.span(), "address") for match in form.pattern.finditer(text))
+            for match in form.pattern.finditer(text):
+                if not _is_numbered_by_year(match.group()):
+                    yield Span(*match.span(), "address")
     for test, pattern in _ANCHORED:
         if test.search(text):
             yield from (Span(*match.span(), "address") for match in pattern.finditer(text))
     for match in _ENGLISH.finditer(text):
+        if _is_numbered_by_year(match.group()) and not _is_place(text, match.start(), match.end()):
+            continue  # "2012 First Place" is an award or a job of that year
         flat = _FLAT_BEFORE.search(text[max(0, match.start() - _FLAT_CHARS) : match.start()])
         yield Span(match.start() - (len(flat.group()) if flat else 0), match.end(), "address")
     yield from _before_postcodes(text)
     yield from _labelled(text)
+
+
+def _is_numbered_by_year(found: str) -> bool:
+    """Return whether the only number of an address cannot be one of a house: a year, or "01"."""
+    numbers = re.findall(r"\d+", found)
+    return len(numbers) == 1 and (_NO_HOUSE.fullmatch(numbers[0]) is not None)
+
+
+def _is_place(text: str, start: int, end: int) -> bool:
+    """Return whether a street stands alone in its line, behind a label, or before a town and its postcode."""
+    line = line_around(text, start, end, limit=_LOOK_BACK + end - start)
+    if line is not None and not re.search(r"\w", text[line[0] : start] + text[end : line[1]]):
+        return True
+    return _TOWN_AND_ZIP.match(text, end) is not None or label_before(text, start, "address") is not None
 
 
 def _before_postcodes(text: str) -> Iterator[Span]:
@@ -142,5 +162,5 @@ def _labelled(text: str) -> Iterator[Span]:
         following = _NEXT_LINE.match(text, value.end())
         end = following.end() if following else value.end()
         found = text[colon.end() : end].rstrip()
-        if any(char.isdigit() for char in found):
+        if any(char.isdecimal() for char in found):
             yield Span(colon.end(), colon.end() + len(found), "address")

@@ -73,11 +73,9 @@ def find_identity_numbers(text: str) -> Iterator[Span]:
 
 
 def _leading_number(text: str) -> str:
-    """The words of a value up to the last that holds a digit or stands before one."""
-    words = re.split(r"( )", text.rstrip(" ./-"))
-    while words and not any(char.isdigit() for char in words[-1]) and len(words[-1]) != 1:
-        words.pop()
-    return "".join(words).rstrip(" ")
+    """The words of a value up to the last that holds a digit, or a single letter behind it: "12 34 56 C"."""
+    ends = [match.end() for match in re.finditer(r"\S{0,40}\d\S{0,40}(?: [A-ZА-Я](?![^ ]))?", text.rstrip(" ./-"))]
+    return text[: ends[-1]] if ends else ""
 
 
 def _is_valid(number: str) -> bool:

@@ -34,6 +34,11 @@ _ADDRESSED = re.compile(
     r"|Shri|Smt|Dhr|Mevr|Mevrouw|Meneer|Senhora?|Pana|Panią|господин|госпожа|г-н|г-жа)\.? "
     rf"(?P<name>{_SEQUENCE.replace(',?', '')})"
 )
+_SUPERVISED = re.compile(  # as forms of employment ask for them
+    r"\b(?:[Ss]upervisors?|[Rr]eferences?|[Aa]dvisers?|[Aa]dvisors?)(?:['’]s? name| name)?(?: ?\([^()\n]{1,20}\))? ?: ?"
+    r"(?P<name>(?!Yes|No|Available)[A-Z][\w'’-]{1,25}(?: [A-Z]\.?)?(?: [A-Z][\w'’-]{1,25}){1,2})"
+    r"(?= ?(?:[\n,;(|[]|$|[+\d]|(?:[Pp]hone|[Tt]el|[Oo]kay)\b))"
+)
 _HEADER_LINES = 6
 _HEADER_CHARS = 60
 _CONTACT_LINES = 2
@@ -42,6 +47,10 @@ _MAX_NAME_TOKENS = 4
 _FORM_LINES = 24
 _MAX_PARTICLES = 2
 _PART = re.compile(r"\S{1,60}")
+_MAX_PLACES = 50
+_INNER = ("@", ".", "_", "/", "-", ":", "'", "’")
+_GOES_ON = re.compile(r"\w|[@_/-]|\.\w")
+_INITIAL = re.compile(r"(?<![^\W_])[^\W\d_]$|(?<![^\W_])(?:Jr|Sr|St|Wm)$")
 _OTHER_SCRIPT = re.compile("[ ]?[(（][\u3400-\u9fff\u3041-\u30ff\uac00-\ud7af]{2,6}[)）]")
 _SPACED_LINES = 3
 _SPACED_LETTERS = re.compile(r"(?:[^\W\d_]|['’-])(?: {1,3}(?:[^\W\d_]|['’-])){4,36}")
@@ -80,8 +89,9 @@ def find_parts(names: Iterable[str], text: str) -> Iterator[Span]:
         for match in re.finditer(rf"(?<![^\W_]){whole}(?![^\W_])", text, re.IGNORECASE):
             if _names_one(match, text) if len(parts) == 1 else _names_several(match.group()):
                 yield Span(match.start(), match.end(), "name")
-        lone = [part for part in parts if len(part) >= _MIN_LONE_CHARS and not _is_word(part)] if len(parts) > 1 else []
-        for part in lone:
+        for part in parts if len(parts) > 1 else []:
+            if len(part) < _MIN_LONE_CHARS or _is_word(part) or _is_written_small(text, part):
+                continue
             for match in re.finditer(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", text, re.IGNORECASE):
                 if match.group()[0].isupper():
                     yield Span(match.start(), match.end(), "name")
@@ -115,6 +125,10 @@ def _labelled_names(text: str) -> Iterator[Span]:
             yield Span(*unspaced.span("name"), "name")
         elif match := _LABELLED.match(text, at):
             yield from _leading_name(text, match.start("name"), match.end("name"))
+    for match in _SUPERVISED.finditer(text):
+        words = match["name"].split()
+        if not any(_is_heading(word.strip(".")) or _is_written_small(text, word) for word in words):
+            yield Span(*match.span("name"), "name")
     for match in _ADDRESSED.finditer(text):
         yield from _leading_name(text, match.start("name"), match.end("name"))
 
@@ -278,7 +292,7 @@ def find_listed_names(text: str) -> Iterator[Span]:
         end, has_surname = match.start() + len(_base(match.group())), False
         is_institution = False
         for following in tokens[number + 1 : number + _MAX_NAME_TOKENS]:
-            if not _joins(text[end : following.start()]):
+            if not _joins(text, end, following.start()):
                 break
             token = _base(following.group())
             folded = token.casefold()
@@ -287,7 +301,8 @@ def find_listed_names(text: str) -> Iterator[Span]:
                 break
             is_surname = folded in lists.surnames
             is_initial = len(token) == 1
-            if not (is_surname or is_initial or (first not in lists.ambiguous and not _is_heading(token))):
+            is_unknown = first not in lists.ambiguous and not _is_heading(token) and not _is_written_small(text, token)
+            if not (is_surname or is_initial or is_unknown):
                 break
             has_surname = has_surname or is_surname
             end = following.start() + len(token)
@@ -303,8 +318,25 @@ def find_listed_names(text: str) -> Iterator[Span]:
         yield Span(start, end, "name")
 
 
-def _joins(between: str) -> bool:
+def _joins(text: str, end: int, start: int) -> bool:
+    """Return whether what stands between two tokens belongs to a name. A dot does only behind an initial."""
+    between = text[end:start]
+    if between == ". ":
+        return _INITIAL.search(text, max(0, end - 3), end) is not None
     return between in _JOINTS[:-1] or between.strip(" ") in _PARTICLES
+
+
+def _is_written_small(text: str, word: str) -> bool:
+    """Return whether a word also occurs in lower case, as ordinary words do; not counted in e-mail addresses."""
+    small, at = word.lower(), -1
+    for _ in range(_MAX_PLACES if word != small else 0):
+        at = text.find(small, at + 1)
+        if at < 0:
+            return False
+        before = text[at - 1 : at] if at else ""
+        if not (before.isalnum() or before in _INNER) and not _GOES_ON.match(text, at + len(small)):
+            return True
+    return False
 
 
 def _base(token: str) -> str:

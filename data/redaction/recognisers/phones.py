@@ -14,7 +14,7 @@ import phonenumbers
 from data.redaction.labels import label_before
 from data.redaction.recognisers.spans import Span, line_around
 
-_SEPARATOR = r"[ \u00a0]{0,2}[().\-–/]{0,2}[ \u00a0]{0,2}"
+_SEPARATOR = r"[ \u00a0]{0,2}[().\-–/]{0,2}[ \u00a0]{0,2}(?:[\-–][ \u00a0])?"
 PHONE = re.compile(
     rf"(?<![\w@#/.,$£€-])(?:\+[ \u00a0]?\(?|\(\+)?\(?\d(?:{_SEPARATOR}\d){{6,33}}(?![^\W_]|[.,]\d|%|[ \u00a0]?[€$£])"
 )
@@ -32,11 +32,17 @@ _NO_PHONE = re.compile(
     r"\d{1,3}(?:[ .\u00a0]\d{3}){1,4}(?: ?[–-] ?\d{1,3}(?:[ .\u00a0]\d{3}){1,4})?"  # thousands
     r"|\d{1,6}(?: ?[–/-] ?)\d{1,6}"  # ranges
 )
+_SHORT_DATE = re.compile(
+    r"(?<![\d/])(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|[12]\d|3[01])/(?:\d{4}|\d\d)(?![\d/])"  # 03/20/12
+    r"|^(?:0?[1-9]|1[0-2])/\d\d(?![\d/]| ?\d\d(?!\d))"  # a month and a year: 05/12
+)
+_ZIP = re.compile(r"\d{5}-\d{4}")
+_STATE_BEFORE = re.compile(r"\b[A-Z]{2},? {1,2}$")
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _APART = re.compile(r"( {2,4}| [–/-] |/(?=\+|0))")
 _DOTTED_PHONE = re.compile(r"\d{3}\.\d{3}\.\d{4}|0\d(?:\.\d\d){4}|0\d{2,4}\.\d{3,7}(?:\.\d{3,4})?")
 _NATIONAL = re.compile(
-    r"(?:1[ .-])?\(?[2-9]\d{2}\)?[ .-]{0,2}\d{3}[ .-]{1,2}\d{4}"  # United States, Canada
+    r"(?:1[ .-])?\(?[2-9]\d{2}\)?[ .-]{0,3}\d{3}[ .-]{1,3}\d{4}"  # United States, Canada
     r"|[6-9]\d{4}[ -]\d{5}"  # India
     r"|8[ -]?\(?\d{3}\)?[ -]?\d{3}[ -]?\d\d[ -]?\d\d"  # Russia
     r"|\(\d\d\) ?9?[ ]?\d{4}[ -]\d{4}"  # Brazil
@@ -79,6 +85,8 @@ def _is_phone(text: str, start: int, found: str, regions: tuple[str, ...]) -> bo
     num_digits = sum(char.isdigit() for char in found)
     if not _MIN_DIGITS <= num_digits <= _MAX_DIGITS + 1 or _is_date(found) or _IP.fullmatch(found):
         return False
+    if _ZIP.fullmatch(found) and _STATE_BEFORE.search(text, max(0, start - 5), start):
+        return False
     compact = found.replace(" ", "").replace("\u00a0", "")
     if compact.startswith(("+", "(+")):
         return _is_possible(compact.replace("(+", "+(", 1), None)
@@ -115,8 +123,12 @@ def _is_beside_contacts(text: str, start: int, found: str) -> bool:
 
 
 def _is_date(found: str) -> bool:
-    """Return whether the digits are years, perhaps with days or months: "06/2011 - 12/2012"."""
-    if found[0] in "+(" or not _YEAR.search(found):
+    """Return whether the digits are dates: "06/2011 - 12/2012", or "03/20/12" with another number behind it."""
+    if found[0] in "+(":
+        return False
+    if _SHORT_DATE.search(found):
+        return True
+    if not _YEAR.search(found):
         return False
     groups = re.split(r"\D+", found)
     return all(len(group) <= 2 or _YEAR.fullmatch(group) for group in groups)

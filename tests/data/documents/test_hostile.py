@@ -31,7 +31,7 @@ def test_every_row_of_hostile_files_is_kept_or_quarantined(tmp_path, count):
     found = read_in_processes(tmp_path, count)
     assert found["files"] == count
     assert min(found["outcomes"][name] for name in ("kept", "refused", "unreadable_file")) > count / 50
-    assert max(found["peak_mb"].values()) < 2000  # 1,564 MB on one run of 80 files
+    assert max(found["peak_mb"].values()) < 800  # the limit of a worker; a bomb in a PDF took 681 MB without it
     if count == 1000:
         assert found["cpu_ms"] < 50
 
