@@ -88,7 +88,9 @@ def main() -> None:
     print("| rate | stated | held-back | 95 % interval |\n| --- | ---: | ---: | ---: |")
     for rate in held_back_rates(jobs, resumes, seed=0):
         print(f"| {rate.name} | {rate.stated:.1%} | {rate.found:.1%} | {rate.low:.1%} to {rate.high:.1%} |")
-    print(json.dumps({"encoder": asked.encoder, **{name: round(each, 3) for name, each in figures.items()}, **describe()}))
+    print(
+        json.dumps({"encoder": asked.encoder, **{name: round(each, 3) for name, each in figures.items()}, **describe()})
+    )
 
 
 if __name__ == "__main__":
