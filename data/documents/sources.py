@@ -50,7 +50,7 @@ READERS: dict[Format, Reader] = {
 }
 """Readers by file format."""
 
-READER_VERSION = 6
+READER_VERSION = 7
 """Version of the readers. Raise it when the same file gives different rows: all sources are then read again."""
 
 _MARKER_FILES = frozenset({"_SUCCESS", "_metadata", "_common_metadata"})  # written by Spark and Dask

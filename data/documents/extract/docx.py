@@ -16,7 +16,7 @@ from lxml import etree
 
 from data.documents.extract.archive import attribute, child, local_name, open_archive, parse_part
 from data.documents.extract.extracted import Extracted, Mark
-from data.documents.extract.second_reader import MAX_MISSING_SHARE, missing_share
+from data.documents.extract.second_reader import is_whole
 
 MAX_PARAGRAPHS = 100_000
 """Maximum number of paragraphs in a DOCX: reading 8 MiB of empty ones would take minutes."""
@@ -59,7 +59,7 @@ def read_docx(path: Path) -> Extracted:
     text = "\n".join([*headers, *body, *notes, *footers])
     marks = {
         Mark.HIDDEN_TEXT: bool(walker.hidden),
-        Mark.WORDS_MISSING: missing_share(text, others, hidden="\n".join(walker.hidden)) > MAX_MISSING_SHARE,
+        Mark.WORDS_MISSING: not is_whole(text, others, hidden="\n".join(walker.hidden)),
     }
     return Extracted(text, marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 
 from lxml import etree
 
 from data.documents.extract.extracted import Extracted, Mark
+from data.documents.extract.second_reader import is_whole, page_words
 
 _LEFT_OUT = frozenset(["script", "style", "noscript", "template", "head", "svg", "math", "iframe", "object", "canvas"])
 _BLOCK_NAMES = (
@@ -61,10 +63,15 @@ def strip_markup(text: str) -> str:
 
 def read_html(markup: str) -> Extracted:
     """Text and title of a page."""
-    return _shown(_DECLARATION.sub("", markup))
+    found = _shown(_DECLARATION.sub("", markup), hidden := [])
+    if is_whole(found.text, page_words(markup), hidden="\n".join(hidden)):
+        return found
+    return replace(found, marks=tuple(sorted({*found.marks, Mark.WORDS_MISSING})))
 
 
-def _shown(markup: str) -> Extracted:
+def _shown(markup: str, hidden: list[str] | None = None) -> Extracted:
+    """Text and title of a page; ``hidden`` collects the texts that no browser shows."""
+    hidden = hidden if hidden is not None else []
     markup = _STRAY.sub("&lt;", _CONTROLS.sub("", markup))
     parser = etree.HTMLParser(no_network=True, remove_comments=True, remove_pis=True, huge_tree=True)
     root = etree.fromstring(f"<html><body>{markup}</body></html>" if "<body" not in markup.lower() else markup, parser)
@@ -77,7 +84,6 @@ def _shown(markup: str) -> Extracted:
     title = next((" ".join("".join(each.itertext()).split()) for each in root.iter("title")), "")
     has_blocks = any(each.tag in _BLOCKS or each.tag == "br" for each in root.iterfind("body//*"))
     pieces: list[str] = []
-    num_hidden = 0
     left_out: etree._Element | None = None  # the element that hides everything below it
     for event, element in etree.iterwalk(root, events=("start", "end")):
         tag = element.tag if isinstance(element.tag, str) else ""
@@ -87,7 +93,7 @@ def _shown(markup: str) -> Extracted:
             is_hidden = "hidden" in element.attrib or bool(_HIDDEN.search(element.get("style") or ""))
             if tag in _LEFT_OUT or is_hidden:
                 left_out = element
-                num_hidden += sum(len(part.strip()) for part in element.itertext()) if tag not in _LEFT_OUT else 0
+                hidden += [part for part in element.itertext() if part.strip()] if tag not in _LEFT_OUT else []
                 continue
             pieces.append(_break(tag, element))
             pieces.append(_inline(element.text, keeps_lines=not has_blocks or tag in ("pre", "textarea")))
@@ -98,7 +104,7 @@ def _shown(markup: str) -> Extracted:
                 left_out = None
             if left_out is None:
                 pieces.append(_inline(element.tail, keeps_lines=not has_blocks))
-    return Extracted(_tidy("".join(pieces)), title, (Mark.HIDDEN_TEXT,) if num_hidden else ())
+    return Extracted(_tidy("".join(pieces)), title, (Mark.HIDDEN_TEXT,) if hidden else ())
 
 
 def _break(tag: str, element: etree._Element) -> str:

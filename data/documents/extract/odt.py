@@ -11,6 +11,7 @@ from lxml import etree
 
 from data.documents.extract.archive import attribute, child, local_name, open_archive, parse_part
 from data.documents.extract.extracted import Extracted, Mark
+from data.documents.extract.second_reader import is_whole
 
 _SKIPPED_NAMES = "tracked-changes annotation annotation-end sequence-decls forms desc title note-citation"
 _SKIPPED = frozenset(_SKIPPED_NAMES.split())
@@ -39,7 +40,18 @@ def read_odt(path: Path) -> Extracted:
         if side in sides and local_name(element) in (side, f"{side}-first", f"{side}-left"):
             sides[side] += [line for line in walker.blocks(element) if any(char.isalpha() for char in line)]
     text = "\n".join([*dict.fromkeys(sides["header"]), *lines, *dict.fromkeys(sides["footer"])])
-    return Extracted(text, marks=(Mark.HIDDEN_TEXT,) if walker.num_hidden else ())
+    marks = {
+        Mark.HIDDEN_TEXT: bool(walker.hidden),
+        Mark.WORDS_MISSING: not is_whole(text, _all_words(content), hidden="\n".join(walker.hidden)),
+    }
+    return Extracted(text, marks=tuple(sorted(mark for mark, is_set in marks.items() if is_set)))
+
+
+def _all_words(content: etree._Element) -> str:
+    """Every text of the body by a plain walk, apart from comments and deleted text, which are taken out."""
+    etree.strip_elements(content, *(f"{{*}}{name}" for name in _SKIPPED), with_tail=False)
+    body = child(content, "body")
+    return "\n".join(body.itertext()) if body is not None else ""
 
 
 def _kind(archive: zipfile.ZipFile) -> str:
@@ -73,10 +85,10 @@ def _hidden_styles(*roots: etree._Element | None) -> frozenset[str]:
 
 
 class _Walker:
-    """Walks elements in reading order and counts the characters that are not shown."""
+    """Walks elements in reading order and collects the texts that are not shown."""
 
     def __init__(self, hidden_styles: frozenset[str]) -> None:
-        self.num_hidden = 0
+        self.hidden: list[str] = []
         self._hidden_styles = hidden_styles
 
     def blocks(self, parent: etree._Element) -> list[str]:
@@ -99,7 +111,7 @@ class _Walker:
 
     def _inline(self, parent: etree._Element, boxes: list[str]) -> Iterator[str]:
         if attribute(parent, "style-name") in self._hidden_styles or local_name(parent) == "hidden-text":
-            self.num_hidden += sum(len(text.strip()) for text in parent.itertext())
+            self.hidden += [text for text in parent.itertext() if text.strip()]
             return
         yield _collapsed(parent.text)
         for element in parent:

@@ -33,7 +33,7 @@ from data.documents.extract.extracted import (
 )
 from data.documents.extract.ocr import MAX_RECOGNISED_PAGES, has_tesseract, recognise_page
 from data.documents.extract.page_layout import Glyph, Segment, page_text
-from data.documents.extract.second_reader import MAX_MISSING_SHARE, missing_share
+from data.documents.extract.second_reader import is_whole
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage, PdfTextPage
@@ -97,8 +97,9 @@ def read_pdf(path: Path, *, ocr: bool = False) -> Extracted:
         return Extracted(second, marks=(Mark.SECOND_READER,))
     fault = implausibility(found.text)
     if fault is None:
-        is_whole = missing_share(found.text, _words_to_check(path), hidden=hidden) <= MAX_MISSING_SHARE
-        return found if is_whole else replace(found, marks=tuple(sorted({*found.marks, Mark.WORDS_MISSING})))
+        if is_whole(found.text, _words_to_check(path), hidden=hidden):
+            return found
+        return replace(found, marks=tuple(sorted({*found.marks, Mark.WORDS_MISSING})))
     second = _second_reader(path)
     if not second.strip() or implausibility(second) is not None:
         raise ImplausibleTextError(f"the extracted text is not readable in any language: {fault}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data.documents.extract import html
 from data.documents.extract.encoding import read_text
-from data.documents.extract.extracted import Extracted
+from data.documents.extract.extracted import Extracted, Mark
+from data.documents.extract.second_reader import is_whole, rtf_words
 
 MAX_FILE_BYTES = 64 * 2**20
 """Maximum file size, in bytes."""
@@ -32,8 +33,10 @@ def read_rtf(path: Path) -> Extracted:
     from striprtf.striprtf import rtf_to_text
 
     _check_size(path)
-    text: str = rtf_to_text(path.read_bytes().decode("latin-1"), errors="replace")
-    return Extracted(text.replace("|\n", "\n").replace("|", " | "))
+    content = path.read_bytes().decode("latin-1")
+    text: str = rtf_to_text(content, errors="replace")
+    marks = () if is_whole(text, rtf_words(content)) else (Mark.WORDS_MISSING,)
+    return Extracted(text.replace("|\n", "\n").replace("|", " | "), marks=marks)
 
 
 def _bounded(path: Path) -> str:

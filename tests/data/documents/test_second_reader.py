@@ -16,17 +16,24 @@ from pypdf import PdfReader
 
 from data.config import CleanConfig, RedactConfig, SourceConfig
 from data.documents.extract import docx as docx_reader
+from data.documents.extract import html as html_reader
+from data.documents.extract import odt as odt_reader
 from data.documents.extract import page_layout
+from data.documents.extract.doc import doc_programs, read_doc
 from data.documents.extract.docx import read_docx
 from data.documents.extract.extracted import Mark
+from data.documents.extract.html import read_html
+from data.documents.extract.odt import read_odt
 from data.documents.extract.pdf import read_pdf
+from data.documents.extract.plain import read_rtf
 from data.documents.extract.second_reader import MAX_MISSING_SHARE, missing_share
 from data.documents.preview import preview_source
-from tests.data.documents.extract.test_office import par, run, table, write_docx
+from tests.data.documents.extract.test_office import par, run, table, write_docx, write_odt
 from tests.data.documents.extract.test_pdf import lines, write_pdf
 from tests.data.documents.readers.test_tables import write_xlsx
 from tools.make_printed import DUTIES, GERMAN, LETTER, PRINTED, SKILLS, SUMMARY
 
+OLD_WORD = Path(__file__).parent / "extract" / "files" / "old_word.doc"
 PRINTED_FOLDER = Path(__file__).parent / "extract" / "printed"
 ROWS = [
     {"id": "1", "title": "Network engineer", "text": f"{SUMMARY}\n\n{LETTER}", "pay": "from thirty thousand"},
@@ -124,7 +131,8 @@ def json_words(path):
             return [text for each in value.values() for text in texts(each)]
         return [text for each in value for text in texts(each)] if isinstance(value, list) else [str(value)]
 
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    with pa.input_stream(str(path), compression="detect") as stream:
+        raw = stream.read()
     values = json.loads(raw) if raw[:1] == b"[" else [json.loads(line) for line in raw.splitlines()]
     return " ".join(texts(values))
 
@@ -150,12 +158,33 @@ def odt_words(path):
     return "\n".join("".join(each.itertext()) for each in root.iter() if each.tag.endswith(("}p", "}h")))
 
 
+def flat(row):
+    return [value.replace("\n", " ") for value in row.values()]
+
+
+def packed(raw):
+    """A frame of Zstandard that states no size, as streams have it."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(raw)
+    return sink.getvalue().to_pybytes()
+
+
+def doc_words(path):
+    """Runs of letters in an old Word file, whose text lies there in UTF-16, apart from names of its streams."""
+    runs = re.findall(rb"(?:[ -~\xa0-\xff\r\n\t]\0){40,}", path.read_bytes())
+    return " ".join(run.decode("utf-16-le") for run in runs)
+
+
 WRITERS = {
     "a.csv": write_csv,
     "a.xlsx": lambda path: write_xlsx(path, Jobs=[[*ROWS[0]], *([*row.values()] for row in ROWS)]),
     "a.ods": write_ods,
     "a.json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
     "a.jsonl": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
+    "a.ndjson": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
+    "a.tsv": lambda path: path.write_text("\n".join("\t".join(row) for row in [ROWS[0], *map(flat, ROWS)])),
+    "a.jsonl.zst": lambda path: path.write_bytes(packed("\n".join(map(json.dumps, ROWS)).encode())),
     "a.jsonl.gz": lambda path: path.write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode())),
     "a.xml": write_xml,
     "a.html": write_html,
@@ -168,6 +197,9 @@ SECOND_READERS = {
     ".ods": zipped_words,
     ".json": json_words,
     ".jsonl": json_words,
+    ".ndjson": json_words,
+    ".zst": json_words,
+    ".tsv": lambda path: path.read_text().partition("\n")[2],
     ".gz": json_words,
     ".xml": lambda path: " ".join(ElementTree.parse(path).getroot().itertext()),
     ".html": html_words,
@@ -228,6 +260,43 @@ def test_a_docx_that_lost_a_table_is_marked(tmp_path, monkeypatch):
     assert read_docx(path).marks == ()
     monkeypatch.setattr(docx_reader._Walker, "_table", lambda *_: [])
     assert read_docx(path).marks == (Mark.WORDS_MISSING,)
+
+
+def test_an_odt_that_lost_a_table_is_marked(tmp_path, monkeypatch):
+    body = "".join(f"<text:p>{each}</text:p>" for each in SENTENCES)
+    comment = "<office:annotation><text:p>Commented midwife</text:p></office:annotation>"
+    cells = "<table:table-row><table:table-cell><text:p>Certified</text:p></table:table-cell></table:table-row>"
+    path = write_odt(tmp_path / "a.odt", f"{body}<text:p>Nurse{comment}</text:p><table:table>{cells}</table:table>")
+    assert read_odt(path).marks == ()
+    monkeypatch.setattr(odt_reader, "_PARAGRAPHS", ("h",))
+    assert read_odt(path).marks == (Mark.WORDS_MISSING,)
+
+
+def test_an_html_page_that_lost_a_paragraph_is_marked(monkeypatch):
+    page = "<head><title>A</title></head><body><script>one</script>" + "".join(f"<p>{each}" for each in SENTENCES)
+    page += "<p style='display:none'>Hidden midwife<p>Certified inspector</body>"
+    assert read_html(page).marks == (Mark.HIDDEN_TEXT,)
+    monkeypatch.setattr(html_reader, "_LEFT_OUT", frozenset({"p"}))
+    assert read_html(page).marks == (Mark.WORDS_MISSING,)
+
+
+def test_an_rtf_that_lost_a_word_is_marked(tmp_path, monkeypatch):
+    path = tmp_path / "a.rtf"
+    path.write_text(
+        r"{\rtf1\ansi{\fonttbl{\f0 Arial;}}{\*\generator Word}{\info{\title Draft}} "
+        + r"\par ".join(SENTENCES)
+        + r" Pr\'fcfer}"
+    )
+    assert read_rtf(path).marks == ()
+    monkeypatch.setattr("striprtf.striprtf.rtf_to_text", lambda *_, **__: SENTENCES[0])
+    assert read_rtf(path).marks == (Mark.WORDS_MISSING,)
+
+
+@pytest.mark.skipif(not doc_programs(), reason="no program that reads old Word files")
+def test_the_words_of_an_old_word_file_are_stored():
+    others = doc_words(OLD_WORD)
+    assert "welding pressure vessels" in others
+    assert missing_share(read_doc(OLD_WORD).text, others) <= MAX_MISSING_SHARE
 
 
 def test_a_second_reader_that_fails_says_nothing(tmp_path, monkeypatch):
