@@ -63,7 +63,8 @@ def strip_markup(text: str) -> str:
 
 def read_html(markup: str) -> Extracted:
     """Text and title of a page."""
-    found = _shown(_DECLARATION.sub("", markup), hidden := [])
+    hidden: list[str] = []
+    found = _shown(_DECLARATION.sub("", markup), hidden)
     if is_whole(found.text, page_words(markup), hidden="\n".join(hidden)):
         return found
     return replace(found, marks=tuple(sorted({*found.marks, Mark.WORDS_MISSING})))
