@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
+from data.documents.readers.formats import TABLES, promised_format
 from data.documents.rows import RawRow, ReadLog, RejectedRow
 from data.errors import InputError
 
@@ -64,6 +65,12 @@ def newest_rows(
                     _check_agrees(row, key, delivered, date)
                     yield row
         known.update(delivered)
+
+
+def has_dated_tables(files: list[str]) -> bool:
+    """Return whether the names of several tables differ by their dates only, as those of daily deliveries do."""
+    names = [_DATE.sub("", file) for file in files if promised_format(file) in TABLES and _DATE.search(file)]
+    return len(set(names)) < len(names)
 
 
 def delivery_date(file: str) -> datetime | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -56,10 +57,10 @@ class FileNames:
         return replace(row, file=self._shown(row.file), values=values)
 
     def _hidden_rejected(self, row: RejectedRow) -> RejectedRow:
-        shown, detail = self._shown(row.file), row.detail
-        for name in {row.file, PurePath(row.file).name, PurePath(row.file).stem}:
-            detail = detail.replace(name, PurePath(shown).name) if name else detail
-        return replace(row, file=shown, detail=detail)
+        shown, name = self._shown(row.file), PurePath(row.file).name
+        # The longest first, and in one pass: what is shown instead may contain the stem again.
+        pattern = "|".join(re.escape(each) for each in (row.file, name, PurePath(name).stem) if each)
+        return replace(row, file=shown, detail=re.sub(pattern, lambda _: PurePath(shown).name, row.detail))
 
     def _shown(self, file: str) -> str:
         """The redacted name, followed by the id: an erasure finds the row by it."""

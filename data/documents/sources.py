@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from data.config import SourceConfig
-from data.documents.deliveries import newest_rows
+from data.documents.deliveries import has_dated_tables, newest_rows
 from data.documents.extract.doc import doc_programs
 from data.documents.extract.ocr import has_tesseract, languages
 from data.documents.processes.workers import DocumentWorkers
@@ -90,6 +90,8 @@ def read_rows(config: SourceConfig, log: ReadLog | None = None, *, ocr: bool = F
         def read_file(path: Path, file: str) -> Iterator[RawRow | RejectedRow]:
             return _read_file(path, file, config, log, workers)
 
+        if config.mode == "replace" and has_dated_tables([file for _, file in files]):
+            log.note('tables with dates read as one delivery; with mode = "newest" the newest row of an id counts')
         if config.mode == "newest":
             yield from newest_rows(files, config, log, read_file)
             return

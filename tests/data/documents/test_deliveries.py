@@ -65,6 +65,14 @@ def test_the_newest_file_wins_by_id_and_other_documents_stay(tmp_path):
     assert log.num_replaced == 1
 
 
+@pytest.mark.parametrize(("names", "expected"), [(("2026-01-01", "2026-01-02"), 1), (("north", "south"), 0)])
+def test_dated_tables_that_are_read_as_one_delivery_are_noted(tmp_path, names, expected):
+    for name in names:
+        deliver(tmp_path / f"jobs-{name}.csv", (name, "Bakes"))
+    _, log = newest(tmp_path, mode="replace")
+    assert sum("newest" in note for note in log.notes) == expected
+
+
 def test_full_replacement_is_the_default(tmp_path):
     deliver(tmp_path / "jobs-2026-01-01.csv", (1, "Cook"))
     deliver(tmp_path / "jobs-2026-01-02.csv", (1, "Cook again"))

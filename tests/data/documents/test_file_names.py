@@ -127,3 +127,10 @@ def test_an_erased_file_does_not_return_under_either_id(store, folder, is_former
     snapshot = build(store, folder)
     assert snapshot.manifest.num_documents == 1
     assert "erased" in snapshot.quarantine()["reason"].to_pylist()
+
+
+def test_a_message_names_a_damaged_file_once(tmp_path):
+    (tmp_path / "empty.pdf").touch()
+    (tmp_path / "good.txt").write_text("Welds pressure vessels.")
+    found = preview_source(SourceConfig(kind="resume", path=str(tmp_path)), clean=CleanConfig(), redact=RedactConfig())
+    assert [each.detail.count("(file-") for each in found.rejected] == [1]
