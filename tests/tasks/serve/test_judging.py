@@ -1,9 +1,12 @@
 """Judging pairs over HTTP: off by default, appended as the command does, and closed to pages of other sites."""
 
+import json
+
 import pytest
 
 from data.errors import InputError
 from data.outputs.feedback import read_answers
+from flows.cli.app import run
 from tasks.serve.server import TOKEN_VARIABLE, serve
 from tests.tasks.serve.conftest import make_home, running
 
@@ -93,3 +96,9 @@ def test_with_a_token_only_its_owner_writes(judged_home):
 def test_a_judge_needs_a_name(served_home):
     with pytest.raises(InputError, match="0 characters"):
         serve(served_home.settings, host="127.0.0.1", port=0, environment={}, judge=" ")
+
+
+def test_the_command_passes_the_name_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["serve", "--judge", " ", "--json", "--set", f"home={tmp_path / 'home'}"]) == 2
+    assert "name of the judge" in json.loads(capsys.readouterr().out)["error"]
