@@ -1,10 +1,12 @@
-"""Processor seconds of a night without changes: the command's, and those of the embedded Prefect server.
+"""Processor seconds of a night without changes, or with one: the command's, and those of the embedded Prefect server.
 
 Runs nights on a small home of the tests: one that brings it up to date, and then nights without changes, the first of
 which starts the server and the others find it. A home of any size takes as long, because such a night opens no table
-and reads its sources only to hash them. The last line of stdout is one JSON object.
+and reads its sources only to hash them. With ``--documents``, the home gets as many documents, half of them jobs and
+half resumes, made of sentences of the sample. At the end one of them is changed, and a night measured (``changed``).
+The last line of stdout is one JSON object.
 
-    python -m benchmarks.nothing_new [--nights 3]
+    python -m benchmarks.nothing_new [--nights 3] [--documents 10000]
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import resource
 import subprocess
 import sys
@@ -23,8 +26,12 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.common.nights import WORDS
+from data.sample.read import read_sample_jobs, read_sample_resumes
+
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / "tests" / "integration" / "homes" / "november_2026.tar.xz"
+_MIN_CHARS = 20
 COMMAND_LINE = "import sys; from flows.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -32,25 +39,46 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nights", type=int, default=3, help="nights without changes after the one that is cold")
-    nights: int = parser.parse_args().nights
+    parser.add_argument("--documents", type=int, help="number of documents; one is changed at the end")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with tarfile.open(HOME) as archive:
             archive.extractall(folder, filter="data")
+        if arguments.documents:
+            write_sources(folder, arguments.documents, changed=False)
         night(folder, kept_seconds=0)
         wait_for_end(folder)
         cold = night(folder, kept_seconds=60)
-        warm = [night(folder, kept_seconds=60) for _ in range(nights)]
+        warm = [night(folder, kept_seconds=60) for _ in range(arguments.nights)]
+        changed = None
+        if arguments.documents:
+            write_sources(folder, arguments.documents, changed=True)
+            changed = night(folder, kept_seconds=60)
     print(
         json.dumps(
             {
                 "cold": cold,
                 "warm": min(warm, key=lambda found: found["command_cpu_s"] + found["server_cpu_s"]),
+                "changed": changed,
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores",
                 "load": round(os.getloadavg()[0], 1),
             }
         )
     )
+
+
+def write_sources(folder: Path, num_documents: int, *, changed: bool) -> None:
+    """Write documents of four sentences of the sample and 20 random words; ``changed`` gives the first another text."""
+    for kind, sample in (("jobs", list(read_sample_jobs())), ("resumes", list(read_sample_resumes()))):
+        whole = " ".join(str(row.get("description") or row.get("text")) for row in sample).replace("\n", " ")
+        sentences = [sentence for sentence in whole.split(". ") if len(sentence) > _MIN_CHARS]
+        with (folder / f"{kind}.jsonl").open("w", encoding="utf-8") as stream:
+            for number in range(num_documents // 2):
+                draw = random.Random(f"{kind} {number} {changed and number == 0 and kind == 'jobs'}")
+                text = ". ".join([*draw.sample(sentences, 4), " ".join(draw.choices(WORDS, k=20))])
+                title = str(sample[number % len(sample)].get("title", ""))
+                stream.write(json.dumps({"id": f"{kind}-{number}", "title": title, "description": text}) + "\n")
 
 
 def night(folder: Path, *, kept_seconds: int) -> dict[str, float]:

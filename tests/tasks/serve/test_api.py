@@ -1,6 +1,7 @@
 """Search and explanations over HTTP: the same answers as on the command line, a clear error for each mistake."""
 
 import json
+import logging
 import threading
 from urllib.parse import quote
 
@@ -128,6 +129,20 @@ def test_the_request_after_a_promotion_sees_it_and_one_under_way_ends_on_the_old
         assert server.ask("GET", "/health").json["generation"] == "second"
     found = {name: {hit["source_id"] for hit in answer.json["hits"]} for name, answer in answers.items()}
     assert found == {"first": {"r1", "r2", "r3"}, "second": {"r9"}}
+
+
+def test_a_checkpoint_without_a_query_encoder_is_searched_by_torch(
+    tmp_path, tiny_base, make_pointer, monkeypatch, server, caplog
+):
+    monkeypatch.setattr("tests.tasks.serve.conftest.keep_query_encoder", lambda *_: None)
+    caplog.set_level(logging.INFO, "tasks.encoders.query_encoder")
+    home = make_home(tmp_path, tiny_base, make_pointer)
+    with running(home.settings) as other:
+        answer = other.search("SQL and Haskell")
+    assert answer.status == 200
+    assert "no query encoder" in caplog.text
+    expected = server.search("SQL and Haskell").json["hits"]
+    assert [hit["source_id"] for hit in answer.json["hits"]] == [hit["source_id"] for hit in expected]
 
 
 def test_the_api_describes_itself_without_another_server(server):
