@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LENGTH_MULTIPLE = 8
-"""Padded lengths are multiples of this. Shapes that vary freely fragment the allocator's memory."""
+"""Padded lengths above :data:`EXACT_LENGTH` are multiples of this. Shapes that vary freely fragment the allocator's
+memory."""
+
+EXACT_LENGTH = 32
+"""Up to this, a batch is padded to its longest text only. Of names of 6 tokens, a multiple of 8 pads a third."""
 
 ENOUGH_TOKENS = 512
 """Padded tokens that keep two cores busy. A batch of this size takes no shorter text, which would need padding. For 120
@@ -13,8 +17,8 @@ titles of 4 to 40 tokens, this is more than twice as fast as two batches with a 
 
 
 def padded_length(length: int) -> int:
-    """Round ``length`` up to a multiple of :data:`LENGTH_MULTIPLE`."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    """Tokens of each row of a batch whose longest text has ``length`` tokens."""
+    return length if length <= EXACT_LENGTH else -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def plan_batches(lengths: Sequence[int], *, batch_tokens: int, enough_tokens: int = ENOUGH_TOKENS) -> list[list[int]]:

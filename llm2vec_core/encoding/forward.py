@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from llm2vec_core.device.memory import CPU_TOKENS, batch_tokens_for, device_errors
 from llm2vec_core.device.varlen import can_pack, packed_states, to_device
-from llm2vec_core.encoding.batching import ENOUGH_TOKENS, LENGTH_MULTIPLE, padded_length, plan_batches
+from llm2vec_core.encoding.batching import ENOUGH_TOKENS, padded_length, plan_batches
 from llm2vec_core.encoding.pipeline import MEMORY_HINT, InFlight, padded_ahead, tokenized_ahead
 from llm2vec_core.encoding.result import Encoding
 from llm2vec_core.encoding.tokenizing import TextTokenizer, TokenizedTexts
@@ -113,8 +113,9 @@ class ForwardPass:
 
     def padded(self, token_ids: list[list[int]]) -> dict[str, Any]:
         """A padded batch in host memory; for a GPU the memory is pinned, so that copies need not be waited for."""
+        length = padded_length(max(map(len, token_ids)))
         padded = self.model.tokenizer.pad(
-            {"input_ids": token_ids}, padding=True, pad_to_multiple_of=LENGTH_MULTIPLE, return_tensors="pt"
+            {"input_ids": token_ids}, padding="max_length", max_length=length, return_tensors="pt"
         )
         pins = self.model.device.type == "cuda"
         return {name: tensor.pin_memory() if pins else tensor for name, tensor in padded.items()}

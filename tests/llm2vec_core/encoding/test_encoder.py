@@ -177,6 +177,11 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, batch_tokens):
         assert not is_padded_further or (len(batch) - 1) * padded_length(longest) < ENOUGH_TOKENS
 
 
+def test_short_texts_are_padded_to_the_longest_of_their_batch_only(checkpoint):
+    encoding = Encoder.load(checkpoint).encode_with_counts(["nurse", "cooks", "chefs"])
+    assert encoding.num_padded_tokens == encoding.num_tokens
+
+
 def test_fingerprint_knows_weights_attention_and_pooling_but_not_versions(tiny_base, tmp_path):
     first = build(tiny_base, tmp_path / "a")
     assert fingerprint(build(tiny_base, tmp_path / "b")) == fingerprint(first) == read_record(first).fingerprint
