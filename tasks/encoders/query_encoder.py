@@ -76,8 +76,8 @@ def load_query_encoder(store: Store, fingerprint: str, settings: EncodeSettings)
 def find_graph(store: Store, fingerprint: str, settings: EncodeSettings, kind: DocumentKind) -> OnnxEncoder | None:
     """The graph of a checkpoint, if it reads documents of a kind as torch would on this machine; otherwise None.
 
-    Its vectors were compared with those of torch in float32 when it was written: no dimension differs by more than
-    1e-5, as those of another processor may. So both may stand in one table, under the same key.
+    Its vectors were compared with those of torch in float32 when it was written. They differ as those of two batch
+    sizes do, so both may stand in one table, under the same key.
     """
     if settings.settled_precision != "fp32" or settings.prompts.get(kind) or has_gpu_driver():
         return None
