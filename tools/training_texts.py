@@ -24,6 +24,10 @@ from typing import TypeVar
 
 from data.sample.eval_tasks import read_skill_pairs
 from llm2vec_core.evaluation.tasks.seen import TextIndex
+from llm2vec_core.model.base_models import fetch_base_model, user_cache_dir
+from llm2vec_core.training.contrastive import contrastive_encoder
+from llm2vec_core.training.settings import SupervisedSettings
+from llm2vec_core.training.supervised import Negatives, mine_negatives
 from tools.title_judgments import (
     Judgment,
     TitlePair,
@@ -49,6 +53,8 @@ _PAIR_WORDS = 40
 _DUTIES = 3
 """Tasks of an occupation on each side of a pair of duties."""
 _PAIRS_OF_DUTIES = 3
+_MINED = ("skillskape", "esco_title_pairs")
+"""Sources whose rows get a hard negative each: another positive that all-MiniLM-L6-v2 finds similar to the anchor."""
 
 _Row = TypeVar("_Row")
 
@@ -66,7 +72,8 @@ def main(shared_data: Path, out_dir: Path) -> None:
     for source, rows in {"nli": nli, "skillskape": skillskape, **_pairs_of_names(shared_data)}.items():
         clean_rows = [row for row in rows if not seen.overlaps(row["anchor"])]
         most = _MOST_OF_AREA if source.startswith("onet_") else _MOST.get(source, len(clean_rows))
-        write_rows(judgments / f"{source}.jsonl", _sampled(clean_rows, most))
+        kept_rows = _sampled(clean_rows, most)
+        write_rows(judgments / f"{source}.jsonl", _with_hard_negatives(kept_rows) if source in _MINED else kept_rows)
     groups: dict[str, Iterable[str]] = {
         "wikitext": _wikitext(shared_data),
         "foldoc": _sentences((row["text"] for row in read_rows(shared_data / "text" / "foldoc.jsonl")), 4, 40),
@@ -97,6 +104,16 @@ def _pairs_of_names(shared_data: Path) -> Mapping[str, Iterable[Judgment]]:
         "skill_pairs": near_misses(),
         "skill_text_pairs": (_beginning({"anchor": second, "positive": text}) for _, second, text in skills()),
     }
+
+
+def _with_hard_negatives(rows: list[Judgment]) -> Iterator[Judgment]:
+    """The rows with a mined negative each, where one is not too similar to be relevant itself."""
+    settings = SupervisedSettings(hard_negatives=1, max_tokens=64, micro_batch_size=64)
+    directory = fetch_base_model("bundled:all-minilm-l6-v2", cache_dir=user_cache_dir())
+    model = contrastive_encoder(directory, attention="bidirectional", pooling_mode="mean", max_tokens=64, name="miner")
+    pairs: Negatives = {(row["anchor"], row["positive"]): () for row in rows}
+    for (anchor, positive), negatives in mine_negatives(pairs, model, settings=settings).items():
+        yield {"anchor": anchor, "positive": positive, "negatives": list(negatives)}
 
 
 def _duties(pairs: Iterable[TitlePair]) -> Iterator[Judgment]:
