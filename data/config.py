@@ -34,7 +34,7 @@ MADE_IDS = ("#row", "#content")
 """Values of ``id_field`` for sources without an id field: number the rows, or hash their values."""
 _ADDED_SETTINGS = ("mode",)
 _LISTS = (NAMES_FILE, LABELS_FILE, FORMS_FILE)
-_RECOGNISER_VERSION = 6
+_RECOGNISER_VERSION = 7
 """Version of the recognisers in ``data.redaction``; raise it when they change, and all documents are cleaned again."""
 
 

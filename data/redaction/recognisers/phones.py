@@ -14,11 +14,11 @@ import phonenumbers
 from data.redaction.labels import label_before
 from data.redaction.recognisers.spans import Span, line_around
 
-_SEPARATOR = r"[ \u00a0]{0,2}[().\-–/]{0,2}[ \u00a0]{0,2}(?:[\-–][ \u00a0])?"
+_SEPARATOR = r"[ \u00a0]{0,2}[().\-–/]{0,2}[ \u00a0]{0,2}(?:[\-–][ \u00a0\n])?"
 PHONE = re.compile(
     rf"(?<![\w@#/.,$£€-])(?:\+[ \u00a0]?\(?|\(\+)?\(?\d(?:{_SEPARATOR}\d){{6,33}}(?![^\W_]|[.,]\d|%|[ \u00a0]?[€$£])"
 )
-_ENOUGH_DIGITS = re.compile(r"\d(?:[^\d\n]{0,6}\d){6}")
+_ENOUGH_DIGITS = re.compile(r"\d(?:\D{0,6}\d){6}")
 _HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2212\u30fc", "-"))  # written by PDFs and word processors
 _OTHER_NUMBER = re.compile(
     r"(?:\b(?:order|invoice|ref|reference|no|nr|id|ticket|isbn|issn|serial|account|iban|bic|patent|case|licen[cs]e|member"
@@ -82,6 +82,7 @@ def find_phones(text: str, regions: tuple[str, ...]) -> Iterator[Span]:
 
 
 def _is_phone(text: str, start: int, found: str, regions: tuple[str, ...]) -> bool:
+    found = found.replace("\n", "")  # behind a hyphen at the end of a line
     num_digits = sum(char.isdigit() for char in found)
     if not _MIN_DIGITS <= num_digits <= _MAX_DIGITS + 1 or _is_date(found) or _IP.fullmatch(found):
         return False

@@ -273,6 +273,7 @@ def test_the_time_of_a_long_text_grows_with_its_length(piece):
         ("12345678Z", "[ID_NUMBER_1]"),
         ("12345678A", "12345678A"),  # another check digit
         ("Rigger in Houston\n(281) - 777 - 6237", "Rigger in Houston\n[PHONE_1]"),
+        ("Rigger in Houston, 215-\n258-7700 Ext. 7", "Rigger in Houston, [PHONE_1] Ext. 7"),
         ("Passport: L9870873 Declaration The above is true", "Passport: [ID_NUMBER_1] Declaration The above is true"),
         ("Hours Per Week: 40\nSupervisor: Zantela M. Quivo (555)\nOkay to contact this Supervisor: Yes\nCook",
          "Hours Per Week: 40\nSupervisor: [NAME_1] (555)\nOkay to contact this Supervisor: Yes\nCook"),
@@ -337,6 +338,7 @@ def test_heads_as_people_write_them(text, personal):
         "CÃ³digo Postal: TelÃ©fono de casa: TelÃ©fono de trabajo",
         "Taught at John F. Kennedy High and Thomas Edison Elementary, shot for Jeremy Productions",
         "Supervisor: Yes Performed audits",
+        "Grew from 1200-\n1800-2400 pieces, 2011-\n2015-16",
     ],
 )
 def test_what_only_looks_like_a_person_stays(text):
@@ -473,4 +475,4 @@ def test_a_key_file_in_the_store_is_refused(store, tmp_path):
 def test_the_identity_of_the_default_settings_is_that_of_stored_snapshots():
     """It covers the bytes of the name lists, comments included: another identity redacts every document again."""
     found = [RedactConfig().identity(kind)[:16] for kind in ("job", "resume")]
-    assert found == ["a8f49f1600680078", "19bc8554a762cb77"]
+    assert found == ["e7daa039f34db995", "99ac4c2b069f1ade"]
