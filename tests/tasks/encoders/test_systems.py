@@ -90,7 +90,7 @@ def test_a_fusion_is_that_of_the_settings(settings: Settings, tiny_base: Path) -
     asked = [f"{tiny_base}{modes}" for modes in ("", "+hybrid", "+tuned")]
     dense, *fused = resolve_systems(settings.store(), settings.model_copy(update={"match": match}), asked)
     assert [found.system.candidates for found in (dense, *fused)] == [100, 7, 7]
-    parts = ["legs 7 5 3", "hybrid", "bm25-okapi-k1.5-b0.75-words4", dense.system.fingerprint]
+    parts = ["legs 7 5 4", "hybrid", "bm25-okapi-k1.5-b0.75-words4", dense.system.fingerprint]
     stored = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     assert fused[0].system.fingerprint == stored, "stored outcomes keep their keys"
 

@@ -117,7 +117,7 @@ def by_evaluation(documents):
     corpus = {"id": [str(number) for number in range(len(documents["resume"]))]}
     corpus |= {"title": [""] * len(corpus["id"]), "text": [text for text, _ in documents["resume"]]}
     model.index(corpus)
-    model._vectors = np.array([vector for _, vector in documents["resume"]])
+    model._vectors._own = np.array([vector for _, vector in documents["resume"]])
     model._lexical = LexicalIndex.of_texts(corpus["text"], variant="lucene")
     found = []
     for text, vector in documents["job"]:
