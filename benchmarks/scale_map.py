@@ -168,9 +168,8 @@ def measure_tables(rows: int) -> dict[str, float]:
         publish_matches(store, tables, "whole")
         seconds = time.process_time() - started
         matched = sum(path.stat().st_size for path in Path(folder, "matches").rglob("*.parquet"))
-        weights = LexicalIndex.of_texts([" ".join(tokenize(text)) for text in words])._weights
-        assert weights is not None
-        held = weights.data.nbytes + weights.indices.nbytes
+        index = LexicalIndex.of_texts([" ".join(tokenize(text)) for text in words])
+        held = sum(block.by_word.data.nbytes + block.by_word.indices.nbytes for block in index._blocks)
     return {
         "rank_s": seconds / (2 * rows),
         "table_bytes": size / (2 * rows) - 4 * unit_vectors(1, seed=0).shape[1],

@@ -1,8 +1,9 @@
 """BM25: scores by words, and the contribution of each word.
 
-Three engines score the words of one tokenizer (``words``). rank-bm25 is the reference and scores single texts. bm25s
-scores whole corpora. LanceDB's full-text index answers interactive searches (the data room). There are two variants of
-BM25: "okapi" is rank-bm25's own, which evaluations report; "lucene" is LanceDB's, which search and matching use.
+Three engines score the words of one tokenizer (``words``). rank-bm25 is the reference and scores single texts. Sparse
+products (``bm25_weights``) score whole corpora. LanceDB's full-text index answers interactive searches (the data room).
+There are two variants of BM25: "okapi" is rank-bm25's own, which evaluations report; "lucene" is LanceDB's, which
+search and matching use.
 
 Belongs here: scores by exact words. Does not belong here: fusing them with vectors (``fusion``), and full-text search
 over stored tables (the data room). The libraries are imported when the first texts are indexed, because that takes a
@@ -11,70 +12,18 @@ second.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32
+from jaxtyping import Float32, Int
 
+from llm2vec_core.ranking.bm25_weights import MINIMUM_IDF, Bm25Variant, TokenLists, rows_of, scores_by, weigh
 from llm2vec_core.ranking.words import tokenize
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
-Bm25Variant = Literal["okapi", "lucene"]
-
-OKAPI_K1, LUCENE_K1, BM25_B = 1.5, 1.2, 0.75
-"""BM25 parameters: k1 saturates the count of a word, b is the influence of the text length. Both defaults are the
-libraries'."""
-
-OKAPI_EPSILON = 0.25
-"""BM25Okapi replaces a negative idf (a word in more than half of the texts) by this share of the mean idf."""
-
-MINIMUM_IDF = 1e-6
-"""Lowest idf of a word. BM25Okapi gives a word in half of the texts an idf of zero, and less in a tiny corpus. A match
-would then lower a text's score; with this floor it raises it slightly."""
-
-_WORDS_AT_ONCE = 1 << 22
-
-
-class TokenLists(Sequence[list[int]]):
-    """Texts as word numbers in one flat array: 4 bytes per word, in memory or mapped from a file."""
-
-    def __init__(
-        self,
-        flat: Int32[np.ndarray, " num_words"],
-        starts: Int[np.ndarray, " num_texts"],
-        lengths: Int[np.ndarray, " num_texts"],
-    ) -> None:
-        """Text ``i`` is ``flat[starts[i] : starts[i] + lengths[i]]``."""
-        self._flat, self._starts, self._lengths = flat, starts, lengths
-
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self._starts)
-
-    def __getitem__(self, index: int) -> list[int]:  # type: ignore[override]  # nobody slices
-        """Word numbers of one text."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        start = int(self._starts[index])
-        numbers: list[int] = self._flat[start : start + int(self._lengths[index])].tolist()
-        return numbers
-
-    def renumber(self, numbers: Int32[np.ndarray, " vocabulary"]) -> None:
-        """Replace all word numbers, in place.
-
-        Args:
-            numbers: New number of each old number.
-        """
-        for start in range(0, len(self._flat), _WORDS_AT_ONCE):
-            part = self._flat[start : start + _WORDS_AT_ONCE]
-            part[:] = numbers[part]
+__all__ = ["MINIMUM_IDF", "Bm25Variant", "LexicalIndex", "ReferenceIndex", "TokenLists", "number_words"]
 
 
 def number_words(words: Iterable[str], vocabulary: dict[str, int]) -> list[int]:
@@ -83,13 +32,10 @@ def number_words(words: Iterable[str], vocabulary: dict[str, int]) -> list[int]:
 
 
 class LexicalIndex:
-    """BM25 over a fixed list of texts. bm25s computes the weights once; a query is a sparse product with them.
+    """BM25 over a fixed list of texts. The weights are computed once; a query is a sparse product with them.
 
     A word that occurs twice in a query counts twice. Scores of the variant "okapi" equal those of
     ``rank_bm25.BM25Okapi``, except for the floor ``MINIMUM_IDF``. Scores of "lucene" equal LanceDB's.
-
-    Source: Trotman, Puurula, Burgess, "Improvements to BM25 and Language Models Examined" (2014); Kamphuis, de Vries,
-    Boytsov, Lin, "Which BM25 Do You Mean?" (ECIR 2020), for the variants.
     """
 
     def __init__(
@@ -99,6 +45,7 @@ class LexicalIndex:
         *,
         variant: Bm25Variant = "lucene",
         num_ranked: int | None = None,
+        directory: Path | None = None,
     ) -> None:
         """Compute the weights of all words. Texts may be empty.
 
@@ -107,12 +54,12 @@ class LexicalIndex:
             vocabulary: Word to number; may contain words that no text has.
             variant: BM25 variant.
             num_ranked: Score only the first texts (default: all of them). The others count for the statistics.
+            directory: Directory for the weights, which are then mapped, so that memory is bounded (default: they are in
+                memory).
         """
         self.num_texts = len(documents) if num_ranked is None else num_ranked
         self.vocabulary = vocabulary
-        self._weights = _weigh(documents, vocabulary, variant)
-        if self._weights is not None and self.num_texts < len(documents):
-            self._weights = self._weights[:, : self.num_texts]
+        self._blocks = list(weigh(documents, len(vocabulary), variant, num_ranked=self.num_texts, directory=directory))
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], *, variant: Bm25Variant = "lucene") -> LexicalIndex:
@@ -144,18 +91,18 @@ class LexicalIndex:
         Raises:
             ValueError: A number is not in the vocabulary that the weights were computed for.
         """
-        if self._weights is None:
+        if not self._blocks:
             return np.zeros((len(queries), self.num_texts), np.float32)
         from scipy import sparse
 
         starts = np.cumsum([0, *(len(query) for query in queries)])
         numbers = np.fromiter(chain.from_iterable(queries), np.int32, starts[-1])
-        ones = np.ones(len(numbers), self._weights.dtype)
-        said = sparse.csr_matrix((ones, numbers, starts), (len(queries), self._weights.shape[0]))
+        weights = self._blocks[0].by_word
+        ones = np.ones(len(numbers), weights.dtype)
+        said = sparse.csr_matrix((ones, numbers, starts), (len(queries), weights.shape[0]))
         said.check_format()  # a number without a row would read beyond the weights
         said.sum_duplicates()
-        scores: Float32[np.ndarray, "num_queries num_texts"] = (said @ self._weights).toarray()
-        return scores.astype(np.float32, copy=False)
+        return scores_by(self._blocks, said, self.num_texts)
 
     def matched_words(
         self, query: Sequence[int], documents: Sequence[int] | Int[np.ndarray, " num"], *, limit: int | None = None
@@ -170,9 +117,9 @@ class LexicalIndex:
         Returns:
             Distinct word numbers for each text. Equal contributions are in the order of the query.
         """
-        if self._weights is None:
+        if not self._blocks:
             return [[] for _ in documents]
-        texts = self._by_text[np.asarray(documents, np.int64)]
+        texts = rows_of(self._blocks, np.asarray(documents, np.int64))
         counts = Counter(query)
         distinct = list(counts)
         place, count_of = np.zeros(texts.shape[1], np.int32), np.zeros(texts.shape[1], texts.dtype)
@@ -189,12 +136,6 @@ class LexicalIndex:
         """Words that the query shares with a text, largest contribution first."""
         words = {number: word for word in tokenize(query) if (number := self.vocabulary.get(word)) is not None}
         return [words[number] for number in self.matched_words(self.numbers(query), [index])[0]]
-
-    @cached_property
-    def _by_text(self) -> sparse.csr_matrix:
-        """Weights with one row for each text."""
-        assert self._weights is not None, "texts without words have no weights"
-        return self._weights.T.tocsr()
 
 
 class ReferenceIndex:
@@ -223,44 +164,3 @@ class ReferenceIndex:
     def score(self, query: str, index: int) -> float:
         """Score one text for a query; equals :meth:`scores` at its position."""
         return 0.0 if self._bm25 is None else float(self._bm25.get_batch_scores(tokenize(query), [index])[0])
-
-
-def _weigh(
-    documents: Sequence[Sequence[int]], vocabulary: Mapping[str, int], variant: Bm25Variant
-) -> sparse.csr_matrix | None:
-    """Contribution of each word to the score of each text, one row for each word; None without words."""
-    if not any(len(document) for document in documents):
-        return None
-    import bm25s
-    from bm25s.tokenization import Tokenized
-    from scipy import sparse
-
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG
-    # LanceDB and BM25Okapi share the part of the formula that depends on the text ("atire" in bm25s). Lucene's idf is
-    # positive for every word, so it can be scaled to any other idf.
-    k1, dtype = (OKAPI_K1, "float64") if variant == "okapi" else (LUCENE_K1, "float32")
-    index = bm25s.BM25(
-        method="atire", idf_method="lucene", k1=k1, b=BM25_B, dtype=dtype, backend="numpy", csc_backend="scipy"
-    )
-    index.index(Tokenized(ids=documents, vocab=vocabulary), create_empty_token=False, show_progress=False)
-    if variant == "okapi":
-        frequency = np.diff(index.scores["indptr"])
-        scale = _okapi_idf(frequency, len(documents)) / _lucene_idf(frequency, len(documents))
-        index.scores["data"] *= np.repeat(scale, frequency)
-    columns = index.scores
-    return sparse.csr_matrix(
-        (columns["data"], columns["indices"], columns["indptr"]), (len(columns["indptr"]) - 1, len(documents))
-    )
-
-
-def _lucene_idf(frequency: Int[np.ndarray, " words"], num_texts: int) -> Float64[np.ndarray, " words"]:
-    idf: Float64[np.ndarray, " words"] = np.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
-    return idf
-
-
-def _okapi_idf(frequency: Int[np.ndarray, " words"], num_texts: int) -> Float64[np.ndarray, " words"]:
-    """BM25Okapi's idf with the floor: a negative idf becomes a share of the mean idf."""
-    idf = np.log(num_texts - frequency + 0.5) - np.log(frequency + 0.5)
-    common = OKAPI_EPSILON * idf[frequency > 0].mean()
-    floored: Float64[np.ndarray, " words"] = np.maximum(np.where(idf < 0, common, idf), MINIMUM_IDF)
-    return floored

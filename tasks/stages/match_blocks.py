@@ -5,8 +5,8 @@ changes the idf of BM25. If none of them changed since the latest matches, the r
 night with new resumes ranks jobs for the new resumes only, and resumes for all jobs. The result is the same as
 matching everything.
 
-Memory holds ids, the candidates of every document (8 bytes each, 12 during the search), and the BM25 weights of the
-searched side. Vectors and words of both sides are in memory-mapped scratch files.
+Memory holds ids and the candidates of every document (8 bytes each, 12 during the search). Vectors, words and BM25
+weights of both sides are in memory-mapped scratch files.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Side:
         num_ranked: Number of documents that stand for their similar ones and may be ranked: the first ones.
         num_similar: Number of similar documents that each document has among the others.
         facts: What each document states about conditions; None if no condition is checked.
+        weights_dir: Directory for BM25 weights; None keeps them in memory.
     """
 
     ids: list[str]
@@ -74,6 +75,7 @@ class Side:
     num_ranked: int
     num_similar: Int64[np.ndarray, " documents"]
     facts: FactFile | None = None
+    weights_dir: Path | None = None
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -285,7 +287,8 @@ class _Direction:
     @cached_property
     def index(self) -> LexicalIndex:
         """BM25 over the documents to rank."""
-        return LexicalIndex(self.found.words, self.found.vocabulary, num_ranked=self.found.num_ranked)
+        found = self.found
+        return LexicalIndex(found.words, found.vocabulary, num_ranked=found.num_ranked, directory=found.weights_dir)
 
     def part(self, block: slice, *, checkpoint: str, run_id: str) -> pa.Table:
         """Matches of a block of queries: new rankings and copied rows."""
@@ -488,6 +491,7 @@ def _spill(
         num_ranked=int(is_ranked.sum()),
         num_similar=num_similar[order],
         facts=facts,
+        weights_dir=path.with_suffix(".bm25"),
     )
 
 

@@ -1,11 +1,16 @@
 from collections import Counter
+from functools import partial
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
+from scipy import sparse
 
+from llm2vec_core.ranking import lexical
+from llm2vec_core.ranking.bm25_weights import LUCENE_K1, weigh
 from llm2vec_core.ranking.lexical import LexicalIndex, ReferenceIndex, TokenLists, number_words
 from llm2vec_core.ranking.words import tokenize
 
@@ -109,7 +114,7 @@ def test_okapi_is_rank_bm25(query: str) -> None:
 
 @given(texts=SMALL_TEXTS, query=st.sampled_from(["nurse", "nurse nurse ward", "night chef sql a", "gardener", ""]))
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_bm25s_scores_as_rank_bm25_does(variant: str, texts: list[str], query: str) -> None:
+def test_sparse_products_score_as_rank_bm25_does(variant: str, texts: list[str], query: str) -> None:
     expected = reference_scores(texts, query, variant)
     np.testing.assert_allclose(index_of(texts, variant).scores(query), expected, rtol=1e-5)
 
@@ -186,3 +191,40 @@ def test_a_word_that_came_after_the_texts_were_weighed_is_refused() -> None:
     index = index_of(TEXTS)
     with pytest.raises(ValueError, match="indices"):
         index.scores_of([[len(index.vocabulary)]])
+
+
+def long_texts(num_texts: int) -> list[list[int]]:
+    rng = np.random.default_rng(0)
+    return [np.minimum(rng.zipf(1.3, size=rng.integers(0, 60)) - 1, 499).tolist() for _ in range(num_texts)]
+
+
+@pytest.mark.parametrize("block_texts", [1000, 70])
+def test_weights_have_the_bits_of_bm25s_in_blocks_of_any_size(block_texts: int) -> None:
+    texts = long_texts(200)
+    engine = bm25s.BM25(method="atire", idf_method="lucene", k1=LUCENE_K1, b=0.75, backend="numpy", csc_backend="scipy")
+    vocabulary = {str(number): number for number in range(500)}
+    engine.index(bm25s.tokenization.Tokenized(texts, vocabulary), create_empty_token=False, show_progress=False)
+    columns = [engine.scores[name] for name in ("data", "indices", "indptr")]
+    blocks = list(weigh(texts, 500, "lucene", num_ranked=200, block_texts=block_texts))
+    assert len(blocks) == -(-200 // block_texts)
+    found = np.hstack([block.by_word.toarray() for block in blocks])
+    np.testing.assert_array_equal(found, sparse.csr_matrix(tuple(columns), (500, 200)).toarray())
+
+
+def test_weights_in_files_score_and_explain_as_weights_in_memory(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds no weights then; blocks of texts do not change a bit."""
+    texts, vocabulary = long_texts(200), {str(number): number for number in range(500)}
+    whole = LexicalIndex(texts, vocabulary, num_ranked=180)
+    monkeypatch.setattr(lexical, "weigh", partial(weigh, block_texts=70))
+    mapped = LexicalIndex(texts, vocabulary, num_ranked=180, directory=tmp_path / "weights")
+    np.testing.assert_array_equal(mapped.scores_of(texts[:20]), whole.scores_of(texts[:20]))
+    picked = [175, 3, 71, 139, 140, 3]
+    assert mapped.matched_words(texts[5], picked, limit=4) == whole.matched_words(texts[5], picked, limit=4)
+    arrays = [
+        array
+        for block in mapped._blocks
+        for each in (block.by_word, block.by_text)
+        for array in (each.data, each.indices)
+    ]
+    assert len(arrays) == 12
+    assert not any(array.flags.writeable for array in arrays), "a copy in memory could be written"

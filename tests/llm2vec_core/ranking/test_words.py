@@ -154,9 +154,7 @@ def test_importing_the_ranking_changes_neither_environment_nor_logging() -> None
         "assert not any(levels.values()) and logging.root.level == logging.WARNING, levels\n"
         "assert words.tokenize('plain text') and not words._marks.cache_info().currsize\n"
         "assert words.tokenize('caf\u00e9') and words._marks.cache_info().currsize == 1\n"
-        "assert not {'bm25s', 'rank_bm25', 'scipy', 'torch', 'sklearn'} & set(sys.modules)\n"
-        "llm2vec_core.ranking.lexical.LexicalIndex.of_texts(['a b'])\n"
-        "assert logging.getLogger('bm25s').level == logging.WARNING\n"
+        "assert not {'rank_bm25', 'scipy', 'torch', 'sklearn'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
