@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOR_WORK = {"torch", "transformers", "sentence_transformers", "peft", "mteb", "matplotlib", "sklearn", "scipy.stats"}
-FOR_WORK |= {"statsmodels", "datasets", "datasketch", "bm25s", "onnx", "onnxruntime", "lancedb", "scipy"}
+FOR_WORK |= {"statsmodels", "datasets", "datasketch", "onnx", "onnxruntime", "lancedb", "scipy"}
 FOR_WORK |= {"sqlalchemy"}  # of Prefect's server, which is a process of its own
 SCRIPT = """
 import json, sys

@@ -1,4 +1,4 @@
-"""Lexical search: LanceDB ranks like bm25s, and a table without an index is scanned."""
+"""Lexical search: LanceDB ranks like LexicalIndex, and a table without an index is scanned."""
 
 import logging
 from datetime import UTC, date, datetime
