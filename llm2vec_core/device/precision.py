@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llm2vec_core.errors import DeviceError, InputError
+from llm2vec_core.model.layered import weights_directory
 from llm2vec_core.model.modes import Precision
 
 if TYPE_CHECKING:
@@ -144,9 +145,12 @@ def described_device(device: torch.device) -> str:
 
 
 def stored_parameters(directory: Path) -> int:
-    """Number of parameters in the safetensors files of a directory and its folders, from their headers alone."""
+    """Number of parameters in the safetensors files of a directory and its folders, from their headers alone.
+
+    Those of a transformer that is stored as layers are its base model's.
+    """
     total = 0
-    for path in directory.rglob("*.safetensors"):
+    for path in weights_directory(directory).rglob("*.safetensors"):
         with path.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         for name, tensor in header.items():

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, require_extra
-from llm2vec_core.model.lora import merge_adapter
-from llm2vec_core.model.weights import require_plain_weights, require_whole_weights, weight_sums
+from llm2vec_core.model.weights import merge_adapter, require_plain_weights, require_whole_weights, weight_sums
 
 logger = logging.getLogger(__name__)
 

@@ -5,13 +5,11 @@ Source: Hu et al. 2021, LoRA; LLM2Vec's settings: rank 16, alpha 32, dropout 0.0
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm2vec_core.errors import BaseModelError
-from llm2vec_core.model.weights import load_adapter
 
 
 class LoraSettings(BaseModel):
@@ -71,31 +69,6 @@ def _adapts_experts(settings: LoraSettings, model: Any) -> bool:  # noqa: ANN401
     if not fused or isinstance(settings.targets, str):
         return fused and settings.targets == "all-linear"
     return bool(_EXPERT_MATRICES.intersection(settings.targets))
-
-
-def merge_adapter(model: Any, adapter: Path, *, name: str) -> Any:  # noqa: ANN401
-    """Merge a saved adapter into the weights of a model in place, in fp32: merging in bf16 changes vectors.
-
-    Args:
-        model: Transformer, with an output layer or without.
-        adapter: Directory that peft wrote.
-        name: Adapter's name, for messages.
-
-    Raises:
-        BaseModelError: The adapter does not fit the model, or cannot be merged.
-    """
-    import torch
-
-    adapted = load_adapter(model.to(torch.float32), adapter, name=name)
-    try:
-        adapted.merge_and_unload()
-    except (AttributeError, ValueError, NotImplementedError) as error:  # such as a prompt, or repeated layers
-        kind = adapted.active_peft_config.peft_type
-        raise BaseModelError(
-            f"The adapter {name} ({getattr(kind, 'value', kind)}) cannot be merged into the weights of its base model.",
-            hint="Use an adapter of weights, such as LoRA.",
-        ) from error
-    return model
 
 
 def cast_frozen_linears(model: Any) -> None:  # noqa: ANN401 - a transformers model, which ships no types

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, InputError
+from llm2vec_core.model.layered import read_layers
 
 _SHOWN_KEYS = 3
 _POOLER = re.compile(r"(^|\.)pooler(\.|$)")
 _PATCHING = threading.RLock()
 _ADAPTER_NAME = "default"
+_ADAPTED = "base_model.model."
 
 
 @contextlib.contextmanager
@@ -47,6 +49,7 @@ def require_whole_weights(
         BaseModelError: Or ``error``: a weight is missing, left over, of another shape, or in a damaged file. The
             message has the keys.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import PreTrainedModel
     from transformers.utils import logging as transformers_logging
@@ -59,6 +62,11 @@ def require_whole_weights(
         if is_ours:
             settings["ignore_mismatched_sizes"] = True  # transformers' own error has no keys
         shown = transformers_logging.get_verbosity()
+        layers = read_layers(Path(args[0])) if is_ours and args else None
+        dtype = settings.get("dtype")
+        if layers is not None:
+            settings.setdefault("config", cls.config_class.from_pretrained(args[0], local_files_only=True))
+            args, settings["dtype"] = (str(layers.base), *args[1:]), torch.float32
         try:
             if is_ours:
                 transformers_logging.set_verbosity_error()  # its report of keys would repeat what is checked here
@@ -71,6 +79,10 @@ def require_whole_weights(
             _require_whole(
                 model, report, name=name, output_layer=output_layer, error=error, without_output=without_output
             )
+        if layers is not None:
+            for adapter in layers.adapters:
+                merge_adapter(model, adapter, name=f"of the stage {adapter.parent.name}")
+            model = model if dtype is None else model.to(dtype)
         return (model, report) if output_loading_info else model
 
     with _PATCHING:
@@ -173,7 +185,7 @@ def load_adapter(model: Any, adapter: Any, *, name: str) -> Any:  # noqa: ANN401
     """Put a saved adapter on a model, with all of the adapter's weights and nothing left over.
 
     An adapter may have been trained on a model with its output layer (keys ``base_model.model.model.layers``) or on the
-    transformer alone (``base_model.model.layers``).
+    transformer alone (``base_model.model.layers``); either is put on either.
 
     Args:
         model: Transformer, with an output layer or without.
@@ -193,6 +205,10 @@ def load_adapter(model: Any, adapter: Any, *, name: str) -> Any:  # noqa: ANN401
     try:
         config = PeftConfig.from_pretrained(str(adapter))
         weights = load_peft_weights(str(adapter), device="cpu")
+        if _is_of_whole(model, weights):
+            config.target_modules = _bare(config.target_modules, f"{model.base_model_prefix}.")
+            whole = f"{_ADAPTED}{model.base_model_prefix}."
+            weights = {_ADAPTED + key.removeprefix(whole): weight for key, weight in weights.items()}
         config.task_type = None  # its class would need methods of an output layer
         config.inference_mode = True
         adapted = PeftModel(_trained_part(model, weights), config)
@@ -207,11 +223,46 @@ def load_adapter(model: Any, adapter: Any, *, name: str) -> Any:  # noqa: ANN401
     return adapted
 
 
+def merge_adapter(model: Any, adapter: Path, *, name: str) -> Any:  # noqa: ANN401
+    """Merge a saved adapter into the weights of a model in place, in fp32: merging in bf16 changes vectors.
+
+    Args:
+        model: Transformer, with an output layer or without.
+        adapter: Directory that peft wrote.
+        name: Adapter's name, for messages.
+
+    Raises:
+        BaseModelError: The adapter does not fit the model, or cannot be merged.
+    """
+    import torch
+
+    adapted = load_adapter(model.to(torch.float32), adapter, name=name)
+    try:
+        adapted.merge_and_unload()
+    except (AttributeError, ValueError, NotImplementedError) as error:  # such as a prompt, or repeated layers
+        kind = adapted.active_peft_config.peft_type
+        raise BaseModelError(
+            f"The adapter {name} ({getattr(kind, 'value', kind)}) cannot be merged into the weights of its base model.",
+            hint="Use an adapter of weights, such as LoRA.",
+        ) from error
+    return model
+
+
 def _trained_part(model: Any, weights: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """The model, or its transformer, whose names the keys of an adapter begin with."""
     children = {child for child, _ in model.named_children()}
-    firsts = {key.removeprefix("base_model.model.").split(".")[0] for key in weights}
+    firsts = {key.removeprefix(_ADAPTED).split(".")[0] for key in weights}
     return model if firsts & children else model.base_model
+
+
+def _is_of_whole(model: Any, weights: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    """Whether an adapter was trained with an output layer, on the model of which this one is the transformer."""
+    whole = f"{_ADAPTED}{model.base_model_prefix}."
+    return model.base_model is model and bool(weights) and all(key.startswith(whole) for key in weights)
+
+
+def _bare(targets: Any, prefix: str) -> Any:  # noqa: ANN401 - peft's target_modules: names, or an expression
+    return targets if isinstance(targets, str) else {name.removeprefix(prefix) for name in targets or ()}
 
 
 def _unfit_adapter(model: Any, name: str, found: str) -> BaseModelError:  # noqa: ANN401

@@ -76,10 +76,10 @@ class DiskPlan(Frozen):
     """Disk that a recipe needs, in bytes."""
 
     base: int  # base model as published
-    stages: int  # most that the stages need at once: merged weights in fp32 of two of them, adapters, two saves
+    stages: int  # most that the stages need at once: adapters, two saves, and what keep_layers and merge write
     checkpoint: int  # the finished encoder; bf16 above a billion parameters that were trained in bf16
     at_rest: int  # what stays: base model and checkpoint
-    peak: int  # most that is needed at once
+    peak: int  # most that is needed at once: all of them
 
 
 class Plan(Frozen):
@@ -150,7 +150,7 @@ def plan_recipe(
             embed_precision,
             machine,
         ),
-        disk=_plan_disk(architecture, works),
+        disk=_plan_disk(architecture, works, recipe),
         notes=_notes(recipe, card, gpu_name, embed_precision),
     )
 
@@ -363,26 +363,21 @@ def _on_gpu(recipe: Recipe, card: Gpu) -> Recipe:
     return recipe.model_copy(update=stages)
 
 
-def _plan_disk(architecture: Architecture, works: list[_StageWork]) -> DiskPlan:
-    """Disk of a recipe: the stages before the last two keep only their adapters."""
-    merged = [
-        4 * (work.architecture.parameters if work.settings.scored_share else work.architecture.backbone_parameters)
-        for work in works
-    ]
+def _plan_disk(architecture: Architecture, works: list[_StageWork], recipe: Recipe) -> DiskPlan:
+    """Disk of a recipe: stages keep their adapters, and only a pruned or averaged transformer is written in fp32."""
     adapters = [4 * work.adapter.trainable for work in works]
     saves = max((2 * 3 * size for size in adapters), default=0)  # weights and two moments, twice
     last = works[-1].architecture if works else architecture
     is_half = bool(works) and stored_precision([work.settings.precision for work in works], last.parameters) == "bf16"
     checkpoint = (2 if is_half else 4) * last.backbone_parameters
-    pairs = [sum(merged[max(0, number - 1) : number + 1]) for number in range(len(merged))]
-    stages = sum(adapters) + saves + max(pairs, default=0)
-    rest = architecture.published_bytes + checkpoint
+    derived = 4 * last.backbone_parameters * ((recipe.keep_layers is not None) + bool(recipe.merge))
+    stages = sum(adapters) + saves + derived
     return DiskPlan(
         base=architecture.published_bytes,
         stages=stages,
         checkpoint=checkpoint,
-        at_rest=rest,
-        peak=architecture.published_bytes + max(stages, sum(adapters) + sum(merged[-1:]) + checkpoint),
+        at_rest=architecture.published_bytes + checkpoint,
+        peak=architecture.published_bytes + stages + checkpoint,
     )
 
 

@@ -22,9 +22,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llm2vec_core.device.precision import products_in
 from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import apply_attention, prepare_padding, seeded_missing_weights
-from llm2vec_core.model.lora import cast_frozen_linears, merge_adapter
+from llm2vec_core.model.layered import write_layers
+from llm2vec_core.model.lora import cast_frozen_linears
 from llm2vec_core.model.saved import require_saved_transformer, transformer_outputs
-from llm2vec_core.model.weights import require_whole_weights
+from llm2vec_core.model.weights import merge_adapter, require_whole_weights
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.settings import StageCurve, StageSettings, StepLog
 
@@ -178,7 +179,7 @@ def _train(trainer: Any, job: StageJob, tokens_per_step: float) -> StageCurve:  
 
 
 def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa: ANN401
-    """Merge the adapter of a trained model into a fresh fp32 load of its base, and save that with its tokenizer."""
+    """Save the adapter of a trained model, and a directory that loads as its base with the adapter merged in fp32."""
     adapter, attention = job.work_dir / "adapter", job.recipe.attention
     model.save_pretrained(str(adapter), create_model_card=False)
     name = job.recipe.base_model
@@ -186,7 +187,10 @@ def _save_merged(model: Any, job: StageJob, architecture: Any) -> None:  # noqa:
         plain = architecture.from_pretrained(job.base, dtype=torch.float32, local_files_only=True)
     apply_attention(plain.base_model, attention, name=name)
     plain.config.save_pretrained(adapter)  # states the attention of the adapter's training
-    merge_adapter(plain, adapter, name=f"of the stage {job.stage}").save_pretrained(job.merged_dir)
+    merge_adapter(plain, adapter, name=f"of the stage {job.stage}")
+    write_layers(job.merged_dir, base=job.base, adapter=adapter)
+    plain.config.architectures = [type(plain).__name__]
+    plain.config.save_pretrained(job.merged_dir)
     tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
     prepare_padding(tokenizer)
     tokenizer.save_pretrained(job.merged_dir)

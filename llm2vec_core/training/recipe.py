@@ -99,10 +99,7 @@ def train_encoder(
             triples=triples,
             on_step=counted,
         )
-        former = backbone
         backbone, curve = train_stage(job) if recipe.num_processes == 1 else launch_stage(job)
-        if not recipe.merge and recipe.keep_layers is None and former.is_relative_to(work_dir):
-            shutil.rmtree(former, ignore_errors=True)  # this stage's merged weights contain it; its adapter stays
         curves.append(curve)
         weights[stage] = backbone
     if recipe.merge:

@@ -23,7 +23,8 @@ from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import measured_attention, one_sided_blocks, require_attention, switch_attention
 from llm2vec_core.model.checkpoint import EncoderSpec
-from llm2vec_core.model.lora import LoraSettings, lora_config, merge_adapter
+from llm2vec_core.model.lora import LoraSettings, lora_config
+from llm2vec_core.model.weights import merge_adapter
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.mntp import IGNORED, MntpModel, train_mntp
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings

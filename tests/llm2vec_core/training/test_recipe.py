@@ -1,6 +1,7 @@
 """The training chain on the tiny model: it learns, resumes, and writes an encoder."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, InputError, TrainingError
@@ -16,6 +19,8 @@ from llm2vec_core.model.bidirectional import measured_attention
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.model.modes import ATTENTIONS, STAGES
+from llm2vec_core.model.weights import require_whole_weights
+from llm2vec_core.planning.plan import plan_recipe
 from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
@@ -40,6 +45,8 @@ WORDS = [
     "night",
 ]
 TEXTS = [f"{' '.join(np.roll(WORDS, k)[: 6 + k % 7])}. {' '.join(np.roll(WORDS, -k)[:8])}." for k in range(40)]
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
+"""Suffixes of files with weights, or with the state of an optimizer."""
 
 
 @pytest.fixture
@@ -134,6 +141,37 @@ def test_training_changes_the_encoder_and_is_recorded(recipe, tmp_path):
     assert untrained.fingerprint != record.fingerprint
     vectors = Encoder.load(tmp_path / "checkpoint").encode(["nurse", "developer"])
     assert np.isfinite(vectors).all()
+
+
+def test_stages_keep_adapters_and_the_disk_of_a_recipe_is_what_the_plan_says(recipe, tmp_path, tiny_base):
+    """Weights are on disk twice at the peak, as base model and as checkpoint, whatever the number of stages."""
+
+    def weight_bytes(*folders):
+        return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.suffix in WEIGHTS)
+
+    peak = 0
+
+    def watch(step):
+        nonlocal peak
+        peak = max(peak, weight_bytes(tiny_base, tmp_path))
+
+    trained = train(recipe, tmp_path, watch)
+    peak = max(peak, weight_bytes(tiny_base, tmp_path))
+    plan = plan_recipe(str(tiny_base), recipe, gpu="L4", num_documents=1, tokens_per_document=1)
+    assert peak <= 1.1 * plan.disk.peak
+    assert not list(tmp_path.glob("*/merged/*.safetensors"))
+    with pytest.raises(OSError, match="safetensors"):  # no other loader takes the base model for it
+        transformers.AutoModel.from_pretrained(tmp_path / "simcse" / "merged", local_files_only=True)
+    with require_whole_weights("simcse"):
+        layered = transformers.AutoModel.from_pretrained(tmp_path / "simcse" / "merged", dtype=torch.bfloat16)
+    saved = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert layered.dtype == torch.bfloat16
+    for name, weight in layered.state_dict().items():
+        assert torch.equal(weight, saved[name].to(torch.bfloat16)), "merged in fp32, cast once"
+    shutil.rmtree(tmp_path / "mntp" / "adapter")
+    with pytest.raises(BaseModelError, match="no longer there"), require_whole_weights("simcse"):
+        transformers.AutoModel.from_pretrained(tmp_path / "simcse" / "merged")
+    assert trained.record.files["model.safetensors"] > 0
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
