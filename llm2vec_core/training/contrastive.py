@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from jaxtyping import Float, Float32
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import (
@@ -26,6 +27,7 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoConfig
 
 from llm2vec_core.device.precision import default_device
+from llm2vec_core.errors import TrainingError
 from llm2vec_core.model.architectures import (
     apply_attention,
     attention_dropout_overrides,
@@ -167,7 +169,7 @@ def contrastive_trainer(
         batch_size: Texts in one pass of the loss (default: those of an update).
         own: Arguments only for this stage's trainer.
     """
-    trainer = SentenceTransformerTrainer(
+    trainer = _AdapterTrainer(
         model=model,
         args=trainer_arguments(
             SentenceTransformerTrainingArguments,
@@ -182,6 +184,26 @@ def contrastive_trainer(
     )
     trainer.remove_callback(SentenceTransformerModelCardCallback)  # encodes examples for a card that is not written
     return trainer
+
+
+class _AdapterTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
+    """The trainer, which resumes from the adapter of a save alone.
+
+    The library would load a second model, from the base model that the save names. That one lacks the adapters of
+    earlier stages.
+    """
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        saved = load_file(Path(checkpoint_path) / "adapter_model.safetensors")
+        found = {f"base_model.model.{name}": weight for name, weight in self.model[0].model.named_parameters()}
+        trained = {name.replace(".default", ""): weight for name, weight in found.items() if weight.requires_grad}
+        if differing := saved.keys() ^ trained.keys():
+            raise TrainingError(
+                f"The save {checkpoint_path} has other weights than the adapter: {', '.join(sorted(differing)[:3])}.",
+                hint="Remove the unfinished training of this recipe and train again.",
+            )
+        for name, weight in trained.items():
+            weight.data.copy_(saved[name])
 
 
 def in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class StageJob(BaseModel):
         return (self.merged_dir, StageCurve.model_validate_json(curve.read_text())) if curve.is_file() else None
 
     def finish(self, curve: StageCurve) -> None:
-        """Record that the stage is finished."""
+        """Record that the stage is finished, and remove its saves."""
         temporary = self.work_dir / f"{_CURVE_NAME}.tmp"
         temporary.write_text(curve.model_dump_json())
         temporary.rename(self.work_dir / _CURVE_NAME)
+        shutil.rmtree(self.saves_dir, ignore_errors=True)

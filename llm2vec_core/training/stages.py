@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from llm2vec_core.device.memory import device_errors
 from llm2vec_core.device.precision import default_device, settle_precision, stored_parameters
 from llm2vec_core.model.modes import Stage
 from llm2vec_core.training.distil import train_distil
@@ -35,7 +36,8 @@ def train_stage(job: StageJob) -> tuple[Path, StageCurve]:
 
     Raises:
         BaseModelError: The stage cannot train this base model.
-        DeviceError: There is a GPU that torch cannot use.
+        DeviceError: There is a GPU that torch cannot use, or it was lost.
+        DeviceMemoryError: A step does not fit into the device.
         InputError: A large model would be trained in fp32 without being asked to; or a Matryoshka dimension is greater
             than the encoder's.
         TrainingError: There are too few examples, or the loss is not finite.
@@ -51,7 +53,12 @@ def train_stage(job: StageJob) -> tuple[Path, StageCurve]:
         name=f"{job.recipe.base_model} ({job.stage})",
     )
     job.work_dir.mkdir(parents=True, exist_ok=True)
-    merged, curve = TRAINERS[job.stage](job)
+    hint = (
+        f"Lower train.{job.stage}.micro_batch_size, or set train.{job.stage}.gradient_checkpointing = true; `l2v plan` "
+        "says what fits. The last save is intact."
+    )
+    with device_errors(f"train {job.stage}", hint=hint):
+        merged, curve = TRAINERS[job.stage](job)
     if is_main_process():
         job.finish(curve)
     return merged, curve

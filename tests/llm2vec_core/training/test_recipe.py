@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from llm2vec_core.encoding.encoder import Encoder
-from llm2vec_core.errors import BaseModelError, InputError, TrainingError
+from llm2vec_core.errors import BaseModelError, DeviceError, DeviceMemoryError, InputError, TrainingError
 from llm2vec_core.model.bidirectional import measured_attention
 from llm2vec_core.model.checkpoint import read_record
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.model.modes import ATTENTIONS, STAGES
 from llm2vec_core.model.weights import require_whole_weights
 from llm2vec_core.planning.plan import plan_recipe
+from llm2vec_core.training import stages
 from llm2vec_core.training.loop import example_order, resumable_save, trainer_arguments
 from llm2vec_core.training.recipe import train_encoder
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
@@ -45,8 +46,6 @@ WORDS = [
     "night",
 ]
 TEXTS = [f"{' '.join(np.roll(WORDS, k)[: 6 + k % 7])}. {' '.join(np.roll(WORDS, -k)[:8])}." for k in range(40)]
-WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
-"""Suffixes of files with weights, or with the state of an optimizer."""
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_stages_keep_adapters_and_the_disk_of_a_recipe_is_what_the_plan_says(rec
     """Weights are on disk twice at the peak, as base model and as checkpoint, whatever the number of stages."""
 
     def weight_bytes(*folders):
-        return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.suffix in WEIGHTS)
+        return sum(path.stat().st_size for folder in folders for path in folder.rglob("*.safetensors"))
 
     peak = 0
 
@@ -159,7 +158,7 @@ def test_stages_keep_adapters_and_the_disk_of_a_recipe_is_what_the_plan_says(rec
     peak = max(peak, weight_bytes(tiny_base, tmp_path))
     plan = plan_recipe(str(tiny_base), recipe, gpu="L4", num_documents=1, tokens_per_document=1)
     assert peak <= 1.1 * plan.disk.peak
-    assert not list(tmp_path.glob("*/merged/*.safetensors"))
+    assert not list(tmp_path.glob("*/merged/*.safetensors")) and not list(tmp_path.glob("*/saves"))
     with pytest.raises(OSError, match="safetensors"):  # no other loader takes the base model for it
         transformers.AutoModel.from_pretrained(tmp_path / "simcse" / "merged", local_files_only=True)
     with require_whole_weights("simcse"):
@@ -277,6 +276,23 @@ def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
     hot = recipe.mntp.model_copy(update={"learning_rate": 1e38, "steps": 4})
     with pytest.raises(TrainingError, match="loss of mntp"):
         train(recipe.model_copy(update={"mntp": hot}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (torch.OutOfMemoryError("out of memory"), DeviceMemoryError, "train.mntp.micro_batch_size"),
+        (torch.AcceleratorError("CUDA error: device lost"), DeviceError, "Run it again"),
+    ],
+)
+def test_a_device_that_fails_in_training_says_what_to_set(recipe, tmp_path, monkeypatch, fault, error, said):
+    def failing(job):
+        raise fault
+
+    monkeypatch.setattr(stages, "TRAINERS", {"mntp": failing})
+    with pytest.raises(error, match="mntp") as failed:
+        train(recipe, tmp_path)
+    assert said in failed.value.hint
 
 
 def test_an_unknown_base_model_names_the_known_ones(recipe, tmp_path):
