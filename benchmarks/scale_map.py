@@ -36,6 +36,9 @@ DIM = 576
 TOKENS = 500
 """Tokens of a document."""
 
+WORDS = 250
+"""Words of a document, each with a number of 4 bytes in a scratch file."""
+
 
 @dataclass(frozen=True)
 class UnitCosts:
@@ -53,7 +56,8 @@ class UnitCosts:
         text_bytes: Bytes of a document in a snapshot, compressed.
         table_bytes: Bytes of a document in its LanceDB table, without its vector.
         match_bytes: Bytes of the matches of a document.
-        weight_bytes: Memory of a document's BM25 weights.
+        weight_bytes: Bytes of a document's BM25 weights, which are scratch files.
+        matched_bytes: Memory of a document in matching, beside mapped files.
         known_bytes: Memory of a document in the stages before matching.
     """
 
@@ -69,6 +73,7 @@ class UnitCosts:
     table_bytes: float
     match_bytes: float
     weight_bytes: float
+    matched_bytes: float
     known_bytes: float
 
 
@@ -85,6 +90,7 @@ MEASURED = UnitCosts(
     table_bytes=661,  # measure(); this and the next two from synthetic documents of 250 words
     match_bytes=607,
     weight_bytes=1416,
+    matched_bytes=2100,  # match_memory: 400,000 documents, without the 0.35 GB that do not grow
     known_bytes=300,  # memory_bound
 )
 
@@ -104,7 +110,8 @@ def cost_of(documents: int, unit: UnitCosts = MEASURED) -> dict[str, float]:
         "rankings_cpu_h": ranks_s / 3600,
         "disk_gb": documents * (unit.text_bytes + unit.table_bytes + 2 * 4 * DIM + unit.match_bytes) / 1e9,
         "night_memory_gb": 0.5 + documents * unit.known_bytes / 1e9,
-        "match_memory_gb": (documents * 800 + half * unit.weight_bytes) / 1e9,
+        "match_memory_gb": 0.35 + documents * unit.matched_bytes / 1e9,
+        "match_scratch_gb": documents * (4 * DIM + 4 * WORDS + unit.weight_bytes) / 1e9,
         "shards": documents / 2000,
     }
 
@@ -122,6 +129,7 @@ def table(unit: UnitCosts = MEASURED) -> str:
         "disk_gb": "disk, GB",
         "night_memory_gb": "memory of a night without matching, GB",
         "match_memory_gb": "memory of matching in one process, GB",
+        "match_scratch_gb": "scratch files of matching in one process, GB",
         "shards": "shards of 2,000",
     }
     costs = [cost_of(size, unit) for size in SIZES]
