@@ -187,7 +187,7 @@ def contrastive_trainer(
 
 
 class _AdapterTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
-    """The trainer, which resumes from the adapter of a save alone.
+    """The trainer, which resumes from the adapter of a save, and the modules behind the transformer.
 
     The library would load a second model, from the base model that the save names. That one lacks the adapters of
     earlier stages.
@@ -204,6 +204,10 @@ class _AdapterTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
             )
         for name, weight in trained.items():
             weight.data.copy_(saved[name])
+        for number, module in enumerate(self.model):
+            if number and any(True for _ in module.parameters()):  # such as distil's projection
+                folder = Path(checkpoint_path) / f"{number}_{type(module).__name__}"
+                module.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 def in_given_order(dataset: Dataset, *, batch_size: int, drop_last: bool, **_: object) -> DefaultBatchSampler:

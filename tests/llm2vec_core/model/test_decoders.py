@@ -24,7 +24,7 @@ from llm2vec_core.errors import BaseModelError
 from llm2vec_core.model.bidirectional import measured_attention, one_sided_blocks, require_attention, switch_attention
 from llm2vec_core.model.checkpoint import EncoderSpec
 from llm2vec_core.model.lora import LoraSettings, lora_config
-from llm2vec_core.model.weights import merge_adapter
+from llm2vec_core.model.weights import merge_adapter, require_whole_weights
 from llm2vec_core.training.job import StageJob
 from llm2vec_core.training.mntp import IGNORED, MntpModel, train_mntp
 from llm2vec_core.training.settings import MntpSettings, Recipe, SimcseSettings
@@ -189,7 +189,8 @@ def train(model_type, directory, *, tokenizer_of):
     simcse_job = {"stage": "simcse", "base": after_mntp, "work_dir": directory / "simcse"}
     backbone, simcse = train_simcse(mntp_job.model_copy(update=simcse_job))
     assert np.isfinite([*mntp.losses, *simcse.losses]).all(), model_type
-    states = [AutoModel.from_pretrained(path, local_files_only=True) for path in (base, after_mntp, backbone)]
+    with require_whole_weights(model_type):
+        states = [AutoModel.from_pretrained(path, local_files_only=True) for path in (base, after_mntp, backbone)]
     linear = linear_layers(states[0])
     for before, after in itertools.pairwise(states):
         moved = {
