@@ -30,7 +30,7 @@ class Layers(BaseModel):
     adapters: tuple[Path, ...]
 
 
-def read_layers(directory: Path) -> Layers | None:
+def layers_of(directory: Path) -> Layers | None:
     """Layers of a transformer; None if the directory has weights of its own.
 
     Raises:
@@ -51,7 +51,7 @@ def read_layers(directory: Path) -> Layers | None:
 
 def write_layers(directory: Path, *, base: Path, adapter: Path) -> None:
     """Record that a transformer is another one with an adapter. A base that has layers itself passes them on."""
-    below = read_layers(base) or Layers(base=base, adapters=())
+    below = layers_of(base) or Layers(base=base, adapters=())
     layers = Layers(base=below.base.absolute(), adapters=(*below.adapters, adapter.absolute()))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / LAYERS_NAME).write_text(layers.model_dump_json(indent=2) + "\n")
@@ -59,5 +59,5 @@ def write_layers(directory: Path, *, base: Path, adapter: Path) -> None:
 
 def weights_directory(directory: Path) -> Path:
     """Directory of the weight files of a transformer: its own, or its base model's."""
-    layers = read_layers(directory)
+    layers = layers_of(directory)
     return directory if layers is None else layers.base

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2vec_core.errors import BaseModelError, InputError
-from llm2vec_core.model.layered import read_layers
+from llm2vec_core.model.layered import layers_of
 
 _SHOWN_KEYS = 3
 _POOLER = re.compile(r"(^|\.)pooler(\.|$)")
@@ -62,7 +62,7 @@ def require_whole_weights(
         if is_ours:
             settings["ignore_mismatched_sizes"] = True  # transformers' own error has no keys
         shown = transformers_logging.get_verbosity()
-        layers = read_layers(Path(args[0])) if is_ours and args else None
+        layers = layers_of(Path(args[0])) if is_ours and args else None
         dtype = settings.get("dtype")
         if layers is not None:
             settings.setdefault("config", cls.config_class.from_pretrained(args[0], local_files_only=True))
