@@ -24,10 +24,15 @@ def main() -> None:
     """Copy and print what was copied."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("home", type=Path, help="home of a demo night")
-    parser.add_argument("--into", type=Path, default=OUTCOMES_DIR, help="folder to write to; it is emptied first")
+    parser.add_argument(
+        "--into", type=Path, default=OUTCOMES_DIR, help="folder to write to; those of other encoders are removed"
+    )
     options = parser.parse_args()
-    shutil.rmtree(options.into, ignore_errors=True)
-    for fingerprint in sorted(fixed_systems(options.home)):
+    fixed = fixed_systems(options.home)
+    for folder in options.into.glob("*/"):
+        if folder.name not in fixed:  # a night takes the outcomes of the others from here
+            shutil.rmtree(folder)
+    for fingerprint in sorted(fixed):
         for source in sorted((options.home / "evaluations" / fingerprint).glob("*.json")):
             record = json.loads(source.read_text())
             if record.get("task") in SAMPLE_TASKS:

@@ -1,7 +1,8 @@
 """BM25 weights of a corpus: what each word adds to the score of each text, in blocks of texts.
 
-A first pass counts words over all texts, a second one weighs the words of a block. So memory holds one block, and the
-weights lie in files if there is a directory for them. They do not depend on the size of a block.
+The formulas are those of bm25s, whose own index needs all texts in memory. Here a first pass counts words over all
+texts, and a second one weighs the words of a block. So memory holds one block, and the weights lie in files if there is
+a directory for them. They do not depend on the size of a block, and a test holds their bits against bm25s's index.
 
 Source: Trotman, Puurula, Burgess, "Improvements to BM25 and Language Models Examined" (2014); Kamphuis, de Vries,
 Boytsov, Lin, "Which BM25 Do You Mean?" (ECIR 2020), for the variants.
@@ -9,12 +10,12 @@ Boytsov, Lin, "Which BM25 Do You Mean?" (ECIR 2020), for the variants.
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int32
@@ -128,12 +129,13 @@ def weigh(
         _okapi_idf(frequency, len(documents)) / _lucene_idf(frequency, len(documents)) if variant == "okapi" else None
     )
     k1 = OKAPI_K1 if variant == "okapi" else LUCENE_K1
+    # LanceDB and BM25Okapi share this part of the formula, which depends on the text.
+    saturate = _bm25s()._select_tfc_scorer("atire")
     for start in range(0, num_ranked, block_texts):
         counts = _counts(documents, start, min(start + block_texts, num_ranked), num_words, dtype)
         lengths = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-        # LanceDB and BM25Okapi share this part of the formula, which depends on the text ("ATIRE").
-        long = np.repeat(k1 * (1 - BM25_B + BM25_B * lengths / mean_length), np.diff(counts.indptr))
-        saturated = (counts.data * dtype.type(k1 + 1)) / (counts.data + long)
+        of_text = np.repeat(lengths, np.diff(counts.indptr))
+        saturated = saturate(counts.data, l_d=of_text, l_avg=mean_length, k1=k1, b=BM25_B, delta=None)
         counts.data = (idf[counts.indices] * saturated).astype(dtype)
         if scale is not None:
             counts.data *= scale[counts.indices]
@@ -180,9 +182,18 @@ def _mapped(weights: sparse.csr_matrix, path: Path) -> sparse.csr_matrix:
 
 def _lucene_idf(frequency: Int[np.ndarray, " words"], num_texts: int) -> Float64[np.ndarray, " words"]:
     """Lucene's idf, which is positive for every word, so it can be scaled to any other idf."""
-    of_frequency = {df: math.log(1 + (num_texts - df + 0.5) / (df + 0.5)) for df in np.unique(frequency).tolist()}
+    idf_of = _bm25s()._select_idf_scorer("lucene")
+    of_frequency = {df: idf_of(df, N=num_texts) for df in np.unique(frequency).tolist()}
     idf: Float64[np.ndarray, " words"] = np.array([of_frequency[df] for df in frequency.tolist()])
     return idf
+
+
+def _bm25s() -> Any:  # noqa: ANN401 - an untyped module
+    """The formulas of bm25s, which has no public name for them."""
+    import bm25s.scoring
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG
+    return bm25s.scoring
 
 
 def _okapi_idf(frequency: Int[np.ndarray, " words"], num_texts: int) -> Float64[np.ndarray, " words"]:

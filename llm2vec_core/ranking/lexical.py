@@ -1,9 +1,9 @@
 """BM25: scores by words, and the contribution of each word.
 
 Three engines score the words of one tokenizer (``words``). rank-bm25 is the reference and scores single texts. Sparse
-products (``bm25_weights``) score whole corpora. LanceDB's full-text index answers interactive searches (the data room).
-There are two variants of BM25: "okapi" is rank-bm25's own, which evaluations report; "lucene" is LanceDB's, which
-search and matching use.
+products with the weights of bm25s (``bm25_weights``) score whole corpora. LanceDB's full-text index answers interactive
+searches (the data room). There are two variants of BM25: "okapi" is rank-bm25's own, which evaluations report; "lucene"
+is LanceDB's, which search and matching use.
 
 Belongs here: scores by exact words. Does not belong here: fusing them with vectors (``fusion``), and full-text search
 over stored tables (the data room). The libraries are imported when the first texts are indexed, because that takes a
