@@ -120,6 +120,8 @@ OTHER = {
     "encode.precision": "bf16",
     "encode.token_budget": 128,
     "encode.devices": "all",
+    "encode.backend": "http",
+    "encode.url": "http://127.0.0.1:9/embed",
     "match.engine": "ray",
     "train.bf16": True,
     "train.mntp.bf16": True,
@@ -153,7 +155,10 @@ OTHER = {
 """Another value of each setting that has no obvious one."""
 
 
-ALSO = {"evaluate.sample_tasks": {"evaluate.tasks": ["SkillParaphrasePairs"]}}
+ALSO = {
+    "evaluate.sample_tasks": {"evaluate.tasks": ["SkillParaphrasePairs"]},
+    "encode.backend": {"encode.url": "http://127.0.0.1:9/embed", "encode.long_texts": "parts"},
+}
 """Further settings that a change needs."""
 
 

@@ -140,6 +140,7 @@ class TestDocumentsWithoutVector:
         change_a_job(served_night)
         with monkeypatch.context() as patched:
             patched.setattr("tasks.workers.shards.encode_documents", encode)
+            patched.setattr("tasks.workers.shards.find_graph", lambda *_: None)  # few documents take the graph
             yield served_night, patched
 
     def test_it_is_left_out_and_named_and_tried_again_when_asked(self, overflowing):

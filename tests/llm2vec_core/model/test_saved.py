@@ -15,6 +15,7 @@ from llm2vec_core.encoding.encoder import Encoder
 from llm2vec_core.errors import BaseModelError, CheckpointError
 from llm2vec_core.model.base_models import fetch_base_model
 from llm2vec_core.model.checkpoint import EncoderSpec
+from llm2vec_core.model.layered import write_layers
 from llm2vec_core.model.lora import LoraSettings
 from llm2vec_core.planning.plan import plan_recipe
 from llm2vec_core.training.job import StageJob
@@ -138,7 +139,13 @@ def test_a_merged_adapter_that_gives_other_logits_than_the_model_is_refused(base
 
 
 @pytest.mark.parametrize(("stage", "train"), [("mntp", train_mntp), ("simcse", train_simcse)])
-def test_a_stage_whose_merged_model_is_damaged_is_refused(stage, train, base, tmp_path, damaging):
+def test_a_stage_whose_adapter_is_damaged_is_refused(stage, train, base, tmp_path, monkeypatch):
+    def damaged(directory, *, base, adapter):
+        write_layers(directory, base=base, adapter=adapter)
+        weights = load_file(adapter / "adapter_model.safetensors")
+        save_file({name: weight + 0.1 for name, weight in weights.items()}, adapter / "adapter_model.safetensors")
+
+    monkeypatch.setattr("llm2vec_core.training.loop.write_layers", damaged)
     with pytest.raises(BaseModelError, match=f"The model after {stage} was saved, .* does not give"):
         train(job_for(recipe_for(base), base, tmp_path, stage=stage))
 

@@ -296,8 +296,8 @@ def test_a_writer_that_lost_its_lease_keeps_nothing(store: LocalStore, counted: 
 BUNDLED = sorted(OUTCOMES_DIR.glob("*/*[0-9a-f].json"))
 
 
-def test_outcomes_of_three_fixed_encoders_are_bundled() -> None:
-    assert len({path.parent.name for path in BUNDLED if not path.name.endswith(".mteb.json")}) == 3
+def test_outcomes_of_four_fixed_encoders_are_bundled() -> None:
+    assert len({path.parent.name for path in BUNDLED if not path.name.endswith(".mteb.json")}) == 4
 
 
 @pytest.mark.parametrize(
