@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -19,7 +17,6 @@ from jaxtyping import Bool, Float32
 from benchmarks.common.machine import describe
 from benchmarks.common.retrieval import KeptVectors
 from data.sample.read import read_sample_jobs, read_sample_resumes
-from llm2vec_core import Encoder
 from llm2vec_core.ranking.fit import FitLimits, fit_limits, held_back_rates, shares_below
 
 FITTING = "ict"
@@ -62,8 +59,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=128)
     asked = parser.parse_args()
     rows = read_sample_jobs()
-    kept = Path(tempfile.gettempdir()) / "l2v-benchmarks" / "vectors" / str(asked.max_tokens)
-    vectors = KeptVectors(Encoder.from_base(asked.encoder, max_tokens=asked.max_tokens), kept)
+    vectors = KeptVectors.of_encoder(asked.encoder, max_tokens=asked.max_tokens)
     jobs = vectors.of([f"{row['title']}\n{row['description']}" for row in rows])
     resumes = vectors.of([f"{row['title']}\n{row['text']}" for row in read_sample_resumes()])
     is_fitting = np.array([row["category"] == FITTING for row in rows])

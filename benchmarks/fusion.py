@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from benchmarks.common.retrieval import JudgedQueries, KeptVectors, difference, judged_tasks
-from llm2vec_core import Encoder
 from llm2vec_core.ranking import fusion
 from llm2vec_core.ranking.lexical import LexicalIndex
 
@@ -81,8 +80,7 @@ def main() -> None:
     parser.add_argument("--task", action="append", default=[], help="measure only this task")
     parser.add_argument("--all", action="store_true", help="also other ways than the default")
     asked = parser.parse_args()
-    kept = Path(tempfile.gettempdir()) / "l2v-benchmarks" / "vectors" / str(asked.max_tokens)
-    vectors = KeptVectors(Encoder.from_base(asked.encoder, max_tokens=asked.max_tokens), kept)
+    vectors = KeptVectors.of_encoder(asked.encoder, max_tokens=asked.max_tokens)
     losses = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, task in enumerate(judged_tasks(Path(folder), asked.tasks_dir, asked.task)):

@@ -17,7 +17,6 @@ from jaxtyping import Float
 
 from benchmarks.common.retrieval import CUTOFF, JudgedQueries, KeptVectors, difference, judged_tasks
 from benchmarks.fusion import CANDIDATES
-from llm2vec_core import Encoder
 from llm2vec_core.ranking.fusion import fuse, lexical_leg, top_k
 from llm2vec_core.ranking.lexical import LexicalIndex
 
@@ -62,8 +61,7 @@ def main() -> None:
     parser.add_argument("--tasks-dir", type=Path, help="further task folders")
     parser.add_argument("--task", action="append", default=[], help="measure only this task")
     asked = parser.parse_args()
-    kept = Path(tempfile.gettempdir()) / "l2v-benchmarks" / "vectors" / str(asked.max_tokens)
-    vectors = KeptVectors(Encoder.from_base(asked.encoder, max_tokens=asked.max_tokens), kept)
+    vectors = KeptVectors.of_encoder(asked.encoder, max_tokens=asked.max_tokens)
     print("| task | titles | BM25 or vectors | fused |\n| --- | --- | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for task in judged_tasks(Path(folder), asked.tasks_dir, asked.task):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from ir_measures import AP, iter_calc, nDCG
 from jaxtyping import Float32, Float64, Int64
 
 from data.sample.eval_tasks import write_sample_tasks
 from llm2vec_core import Encoder
 from llm2vec_core.evaluation.tasks.clusters import item_clusters
 from llm2vec_core.evaluation.tasks.folders import EvalTask, discover_eval_tasks, load_eval_task
+from llm2vec_core.model.base_models import base_content, short_name
 
 CUTOFF = 10
 _RESAMPLES = 2000
@@ -49,17 +52,10 @@ class JudgedQueries:
 
     def score(self, query: int, ranking: Int64[np.ndarray, " places"]) -> float:
         """nDCG@10 of a ranking for a query, 0 to 1; in a task of type Reranking the average precision."""
-        gains = self.gains[query]
-        if self.among is not None:
-            is_relevant = np.array([gains.get(int(at), 0.0) > 0 for at in ranking])
-            precision = np.cumsum(is_relevant) / np.arange(1, len(ranking) + 1)
-            return float(precision[is_relevant].sum() / max(1, sum(gain > 0 for gain in gains.values())))
-        discount = 1 / np.log2(np.arange(CUTOFF) + 2)
-        ideal = np.array(sorted(gains.values(), reverse=True)[:CUTOFF])
-        gained = np.array([gains.get(int(at), 0.0) for at in ranking[:CUTOFF] if at >= 0])
-        if not ideal.any():
-            return 0.0
-        return float(gained @ discount[: len(gained)] / (ideal @ discount[: len(ideal)]))
+        measure = nDCG @ CUTOFF if self.among is None else AP
+        judged = {"": {str(at): int(gain) for at, gain in self.gains[query].items()}}
+        ranked = {"": {str(at): -float(place) for place, at in enumerate(ranking.tolist()) if at >= 0}}
+        return float(next(each.value for each in iter_calc([measure], judged, ranked)))
 
 
 def judged_tasks(folder: Path, further: Path | None, names: Sequence[str] = ()) -> Iterator[JudgedQueries]:
@@ -131,6 +127,13 @@ class KeptVectors:
 
     encoder: Encoder
     folder: Path
+
+    @classmethod
+    def of_encoder(cls, name: str, *, max_tokens: int) -> KeptVectors:
+        """Vectors of an encoder by name; those of an adapter are made again when its weights change."""
+        content = base_content(name) or short_name(name)
+        folder = Path(tempfile.gettempdir()) / "l2v-benchmarks" / "vectors" / content[:32] / str(max_tokens)
+        return cls(Encoder.from_base(name, max_tokens=max_tokens), folder)
 
     def of(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
         """Vectors of length one."""

@@ -75,7 +75,7 @@ class RankingModel:
         self.mteb_model_meta = _model_meta(system)
         self._encoder = system.encoder
         self._is_instructed = system.instructed
-        self._is_fused = system.mode != "dense"
+        self._reads_words = system.mode != "dense"
         self._candidates = system.candidates
         self._expansion = system.expansion
         self._ids: list[str] = []
@@ -90,7 +90,7 @@ class RankingModel:
         self._documents = texts = [f"{title} {text}".strip() for title, text in pairs]
         if self._expansion is not None:
             texts = [self._expansion.expand(title, text) for title, text in pairs]
-        if self._is_fused:
+        if self._reads_words:
             self._lexical = LexicalIndex.of_texts(texts, variant="okapi")
         if self._encoder is not None:
             self._vectors = DocumentVectors(self._encoder, pairs, expansion=self._expansion)
@@ -128,7 +128,7 @@ class RankingModel:
             best = (lexical_leg if among is None else top_k)(bm25, limit)
             return [(int(pool[at]), float(bm25[at])) for at in best[best >= 0]]
         cosines = self._vectors.cosines(vector[None])[0][pool]
-        if not self._is_fused:
+        if not self._reads_words:
             return [(int(pool[at]), float(cosines[at])) for at in top_k(cosines, limit)]
         dense = top_k(cosines, self._candidates)
         bm25 = self._lexical.scores(query)[pool]
